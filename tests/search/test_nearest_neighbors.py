@@ -1,0 +1,160 @@
+"""Exact cosine top-k against scikit-learn, and the promises on memory, ties and bad rows."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors as ReferenceNeighbors
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.search import NearestNeighbors
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def make_embeddings(num: int, dim: int = 24, seed: int = 0) -> torch.Tensor:
+    return torch.randn(num, dim, generator=torch.Generator().manual_seed(seed))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any torch operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        self.numel = max([self.numel, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("block_size", [1, 7, 64, 4096])
+def test_neighbors_equal_those_of_scikit_learn(block_size: int, dtype: torch.dtype, device: str) -> None:
+    training, queries = make_embeddings(150).to(dtype), make_embeddings(40, seed=1).to(dtype)
+    reference = ReferenceNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(training.double().numpy())
+    distances, expected = reference.kneighbors(queries.double().numpy())
+
+    searcher = NearestNeighbors(5, block_size=block_size, device=device).fit(training)
+    scores, indices = searcher.query(queries)
+
+    assert scores.dtype == torch.float32
+    assert indices.dtype == torch.int64
+    np.testing.assert_array_equal(indices.numpy(), expected)
+    np.testing.assert_allclose(scores.numpy(), 1 - distances, atol=1e-6)
+
+
+def test_no_tensor_is_larger_than_a_block_or_the_answer() -> None:
+    block_size, num_neighbors = 32, 4
+    training, queries = make_embeddings(500, dim=8), make_embeddings(400, dim=8, seed=1)
+    with LargestTensor() as largest:
+        NearestNeighbors(num_neighbors, block_size=block_size).fit(training).query(queries)
+    assert 0 < largest.numel <= max(block_size**2, len(queries) * num_neighbors)
+
+
+def test_no_tensor_is_larger_than_a_block_when_every_score_is_a_tie() -> None:
+    block_size, num_neighbors = 32, 4
+    training, queries = torch.ones(500, 8), torch.ones(400, 8)
+    with LargestTensor() as largest:
+        NearestNeighbors(num_neighbors, block_size=block_size).fit(training).query(queries)
+    assert largest.numel <= max(block_size**2, len(queries) * num_neighbors)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 50, 101, 4096])
+def test_ties_go_to_the_smaller_index_whatever_the_block_size(block_size: int) -> None:
+    # Every embedding is in the training set ten times, at multiples of 30, as when a generator saw images repeatedly.
+    distinct = make_embeddings(30)
+    scores, indices = NearestNeighbors(12, block_size=block_size).fit(distinct.repeat(10, 1)).query(distinct)
+    expected = torch.arange(30)[:, None] + 30 * torch.arange(10)
+    assert torch.equal(indices[:, :10], expected)
+    assert torch.equal(scores[:, :10], torch.ones(30, 10))
+    runner_up = indices[:, 10] % 30
+    assert torch.equal(indices[:, 10], runner_up)
+    assert torch.equal(indices[:, 11], runner_up + 30)
+
+
+@pytest.mark.parametrize("block_size", [13, 100])
+def test_the_answer_does_not_depend_on_the_block_size_bit_for_bit(block_size: int) -> None:
+    training, queries = make_embeddings(300, dim=64), make_embeddings(90, dim=64, seed=1)
+    expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(queries)
+    scores, indices = NearestNeighbors(10, block_size=block_size).fit(training).query(queries)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(indices, expected_indices)
+
+
+def test_a_memmap_an_array_and_shards_give_what_the_tensor_gives(tmp_path) -> None:
+    training, queries = make_embeddings(100), make_embeddings(20, seed=1)
+    np.save(tmp_path / "training.npy", training.numpy())
+    memmap = np.load(tmp_path / "training.npy", mmap_mode="r")
+    expected_scores, expected_indices = NearestNeighbors(3, block_size=16).fit(training).query(queries)
+    shards = [training[:10], memmap[10:10], memmap[10:61], training[61:]]
+    for form in (memmap, training.numpy(), shards, tuple(shards)):
+        scores, indices = NearestNeighbors(3, block_size=16).fit(form).query([queries[:5], queries[5:].numpy()])
+        assert torch.equal(scores, expected_scores)
+        assert torch.equal(indices, expected_indices)
+
+
+def test_the_length_of_an_embedding_does_not_matter() -> None:
+    training, queries = make_embeddings(50), make_embeddings(10, seed=1)
+    lengths = torch.logspace(-30, 30, 50)[:, None]
+    _, expected = NearestNeighbors(5).fit(training).query(queries)
+    scores, indices = NearestNeighbors(5).fit(training * lengths).query(queries * 1e-30)
+    assert torch.equal(indices, expected)
+    assert scores.abs().max() <= 1
+
+
+def test_all_training_embeddings_are_returned_when_fewer_than_asked_for() -> None:
+    scores, indices = NearestNeighbors(10, block_size=2).fit(make_embeddings(3)).query(make_embeddings(4, seed=1))
+    assert scores.shape == indices.shape == (4, 3)
+    assert (scores.diff(dim=1) <= 0).all()
+
+
+def test_no_queries_give_an_empty_answer() -> None:
+    scores, indices = NearestNeighbors(2).fit(make_embeddings(3)).query(torch.zeros(0, 24))
+    assert scores.shape == indices.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [(float("nan"), "not finite"), (float("-inf"), "not finite"), (0.0, "zeros")]
+)
+def test_an_unusable_row_is_named(value: float, problem: str) -> None:
+    bad = make_embeddings(20)
+    bad[13] = value
+    shards = [bad[:10], bad[10:]]
+    with pytest.raises(UnusableInputError, match=rf"training embeddings: row 13 of 20 is .*{problem}"):
+        NearestNeighbors(block_size=4).fit(shards)
+    searcher = NearestNeighbors(block_size=4).fit(make_embeddings(20))
+    with pytest.raises(UnusableInputError, match=rf"query embeddings: row 13 of 20 is .*{problem}"):
+        searcher.query(shards)
+
+
+def test_one_nan_among_good_values_is_found() -> None:
+    bad = make_embeddings(20)
+    bad[5, 7] = float("nan")
+    with pytest.raises(UnusableInputError, match="row 5 of 20"):
+        NearestNeighbors().fit(bad)
+
+
+def test_wrong_use_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"num_neighbors and block_size have to be 1 or more, got 0 and 4096"):
+        NearestNeighbors(0)
+    with pytest.raises(RuntimeError, match="call fit"):
+        NearestNeighbors().query(make_embeddings(2))
+    with pytest.raises(ValueError, match="at least one row"):
+        NearestNeighbors().fit(torch.zeros(0, 4))
+    with pytest.raises(ValueError, match="empty sequence"):
+        NearestNeighbors().fit([])
+    with pytest.raises(ValueError, match=r"shard 1 has shape \(24,\), wanted \(N, D\)"):
+        NearestNeighbors().fit([make_embeddings(2), make_embeddings(2)[0]])
+    with pytest.raises(ValueError, match=r"differ in embedding size \[8, 24\]"):
+        NearestNeighbors().fit([make_embeddings(2), make_embeddings(2, dim=8)])
+    with pytest.raises(ValueError, match="8 values a row, the training embeddings 24"):
+        NearestNeighbors().fit(make_embeddings(2)).query(make_embeddings(2, dim=8))
+    with pytest.raises(TypeError, match="has to be a tensor or a numpy array"):
+        NearestNeighbors().fit([[1.0, 2.0]])
+    with pytest.raises(TypeError, match="wanted a tensor"):
+        NearestNeighbors().fit(5)
