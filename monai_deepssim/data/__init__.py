@@ -1,1 +1,8 @@
-"""Room."""
+"""Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
+
+from monai_deepssim.data.image_dataset import ImageDataset
+from monai_deepssim.data.labelled_pairs import labelled_pairs
+from monai_deepssim.data.listing import ImageListing, list_images, scan_images
+from monai_deepssim.data.loading import LoadSliced, load_slice
+
+__all__ = ["ImageDataset", "ImageListing", "LoadSliced", "labelled_pairs", "list_images", "load_slice", "scan_images"]

@@ -1,0 +1,76 @@
+"""A list of images as a torch dataset that reports a bad image in place of failing on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from monai_deepssim.data.loading import read_slice
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.transforms.fit_image_size import FitImageSize
+
+__all__ = ["ImageDataset"]
+
+
+class ImageDataset(Dataset):
+    """The slices that a list of items names, all brought to one size.
+
+    An image that cannot be used does not end a run of hours: it comes as zeros, with the reason in ``problem``, for
+    the caller to leave out and report. It works in the workers of a ``DataLoader`` with the default collation.
+
+    Args:
+        items: as :func:`~monai_deepssim.data.list_images` returns them.
+        image_size: rows and columns that every image is brought to by :class:`~monai_deepssim.transforms.FitImageSize`,
+            with its aspect kept.
+
+    Raises:
+        ValueError: ``image_size`` is not two positive whole numbers.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from monai_deepssim.data import list_images
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.linear_gradient("L").save(f"{folder}/slice.png")
+        ...     sample = ImageDataset(list_images(folder), image_size=(136, 112))[0]
+        >>> sample["image"].shape, sample["original_size"], sample["problem"]
+        (torch.Size([1, 136, 112]), (256, 256), '')
+    """
+
+    def __init__(self, items: Sequence[Mapping[str, Any]], image_size: Sequence[int]) -> None:
+        self.items = items
+        self.fit = FitImageSize(image_size)
+
+    def __len__(self) -> int:
+        """Return the number of items, usable or not."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one image.
+
+        Args:
+            index: of the item.
+
+        Returns:
+            ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
+            ``problem``: why the image cannot be used, ``""`` where it can. ``converted``: whether real colour was
+            converted to grey.
+            ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
+        """
+        try:
+            loaded = read_slice(self.items[index])
+        except UnusableInputError as error:
+            image, problem, converted, original_size = torch.zeros(1, *self.fit.image_size), str(error), False, (0, 0)
+        else:
+            image, problem, converted = self.fit(loaded.image), "", loaded.converted
+            original_size = (loaded.image.shape[1], loaded.image.shape[2])
+        return {
+            "image": image,
+            "index": index,
+            "problem": problem,
+            "converted": converted,
+            "original_size": original_size,
+        }

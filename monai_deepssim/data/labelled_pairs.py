@@ -1,0 +1,129 @@
+"""The published data set's lists of real and synthetic images."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monai_deepssim.data.file_types import FILE_KINDS
+from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["labelled_pairs"]
+
+_SEPARATOR = "___"
+_AXIAL = 2
+
+
+def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """Read a list of (real, synthetic) pairs in the layout of the published DeepSSIM data set.
+
+    A key ``<uid>___<name>``, such as ``IXI002___training`` or ``IXI002___gen-3``, is the file
+    ``images_dir/<uid>/<name>.png``; where there is none, the same name with another suffix that this package reads is
+    taken.
+
+    Args:
+        csv_file: with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split`` (its training
+            set).
+        images_dir: the folder of the images.
+
+    Returns:
+        One dictionary a row, in the order of the rows: ``real`` and ``synthetic``, items that
+        :func:`~monai_deepssim.data.load_slice` takes, with ``patient_id`` the uid; and ``label`` (0 different,
+        1 duplicate, 2 similar), or ``ssim`` (float) and ``split`` (``"train"`` or ``"valid"``).
+
+    Raises:
+        UnusableInputError: the CSV cannot be read or lacks a column, or a row names an image that is not there, lies
+            outside of ``images_dir``, or has another value than these. The message names the line.
+
+    References:
+        Scardace et al., *A Novel Metric for Detecting Memorization in Generative Models for Brain MRI Synthesis*,
+        arXiv 2509.16582.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images = Path(folder, "IXI002")
+        ...     images.mkdir()
+        ...     _ = (images / "training.png").write_bytes(b"..."), (images / "gen-0.png").write_bytes(b"...")
+        ...     _ = Path(folder, "test.csv").write_text(
+        ...         "real_key,synth_key,label\\nIXI002___training,IXI002___gen-0,1\\n"
+        ...     )
+        ...     pairs = labelled_pairs(f"{folder}/test.csv", folder)
+        >>> pairs[0]["real"]["path"], pairs[0]["synthetic"]["path"], pairs[0]["label"]
+        ('IXI002/training.png', 'IXI002/gen-0.png', 1)
+    """
+    table = read_table(Path(csv_file))
+    folder = Path(images_dir)
+    if not folder.is_dir():
+        raise UnusableInputError(f"{folder}: there is no such folder of images. Check images_dir.")
+    values = _value_columns(table.path, table.columns)
+    known: dict[str, dict[str, Any]] = {}
+    pairs: list[dict[str, Any]] = []
+    for line, cells in table:
+        where = f"{table.path}, line {line}"
+        pair: dict[str, Any] = {}
+        for role, column in (("real", "real_key"), ("synthetic", "synth_key")):
+            key = cells[column]
+            if key not in known:
+                known[key] = _item(folder, key, f"{where}, {column}")
+            pair[role] = dict(known[key])
+        for column, parse in values.items():
+            pair[column] = parse(cells[column], f"{where}, {column}")
+        pairs.append(pair)
+    return pairs
+
+
+def _value_columns(path: Path, columns: tuple[str, ...]) -> dict[str, Callable[[str, str], Any]]:
+    values: dict[str, Callable[[str, str], Any]] = {"label": _label, "ssim": _ssim, "split": _split}
+    present = {name: parse for name, parse in values.items() if name in columns}
+    if {"real_key", "synth_key", "label"} <= set(columns) or {"real_key", "synth_key", "ssim", "split"} <= set(columns):
+        return present
+    raise UnusableInputError(
+        f"{path}: the columns are {', '.join(columns)}, and 'real_key, synth_key, label' or 'real_key, synth_key, "
+        "ssim, split' are wanted. Rename them."
+    )
+
+
+def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
+    uid, separator, name = key.rpartition(_SEPARATOR)
+    if not (uid and separator and name):
+        raise UnusableInputError(
+            f"{where}: {key!r} is no key. <uid>{_SEPARATOR}<name> is wanted, as in IXI002___training."
+        )
+    wanted = path_inside(folder, f"{uid}/{name}.png", where)
+    candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in FILE_KINDS)]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise UnusableInputError(
+            f"{where}: the image {key!r} is missing; {wanted} was looked for. Restore it, or remove the row."
+        )
+    relative = path.relative_to(folder).as_posix()
+    return {"image": str(path), "path": relative, "patient_id": uid, "slice": None, "slice_axis": _AXIAL}
+
+
+def _label(text: str, where: str) -> int:
+    if text not in ("0", "1", "2"):
+        raise UnusableInputError(
+            f"{where}: {text!r} is no label. 0 (different), 1 (duplicate) or 2 (similar) is wanted."
+        )
+    return int(text)
+
+
+def _ssim(text: str, where: str) -> float:
+    try:
+        ssim = float(text)
+    except ValueError:
+        ssim = math.nan
+    if not -1 <= ssim <= 1:
+        raise UnusableInputError(f"{where}: {text!r} is no SSIM. A number from -1 to 1 is wanted.")
+    return ssim
+
+
+def _split(text: str, where: str) -> str:
+    if text not in ("train", "valid"):
+        raise UnusableInputError(f"{where}: {text!r} is no split. train or valid is wanted.")
+    return text

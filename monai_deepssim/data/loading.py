@@ -1,0 +1,150 @@
+"""One item of a list of images to one tensor, in one orientation and one range for every file format."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from monai_deepssim.data.dicom_files import read_dicom_slice
+from monai_deepssim.data.file_types import file_kind
+from monai_deepssim.data.nifti_files import read_nifti_slice
+from monai_deepssim.data.picture_files import read_picture
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["LoadSliced", "LoadedSlice", "load_slice", "read_slice"]
+
+_AXIAL = 2
+
+
+@dataclass(frozen=True)
+class LoadedSlice:
+    """A slice and how it was come by.
+
+    Args:
+        image: ``(1, rows, columns)``, float32 in [0, 1].
+        converted: whether real colour was converted to grey.
+    """
+
+    image: torch.Tensor
+    converted: bool
+
+
+def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
+    """Load the slice that an item of :func:`~monai_deepssim.data.list_images` names.
+
+    The slice comes as a radiologist sees it: NIfTI is turned by its affine, DICOM by ImageOrientationPatient (which
+    leaves ordinary acquisitions as stored), and PNG, JPEG and TIFF are taken as a viewer shows them. Axial: front up,
+    patient's right on the left. Coronal: head up, patient's right on the left. Sagittal: head up, front on the left.
+    Pixels are not resampled, also where they are not square. Intensities are scaled to [0, 1] by the slice's own
+    minimum and maximum, so that the range in which a format stores them does not matter: one slice written as PNG,
+    TIFF, NIfTI and DICOM gives four identical tensors.
+
+    Args:
+        item: ``image``, the file; and optionally ``slice`` (position along ``slice_axis`` in RAS order, ``None`` for
+            the middle), ``slice_axis`` (0 sagittal, 1 coronal, 2 axial, the default) and ``files`` (those of a DICOM
+            series).
+
+    Returns:
+        ``(1, rows, columns)``, float32 in [0, 1].
+
+    Raises:
+        UnusableInputError: the file is missing, empty, damaged or no image; has NaN, infinite or constant pixels; or
+            has no such slice. The message names the file and what to do.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.fromarray(np.array([[0, 51], [102, 255]], dtype=np.uint8)).save(f"{folder}/slice.png")
+        ...     load_slice({"image": f"{folder}/slice.png"})
+        tensor([[[0.0000, 0.2000],
+                 [0.4000, 1.0000]]])
+    """
+    return read_slice(item).image
+
+
+def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
+    """Load a slice as :func:`load_slice` does, and tell whether colour was converted to grey."""
+    path = Path(item["image"])
+    pixels, converted = _read_pixels(path, item)
+    if not np.isfinite(pixels).all():
+        count = int((~np.isfinite(pixels)).sum())
+        raise UnusableInputError(
+            f"{_name(item)}: {count} of {pixels.size} pixels are NaN or infinite. Replace them, for example by 0, or "
+            "remove the image."
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if low == high:
+        raise UnusableInputError(
+            f"{_name(item)}: every pixel is {low:g}, so there is nothing to compare. Choose another slice, or remove "
+            "the image."
+        )
+    scaled = ((pixels - low) / (high - low)).astype(np.float32)
+    return LoadedSlice(torch.from_numpy(np.ascontiguousarray(scaled))[None], converted)
+
+
+def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist" if not path.is_symlink() else "is a broken link"
+        raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
+    if path.stat().st_size == 0:
+        raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
+    kind = file_kind(path)
+    index, slice_axis = item.get("slice"), item.get("slice_axis", _AXIAL)
+    try:
+        if kind == "picture":
+            return read_picture(path)
+        if kind == "nifti":
+            return read_nifti_slice(path, index, slice_axis), False
+        if kind == "dicom":
+            return read_dicom_slice(item.get("files") or (str(path),), index, slice_axis)
+    except UnusableInputError:
+        raise
+    # The readers raise whatever their parsers stumble over: struct, zlib, key, type and syntax errors among others.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnusableInputError(
+            f"{path}: the file cannot be read ({reason}). It may be damaged or cut short: export it again, or remove "
+            "it."
+        ) from error
+    raise UnusableInputError(f"{path}: the file is no PNG, JPEG, TIFF, NIfTI or DICOM image. Convert it, or remove it.")
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    index = item.get("slice")
+    return str(item["image"]) if index is None else f"{item['image']}, slice {index}"
+
+
+class LoadSliced(MapTransform):
+    """Replace the file that an item names by its slice: :func:`load_slice` as the first of a list of MONAI transforms.
+
+    It takes the place of MONAI's ``LoadImaged``, which gives PNG and DICOM transposed against NIfTI.
+
+    Args:
+        keys: where the file stands and the slice goes. ``slice``, ``slice_axis`` and ``files`` are taken from the item
+            itself.
+        allow_missing_keys: pass items without the key.
+
+    Example:
+        >>> from monai.transforms import Compose, ScaleIntensity
+        >>> load = Compose([LoadSliced(), ScaleIntensity()])
+        >>> # CacheDataset(data=list_images("slices"), transform=load)
+    """
+
+    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with ``(1, rows, columns)`` tensors, float32 in [0, 1], in place of files."""
+        loaded: dict[Hashable, Any] = dict(data)
+        item = {str(name): value for name, value in data.items()}
+        for key in self.key_iterator(loaded):
+            loaded[key] = load_slice({**item, "image": data[key]})
+        return loaded

@@ -1,0 +1,85 @@
+"""From the axes that a scanner or a program stored to the picture that a radiologist sees."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+
+__all__ = ["AXIS_LETTERS", "AXIS_NAMES", "as_viewed", "ras_axes", "stored_position"]
+
+AXIS_LETTERS = "xyz"
+AXIS_NAMES = ("sagittal", "coronal", "axial")
+
+
+def ras_axes(affine: np.ndarray) -> np.ndarray:
+    """Return for each stored axis the anatomical axis closest to it and its direction.
+
+    Args:
+        affine: ``(4, 4)``, from stored indices to millimetres, x to the patient's right, y to the front, z to the head
+            (RAS, as in NIfTI).
+
+    Returns:
+        ``(3, 2)``: the anatomical axis (0, 1, 2 for x, y, z) and 1 or -1 for each stored axis.
+
+    Raises:
+        ValueError: the affine tells no direction for one of the axes.
+
+    Example:
+        >>> ras_axes(np.diag([-1.0, 1.0, 1.0, 1.0])).tolist()
+        [[0, -1], [1, 1], [2, 1]]
+    """
+    if not np.isfinite(affine).all():
+        raise ValueError("its affine matrix has NaN or infinite entries")
+    axes = nib.orientations.io_orientation(affine)
+    if np.isnan(axes).any():
+        raise ValueError("its affine matrix is singular: it tells no direction for one of the axes")
+    return axes.astype(int)
+
+
+def stored_position(axes: np.ndarray, slice_axis: int, index: int, num_slices: int) -> tuple[int, int]:
+    """Return which stored axis is ``slice_axis``, and which position along it is slice ``index`` in RAS order.
+
+    Args:
+        axes: as :func:`ras_axes` returns them.
+        slice_axis: 0 sagittal, 1 coronal, 2 axial.
+        index: counted from the patient's left, back or feet.
+        num_slices: of the volume along that axis.
+
+    Returns:
+        The stored axis and the stored position.
+
+    Example:
+        >>> stored_position(ras_axes(np.diag([1.0, 1.0, -1.0, 1.0])), 2, 0, 10)
+        (2, 9)
+    """
+    stored_axis = int(np.flatnonzero(axes[:, 0] == slice_axis)[0])
+    return stored_axis, index if axes[stored_axis, 1] > 0 else num_slices - 1 - index
+
+
+def as_viewed(plane: np.ndarray, axes: np.ndarray, stored_axis: int) -> np.ndarray:
+    """Turn a stored plane into rows and columns as a radiologist sees them.
+
+    Axial: the front is up and the patient's right is on the left. Coronal: the head is up and the patient's right is
+    on the left. Sagittal: the head is up and the front is on the left.
+
+    Args:
+        plane: the two stored axes that are left, in stored order.
+        axes: as :func:`ras_axes` returns them.
+        stored_axis: the stored axis that the plane was taken from.
+
+    Returns:
+        ``(rows, columns)``, a view of ``plane``.
+
+    Example:
+        >>> plane = np.array([[1, 2], [3, 4]])  # x to the right, y to the front
+        >>> as_viewed(plane, ras_axes(np.eye(4)), 2).tolist()
+        [[4, 2], [3, 1]]
+    """
+    left_over = [axis for position, axis in enumerate(axes) if position != stored_axis]
+    for position, (_, direction) in enumerate(left_over):
+        if direction < 0:
+            plane = np.flip(plane, position)
+    if left_over[0][0] > left_over[1][0]:
+        plane = plane.T
+    # (x, y), (x, z) and (y, z) all want their second axis upright as rows, and both axes reversed.
+    return plane.T[::-1, ::-1]

@@ -1,0 +1,73 @@
+"""Whose image a file shows, told from its path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["patient_id_rule"]
+
+_PUBLISHED_LAYOUT = re.compile(r"(?P<patient_id>[^/]+)/(training|gen-\d+)\.[^/]+")
+
+
+def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
+    """Return the function that tells a patient from a path relative to the source.
+
+    Args:
+        pattern: a regular expression that is searched in the path and whose group ``patient_id``, or else first group,
+            is the patient; or ``"folder"`` for the first folder of the path. ``None`` knows only the published
+            layout, ``<patient>/training.png`` and ``<patient>/gen-<i>.png``.
+
+    Returns:
+        A function from the relative POSIX path to the patient, ``""`` where unknown. An unknown patient is empty and
+        never one per image: counts of patients would be wrong without anyone noticing.
+
+    Raises:
+        UnusableInputError: the pattern is no regular expression, or has no group.
+
+    Example:
+        >>> patient_id_rule(r"sub-(\\d+)")("anat/sub-012_T1w.nii.gz")
+        '012'
+        >>> patient_id_rule("folder")("IXI002/axial/90.png")
+        'IXI002'
+        >>> patient_id_rule(None)("IXI002/training.png"), patient_id_rule(None)("scans/90.png")
+        ('IXI002', '')
+    """
+    if pattern is None:
+        return _from_published_layout
+    if pattern == "folder":
+        return _from_folder
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UnusableInputError(
+            f"patient_id_pattern={pattern!r} is not a regular expression ({error}). "
+            "Give one with a group, such as 'sub-([0-9]+)', or 'folder'."
+        ) from error
+    if not expression.groups:
+        raise UnusableInputError(
+            f"patient_id_pattern={pattern!r} has no group, so it does not tell which part is the patient. "
+            "Put that part into parentheses, such as 'sub-([0-9]+)', or give 'folder'."
+        )
+    group = "patient_id" if "patient_id" in expression.groupindex else 1
+
+    def from_expression(path: str) -> str:
+        match = expression.search(path)
+        return (match[group] or "") if match else ""
+
+    return from_expression
+
+
+def _from_published_layout(path: str) -> str:
+    match = _PUBLISHED_LAYOUT.fullmatch(path)
+    return match["patient_id"] if match else ""
+
+
+def _from_folder(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if len(parts) > 1 and parts[0] == "/":
+        return PurePosixPath(path).parent.name
+    return parts[0] if len(parts) > 1 else ""

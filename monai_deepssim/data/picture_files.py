@@ -1,0 +1,84 @@
+"""Pixels of PNG, JPEG and TIFF files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from monai_deepssim.data.grey import colour_to_grey
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["read_picture"]
+
+_PHOTOMETRIC_INTERPRETATION = 262
+_WHITE_IS_ZERO = 0
+_pillow_switch = threading.Lock()
+
+
+@contextmanager
+def _complete_files_only() -> Iterator[None]:
+    # Training scripts often tell Pillow to fill truncated files with black; such an image must not be audited.
+    with _pillow_switch:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, bool]:
+    """Read a PNG, JPEG or TIFF as rows and columns of grey values, as an image viewer shows it.
+
+    8-bit, 16-bit, 32-bit integer and 32-bit float pixels keep their values. Orientation tags are followed, a
+    TIFF in which white is 0 is inverted, and transparency is laid over black. Not through MONAI's ``PILReader``: it
+    transposes, does not know ``.tif``, and takes the first page of many without a word.
+
+    Args:
+        path: the file.
+
+    Returns:
+        ``(rows, columns)`` as float64 in the file's own units, and whether colour was converted to grey.
+
+    Raises:
+        UnusableInputError: the file has several pages.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    with _complete_files_only(), Image.open(path, formats=("PNG", "JPEG", "TIFF")) as picture:
+        num_pages = getattr(picture, "n_frames", 1)
+        if num_pages > 1:
+            raise UnusableInputError(
+                f"{path}: the file holds {num_pages} pages, and a picture file is read as one slice. Save each page as "
+                "a file of its own, or the stack as NIfTI."
+            )
+        # Pillow inverts such files only up to 8 bits.
+        white_is_zero = (
+            picture.format == "TIFF"
+            and picture.mode not in ("1", "L")
+            and picture.tag_v2.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+        )
+        picture.load()
+        pixels, converted = _to_grey(ImageOps.exif_transpose(picture))
+    return (-pixels if white_is_zero else pixels), converted
+
+
+def _to_grey(picture: Image.Image) -> tuple[np.ndarray, bool]:
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA")
+    elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        picture = picture.convert("RGB")
+    elif picture.mode in ("La", "RGBa"):
+        picture = picture.convert(picture.mode.upper())
+    pixels = np.asarray(picture).astype(np.float64)
+    if pixels.ndim == 2:
+        return pixels, False
+    if pixels.shape[-1] in (2, 4):
+        pixels, opacity = pixels[..., :-1], pixels[..., -1:] / 255
+        if (opacity < 1).any():
+            pixels = pixels * opacity
+    return colour_to_grey(pixels)

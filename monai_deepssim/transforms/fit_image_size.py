@@ -1,0 +1,106 @@
+"""Images of any size brought to the one that an embedder takes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor, get_track_meta
+from monai.data.utils import to_affine_nd
+from monai.transforms import MapTransform, SpatialPad, Transform
+from monai.transforms.utils import scale_affine
+from monai.utils import convert_to_dst_type, convert_to_tensor
+
+__all__ = ["FitImageSize", "FitImageSized"]
+
+
+class FitImageSize(Transform):
+    r"""Bring an image to a size with its aspect kept: scale it until it fits, and pad the rest.
+
+    An image of h x w pixels is scaled by :math:`\min(R / h, C / w)` to fit into :math:`R \times C`, and centred on
+    a background of its own minimum. Scaling is bilinear with the triangular antialiasing filter of
+    :func:`torch.nn.functional.interpolate`. MONAI's ``Resize(anti_aliasing=True)`` blurs against zeros outside of the
+    image, so that images that fill their frame, as X-rays do, darken at the edges by an amount that depends on the size
+    they came in. An image that has the size already is returned as it is.
+
+    Args:
+        image_size: rows and columns, in pixels.
+
+    Raises:
+        ValueError: ``image_size`` is not two positive whole numbers.
+
+    Example:
+        >>> fitted = FitImageSize((136, 112))(torch.ones(1, 224, 224))
+        >>> fitted.shape, int((fitted == 1).sum()) == 136 * 112  # padded with the minimum, here 1
+        (torch.Size([1, 136, 112]), True)
+    """
+
+    def __init__(self, image_size: Sequence[int]) -> None:
+        size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size,)
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"image_size must be two positive whole numbers, rows and columns, and is {image_size!r}")
+        self.image_size: tuple[int, int] = (size[0], size[1])
+
+    def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
+        """Return the image in the size.
+
+        Args:
+            img: ``(C, H, W)``.
+
+        Returns:
+            ``(C, *image_size)``, float32 unless the size was right already. A MetaTensor keeps its metadata, and its
+            affine follows.
+
+        Raises:
+            ValueError: the image is not ``(C, H, W)``, or has no pixels.
+        """
+        image = convert_to_tensor(img, track_meta=get_track_meta() and isinstance(img, MetaTensor))
+        if image.ndim != 3 or 0 in image.shape:
+            raise ValueError(f"the image must be (C, H, W) with at least one pixel, and is {tuple(image.shape)}")
+        if tuple(image.shape[1:]) == self.image_size:
+            return image
+        rows, columns = image.shape[1:]
+        scale = min(self.image_size[0] / rows, self.image_size[1] / columns)
+        scaled_size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
+        scaled = _scale(image, scaled_size) if scaled_size != (rows, columns) else image.to(torch.float32)
+        # Padding with the minimum of the given image: antialiasing may lift the lowest values of the scaled one.
+        padded = SpatialPad(self.image_size, value=float(image.min()))(scaled)
+        return padded if isinstance(image, MetaTensor) else convert_to_tensor(padded, track_meta=False)
+
+
+def _scale(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
+    scaled = torch.nn.functional.interpolate(plain[None], size=size, mode="bilinear", antialias=True)[0]
+    if not isinstance(image, MetaTensor):
+        return scaled
+    tracked, *_ = convert_to_dst_type(scaled, image, dtype=torch.float32)
+    change = to_affine_nd(len(image.affine) - 1, scale_affine(image.shape[1:], size))
+    tracked.affine = image.affine @ torch.as_tensor(change, dtype=image.affine.dtype)
+    return tracked
+
+
+class FitImageSized(MapTransform):
+    """Dictionary version of :class:`FitImageSize`.
+
+    Args:
+        keys: of the images.
+        image_size: rows and columns, in pixels.
+        allow_missing_keys: pass items without a key.
+
+    Example:
+        >>> fitted = FitImageSized("image", (136, 112))({"image": torch.rand(1, 64, 64)})
+        >>> fitted["image"].shape
+        torch.Size([1, 136, 112])
+    """
+
+    def __init__(self, keys: KeysCollection, image_size: Sequence[int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.fit = FitImageSize(image_size)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        """Return the dictionary with its images in the size."""
+        fitted = dict(data)
+        for key in self.key_iterator(fitted):
+            fitted[key] = self.fit(fitted[key])
+        return fitted
