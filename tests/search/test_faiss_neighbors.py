@@ -29,7 +29,19 @@ def test_faiss_gives_ties_to_the_smaller_index_as_the_exact_search_does() -> Non
     distinct = make_embeddings(8)
     training = distinct.repeat(50, 1)
     expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(distinct)
-    scores, indices = FaissNeighbors(10, block_size=150).fit(training).query(distinct)
+    scores, indices = FaissNeighbors(10, block_size=4096).fit(training).query(distinct)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(indices, expected_indices)
+
+
+def test_faiss_is_overruled_where_single_precision_hides_the_better_candidate() -> None:
+    pytest.importorskip("faiss")
+    # 300 embeddings so close to one another that single precision cannot order them, and FAISS is asked for 36.
+    base = make_embeddings(1, dim=256).double()
+    training = base + 3e-4 * make_embeddings(300, dim=256, seed=1)
+    queries = base + 3e-4 * make_embeddings(20, dim=256, seed=2)
+    expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(queries)
+    scores, indices = FaissNeighbors(10).fit(training).query(queries)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(indices, expected_indices)
 

@@ -1,0 +1,137 @@
+"""Scores of image pairs against the labels that people gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    silhouette_score,
+)
+
+__all__ = ["CLASS_NAMES", "DEEPSSIM_THRESHOLDS", "classify_scores", "evaluate_pairs"]
+
+Values: TypeAlias = torch.Tensor | np.ndarray | Sequence[float]
+
+#: Name of each class number, as in the published test set's labels.
+CLASS_NAMES = ("different", "duplicate", "similar")
+_DIFFERENT, _DUPLICATE, _SIMILAR = range(3)
+
+#: DeepSSIM's published thresholds for its cosine (arXiv 2509.16582): at most the first is different, above the second
+#: a duplicate.
+DEEPSSIM_THRESHOLDS = (0.60, 0.85)
+
+
+def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS) -> np.ndarray:
+    """Sort scores into different, duplicate and similar.
+
+    At most the lower threshold is different (0), above the upper one a duplicate (1), between them similar (2).
+
+    Args:
+        scores: ``(N,)`` similarities, higher is closer.
+        thresholds: the lower and the upper one; they belong to one kind of score.
+
+    Returns:
+        ``(N,)`` int64 class numbers, indices into :data:`CLASS_NAMES`.
+
+    Raises:
+        ValueError: when a score is not finite, ``scores`` is not one-dimensional or the thresholds do not ascend.
+
+    Example:
+        >>> classify_scores([0.60, 0.61, 0.85, 0.86])
+        array([0, 2, 2, 1])
+    """
+    scores = _to_vector(scores, "scores")
+    lower, upper = thresholds
+    if not lower <= upper:
+        raise ValueError(f"thresholds have to be (lower, upper), got {thresholds}.")
+    if not np.isfinite(scores).all():
+        position = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"score {position} of {len(scores)} is {scores[position]}. Leave out the pair or repair it.")
+    return np.where(scores <= lower, _DIFFERENT, np.where(scores > upper, _DUPLICATE, _SIMILAR)).astype(np.int64)
+
+
+def evaluate_pairs(
+    scores: Values, labels: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS
+) -> dict[str, Any]:
+    """Evaluate scores of labelled pairs as DeepSSIM's paper does.
+
+    Scardace, Puglisi, Guarnera, Battiato, Ravì. *A Novel Metric for Detecting Memorization in Generative Models for
+    Brain MRI Synthesis.* arXiv 2509.16582 (2025).
+
+    Args:
+        scores: ``(N,)`` similarities, higher is closer.
+        labels: ``(N,)`` true classes: 0 different, 1 duplicate, 2 similar.
+        thresholds: the lower and the upper one, see :func:`classify_scores`.
+
+    Returns:
+        Plain values, ready for JSON:
+
+        - ``num_pairs``, ``thresholds``, and ``counts``, pairs of each true class by name;
+        - ``macro_f1`` over the classes that occur among the labels or the predictions, as scikit-learn's;
+        - ``precision`` and ``recall`` of each class by name; None where no pair was predicted or labelled so;
+        - ``silhouette`` of the scores grouped by label, in [-1, 1]; None with only one class, or each pair its own;
+        - ``roc_auc`` of the scores, duplicates against the rest; None unless there are both;
+        - ``confusion_matrix``, 3 x 3, a row a true class, a column a predicted one, in the order of
+          :data:`CLASS_NAMES`.
+
+    Raises:
+        ValueError: when there is no pair, scores and labels are not equally many, a score is not finite or a label is
+            not 0, 1 or 2.
+
+    Example:
+        >>> result = evaluate_pairs([0.2, 0.9, 0.7, 0.8], [0, 1, 2, 1])
+        >>> round(result["macro_f1"], 4), result["precision"]["similar"], result["recall"]["duplicate"]
+        (0.7778, 0.5, 0.5)
+        >>> result["confusion_matrix"]
+        [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    """
+    scores, labels = _to_vector(scores, "scores"), _to_vector(labels, "labels")
+    if len(scores) != len(labels) or len(scores) == 0:
+        raise ValueError(f"got {len(scores)} scores and {len(labels)} labels, wanted equally many, at least one.")
+    unknown = ~np.isin(labels, range(len(CLASS_NAMES)))
+    if unknown.any():
+        position = int(np.flatnonzero(unknown)[0])
+        raise ValueError(
+            f"label {position} of {len(labels)} is {labels[position]}, wanted 0 (different), 1 (duplicate) or "
+            "2 (similar)."
+        )
+    labels = labels.astype(np.int64)
+    predicted = classify_scores(scores, thresholds)
+    classes = list(range(len(CLASS_NAMES)))
+    duplicate, num_groups = labels == _DUPLICATE, len(np.unique(labels))
+    by_class = {"labels": classes, "average": None, "zero_division": np.nan}
+    return {
+        "num_pairs": len(scores),
+        "thresholds": [float(threshold) for threshold in thresholds],
+        "counts": {name: int((labels == number).sum()) for number, name in enumerate(CLASS_NAMES)},
+        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        "precision": _by_name(precision_score(labels, predicted, **by_class)),
+        "recall": _by_name(recall_score(labels, predicted, **by_class)),
+        "silhouette": (
+            float(silhouette_score(scores.reshape(-1, 1), labels)) if 2 <= num_groups < len(labels) else None
+        ),
+        "roc_auc": float(roc_auc_score(duplicate, scores)) if 0 < duplicate.sum() < len(labels) else None,
+        "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
+    }
+
+
+def _by_name(values: np.ndarray) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else float(value) for name, value in zip(CLASS_NAMES, values, strict=True)}
+
+
+def _to_vector(values: Values, name: str) -> np.ndarray:
+    # The scores' own precision is kept: a float32 of 0.60 is above 0.60 in double precision.
+    vector = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if vector.ndim == 2 and vector.shape[1] == 1:
+        vector = vector[:, 0]  # as a metric's buffer holds them
+    if vector.ndim != 1:
+        raise ValueError(f"{name} have shape {vector.shape}, wanted one value a pair, (N,) or (N, 1).")
+    return vector
