@@ -4,5 +4,19 @@ from monai_deepssim.data.image_dataset import ImageDataset
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
+from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.splitting import split_by_patient
 
-__all__ = ["ImageDataset", "ImageListing", "LoadSliced", "labelled_pairs", "list_images", "load_slice", "scan_images"]
+__all__ = [
+    "AXIAL_LEVELS_MM",
+    "GeneratePhantomd",
+    "ImageDataset",
+    "ImageListing",
+    "LoadSliced",
+    "PhantomBrainDataset",
+    "labelled_pairs",
+    "list_images",
+    "load_slice",
+    "scan_images",
+    "split_by_patient",
+]

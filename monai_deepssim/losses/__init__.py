@@ -1,1 +1,5 @@
-"""Room."""
+"""Losses over the pairs of a batch."""
+
+from .ssim_matching import SSIMMatchingLoss
+
+__all__ = ["SSIMMatchingLoss"]

@@ -1,0 +1,283 @@
+"""The phantom cohort: brains that nobody has, for demos, tests and the shipped weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset, MetaTensor
+from monai.transforms import Compose, Transform
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+
+__all__ = ["AXIAL_LEVELS_MM", "GeneratePhantomd", "PhantomBrainDataset"]
+
+#: Axial levels by name: the height above the anterior commissure in millimetres of MNI space.
+AXIAL_LEVELS_MM: Mapping[str, float] = {
+    "midbrain": -14.0,
+    "basal_ganglia": 4.0,
+    "lateral_ventricles": 20.0,
+    "centrum_semiovale": 36.0,
+}
+
+# (spacing of the control points, standard deviation of the displacement), both in mm: individual proportions, lobes
+# and gyri. With these, two subjects look like two people (docs/phantom_cohort.md shows them).
+_WARPS_MM = ((40.0, 2.2), (16.0, 1.4), (7.0, 0.8))
+# Spacing in mm and strength of the field that shifts the balance of GM, WM and CSF, so that each has folds of its own:
+# the maps of an average brain have none.
+_FOLDS_MM, _FOLDS_STRENGTH = 6.0, 1.1
+_SHARPNESS = 2.0
+# A head is wider than its brain by the skull and the scalp, so its pixels are larger to fit the same matrix.
+_HEAD_TO_BRAIN = 1.19
+
+
+class PhantomBrainDataset(CacheDataset):
+    """Axial slices of individual phantom brains, one slice a subject and level.
+
+    ICBM152's grey and white matter maps (nilearn ships them; cerebrospinal fluid is what is left of the brain mask) are
+    warped at three spatial scales, folded, given a random pose, contrast, bias field, blur and noise, and for a share
+    of the subjects a skull and a scalp. Subject i of seed s is drawn from the seed sequence ``(s, i)``: it is the same
+    in a cohort of any size, and two seeds never share a subject. As all of it descends from one average brain, a cohort
+    shows that a method separates individuals; it says little of other organs or of disease.
+
+    Args:
+        num_subjects: how many subjects.
+        seed: of the cohort, at least 0.
+        image_size: rows and columns of an image in pixels.
+        levels: names out of :data:`AXIAL_LEVELS_MM`; each subject gives one slice at each.
+        level_jitter_mm: the level of a subject lies within plus or minus this many millimetres.
+        skull_fraction: share of the subjects with a skull, 0 to 1.
+        pixel_size_mm: smallest and largest side of a pixel in millimetres, for brains (heads: times 1.19).
+        transform: applied to each item after it was made; random transforms are applied anew at each access.
+        cache_rate: share of the items that is held in memory, 0 to 1.
+        num_workers: threads that fill the cache.
+        progress: whether to show a progress bar while the cache is filled.
+
+    Returns:
+        Items with ``image``, a ``(1, *image_size)`` float32 MetaTensor in [0, 1], rows from front to back and the
+        subject's right on the left; ``patient_id`` and ``path``, such as ``phantom-7-12`` and
+        ``phantom-7-12/basal_ganglia``; ``level``, its name; and ``skull``, 0 or 1.
+
+    Raises:
+        ValueError: when a level is unknown or a number is out of its range.
+        ImportError: when nilearn is not installed (``pip install 'monai-deepssim[demo]'``).
+
+    Example:
+        >>> cohort = PhantomBrainDataset(num_subjects=2, seed=7, progress=False)
+        >>> len(cohort), cohort[1]["patient_id"], tuple(cohort[1]["image"].shape)
+        (2, 'phantom-7-1', (1, 136, 112))
+    """
+
+    def __init__(
+        self,
+        num_subjects: int,
+        seed: int,
+        image_size: Sequence[int] = (136, 112),
+        *,
+        levels: Sequence[str] = ("basal_ganglia",),
+        level_jitter_mm: float = 3.0,
+        skull_fraction: float = 0.3,
+        pixel_size_mm: Sequence[float] = (1.4, 1.6),
+        transform: Sequence[Callable] | Callable | None = None,
+        cache_rate: float = 1.0,
+        num_workers: int | None = 1,
+        progress: bool = True,
+    ) -> None:
+        unknown = [level for level in levels if level not in AXIAL_LEVELS_MM]
+        if unknown:
+            raise ValueError(f"got levels {unknown}, want names out of {list(AXIAL_LEVELS_MM)}")
+        if num_subjects < 1 or seed < 0 or not 0 <= skull_fraction <= 1:
+            raise ValueError(
+                f"got num_subjects={num_subjects}, seed={seed}, skull_fraction={skull_fraction}, want at least 1 "
+                "subject, a seed of at least 0 and a share from 0 to 1"
+            )
+        items = [
+            {"patient_id": f"phantom-{seed}-{i}", "path": f"phantom-{seed}-{i}/{level}", "subject": (seed, i)}
+            | {"level": level}
+            for i in range(num_subjects)
+            for level in levels
+        ]
+        generate = GeneratePhantomd(
+            image_size, level_jitter_mm=level_jitter_mm, skull_fraction=skull_fraction, pixel_size_mm=pixel_size_mm
+        )
+        further = [] if transform is None else [transform] if callable(transform) else list(transform)
+        super().__init__(
+            items, Compose([generate, *further]), cache_rate=cache_rate, num_workers=num_workers, progress=progress
+        )
+
+
+class GeneratePhantomd(Transform):
+    """Draw the slice of one phantom subject, as :class:`PhantomBrainDataset` describes it.
+
+    Args:
+        image_size: rows and columns in pixels.
+        level_jitter_mm: half the range of the slice's height around its level.
+        skull_fraction: share of the subjects with a skull.
+        pixel_size_mm: smallest and largest side of a pixel in millimetres.
+
+    Example:
+        >>> draw = GeneratePhantomd((136, 112))
+        >>> item = draw({"subject": (7, 1), "level": "basal_ganglia"})
+        >>> bool(item["image"].min() == 0), bool(item["image"].max() == 1)
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        image_size: Sequence[int],
+        *,
+        level_jitter_mm: float = 3.0,
+        skull_fraction: float = 0.3,
+        pixel_size_mm: Sequence[float] = (1.4, 1.6),
+    ) -> None:
+        self.image_size = tuple(image_size)
+        self.level_jitter_mm = level_jitter_mm
+        self.skull_fraction = skull_fraction
+        self.pixel_size_mm = tuple(pixel_size_mm)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        item = dict(data)
+        rng = np.random.default_rng(np.random.SeedSequence(item.pop("subject")))
+        skull = bool(rng.random() < self.skull_fraction)
+        pixel_size = rng.uniform(*self.pixel_size_mm) * (_HEAD_TO_BRAIN if skull else 1.0)
+        height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm
+        rows, columns = _axes(self.image_size, pixel_size)
+        tissues, mask = _individual_tissues(rng, rows, columns, height)
+        image = _acquire(rng, _contrast(rng, tissues, skull, mask, pixel_size))
+        if not skull:
+            image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
+        item["image"] = MetaTensor(torch.from_numpy(image[None]))
+        item["skull"] = int(skull)
+        return item
+
+
+@lru_cache(maxsize=1)
+def _icbm152_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Grey matter, white matter and brain mask of ICBM152 at 1 mm, and the affine from voxels to MNI millimetres."""
+    try:
+        from nilearn import datasets
+    except ImportError as error:
+        raise ImportError(
+            "the phantom cohort is made from the ICBM152 maps that nilearn ships: pip install 'monai-deepssim[demo]'"
+        ) from error
+    grey = datasets.load_mni152_gm_template(resolution=1)
+    white = datasets.load_mni152_wm_template(resolution=1)
+    mask = datasets.load_mni152_brain_mask(resolution=1)
+    maps = [np.ascontiguousarray(image.get_fdata(dtype=np.float32)) for image in (grey, white, mask)]
+    return maps[0], maps[1], maps[2], np.asarray(grey.affine)
+
+
+def _axes(image_size: tuple[int, ...], pixel_size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from the middle of the image in mm: forwards of its rows, to the subject's left of its columns."""
+    rows, columns = image_size
+    return (rows / 2 - 0.5 - np.arange(rows)) * pixel_size, (np.arange(columns) - columns / 2 + 0.5) * pixel_size
+
+
+def _posed_points(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float) -> np.ndarray:
+    """MNI coordinates in mm ``(3, rows, columns)`` of a slice with a pose and a head size of its own."""
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    angle = np.deg2rad(rng.normal(0, 1.0))
+    width, length = rng.normal(1.0, 0.025, 2)
+    x, y = x / width, y / length
+    x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
+    # The middle of the brain lies 18 mm behind the origin of MNI space.
+    return np.stack([x + rng.normal(0, 1.0), y + rng.normal(0, 1.0) - 18.0, np.full_like(x, height)])
+
+
+def _spline_matrix(positions: np.ndarray, size: int) -> np.ndarray:
+    """Uniform cubic B-spline weights ``(len(positions), size)`` of the control points around each position."""
+    first = np.floor(positions).astype(int)
+    t = positions - first
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
+    matrix = np.zeros((len(positions), size))
+    np.put_along_axis(matrix, first[:, None] + np.arange(4), weights, axis=1)
+    return matrix
+
+
+def _smooth_field(
+    rng: np.random.Generator, spacing: float, rows: np.ndarray, columns: np.ndarray, height: float
+) -> np.ndarray:
+    """Three random fields of unit variance ``(3, rows, columns)``, cubic B-splines through white noise in 3-D.
+
+    Each plane of noise has a seed of its own, so that neighbouring slices of a subject fit together although only the
+    planes around ``height`` are drawn.
+    """
+    key = int(rng.integers(2**62))
+    low = np.array([rows.min(), columns.min()])
+    size = np.ceil((np.array([rows.max(), columns.max()]) - low) / spacing).astype(int) + 4
+    at_height = height / spacing + 1000.0  # seeds are not negative
+    below = int(np.floor(at_height))
+    planes = [np.random.default_rng([key, plane]).standard_normal((3, *size)) for plane in range(below, below + 4)]
+    weights = _spline_matrix(np.array([at_height - below]), 4)[0]
+    control = sum(weight * plane for weight, plane in zip(weights, planes, strict=True))
+    along_rows = _spline_matrix((rows - low[0]) / spacing, size[0])
+    along_columns = _spline_matrix((columns - low[1]) / spacing, size[1])
+    # A cubic B-spline leaves 151/315 of the variance of white noise along each axis, on average over the positions.
+    return along_rows @ control @ along_columns.T / (151 / 315) ** 1.5
+
+
+def _individual_tissues(
+    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of grey matter, white matter and CSF ``(3, rows, columns)`` of one subject, and its brain mask."""
+    points = _posed_points(rng, rows, columns, height)
+    for spacing, amplitude in _WARPS_MM:
+        points = points + amplitude * _smooth_field(rng, spacing, rows, columns, height)
+    grey, white, mask, affine = _icbm152_maps()
+    to_voxels = np.linalg.inv(affine)
+    voxels = (to_voxels[:3, :3] @ points.reshape(3, -1) + to_voxels[:3, 3:]).reshape(points.shape)
+    grey, white, mask = (map_coordinates(tissue, voxels, order=1) for tissue in (grey, white, mask))
+    fluid = np.clip(mask - grey - white, 0, 1)
+    # The maps are an average; folds of its own and sharper borders make an individual of it.
+    folds = np.exp(_FOLDS_STRENGTH * _smooth_field(rng, _FOLDS_MM, rows, columns, height))
+    shares = np.clip(np.stack([grey, white, fluid]), 1e-4, 1) ** _SHARPNESS * folds
+    return mask * shares / shares.sum(0), mask
+
+
+def _contrast(
+    rng: np.random.Generator, tissues: np.ndarray, skull: bool, mask: np.ndarray, pixel_size: float
+) -> np.ndarray:
+    """Brightness of each tissue, mostly as in T1 (white, grey, fluid), for one in ten as in T2."""
+    fluid, grey, white = rng.uniform(0.05, 0.25), rng.uniform(0.45, 0.65), rng.uniform(0.75, 1.0)
+    if rng.random() < 0.1:
+        fluid, grey, white = rng.uniform(0.85, 1.0), rng.uniform(0.5, 0.7), rng.uniform(0.25, 0.45)
+    image = grey * tissues[0] + white * tissues[1] + fluid * tissues[2]
+    if not skull:
+        return image
+    return image + _head_around(rng, mask, fluid, pixel_size)
+
+
+def _head_around(rng: np.random.Generator, mask: np.ndarray, fluid: float, pixel_size: float) -> np.ndarray:
+    """Fluid, dark bone with a line of marrow, and bright scalp around the brain, of uneven thickness."""
+    distance = distance_transform_edt(gaussian_filter(mask, 1.0) < 0.5) * pixel_size
+    rows, columns = mask.shape
+    angle = np.arctan2(*np.meshgrid(np.arange(rows) - rows / 2, np.arange(columns) - columns / 2, indexing="ij"))
+    unevenness = sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4))
+    distance = distance / (1 + np.clip(unevenness, -0.5, 0.5))
+    space, bone, scalp = rng.uniform(1.0, 3.0), rng.uniform(4.0, 7.0), rng.uniform(3.0, 6.0)
+
+    def band(inner: float, outer: float) -> np.ndarray:
+        edge = pixel_size / 2
+        return 1 / (1 + np.exp((inner - distance) / edge)) / (1 + np.exp((distance - outer) / edge))
+
+    outside = distance > 0
+    return outside * (
+        fluid * band(-10.0, space)
+        + rng.uniform(0.2, 0.5) * band(space + 0.35 * bone, space + 0.65 * bone)
+        + rng.uniform(0.6, 1.1) * band(space + bone, space + bone + scalp)
+    )
+
+
+def _acquire(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """What a scanner adds: bias field, blur and Rician noise; float32 in [0, 1], both ends reached."""
+    rows, columns = image.shape
+    r, c = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    terms = [r, c, r * c, r**2, c**2]
+    bias = np.exp(sum(rng.normal(0, 0.08) * term for term in terms))
+    image = gaussian_filter(image * bias, rng.uniform(0.3, 0.7))
+    sigma = rng.uniform(0.002, 0.012) * image.max()
+    image = np.hypot(image + sigma * rng.standard_normal(image.shape), sigma * rng.standard_normal(image.shape))
+    image = image - image.min()
+    return (image / image.max()).astype(np.float32)

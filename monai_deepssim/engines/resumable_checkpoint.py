@@ -1,0 +1,116 @@
+"""A training that takes up where it stopped, also when it was killed while it saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator, Trainer
+from monai.handlers import CheckpointLoader
+
+from ..errors import UnusableInputError
+
+__all__ = ["ResumableCheckpoint", "save_atomically"]
+
+
+def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint so that ``path`` holds either the old or the new one, whole, whenever the process dies.
+
+    Args:
+        state: what ``torch.save`` takes.
+        path: of the file; its folder is made where needed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_atomically({"weight": torch.ones(1)}, Path(folder) / "model.pt")
+        ...     torch.load(Path(folder) / "model.pt", weights_only=True)
+        {'weight': tensor([1.])}
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with open(unfinished, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+class ResumableCheckpoint:
+    """Save after every epoch, load at the start of a run, and keep the best network by the validation's key metric.
+
+    MONAI's CheckpointSaver writes in place and removes the old file first, and its CheckpointLoader fails when there is
+    no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
+
+    Args:
+        path: of the file that holds the whole state; loaded at the start when it is there.
+        save_dict: what has a ``state_dict``, by name: ``network``, ``optimizer``, ``lr_scheduler``. The trainer's own
+            state is added.
+        best_path: where the best network goes, as a plain state dict; ``None`` keeps none.
+        evaluator: the MONAI evaluator whose key metric says which is best; needed with ``best_path``.
+
+    Raises:
+        ValueError: when ``network`` is not in ``save_dict``, or a best network is wanted without an evaluator.
+
+    Example:
+        >>> network = torch.nn.Linear(2, 1)
+        >>> checkpoint = ResumableCheckpoint("training/checkpoint.pt", {"network": network})
+        >>> checkpoint.path.name
+        'checkpoint.pt'
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        save_dict: Mapping[str, Any],
+        best_path: str | os.PathLike[str] | None = None,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        if "network" not in save_dict:
+            raise ValueError(f"got save_dict with {sorted(save_dict)}, want it to hold the network as 'network'")
+        if best_path is not None and evaluator is None:
+            raise ValueError("best_path needs the evaluator whose key metric says which network is best")
+        self.path = Path(path)
+        self.save_dict = dict(save_dict)
+        self.best_path = None if best_path is None else Path(best_path)
+        self.evaluator = evaluator
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to a MONAI trainer."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def load(self, engine: Engine) -> None:
+        """Restore everything from the file, if there is one."""
+        if not self.path.is_file():
+            return
+        try:
+            loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")
+            loader.logger = engine.logger
+            loader(engine)
+            best = torch.load(self.path, map_location="cpu", weights_only=True)["best"]
+        except (KeyError, RuntimeError) as error:
+            raise UnusableInputError(
+                f"{self.path}: this checkpoint is of another training ({error}); move it away, or give another output_dir"
+            ) from error
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric = best["metric"]
+            self.evaluator.state.best_metric_epoch = best["epoch"]
+
+    def save(self, engine: Engine) -> None:
+        """Write the best network when this epoch's is the best, then the whole state."""
+        best = {"metric": -1, "epoch": -1}
+        if self.evaluator is not None:
+            state = self.evaluator.state
+            best = {"metric": float(state.best_metric), "epoch": int(state.best_metric_epoch)}
+            # The evaluator counts the epochs of the trainer that called it.
+            if self.best_path is not None and best["epoch"] == engine.state.epoch:
+                network = self.save_dict["network"]
+                save_atomically({name: value.cpu() for name, value in network.state_dict().items()}, self.best_path)
+        states = {name: part.state_dict() for name, part in self.save_dict.items()}
+        save_atomically({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
