@@ -47,6 +47,7 @@ class Entry:
         name: the POSIX path that stands for it in reports.
         slices: of it, if it is a volume.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
+        shows_slice: its slices were asked for, so they stand in the paths of the items.
         patient_id: ``""`` where the source does not tell.
         may_be_ignored: the file was found in a folder, not named in a list: it may be no image, or part of a series.
         files: of the DICOM series that the item is known to be.
@@ -57,6 +58,7 @@ class Entry:
     name: str
     slices: SliceChoice
     slice_axis: int
+    shows_slice: bool
     patient_id: str = ""
     may_be_ignored: bool = False
     files: tuple[str, ...] = ()
@@ -103,13 +105,20 @@ def read_entries(source: ImageSource, wanted: Wanted, extensions: Sequence[str] 
             f"{path}: the file is no PNG, JPEG, TIFF, NIfTI or DICOM image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
-    return [Entry(path, path.name, wanted.slices, wanted.slice_axis)], []
+    return [Entry(path, path.name, wanted.slices, wanted.slice_axis, wanted.slices is not None)], []
 
 
 def _from_folder(path: Path, wanted: Wanted, extensions: Sequence[str] | None) -> tuple[list[Entry], _Ignored]:
     base, files, ignored = find_image_files(path, extensions)
     entries = [
-        Entry(file, file.relative_to(base).as_posix(), wanted.slices, wanted.slice_axis, may_be_ignored=True)
+        Entry(
+            path=file,
+            name=file.relative_to(base).as_posix(),
+            slices=wanted.slices,
+            slice_axis=wanted.slice_axis,
+            shows_slice=wanted.slices is not None,
+            may_be_ignored=True,
+        )
         for file in files
     ]
     return entries, ignored
@@ -178,13 +187,16 @@ def _from_row(where: str, row: Any, folder: Path | None, wanted: Wanted) -> Entr
     if isinstance(own_axis, str):
         own_axis = _optional_integer(own_axis, f"{where}: slice_axis")
     name = PurePath(image if folder is None else os.path.normpath(image)).as_posix()
-    if folder is None and isinstance(row.get("path"), str):
-        name = row["path"].partition("#")[0]
+    shows_slice = own_slice is not None or wanted.slices is not None
+    if folder is None and isinstance(row.get("path"), str):  # an item of an earlier list keeps its path
+        name, mark, _ = row["path"].partition("#")
+        shows_slice = bool(mark) if own_slice is not None else shows_slice
     return Entry(
         path=Path(image) if folder is None else path_inside(folder, str(image), where),
         name=name,
         slices=wanted.slices if own_slice is None else (own_slice,),
         slice_axis=wanted.slice_axis if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
+        shows_slice=shows_slice,
         patient_id="" if row.get("patient_id") is None else str(row["patient_id"]),
         files=() if folder else tuple(row.get("files") or ()),
         extras={key: value for key, value in row.items() if key not in _OWN_KEYS},

@@ -187,12 +187,11 @@ def _slices(
 
 
 def _item(entry: Entry, patient_of: Callable[[str], str], index: int | None) -> dict[str, Any]:
-    # Slices that were asked for show in the path; the default, the middle one, does not.
-    asked = index is not None and entry.slices is not None
+    shown = index is not None and entry.shows_slice
     item = {
         **entry.extras,
         "image": str(entry.path),
-        "path": f"{entry.name}#{AXIS_LETTERS[entry.slice_axis]}={index}" if asked else entry.name,
+        "path": f"{entry.name}#{AXIS_LETTERS[entry.slice_axis]}={index}" if shown else entry.name,
         "patient_id": entry.patient_id or patient_of(entry.name),
         "slice": index,
         "slice_axis": entry.slice_axis,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,18 +67,24 @@ def read_nifti_slice(path: Path, index: int | None, slice_axis: int) -> np.ndarr
         stored_axis, position = stored_position(axes, slice_axis, chosen, num_slices)
     where: list[slice | int] = [slice(None), slice(None), slice(None), *(0 for _ in image.shape[3:])]
     where[stored_axis] = position
-    if path.name.lower().endswith(".gz") and 1 not in shape:
+    if path.name.lower().endswith(".gz"):
         # A compressed file can only be read from its start: all slices of one volume share one pass.
         status = path.stat()
-        plane = _whole_volume(str(path), status.st_mtime_ns, status.st_size)[tuple(where)]
+        voxels, slope, intercept = _whole_volume(str(path), status.st_mtime_ns, status.st_size)
+        plane = voxels[tuple(where[: voxels.ndim])].astype(np.float64) * slope + intercept
     else:
         plane = np.asanyarray(image.dataobj[tuple(where[: len(image.shape)])])
     return as_viewed(plane.astype(np.float64), axes, stored_axis)
 
 
 @lru_cache(maxsize=1)
-def _whole_volume(path: str, modified_ns: int, num_bytes: int) -> np.ndarray:
-    return np.asanyarray(_open(Path(path)).dataobj)
+def _whole_volume(path: str, modified_ns: int, num_bytes: int) -> tuple[np.ndarray, float, float]:
+    """Return the voxels as stored, which are a quarter of the size of scaled ones, with their scale."""
+    # Read to the end, where the checksum is: nibabel stops at the last voxel, and takes damaged ones without a word.
+    with gzip.open(path) as file:
+        content = file.read()
+    stored = type(_open(Path(path))).from_bytes(content).dataobj
+    return np.asanyarray(stored.get_unscaled()), stored.slope, stored.inter
 
 
 def _open(path: Path) -> nib.Nifti1Image:

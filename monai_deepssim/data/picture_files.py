@@ -49,7 +49,13 @@ def read_picture(path: Path) -> tuple[np.ndarray, bool]:
         UnusableInputError: the file has several pages.
         Exception: whatever Pillow raises for a damaged file.
     """
-    with _complete_files_only(), Image.open(path, formats=("PNG", "JPEG", "TIFF")) as picture:
+    # Through an open file: given a path, Pillow 13 maps an uncompressed TIFF that has an orientation tag into memory
+    # with its sides exchanged, and scrambles it without a word.
+    with (
+        _complete_files_only(),
+        path.open("rb") as file,
+        Image.open(file, formats=("PNG", "JPEG", "TIFF")) as picture,
+    ):
         num_pages = getattr(picture, "n_frames", 1)
         if num_pages > 1:
             raise UnusableInputError(
