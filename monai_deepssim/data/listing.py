@@ -146,7 +146,9 @@ def _expand(
     series: dict[tuple[Path, str], list[tuple[int, DicomHeader]]] = {}
     for place, entry in enumerate(entries):
         kind = file_kind(entry.path)
-        if entry.files or kind == "picture":
+        if entry.files:
+            places[place] = _slices(entry, patient_of, lambda files=entry.files: dicom_volume_shape(files))  # type: ignore[misc]
+        elif kind == "picture":
             places[place] = [_item(entry, patient_of, None)]
         elif kind == "nifti":
             places[place] = _slices(entry, patient_of, lambda path=entry.path: nifti_volume_shape(path))  # type: ignore[misc]

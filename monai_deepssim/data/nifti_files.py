@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
 from monai_deepssim.data.orientation import as_viewed, ras_axes, stored_position
 from monai_deepssim.data.slices import checked_index
@@ -84,6 +85,7 @@ def _whole_volume(path: str, modified_ns: int, num_bytes: int) -> tuple[np.ndarr
     with gzip.open(path) as file:
         content = file.read()
     stored = type(_open(Path(path))).from_bytes(content).dataobj
+    assert isinstance(stored, ArrayProxy)  # as of every image that was not made in memory
     return np.asanyarray(stored.get_unscaled()), stored.slope, stored.inter
 
 

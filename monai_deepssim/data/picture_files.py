@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +15,36 @@ __all__ = ["read_picture"]
 
 _PHOTOMETRIC_INTERPRETATION = 262
 _WHITE_IS_ZERO = 0
-_pillow_switch = threading.Lock()
 
 
-@contextmanager
-def _complete_files_only() -> Iterator[None]:
-    # Training scripts often tell Pillow to fill truncated files with black; such an image must not be audited.
-    with _pillow_switch:
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
+class _CompleteFilesOnly:
+    """While any thread reads, Pillow refuses truncated files.
+
+    Training scripts often tell Pillow to fill truncated files with black; such an image must not be audited. The
+    setting is Pillow's own and global, so readers are counted: the last one out puts it back, and none waits for
+    another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_readers = 0
+        self._before = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_readers == 0:
+                self._before = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            self._num_readers += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._num_readers -= 1
+            if self._num_readers == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+
+
+_complete_files_only = _CompleteFilesOnly()
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, bool]:
@@ -52,7 +67,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, bool]:
     # Through an open file: given a path, Pillow 13 maps an uncompressed TIFF that has an orientation tag into memory
     # with its sides exchanged, and scrambles it without a word.
     with (
-        _complete_files_only(),
+        _complete_files_only,
         path.open("rb") as file,
         Image.open(file, formats=("PNG", "JPEG", "TIFF")) as picture,
     ):

@@ -22,7 +22,7 @@ def icbm152_file() -> Path:
 
 @pytest.fixture(scope="session")
 def brain_slice(icbm152_file: Path) -> np.ndarray:
-    """A real axial slice, front up and the patient's right on the left, uint8, with a landmark that makes it lopsided."""
+    """A real axial slice, front up and the patient's right on the left, uint8, with a landmark that makes it uneven."""
     volume = nib.load(icbm152_file)
     plane = np.asarray(volume.dataobj[:, :, 90])
     picture = np.round(plane / plane.max() * 255).astype(np.uint8).T[::-1, ::-1].copy()

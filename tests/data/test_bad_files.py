@@ -34,6 +34,7 @@ def whole_file(request, tmp_path, brain_slice, write_dicom) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("pillow_fills_up", [False, True])
 def test_a_file_that_is_cut_short_is_refused_or_whole(whole_file, tmp_path, monkeypatch, pillow_fills_up):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", pillow_fills_up)
