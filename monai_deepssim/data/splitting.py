@@ -44,5 +44,7 @@ def split_by_patient(
     try:
         larger, smaller = next(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(groups, groups=groups))
     except ValueError as error:
-        raise UnusableInputError(f"cannot put a share of {fraction} of {len(set(groups))} patients aside: {error}") from error
+        raise UnusableInputError(
+            f"cannot put a share of {fraction} of {len(set(groups))} patients aside: {error}"
+        ) from error
     return [items[i] for i in sorted(larger)], [items[i] for i in sorted(smaller)]

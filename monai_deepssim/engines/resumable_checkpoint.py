@@ -96,7 +96,7 @@ class ResumableCheckpoint:
             best = torch.load(self.path, map_location="cpu", weights_only=True)["best"]
         except (KeyError, RuntimeError) as error:
             raise UnusableInputError(
-                f"{self.path}: this checkpoint is of another training ({error}); move it away, or give another output_dir"
+                f"{self.path}: this checkpoint is of another training ({error}). Move it away, or give another folder."
             ) from error
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]

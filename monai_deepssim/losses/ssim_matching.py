@@ -58,8 +58,8 @@ class SSIMMatchingLoss(nn.Module):
         """
         if input.ndim != 2 or len(input) != len(target) or len(input) < 2:
             raise ValueError(
-                f"got embeddings {tuple(input.shape)} and images {tuple(target.shape)}, want (B, D) and (B, 1, H, W) with "
-                "B of at least 2: a single image has no pairs"
+                f"got embeddings {tuple(input.shape)} and images {tuple(target.shape)}, want (B, D) and (B, 1, H, W) "
+                "with B of at least 2: a single image has no pairs"
             )
         embeddings = F.normalize(input.float(), dim=1)
         # MetaTensor would track every operation; the loss needs none of it.

@@ -21,7 +21,7 @@ def _convnext_atto(weights: Any = None) -> ConvNeXt:
     """ConvNeXt-Atto (3.7 M parameters with its head), which torchvision has the parts for but not the name."""
     if weights is not None:
         raise UnusableInputError(
-            "torchvision has no ImageNet weights for convnext_atto: set pretrained to false or to the path of a state dict"
+            "torchvision has no ImageNet weights for convnext_atto: set pretrained to false or to the path of some"
         )
     widths = (40, 80, 160, 320, None)
     depths = (2, 2, 6, 2)
@@ -95,8 +95,7 @@ def build_backbone(name: str, pretrained: bool | str | Path = False) -> tuple[nn
 
 
 def _count_channels(features: nn.Sequential) -> int:
-    """Channels of the features' output; the last layer with weights of more than one axis tells."""
-    # Run rather than read: the layers' order differs from family to family. The meta device costs no arithmetic.
+    """Channels of the features' output, found by running them: families order their layers differently."""
     training = features.training
     device = next(features.parameters()).device
     probe: Tensor = torch.zeros(1, 3, 64, 64, device=device)

@@ -58,7 +58,9 @@ class DeepSSIMEmbedder(nn.Module):
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
-            raise ValueError(f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take")
+            raise ValueError(
+                f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
+            )
         self.backbone = backbone
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)

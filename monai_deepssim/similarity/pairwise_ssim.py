@@ -96,7 +96,7 @@ def _check(x: Tensor, y: Tensor, win_size: int, data_range: float | None) -> Non
         raise ValueError(f"x is on {x.device} and y on {y.device}: move both to one device")
     if win_size % 2 == 0 or not 3 <= win_size <= min(x.shape[2:]):
         raise ValueError(
-            f"got win_size={win_size} for images of {tuple(x.shape[2:])}, want an odd number from 3 to the smallest side"
+            f"got win_size={win_size} for images of {tuple(x.shape[2:])}, want an odd number, 3 to the smallest side"
         )
     if data_range is not None and not data_range > 0:
         raise ValueError(f"got data_range={data_range}, want a positive number or None")
@@ -136,7 +136,7 @@ def _ssim_compiled(
     return out
 
 
-def _prepare(images: Tensor, win_planes: int, win_size: int):  # noqa: ANN202 (numpy arrays for the kernel)
+def _prepare(images: Tensor, win_planes: int, win_size: int):
     volume = images.flatten(0, 1).contiguous() if images.ndim == 5 else images.contiguous()
     n, planes, height, width = volume.shape
     mean = torch.empty(n, planes - win_planes + 1, height - win_size + 1, width - win_size + 1)
@@ -149,8 +149,7 @@ def _ssim_torch(
     x: Tensor, x_offset: Tensor, y: Tensor, y_offset: Tensor, c1: Tensor, c2: Tensor, win_size: int
 ) -> Tensor:
     pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
-    # float64 on the few maps an image; the pairs, which are many, in float32. MPS has no float64, hence the CPU detour
-    # is left to the caller: x.cpu() takes the compiled path.
+    # float64 for the few maps an image, float32 for the pairs, which are many.
     pixels = win_size ** (x.ndim - 2)
     unbias = pixels / (pixels - 1)
     x_mean, y_mean = pool(x, win_size, 1), pool(y, win_size, 1)

@@ -1,10 +1,11 @@
 """SSIM of many pairs on the CPU: one fused, compiled pass over the pixels of a pair.
 
-The window sums of x, x² (and of y, y²) are needed once an image; only the window sum of x·y is new in a pair. The kernel
-keeps that sum running down the rows, so that a pixel of a pair costs two products for the sum, ``win_size`` additions
-along the row and one division, all on contiguous rows that the compiler turns into vector instructions.
+The window sums of x and x² (and of y and y²) are needed once an image; only the window sum of x·y is new in a pair.
+The kernel keeps that sum running down the rows, so that a pixel of a pair costs two products for the sum, ``win_size``
+additions along the row and one division, all on contiguous rows that the compiler turns into vector instructions.
 
-Compiled with ``nogil`` and threaded by the caller: numba's own threads (OpenMP) do not survive the fork of a DataLoader.
+Compiled with ``nogil`` and threaded by the caller: numba's own threads (OpenMP) do not survive the fork of a
+DataLoader.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class GradedVariants(Randomizable, Transform):
         """Draw the target SSIM and the displacement of each variant for the image ``data``."""
         low, high = self.ssim_range
         edges = np.linspace(high, low, self.num_variants + 1)
-        self._targets = [self.R.uniform(below, above) for above, below in zip(edges[:-1], edges[1:], strict=True)]
+        self._targets = [self.R.uniform(below, above) for above, below in pairwise(edges)]
         self._displacements = [self._draw_displacement(data) for _ in self._targets]
 
     def __call__(self, img: NdarrayOrTensor) -> list[Tensor]:
@@ -104,7 +105,9 @@ def _warp_to_ssim(image: Tensor, displacement: Tensor, target: float) -> Tensor:
     plain = image.as_tensor()[None] if hasattr(image, "as_tensor") else image[None]
     reference = standardize(plain)
     spatial = plain.shape[2:]
-    identity = F.affine_grid(torch.eye(len(spatial), len(spatial) + 1)[None].to(plain), plain.shape, align_corners=False)
+    identity = F.affine_grid(
+        torch.eye(len(spatial), len(spatial) + 1)[None].to(plain), plain.shape, align_corners=False
+    )
     # grid_sample counts its last axis first and half an image as 1.
     direction = displacement.flip(0).movedim(0, -1)[None] * (2 / torch.tensor(spatial[::-1]).to(plain))
     best = plain
@@ -170,9 +173,7 @@ class GradedVariantsd(Randomizable, MapTransform):
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.variants = GradedVariants(**kwargs)
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> GradedVariantsd:
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> GradedVariantsd:
         super().set_random_state(seed, state)
         self.variants.set_random_state(seed, state)
         return self

@@ -75,8 +75,8 @@ class RandStructurePreserving(RandomizableTransform):
             raise ValueError(f"got probabilities {wrong}, want 0 to 1")
         if rotation_radians < 0 or shift_pixels < 0 or not 0 <= zoom < 1 or not 0 < min(gamma) <= max(gamma):
             raise ValueError(
-                f"got rotation_radians={rotation_radians}, shift_pixels={shift_pixels}, zoom={zoom}, gamma={gamma}, want "
-                "ranges of at least 0, zoom below 1 and a gamma above 0"
+                f"got rotation_radians={rotation_radians}, shift_pixels={shift_pixels}, zoom={zoom}, gamma={gamma}, "
+                "want ranges of at least 0, zoom below 1 and a gamma above 0"
             )
         self.rotation_radians = rotation_radians
         self.gamma = (min(gamma), max(gamma))
@@ -150,7 +150,7 @@ class RandStructurePreservingd(MapTransform, RandomizableTransform):
 
     backend = RandStructurePreserving.backend
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs) -> None:  # noqa: ANN003
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob=1.0)
         self.change = RandStructurePreserving(**kwargs)

@@ -1,0 +1,178 @@
+"""Checkpoints to networks: ours, the published state dict and the published TorchScript file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from ..errors import UnusableInputError
+from .backbones import SUPPORTED_BACKBONES
+from .deepssim_embedder import DeepSSIMEmbedder
+
+__all__ = ["TorchScriptEmbedder", "load_deepssim"]
+
+# Where trainers put the network's weights in a larger checkpoint; ours and MONAI's say "network".
+_NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict")
+_KEYS_SHOWN = 5
+
+
+def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> nn.Module:
+    """Load a DeepSSIM embedder from a checkpoint, ready to embed (in eval mode, on the CPU).
+
+    Takes the state dicts that our bundle writes, its whole training checkpoint, the published state dict
+    (ConvNeXt-Base; names ``feature_extractor.*`` and ``fc.*``) and the published TorchScript file. State dicts are
+    read with ``weights_only=True``; a TorchScript file is a program, and runs only because the caller names it.
+
+    Args:
+        path: of the file.
+        backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
+
+    Returns:
+        A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
+
+    Raises:
+        UnusableInputError: when there is no such file, it is no checkpoint, or its weights fit no embedder: the message
+            names the missing and the unexpected keys.
+
+    Example:
+        >>> import tempfile
+        >>> embedder = DeepSSIMEmbedder(backbone="convnext_atto", embedding_dim=64)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.pt"
+        ...     torch.save(embedder.state_dict(), path)
+        ...     load_deepssim(path).backbone
+        'convnext_atto'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnusableInputError(f"{path}: no such file; give the path of a DeepSSIM checkpoint")
+    if _is_torchscript(path):
+        return TorchScriptEmbedder(path)
+    state = _read_state_dict(path)
+    embedder = _build_for(path, state, backbone)
+    embedder.load_state_dict(state)
+    return embedder.eval()
+
+
+class TorchScriptEmbedder(nn.Module):
+    """A TorchScript embedder behind the same call as :class:`DeepSSIMEmbedder`.
+
+    Whether the program repeats a grey image to the three channels of its backbone itself is tried once, here.
+
+    Args:
+        path: of the TorchScript file.
+
+    Raises:
+        UnusableInputError: when the file cannot be loaded or embeds neither 1-channel nor 3-channel images.
+
+    Example:
+        >>> import tempfile
+        >>> program = torch.jit.trace(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), torch.rand(1, 3, 64, 64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     program.save(f"{folder}/model.pt")
+        ...     TorchScriptEmbedder(Path(folder) / "model.pt")(torch.rand(2, 1, 64, 64)).shape[0]
+        2
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        try:
+            self.program = torch.jit.load(str(path), map_location="cpu").eval()
+        except RuntimeError as error:
+            raise UnusableInputError(f"{path}: not a TorchScript file that this torch can load: {error}") from error
+        self.channels = self._find_channels(Path(path))
+
+    def _find_channels(self, path: Path) -> int:
+        problems = []
+        # One first: a program that repeats by itself might take three as well, and embed something else.
+        for channels in (1, 3):
+            try:
+                with torch.no_grad():
+                    output = self.program(torch.zeros(2, channels, 136, 112))
+            except RuntimeError as error:
+                problems.append(str(error).strip().splitlines()[-1])
+                continue
+            if isinstance(output, Tensor) and output.ndim == 2 and len(output) == 2:
+                return channels
+            problems.append(f"{channels} channels gave {getattr(output, 'shape', type(output))} for 2 images")
+        raise UnusableInputError(
+            f"{path}: a program that maps (N, 1 or 3, H, W) to (N, D) is wanted; {'; '.join(problems)}"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed standardised images ``(N, 1, H, W)`` as ``(N, D)`` vectors of length 1."""
+        return F.normalize(self.program(x.expand(-1, self.channels, -1, -1)).float(), dim=1)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive: unlike a state dict's, it holds code."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on a file that is none of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnusableInputError(
+            f"{path}: not a checkpoint that can be loaded safely (weights_only=True): {reason} Save the network's "
+            "state_dict() with torch.save, or give a TorchScript file."
+        ) from error
+    for key in _NETWORK_KEYS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        raise UnusableInputError(
+            f"{path}: holds {type(checkpoint).__name__}, want a state dict of tensors, as network.state_dict() gives"
+        )
+    # DataParallel and DistributedDataParallel put this before every name.
+    return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
+
+
+def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) -> DeepSSIMEmbedder:
+    """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
+    head = state.get("fc.6.weight")
+    hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    nearest: tuple[int, str, dict[str, tuple[int, ...]]] | None = None
+    for name in [backbone] if backbone else SUPPORTED_BACKBONES:
+        with torch.device("meta"):
+            candidate = DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
+        wanted = {key: tuple(value.shape) for key, value in candidate.state_dict().items()}
+        if wanted == shapes:
+            return DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
+        difference = len(set(wanted.items()) ^ set(shapes.items()))
+        if nearest is None or difference < nearest[0]:
+            nearest = (difference, name, wanted)
+    assert nearest is not None
+    _, name, wanted = nearest
+    problems = {
+        "missing keys": sorted(set(wanted) - set(shapes)),
+        "unexpected keys": sorted(set(shapes) - set(wanted)),
+        "keys of another shape": [
+            f"{key} {shapes[key]} instead of {wanted[key]}"
+            for key in sorted(set(shapes) & set(wanted))
+            if shapes[key] != wanted[key]
+        ],
+    }
+    listed = "; ".join(
+        f"{len(keys)} {kind}: {', '.join(keys[:_KEYS_SHOWN])}{', ...' if len(keys) > _KEYS_SHOWN else ''}"
+        for kind, keys in problems.items()
+        if keys
+    )
+    known = name if backbone else f"that is known here; the nearest is {name}"
+    raise UnusableInputError(
+        f"{path}: these weights are not those of a DeepSSIM embedder {known}: {listed}. "
+        "Give a checkpoint of the deepssim_brain_mri bundle or the published one, or name its backbone."
+    )

@@ -1,0 +1,35 @@
+"""Real slices and a phantom cohort that the tests of all rooms share."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from nilearn import datasets
+
+from monai_deepssim.data import PhantomBrainDataset
+
+
+@pytest.fixture(scope="session")
+def icbm152_t1():
+    """The T1 template of ICBM152 that nilearn ships, skull-stripped, 1 mm, as a NIfTI image."""
+    return nibabel.as_closest_canonical(datasets.load_mni152_template(resolution=1))
+
+
+@pytest.fixture(scope="session")
+def icbm152_slices(icbm152_t1):
+    """Axial slices of ICBM152, ``(60, 1, 136, 112)`` in [0, 1], every other millimetre, front at the top."""
+    volume = icbm152_t1.get_fdata(dtype=np.float32)
+    middle = [side // 2 for side in volume.shape]
+    rows = slice(middle[1] - 112, middle[1] + 112)
+    columns = slice(middle[0] - 92, middle[0] + 92)
+    slices = [np.rot90(volume[columns, rows, z]) for z in range(middle[2] - 50, middle[2] + 70, 2)]
+    images = torch.from_numpy(np.stack(slices).copy())[:, None]
+    images = torch.nn.functional.interpolate(images, size=(136, 112), mode="bilinear", antialias=True)
+    return images / images.amax((1, 2, 3), keepdim=True)
+
+
+@pytest.fixture(scope="session")
+def phantoms():
+    """Twelve phantom slices ``(12, 1, 136, 112)`` in [0, 1]."""
+    cohort = PhantomBrainDataset(num_subjects=12, seed=11, progress=False)
+    return torch.stack([item["image"].as_tensor() for item in cohort])

@@ -1,0 +1,120 @@
+"""The phantom cohort."""
+
+import numpy as np
+import pytest
+import torch
+
+from monai_deepssim.data import AXIAL_LEVELS_MM, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.similarity import pairwise_ssim, standardize
+from monai_deepssim.transforms import RandStructurePreservingd
+
+
+def cohort(num_subjects, seed, **options):
+    return PhantomBrainDataset(num_subjects=num_subjects, seed=seed, progress=False, **options)
+
+
+def stack(dataset):
+    return torch.stack([item["image"].as_tensor() for item in dataset])
+
+
+def test_an_item_is_an_image_in_the_packages_form():
+    item = cohort(2, seed=3, image_size=(120, 100))[1]
+    assert item["image"].shape == (1, 120, 100)
+    assert item["image"].dtype == torch.float32
+    assert (item["image"].min(), item["image"].max()) == (0, 1)
+    assert (item["patient_id"], item["path"], item["level"]) == (
+        "phantom-3-1",
+        "phantom-3-1/basal_ganglia",
+        "basal_ganglia",
+    )
+
+
+def test_the_same_seed_gives_the_same_subjects_in_a_cohort_of_any_size():
+    assert torch.equal(stack(cohort(2, seed=5)), stack(cohort(4, seed=5))[:2])
+
+
+def test_two_seeds_never_share_a_subject():
+    # Seed 1, subject 23 and seed 12, subject 3 would be one where seeds were only strung together or added up.
+    items = [
+        {"subject": subject, "level": "basal_ganglia"} for subject in ((1, 23), (12, 3), (0, 24), (24, 0), (23, 1))
+    ]
+    images = torch.stack([GeneratePhantomd((136, 112))(item)["image"].as_tensor() for item in items])
+    ssim = pairwise_ssim(standardize(images))
+    assert ssim.fill_diagonal_(0).max() < 0.7
+
+
+def test_subjects_differ_as_people_do():
+    ssim = pairwise_ssim(standardize(stack(cohort(40, seed=8))))
+    between = ssim[~torch.eye(40, dtype=torch.bool)]
+    assert 0.2 < between.median() < 0.6
+    assert between.max() < 0.75
+
+
+def test_neighbouring_slices_of_a_subject_look_alike_and_distant_ones_do_not(monkeypatch):
+    levels = {"here": 10.0, "next": 11.5, "far": 40.0}
+    monkeypatch.setattr("monai_deepssim.data.phantom.AXIAL_LEVELS_MM", levels)
+    draw = GeneratePhantomd((136, 112), level_jitter_mm=0.0, skull_fraction=0.0)
+    images = torch.stack([draw({"subject": (2, 9), "level": level})["image"].as_tensor() for level in levels])
+    here, following, far = pairwise_ssim(standardize(images))[0]
+    assert here == pytest.approx(1, abs=1e-4)
+    assert following > 0.6
+    assert far < 0.5
+
+
+def test_the_front_is_at_the_top_and_the_brain_in_the_middle():
+    images = stack(cohort(30, seed=2, skull_fraction=0.0))
+    mean = images.mean(0)[0]
+    rows = torch.arange(136.0) - 67.5
+    assert abs((mean.sum(1) * rows).sum() / mean.sum()) < 6
+    # The two halves mirror each other, front and back do not.
+    assert (mean - mean.flip(1)).abs().mean() < 0.5 * (mean - mean.flip(0)).abs().mean()
+    assert (images[:, 0, :, :2].mean() + images[:, 0, :2].mean()) < 0.02
+
+
+def test_the_share_with_a_skull_is_as_asked_and_a_skull_is_a_bright_ring():
+    assert sum(item["skull"] for item in cohort(60, seed=1, skull_fraction=0.5)) in range(20, 41)
+    bare, head = (stack(cohort(10, seed=1, skull_fraction=share)) for share in (0.0, 1.0))
+    border = torch.zeros(136, 112, dtype=torch.bool)
+    border[5:-5, 3:-3] = True
+    border[18:-18, 14:-14] = False
+    assert head[:, 0, border].mean() > bare[:, 0, border].mean() * 0.7
+    assert (bare == 0).float().mean() > 0.3
+
+
+def test_all_levels_can_be_had_and_belong_to_one_subject():
+    items = list(cohort(2, seed=4, levels=tuple(AXIAL_LEVELS_MM)))
+    assert [item["level"] for item in items] == list(AXIAL_LEVELS_MM) * 2
+    assert len({item["patient_id"] for item in items}) == 2
+    assert len({item["path"] for item in items}) == 8
+
+
+def test_a_transform_of_the_user_comes_after_and_is_drawn_anew():
+    dataset = cohort(1, seed=0, transform=RandStructurePreservingd("image", prob=0.9))
+    first, second = dataset[0]["image"], dataset[0]["image"]
+    assert not torch.equal(first, second)
+
+
+def test_drawing_on_demand_gives_what_the_cache_holds():
+    assert torch.equal(stack(cohort(3, seed=6)), stack(cohort(3, seed=6, cache_rate=0.0)))
+
+
+@pytest.mark.parametrize("wrong", [{"num_subjects": 0}, {"seed": -1}, {"skull_fraction": 1.5}, {"levels": ("toe",)}])
+def test_values_out_of_range_are_errors(wrong):
+    with pytest.raises(ValueError, match="want"):
+        PhantomBrainDataset(**{"num_subjects": 1, "seed": 0, "progress": False, **wrong})
+
+
+def test_without_nilearn_the_error_says_what_to_install(monkeypatch):
+    from monai_deepssim.data import phantom
+
+    phantom._icbm152_maps.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "nilearn", None)
+    with pytest.raises(ImportError, match=r"monai-deepssim\[demo\]"):
+        phantom._icbm152_maps()
+    monkeypatch.undo()
+    phantom._icbm152_maps.cache_clear()
+
+
+def test_noise_and_contrast_differ_from_subject_to_subject():
+    images = stack(cohort(20, seed=9, skull_fraction=0.0))
+    assert np.std([image[image > 0].mean() for image in images]) > 0.02

@@ -1,0 +1,84 @@
+"""The DeepSSIM embedder."""
+
+import pytest
+import torch
+import torchvision
+
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks import SUPPORTED_BACKBONES, DeepSSIMEmbedder
+
+
+@pytest.mark.parametrize("size", [(64, 64), (136, 112), (97, 131)])
+def test_embeddings_are_unit_vectors_for_any_size(size):
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", embedding_dim=48).eval()
+    embeddings = embedder(torch.randn(3, 1, *size))
+    assert embeddings.shape == (3, 48)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 63, 64), (1, 64, 64), (2, 1, 64, 64, 64)])
+def test_another_shape_is_an_error_that_names_it(shape):
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto").eval()
+    with pytest.raises(ValueError, match="got images of shape"):
+        embedder(torch.randn(shape))
+
+
+def test_three_channels_are_taken_as_they_are():
+    torch.manual_seed(0)
+    grey = DeepSSIMEmbedder(backbone="convnext_atto").eval()
+    colour = DeepSSIMEmbedder(backbone="convnext_atto", in_channels=3).eval()
+    colour.load_state_dict(grey.state_dict())
+    images = torch.randn(2, 1, 64, 64)
+    assert torch.equal(grey(images), colour(images.repeat(1, 3, 1, 1)))
+    with pytest.raises(ValueError, match="in_channels=2"):
+        DeepSSIMEmbedder(backbone="convnext_atto", in_channels=2)
+
+
+@pytest.mark.parametrize("name", sorted(SUPPORTED_BACKBONES))
+def test_every_backbone_can_be_built_and_run(name):
+    if name in ("convnext_base", "convnext_large", "convnext_small"):
+        with torch.device("meta"):
+            embedder = DeepSSIMEmbedder(backbone=name)
+            assert embedder.eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 256)
+    else:
+        assert DeepSSIMEmbedder(backbone=name).eval()(torch.randn(1, 1, 64, 64)).shape == (1, 256)
+
+
+def test_the_small_backbone_has_fewer_than_4_7_million_parameters():
+    assert sum(p.numel() for p in DeepSSIMEmbedder(backbone="convnext_atto").parameters()) < 4.7e6
+
+
+def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(UnusableInputError, match="convnext_atto"):
+        DeepSSIMEmbedder(backbone="convnext_giga")
+
+
+def test_random_weights_are_never_frozen():
+    assert all(p.requires_grad for p in DeepSSIMEmbedder(backbone="convnext_atto", frozen_stages=2).parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen", "trained"), [("convnext_tiny", (0, 1, 2, 3), (4, 5, 6, 7)), ("resnet18", range(6), (6, 7))]
+)
+def test_the_first_two_stages_of_a_pretrained_backbone_are_frozen(tmp_path, name, frozen, trained):
+    path = tmp_path / "imagenet.pth"
+    classifier = torchvision.models.get_model(name)
+    torch.save(classifier.state_dict(), path)
+    embedder = DeepSSIMEmbedder(backbone=name, pretrained=path, frozen_stages=2).train()
+    features = embedder.feature_extractor
+    assert not any(p.requires_grad for i in frozen for p in features[i].parameters())
+    assert all(p.requires_grad for i in trained for p in features[i].parameters())
+    assert all(p.requires_grad for p in embedder.fc.parameters())
+    assert not any(module.training for i in frozen for module in features[i].modules())
+    assert all(features[i].training for i in trained)
+    assert torch.equal(next(features.parameters()), next(classifier.parameters()))
+
+
+def test_pretrained_weights_that_do_not_fit_or_do_not_exist_are_errors(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(UnusableInputError, match="not a torchvision state dict of resnet18"):
+        DeepSSIMEmbedder(backbone="resnet18", pretrained=tmp_path / "other.pth")
+    with pytest.raises(UnusableInputError, match="no such file"):
+        DeepSSIMEmbedder(backbone="resnet18", pretrained=tmp_path / "missing.pth")
+    with pytest.raises(UnusableInputError, match="no ImageNet weights"):
+        DeepSSIMEmbedder(backbone="convnext_atto", pretrained=True)
