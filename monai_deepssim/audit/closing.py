@@ -1,0 +1,90 @@
+"""What an audit says on the terminal when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_deepssim.audit.files import printable
+from monai_deepssim.audit.result import AuditResult, Skipped
+
+__all__ = ["closing_lines"]
+
+_NUM_PAIRS = 5
+_NUM_SKIPPED = 20
+
+
+def closing_lines(result: AuditResult, report: Path) -> list[str]:
+    """Tell the result in a few lines: copies, patients, strongest pairs, folders, gate, and where the report is.
+
+    Args:
+        result: of the audit.
+        report: path of ``report.html``.
+
+    Returns:
+        The lines, safe to print.
+    """
+    share, share_of_training = result.copy_fraction, result.memorized_fraction
+    lines = [
+        "",
+        f"{share.count} of {share.total} synthetic images are copies of a training image "
+        f"({share.value:.1%}; 95 % interval {share.low:.1%} to {share.high:.1%}).",
+        f"Memorized: {share_of_training.count} of {share_of_training.total} training images, {_patients(result)}.",
+        "",
+        "Strongest pairs (score, synthetic image, training image, patient):",
+    ]
+    for match in result.matches[:_NUM_PAIRS]:
+        patient = match.patient_id or "patient unknown"
+        lines.append(
+            f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  ({patient})"
+        )
+    lines += _skipped_lines(result.skipped)
+    for part in (result.training, result.synthetic):
+        if part.side.ignored:
+            lines.append(f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images.")
+        if part.images.converted:
+            lines.append(f"Colour: {len(part.images.converted)} {part.side.name} images were converted to grey.")
+    if result.demo is not None:
+        demo = result.demo
+        precision = "none judged a copy" if demo.precision is None else f"precision {demo.precision:.3f}"
+        lines += [
+            "",
+            f"Demo: found {demo.found} of {demo.planted} planted copies, {demo.right_source} of them with the right "
+            f"source, and {demo.false_alarms} false alarms ({precision}, recall {demo.recall:.3f}).",
+        ]
+    lines += [
+        "",
+        f"Training images:  {result.training.side.source} ({share_of_training.total} audited)",
+        f"Synthetic images: {result.synthetic.side.source} ({share.total} audited)",
+        f"Gate:             {gate_sentence(result)}",
+        f"Report:           {report}",
+    ]
+    return [printable(line) for line in lines]
+
+
+def gate_sentence(result: AuditResult) -> str:
+    """The gate and its result, in one line."""
+    gate = result.gate
+    if gate.max_copy_fraction is None:
+        return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
+    return f"at most {gate.max_copy_fraction:.4g} may be copies: {str(gate.result).upper()} ({gate.reason})"
+
+
+def _patients(result: AuditResult) -> str:
+    unknown = result.memorized_without_patient
+    if not result.memorized:
+        return "of no patient"
+    if not result.patients:
+        return "patients unknown (--patient_id_pattern or a CSV can name them)"
+    known = f"of {len(result.patients)} patient{'s' if len(result.patients) > 1 else ''}"
+    return f"{known}, and {unknown} of unknown patients" if unknown else known
+
+
+def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
+    if not skipped:
+        return []
+    lines = ["", f"Skipped: {len(skipped)} images could not be used and are not in the numbers above:"]
+    lines += [f"  {entry.side} {entry.path}: {entry.reason}" for entry in skipped[:_NUM_SKIPPED]]
+    if len(skipped) > _NUM_SKIPPED:
+        lines.append(f"  and {len(skipped) - _NUM_SKIPPED} more, listed in summary.json")
+    return lines

@@ -1,0 +1,165 @@
+"""The options of an audit: plain values of a config, checked one by one and turned into what the audit works with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_deepssim.audit.overrides import text_of_value
+from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, Thresholds
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["AuditOptions", "read_options"]
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Checked options; :class:`~monai_deepssim.audit.Audit` says what each one means."""
+
+    training_dir: Path | None
+    synthetic_dir: Path | None
+    output_dir: Path
+    checkpoint: Path | None
+    device: torch.device
+    image_size: tuple[int, int]
+    slices: Any
+    slice_axis: int
+    patient_id_pattern: str | None
+    top_k: int
+    thresholds: Thresholds
+    max_copy_fraction: float | None
+    batch_size: int
+    num_workers: int
+    overwrite: bool
+    report_images: bool
+
+    @property
+    def demo(self) -> bool:
+        """Whether the audit makes its own images, because no folder was given."""
+        return self.training_dir is None
+
+
+def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOptions:
+    """Check the values of a config.
+
+    Args:
+        values: an option's value as it arrived, by name.
+        typed: an option's text as it was typed, by name, where it was typed.
+
+    Returns:
+        The options.
+
+    Raises:
+        UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
+    """
+
+    def text(name: str) -> str | None:
+        found = text_of_value(name, values[name], typed)
+        if found is not None and not found.strip():
+            raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
+        return found
+
+    def path(name: str) -> Path | None:
+        found = text(name)
+        return None if found is None else Path(found).expanduser()
+
+    training_dir, synthetic_dir = path("training_dir"), path("synthetic_dir")
+    if (training_dir is None) != (synthetic_dir is None):
+        given, wanted = ("training_dir", "synthetic_dir") if training_dir else ("synthetic_dir", "training_dir")
+        raise UnusableInputError(
+            f"--{wanted}: was not given, but --{given} was. An audit compares two folders: give both, or neither for "
+            "the demo."
+        )
+    return AuditOptions(
+        training_dir=training_dir,
+        synthetic_dir=synthetic_dir,
+        output_dir=path("output_dir") or Path("memorization_audit"),
+        checkpoint=path("checkpoint"),
+        device=_device(text("device")),
+        image_size=_image_size(values["image_size"]),
+        slices=values["slices"],  # the readers say what they take, and refuse what means nothing
+        slice_axis=_whole("slice_axis", values["slice_axis"], 0, 2),
+        patient_id_pattern=text("patient_id_pattern"),
+        top_k=_whole("top_k", values["top_k"], 1),
+        thresholds=_thresholds(values["thresholds"]),
+        max_copy_fraction=_fraction("max_copy_fraction", values["max_copy_fraction"]),
+        batch_size=_whole("batch_size", values["batch_size"], 1),
+        num_workers=_whole("num_workers", values["num_workers"], 0),
+        overwrite=_yes_or_no("overwrite", values["overwrite"]),
+        report_images=_yes_or_no("report_images", values["report_images"]),
+    )
+
+
+def _wrong(name: str, value: Any, wanted: str) -> UnusableInputError:
+    return UnusableInputError(f"--{name}: is {value!r}, wanted {wanted}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    if not _is_whole(value) or value < low or (high is not None and value > high):
+        wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+        raise _wrong(name, value, wanted)
+    return int(value)
+
+
+def _fraction(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise _wrong(name, value, "a share from 0 to 1, such as 0.01")
+    return float(value)
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    # "--overwrite true" arrives as the text "true", "--overwrite True" and "--overwrite" alone as True.
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise _wrong(name, value, "true or false")
+    return word == "true"
+
+
+def _image_size(value: Any) -> tuple[int, int]:
+    if not _is_list(value) or len(value) != 2 or not all(_is_whole(side) and side >= 64 for side in value):
+        raise _wrong("image_size", value, "rows and columns of at least 64 pixels each, such as '[136, 112]'")
+    return int(value[0]), int(value[1])
+
+
+def _thresholds(value: Any) -> Thresholds:
+    if value is None:
+        return PUBLISHED_THRESHOLDS
+    numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)
+    if not numbers or not -1 <= value[0] <= value[1] <= 1:
+        raise _wrong("thresholds", value, "two scores from -1 to 1, similar before duplicate, such as '[0.6, 0.85]'")
+    if (value[0], value[1]) == (PUBLISHED_THRESHOLDS.similar, PUBLISHED_THRESHOLDS.duplicate):
+        return PUBLISHED_THRESHOLDS
+    return Thresholds(similar=float(value[0]), duplicate=float(value[1]), source="given by the user for this audit")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _device(value: str | None) -> torch.device:
+    if value is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(value)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnusableInputError(
+            f"--device: {value!r} cannot be used here ({reason}). Give cpu, or leave the option out."
+        ) from error
+    return device

@@ -1,0 +1,199 @@
+"""What MONAI's ``run`` does to overrides, undone: names that mean nothing, and values that parsing has changed.
+
+MONAI accepts any override and parses its value: ``--sythetic_dir x`` is ignored without a word, a folder named ``1e5``
+arrives as the number 100000.0, ``out,1`` as a tuple, ``data#1`` as ``data``. An audit that ran on the wrong folder, or
+on the demo because a name was wrong, would let a release pipeline pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fire.parser import DefaultParseValue, SeparateFlagArgs
+from monai.bundle import ConfigWorkflow
+from monai.bundle.reference_resolver import ReferenceResolver
+
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = [
+    "check_overrides",
+    "command_line_texts",
+    "refuse_none",
+    "running_config",
+    "text_of_value",
+    "unknown_option",
+]
+
+# What Python Fire takes for a flag: a negative number is none.
+_FLAG = re.compile(r"--|-[a-zA-Z]")
+
+# The ids that MONAI itself reads or writes, whatever the bundle: they are no options of ours, and no mistakes.
+_MONAI_IDS = {"_meta_", "imports", "bundle_root", "run", "initialize", "finalize", "save_execute_config"}
+
+
+def running_config() -> dict[str, Any] | None:
+    """Find the merged config, overrides included, of the MONAI workflow that is calling us.
+
+    A config's expressions have no way to name the config that holds them, so this looks for the workflow on the call
+    stack. There, unlike in ``sys.argv``, overrides of every origin are found: the command line in all its spellings,
+    ``--args_file``, further config files, and Python.
+
+    Returns:
+        The config, or ``None`` when no bundle is being run.
+
+    Example:
+        >>> running_config() is None
+        True
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            return dict(workflow.parser.get())
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def check_overrides(config: Mapping[str, Any], options: Iterable[str]) -> None:
+    """Refuse a config with an id that nothing reads: it is a mistyped override.
+
+    Args:
+        config: the merged config of the workflow.
+        options: the names that the audit takes.
+
+    Raises:
+        UnusableInputError: naming the id, and the nearest valid one.
+
+    Example:
+        >>> config = {"training_dir": "a", "sythetic_dir": "b", "audit": {"training_dir": "@training_dir"}}
+        >>> check_overrides(config, ["training_dir", "synthetic_dir"])
+        Traceback (most recent call last):
+        ...
+        monai_deepssim.errors.UnusableInputError: --sythetic_dir: there is no such option. Did you mean --synthetic_dir?
+    """
+    options = list(options)
+    read = {reference.split("::")[0] for text in _texts(config) for reference in _references(text)}
+    for name, value in config.items():
+        # What is made of other ids (MONAI's network_def, dataset, ...) is there for other programs to read.
+        derived = any(_references(text) for text in _texts(value))
+        if name in options or name in read or name in _MONAI_IDS or derived:
+            continue
+        raise unknown_option(name, options)
+
+
+def unknown_option(name: str, options: Sequence[str]) -> UnusableInputError:
+    """The error for an option that does not exist, with the nearest one that does."""
+    nearest = difflib.get_close_matches(name.split("#")[-1], options, n=1)
+    remedy = f"Did you mean --{nearest[0]}?" if nearest else f"The options are: {', '.join(options)}."
+    return UnusableInputError(f"--{name}: there is no such option. {remedy}")
+
+
+def command_line_texts(arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """Read the overrides of a ``monai.bundle run`` command line as they were typed.
+
+    Args:
+        arguments: the command line after the program's name; of this process by default.
+
+    Returns:
+        Text by name, for ``--name text`` and ``--name=text``, the last one winning, as in Python Fire. A name without
+        a value is left out.
+
+    Example:
+        >>> command_line_texts(["run", "--training_dir", "1e5", "--synthetic-dir=out,1", "--overwrite"])
+        {'training_dir': '1e5', 'synthetic_dir': 'out,1'}
+    """
+    found: dict[str, str] = {}
+    arguments, _ = SeparateFlagArgs(list(sys.argv[1:] if arguments is None else arguments))
+    for position, argument in enumerate(arguments):
+        if not _FLAG.match(argument):
+            continue
+        name, has_value, text = argument.lstrip("-").partition("=")
+        name = ReferenceResolver.normalize_id(name.replace("-", "_")).split("::")[-1]
+        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
+        if has_value:
+            found[name] = text
+        elif not _FLAG.match(following):
+            found[name] = following
+    return found
+
+
+def text_of_value(name: str, value: Any, typed: Mapping[str, str]) -> str | None:
+    """Give an option that is a text (a folder, a file, a pattern) as the user wrote it.
+
+    Args:
+        name: the option.
+        value: what arrived, after parsing.
+        typed: what was typed, by option (:func:`command_line_texts`).
+
+    Returns:
+        The text, or ``None`` when the option was not given.
+
+    Raises:
+        UnusableInputError: if what arrived is no text and was not typed on this command line.
+
+    Example:
+        >>> text_of_value("training_dir", 100000.0, {"training_dir": "1e5"})
+        '1e5'
+        >>> text_of_value("training_dir", 2024, {})
+        '2024'
+    """
+    text = typed.get(name)
+    if text is not None and _parses_to(text, value):
+        return _unquoted(text)
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        raise UnusableInputError(f"--{name}: was given without a value. Write the value after it.")
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise UnusableInputError(
+            f"--{name}: arrived as {value!r}, which is not a text, and cannot be turned back into what was written. "
+            f"""Write it in quotes twice, as in --{name} '"1e5"', or in quotes in a config file."""
+        )
+    return value
+
+
+def refuse_none(typed: Mapping[str, str], options: Iterable[str]) -> None:
+    """Refuse ``--option None``, which MONAI drops: a pipeline whose variable was empty would audit something else."""
+    for name in options:
+        if name in typed and DefaultParseValue(typed[name]) is None:
+            raise UnusableInputError(f"--{name}: None is no value. Give a value, or leave the option out.")
+
+
+def _parses_to(text: str, value: Any) -> bool:
+    """Whether MONAI's command line makes this value of this text."""
+    parsed = DefaultParseValue(text)
+    if isinstance(parsed, str):
+        parsed = ReferenceResolver.normalize_id(parsed)
+    return type(parsed) is type(value) and parsed == value
+
+
+def _unquoted(text: str) -> str:
+    """The text without quotes that were typed for the parser, as in ``'"1e5"'``."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        try:
+            return str(ast.literal_eval(text))
+        except (SyntaxError, ValueError):
+            return text
+    return text
+
+
+def _texts(config: Any) -> Iterator[str]:
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, Mapping):
+        for value in config.values():
+            yield from _texts(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _texts(value)
+
+
+def _references(text: str) -> list[str]:
+    return list(ReferenceResolver.match_refs_pattern(text))

@@ -1,0 +1,217 @@
+"""Everything an audit found out, and ``summary.json`` made of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from monai_deepssim.audit.demo import DemoResult
+from monai_deepssim.audit.files import write_text
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Proportion
+from monai_deepssim.engines.embedding_store import EmbeddedImages
+
+__all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "write_summary"]
+
+_SCHEMA_VERSION = 1
+_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image"]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was asked for and is not in the audit.
+
+    Attributes:
+        side: ``training`` or ``synthetic``.
+        path: relative to its folder.
+        reason: what is wrong with it.
+    """
+
+    side: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmbedderIdentity:
+    """Which embedder the scores come from.
+
+    Attributes:
+        name: class and size.
+        checkpoint: file it was loaded from.
+        sha256: of that file.
+        embedding_dim: numbers an image.
+    """
+
+    name: str
+    checkpoint: Path
+    sha256: str
+    embedding_dim: int
+
+
+@dataclass(frozen=True)
+class EmbeddedSide:
+    """One side of the audit with its embeddings.
+
+    Attributes:
+        side: the files.
+        images: the embeddings.
+        fingerprint: SHA-256 over the content of all files, and what else the embeddings depend on.
+        continued: whether embeddings of an earlier, interrupted or finished run were used.
+    """
+
+    side: Side
+    images: EmbeddedImages
+    fingerprint: dict[str, Any]
+    continued: bool
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Images that have no embedding."""
+        return [
+            Skipped(self.side.name, self.side.items[index]["path"], reason)
+            for index, reason in sorted(self.images.problems.items())
+        ]
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Sizes as in the files ("256 x 256", rows x columns) with the number of images, the most frequent first."""
+        counts = Counter(f"{rows} x {columns}" for rows, columns in self.images.sizes.tolist())
+        return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found out.
+
+    Attributes:
+        options: as given.
+        training: the training side.
+        synthetic: the synthetic side.
+        embedder: where the scores come from.
+        matches: each synthetic image with its nearest training image, the highest score first.
+        memorized: training images with a copy, the highest score first.
+        copy_fraction: share of the synthetic images that are copies.
+        memorized_fraction: share of the training images that have a copy.
+        gate: whether the set may pass.
+        demo: how many planted copies were found; ``None`` in an audit of real folders.
+        seconds: time spent, by step.
+    """
+
+    options: AuditOptions
+    training: EmbeddedSide
+    synthetic: EmbeddedSide
+    embedder: EmbedderIdentity
+    matches: list[Match]
+    memorized: list[MemorizedImage]
+    copy_fraction: Proportion
+    memorized_fraction: Proportion
+    gate: Gate
+    demo: DemoResult | None
+    seconds: dict[str, float]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Files that are not in the audit, of both sides."""
+        return self.training.skipped + self.synthetic.skipped
+
+    @property
+    def patients(self) -> list[str]:
+        """Known patients with a memorized image, in order."""
+        return sorted({image.patient_id for image in self.memorized if image.patient_id})
+
+    @property
+    def memorized_without_patient(self) -> int:
+        """Memorized training images whose patient is unknown."""
+        return sum(not image.patient_id for image in self.memorized)
+
+    def count(self, label: str) -> int:
+        """How many synthetic images have a label."""
+        return sum(match.label == label for match in self.matches)
+
+
+def write_summary(path: Path, result: AuditResult) -> None:
+    """Write ``summary.json``; a value that is absent is ``null``.
+
+    Args:
+        path: of the file.
+        result: of the audit.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    options, thresholds = result.options, result.options.thresholds
+    summary = {
+        "schema_version": _SCHEMA_VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "demo": None if result.demo is None else result.demo.as_json(),
+        "training_dir": str(result.training.side.source),
+        "synthetic_dir": str(result.synthetic.side.source),
+        "holdout_dir": None,
+        "output_dir": str(options.output_dir),
+        "num_training": result.memorized_fraction.total,
+        "num_synthetic": result.copy_fraction.total,
+        "num_copies": result.copy_fraction.count,
+        "num_similar": result.count("similar"),
+        "num_different": result.count("different"),
+        "num_memorized": result.memorized_fraction.count,
+        "num_patients": len(result.patients) if result.patients or not result.memorized else None,
+        "num_memorized_without_patient": result.memorized_without_patient,
+        "skipped": [vars(skipped) for skipped in result.skipped],
+        "ignored_files": {part.side.name: part.side.ignored for part in (result.training, result.synthetic)},
+        "copy_fraction": result.copy_fraction.as_json(),
+        "memorized_fraction": result.memorized_fraction.as_json(),
+        "thresholds": {
+            name: {"value": value, "score": "deepssim", "source": thresholds.source}
+            for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
+        },
+        "gate": vars(result.gate),
+        "embedder": {**vars(result.embedder), "checkpoint": str(result.embedder.checkpoint)},
+        "images": {
+            part.side.name: {
+                "image_size": list(options.image_size),
+                "original_sizes": dict(part.sizes),
+                "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
+            }
+            for part in (result.training, result.synthetic)
+        },
+        "fingerprints": {
+            part.side.name: {**part.fingerprint, "continued": part.continued}
+            for part in (result.training, result.synthetic)
+        },
+        "options": {
+            "device": str(options.device),
+            "slices": options.slices,
+            "slice_axis": options.slice_axis,
+            "patient_id_pattern": options.patient_id_pattern,
+            "top_k": options.top_k,
+            "report_images": options.report_images,
+        },
+        "versions": package_versions(),
+        "timings_seconds": {name: round(seconds, 2) for name, seconds in result.seconds.items()},
+    }
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of what the scores depend on."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def strongest(matches: Sequence[Match], count: int) -> list[Match]:
+    """The matches with the highest scores; ties go by path."""
+    return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))[:count]

@@ -1,0 +1,230 @@
+"""Images to embeddings with MONAI's evaluator, kept on disk in shards so that an interrupted run is continued.
+
+The work is split in shards of consecutive images. A shard is one run of a
+:class:`~monai.engines.SupervisedEvaluator`, and its two files appear by an atomic rename when it is complete, so a run
+that was killed at any moment leaves only whole shards behind, and the next run computes the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from monai.utils import CommonKeys
+from torch import nn
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from monai_deepssim.data import ImageDataset
+from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.similarity import standardize
+
+__all__ = ["create_embedding_evaluator", "embed_images", "prepare_standardized_batch"]
+
+
+def prepare_standardized_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Move a batch's images to the device and z-score each of them, as the embedders expect.
+
+    A MONAI ``prepare_batch``: there is no label, so the second item is ``None``.
+
+    Args:
+        batchdata: has ``image`` of shape ``(N, 1, rows, columns)``, in [0, 1].
+        device: where the network is.
+        non_blocking: whether the copy to the device may overlap with other work.
+        kwargs: further arguments of :meth:`torch.Tensor.to`.
+
+    Returns:
+        The standardised images ``(N, 1, rows, columns)``, and ``None``.
+
+    Example:
+        >>> image, label = prepare_standardized_batch({"image": torch.rand(2, 1, 8, 8)}, device="cpu")
+        >>> image.shape, label, round(float(image[0].mean()), 4) == 0
+        (torch.Size([2, 1, 8, 8]), None, True)
+    """
+    image = torch.as_tensor(batchdata[CommonKeys.IMAGE]).to(device=device, non_blocking=non_blocking, **kwargs)
+    return standardize(image.float()), None
+
+
+def create_embedding_evaluator(
+    network: nn.Module,
+    data_loader: DataLoader,
+    *,
+    device: str | torch.device = "cpu",
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+) -> SupervisedEvaluator:
+    """Make the MONAI evaluator whose ``engine.state.output`` holds a batch of embeddings under ``pred``.
+
+    The images are standardised, the network is in eval mode and gradients are off.
+
+    Args:
+        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
+        data_loader: batches with ``image`` ``(N, 1, rows, columns)`` in [0, 1], such as those of
+            :class:`~monai_deepssim.data.ImageDataset`.
+        device: where to compute.
+        inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
+        handlers: Ignite handlers to attach, as MONAI's ``val_handlers``.
+
+    Returns:
+        The evaluator, not yet run.
+
+    Example:
+        >>> images = [{"image": torch.rand(1, 8, 8)} for _ in range(3)]
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        >>> evaluator = create_embedding_evaluator(network, DataLoader(images, batch_size=3))
+        >>> evaluator.run()
+        >>> evaluator.state.output["pred"].shape
+        torch.Size([3, 4])
+    """
+    return SupervisedEvaluator(
+        device=torch.device(device),
+        val_data_loader=data_loader,
+        network=network.to(device),
+        prepare_batch=prepare_standardized_batch,
+        inferer=inferer,
+        val_handlers=list(handlers),
+        # Decollating would turn a batch of embeddings into a list of single ones, only to be stacked again.
+        decollate=False,
+    )
+
+
+def embed_images(
+    network: nn.Module,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    device: str | torch.device = "cpu",
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+    description: str = "images",
+) -> EmbeddedImages:
+    """Embed every image of a store that is not embedded yet, and return the embeddings of all of them.
+
+    An image whose file cannot be read, or whose embedding is not finite, gets no embedding but an entry in
+    :attr:`EmbeddedImages.problems`. A progress bar counts images.
+
+    Args:
+        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
+        store: where the shards are kept, and which images they are of.
+        batch_size: images a step.
+        num_workers: processes that read images; 0 reads in this one.
+        device: where to compute.
+        inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
+        handlers: Ignite handlers to attach to the evaluators.
+        description: what the progress bar calls the images.
+
+    Returns:
+        The embeddings, memory-mapped, with what was noticed about each image.
+
+    Raises:
+        UnusableInputError: if the store was opened with other images or another embedder before
+            (:meth:`EmbeddingStore.open`), cannot be written, or the memory of the device does not suffice.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from PIL import Image
+        >>> folder = tempfile.mkdtemp()
+        >>> Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)).save(f"{folder}/a.png")
+        >>> items = [{"image": f"{folder}/a.png", "path": "a.png", "patient_id": "", "slice": None, "slice_axis": 2}]
+        >>> store = EmbeddingStore(f"{folder}/shards", items, image_size=(64, 64), embedder_id="an example")
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64 * 64, 4))
+        >>> embed_images(network, store).embeddings[0].shape
+        (1, 4)
+    """
+    store.open()
+    dataset = ImageDataset(store.items, image_size=store.image_size)
+    missing = store.missing_shards()
+    total = sum(len(store.shard_range(shard)) for shard in missing)
+    done = len(store.items) - total
+    # Into a log file a bar writes a line each time it moves, so there it moves rarely.
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=len(store.items),
+        initial=done,
+        desc=description,
+        unit=" images",
+        mininterval=interval,
+        disable=not missing,
+    ) as bar:
+        for shard in missing:
+            rows = store.shard_range(shard)
+            collector = _BatchCollector(bar)
+            loader = DataLoader(Subset(dataset, rows), batch_size=batch_size, num_workers=num_workers)
+            evaluator = create_embedding_evaluator(
+                network, loader, device=device, inferer=inferer, handlers=[collector, *handlers]
+            )
+            # Ignite logs an exception before it raises it again; the caller reports it, once.
+            evaluator.logger.disabled = True
+            try:
+                evaluator.run()
+            except torch.OutOfMemoryError as error:
+                raise UnusableInputError(
+                    f"batch_size {batch_size}: the memory of {device} does not suffice. Give a smaller batch_size."
+                ) from error
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise UnusableInputError(
+                    f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
+                    "Give num_workers 0, which reads them in the main process."
+                ) from error
+            store.write_shard(shard, **collector.shard(rows))
+    return store.load()
+
+
+class _BatchCollector:
+    """Keeps what the evaluator computes for one shard, as an Ignite handler."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+        self.embeddings: list[np.ndarray] = []
+        self.problems: list[str] = []
+        self.converted: list[bool] = []
+        self.sizes: list[tuple[int, int]] = []
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: SupervisedEvaluator) -> None:
+        batch = engine.state.batch
+        embeddings = engine.state.output[CommonKeys.PRED].float().cpu().numpy()
+        self.embeddings.append(embeddings)
+        self.problems.extend(str(problem) for problem in batch["problem"])
+        self.converted.extend(bool(converted) for converted in batch["converted"])
+        self.sizes.extend(_size_pairs(batch["original_size"]))
+        self.bar.update(len(embeddings))
+
+    def shard(self, rows: Sequence[int]) -> dict[str, Any]:
+        """What :meth:`EmbeddingStore.write_shard` takes: embeddings of usable images only, notes on all of them."""
+        embeddings = np.concatenate(self.embeddings).astype(np.float32)
+        problems = {row: problem for row, problem in zip(rows, self.problems, strict=True) if problem}
+        has_direction = np.isfinite(embeddings).all(axis=1) & (embeddings != 0).any(axis=1)
+        for row, usable_row in zip(rows, has_direction.tolist(), strict=True):
+            if not usable_row:
+                problems.setdefault(row, "the embedder gives zeros, NaN or infinite numbers for it")
+        usable = [position for position, row in enumerate(rows) if row not in problems]
+        return {
+            "embeddings": embeddings[usable],
+            "indices": [rows[position] for position in usable],
+            "problems": problems,
+            "converted": [row for row, flag in zip(rows, self.converted, strict=True) if flag],
+            "sizes": [self.sizes[position] for position in usable],
+        }
+
+
+def _size_pairs(sizes: Any) -> list[tuple[int, int]]:
+    """(rows, columns) of each image, however the loader collated them: a pair of tensors or an (N, 2) tensor."""
+    if isinstance(sizes, torch.Tensor):
+        return [(int(rows), int(columns)) for rows, columns in sizes]
+    return [(int(rows), int(columns)) for rows, columns in zip(*sizes, strict=True)]

@@ -1,0 +1,273 @@
+"""A folder of embeddings in shards, and the fingerprint that says which images and which embedder they are of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["EmbeddedImages", "EmbeddingStore"]
+
+_FINGERPRINT_FILE = "fingerprint.json"
+_STORE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """The embeddings of a list of images, and what was noticed on the way.
+
+    Attributes:
+        embeddings: one memory-mapped float32 array ``(n, D)`` a shard that holds any usable image.
+        indices: int64 ``(N,)``, the image (its position in the list) of each row over all shards.
+        problems: why an image has no embedding, by its position in the list.
+        converted: positions of images whose real colour was converted to grey.
+        sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
+    """
+
+    embeddings: list[np.ndarray]
+    indices: np.ndarray
+    problems: dict[int, str]
+    converted: list[int]
+    sizes: np.ndarray
+
+
+class EmbeddingStore:
+    """Embeddings of a list of images, in a folder, in shards that are written whole or not at all.
+
+    A fingerprint over the content of the files, the image size and the embedder is written first, and a folder with
+    another fingerprint is refused: embeddings of different images never mix.
+
+    Args:
+        directory: the folder; made when missing. It holds ``fingerprint.json``, and for each shard ``shard-00000.npy``
+            (float32 ``(n, D)``) and ``shard-00000.json`` (which images those rows are, and which ones have none).
+        items: the images, as :func:`monai_deepssim.data.list_images` lists them.
+        image_size: rows and columns that images are brought to.
+        embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
+        shard_size: images a shard.
+
+    Example:
+        >>> import tempfile
+        >>> store = EmbeddingStore(tempfile.mkdtemp(), [], image_size=(136, 112), embedder_id="an example")
+        >>> store.open()
+        >>> store.missing_shards()
+        []
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        items: Sequence[Mapping[str, Any]],
+        *,
+        image_size: Sequence[int],
+        embedder_id: str,
+        shard_size: int = 512,
+    ) -> None:
+        if shard_size < 1:
+            raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
+        self.directory = Path(directory)
+        self.items = [dict(item) for item in items]
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.embedder_id = embedder_id
+        self.shard_size = shard_size
+        self._fingerprint: dict[str, Any] | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
+        if self._fingerprint is None:
+            self._fingerprint = {
+                "store_version": _STORE_VERSION,
+                "images": _digest_of_images(self.items),
+                "num_images": len(self.items),
+                "image_size": list(self.image_size),
+                "embedder": self.embedder_id,
+                "shard_size": self.shard_size,
+            }
+        return self._fingerprint
+
+    def exists(self) -> bool:
+        """Whether the folder holds embeddings of an earlier run, of whatever images."""
+        return (self.directory / _FINGERPRINT_FILE).exists()
+
+    def differences(self) -> list[str]:
+        """The parts of the fingerprint in which the embeddings in the folder differ from those asked for."""
+        if not self.exists():
+            return []
+        try:
+            stored = json.loads((self.directory / _FINGERPRINT_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            stored = {}
+        wanted = self.fingerprint
+        return [name for name in wanted if not isinstance(stored, dict) or stored.get(name) != wanted[name]]
+
+    def open(self, *, overwrite: bool = False) -> None:
+        """Make the folder ready to be written to.
+
+        Args:
+            overwrite: whether to remove embeddings of other images or of another embedder.
+
+        Raises:
+            UnusableInputError: if the folder holds such embeddings and ``overwrite`` is false, or cannot be written.
+        """
+        differences = self.differences()
+        if differences and not overwrite:
+            raise UnusableInputError(
+                f"{self.directory}: holds the embeddings of another run (different: {', '.join(differences)}). "
+                "Choose another output folder, or give overwrite true to replace them."
+            )
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if differences:
+                # The fingerprint goes first: shards without one are never taken for finished ones.
+                (self.directory / _FINGERPRINT_FILE).unlink()
+            if not self.exists():
+                for leftover in self.directory.glob("shard-*"):
+                    leftover.unlink()
+                _write_atomically(self.directory / _FINGERPRINT_FILE, json.dumps(self.fingerprint, indent=2).encode())
+            for leftover in self.directory.glob("*.partial"):
+                leftover.unlink()
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def shard_range(self, shard: int) -> range:
+        """The positions of a shard's images in the list."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self.items)))
+
+    def missing_shards(self) -> list[int]:
+        """The shards that are not in the folder yet, in order."""
+        return [shard for shard in range(self.num_shards) if not self._shard_path(shard, "npy").exists()]
+
+    def write_shard(
+        self,
+        shard: int,
+        *,
+        embeddings: np.ndarray,
+        indices: Sequence[int],
+        problems: Mapping[int, str],
+        converted: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+    ) -> None:
+        """Write one shard, whole or not at all.
+
+        Args:
+            shard: its number.
+            embeddings: float32 ``(n, D)``, of the usable images.
+            indices: ``n`` positions in the list of images.
+            problems: position to reason, for the images that have no embedding.
+            converted: positions of images whose real colour was converted to grey.
+            sizes: ``n`` pairs of rows and columns, as in the files.
+
+        Raises:
+            UnusableInputError: if the folder cannot be written.
+        """
+        notes = {
+            "indices": list(indices),
+            "problems": {str(index): reason for index, reason in problems.items()},
+            "converted": list(converted),
+            "sizes": [list(size) for size in sizes],
+        }
+        try:
+            # The array goes last: when it is there, so are the notes.
+            _write_atomically(self._shard_path(shard, "json"), json.dumps(notes).encode())
+            partial = self._shard_path(shard, "npy.partial")
+            with partial.open("wb") as file:
+                np.save(file, np.ascontiguousarray(embeddings, dtype=np.float32))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self._shard_path(shard, "npy"))
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def load(self) -> EmbeddedImages:
+        """Read all shards; the embeddings stay on disk until they are used.
+
+        Raises:
+            UnusableInputError: if a shard is missing or was damaged after it was written.
+        """
+        embeddings: list[np.ndarray] = []
+        indices: list[int] = []
+        problems: dict[int, str] = {}
+        converted: list[int] = []
+        sizes: list[list[int]] = []
+        for shard in range(self.num_shards):
+            path = self._shard_path(shard, "npy")
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                notes = json.loads(self._shard_path(shard, "json").read_text(encoding="utf-8"))
+                if len(array) != len(notes["indices"]):
+                    raise ValueError(f"{len(array)} rows for {len(notes['indices'])} images")
+            except (OSError, ValueError, KeyError, EOFError) as error:
+                raise UnusableInputError(
+                    f"{path}: this part of the stored embeddings is missing or damaged ({error}). Remove "
+                    f"{self.directory} and run again."
+                ) from error
+            if len(array):
+                embeddings.append(array)
+            indices.extend(notes["indices"])
+            problems.update({int(index): reason for index, reason in notes["problems"].items()})
+            converted.extend(notes["converted"])
+            sizes.extend(notes["sizes"])
+        return EmbeddedImages(
+            embeddings=embeddings,
+            indices=np.asarray(indices, dtype=np.int64),
+            problems=problems,
+            converted=converted,
+            sizes=np.asarray(sizes, dtype=np.int64).reshape(-1, 2),
+        )
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the images make."""
+        return -(-len(self.items) // self.shard_size)
+
+    def _shard_path(self, shard: int, suffix: str) -> Path:
+        return self.directory / f"shard-{shard:05d}.{suffix}"
+
+
+def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over every image's path, slice and file content. A file that cannot be read counts as such."""
+    contents: dict[str, str] = {}
+    digest = hashlib.sha256()
+    for item in items:
+        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+        for file in item.get("files") or [item["image"]]:  # a DICOM series has many files
+            if file not in contents:
+                contents[file] = _digest_of_file(Path(file))
+            known.append(contents[file])
+        digest.update(json.dumps(known).encode())
+    return digest.hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return digest.hexdigest()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _unwritable(directory: Path, error: OSError) -> UnusableInputError:
+    return UnusableInputError(
+        f"{directory}: cannot be written ({error.strerror or error}). Choose a folder on a disk with free space where "
+        "you may write."
+    )

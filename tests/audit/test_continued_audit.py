@@ -1,0 +1,156 @@
+"""An audit that was interrupted is continued, and one of other images is not overwritten by mistake."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from audit_files import IMAGE_SIZE, write_png
+from torch import nn
+
+from monai_deepssim.data import list_images
+from monai_deepssim.engines.embedding import embed_images
+from monai_deepssim.engines.embedding_store import EmbeddingStore
+from monai_deepssim.errors import UnusableInputError
+
+
+class CountingNetwork(nn.Module):
+    """Counts the images that it embeds, and can be told to fail like a process that is killed."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64 * 64, 8)
+        self.seen = 0
+        self.fail_after = fail_after
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.fail_after is not None and self.seen >= self.fail_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return self.layer(images.flatten(1))
+
+
+def store(folder: Path, **options) -> EmbeddingStore:
+    settings = {"image_size": IMAGE_SIZE, "embedder_id": "counting", "shard_size": 4, **options}
+    return EmbeddingStore(folder / "shards", list_images(folder / "training"), **settings)
+
+
+def test_a_run_interrupted_in_its_second_shard_does_not_compute_the_first_again(folders) -> None:
+    torch.manual_seed(0)
+    network = CountingNetwork(fail_after=6)
+    with pytest.raises(KeyboardInterrupt):
+        embed_images(network, store(folders), batch_size=2)
+    assert store(folders).missing_shards() == [1, 2]
+    first = (folders / "shards" / "shard-00000.npy").stat()
+    network.fail_after, network.seen = None, 0
+    continued = embed_images(network, store(folders), batch_size=2)
+    assert network.seen == 6  # ten images, of which the first shard holds four
+    assert (folders / "shards" / "shard-00000.npy").stat() == first
+    assert continued.indices.tolist() == list(range(10))
+    assert [len(shard) for shard in continued.embeddings] == [4, 4, 2]
+
+
+def test_a_continued_run_gives_what_an_uninterrupted_one_gives(folders) -> None:
+    torch.manual_seed(0)
+    network = CountingNetwork(fail_after=4)
+    with pytest.raises(KeyboardInterrupt):
+        embed_images(network, store(folders), batch_size=4)
+    network.fail_after = None
+    continued = np.concatenate(embed_images(network, store(folders), batch_size=4).embeddings)
+    other = EmbeddingStore(
+        folders / "other", list_images(folders / "training"), image_size=IMAGE_SIZE, embedder_id="x", shard_size=100
+    )
+    at_once = np.concatenate(embed_images(network, other, batch_size=4).embeddings)
+    assert np.allclose(continued, at_once, atol=1e-6)
+
+
+def test_a_half_written_shard_is_not_taken_for_a_whole_one(folders) -> None:
+    network = CountingNetwork()
+    embed_images(network, store(folders))
+    whole = (folders / "shards" / "shard-00001.npy").read_bytes()
+    (folders / "shards" / "shard-00001.npy").unlink()
+    (folders / "shards" / "shard-00001.npy.partial").write_bytes(whole[:50])
+    network.seen = 0
+    embed_images(network, store(folders))
+    assert network.seen == 4
+    assert not list((folders / "shards").glob("*.partial"))
+
+
+def test_a_damaged_shard_is_named(folders) -> None:
+    network = CountingNetwork()
+    embed_images(network, store(folders))
+    path = folders / "shards" / "shard-00001.npy"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UnusableInputError, match=r"shard-00001\.npy"):
+        embed_images(network, store(folders))
+
+
+@pytest.mark.parametrize("changed", ["content", "name", "image_size", "embedder_id"])
+def test_embeddings_of_other_images_or_of_another_embedder_are_refused(folders, changed) -> None:
+    embed_images(CountingNetwork(), store(folders))
+    options = {}
+    if changed == "content":
+        path = next((folders / "training").iterdir())
+        path.write_bytes(path.read_bytes() + b"\0")
+    elif changed == "name":
+        path = next((folders / "training").iterdir())
+        path.rename(path.with_name("renamed.png"))
+    else:
+        options = {"image_size": (64, 80)} if changed == "image_size" else {"embedder_id": "another"}
+    with pytest.raises(UnusableInputError, match="overwrite"):
+        store(folders, **options).open()
+    store(folders, **options).open(overwrite=True)
+    assert len(store(folders, **options).missing_shards()) == 3
+
+
+def test_an_audit_is_continued_with_other_options_that_leave_the_embeddings_as_they_are(audit, folders) -> None:
+    audit()
+    shard = folders / "out" / "embeddings" / "training" / "shard-00000.npy"
+    before = shard.stat()
+    result = audit(top_k=3, thresholds=[0.2, 0.3])
+    assert shard.stat() == before
+    assert result.training.continued
+    assert result.copy_fraction.count > 2
+    assert json.loads((folders / "out" / "summary.json").read_text())["num_copies"] == result.copy_fraction.count
+
+
+def test_an_audit_of_other_images_is_refused_until_overwrite_is_given(audit, folders, axial, capsys) -> None:
+    audit()
+    write_png(folders / "synthetic" / "new.png", axial(100))
+    with pytest.raises(SystemExit) as ended:
+        audit()
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert "synthetic images" in message
+    assert "--overwrite true" in message
+    assert json.loads((folders / "out" / "summary.json").read_text())["num_synthetic"] == 4
+    assert audit(overwrite="true").copy_fraction.total == 5
+
+
+def test_a_result_does_not_outlive_the_audit_that_replaces_it(audit, folders) -> None:
+    audit(max_copy_fraction=0.9)
+    for path in (folders / "synthetic").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit):
+        audit(max_copy_fraction=0.9, overwrite=True)
+    assert not (folders / "out" / "summary.json").exists()
+    assert not (folders / "out" / "report.html").exists()
+
+
+def test_a_folder_with_files_of_the_same_names_from_elsewhere_is_left_alone(audit, folders, capsys) -> None:
+    (folders / "out").mkdir()
+    (folders / "out" / "summary.json").write_text("somebody else's")
+    with pytest.raises(SystemExit):
+        audit()
+    assert "--overwrite true" in capsys.readouterr().err
+    assert (folders / "out" / "summary.json").read_text() == "somebody else's"
+
+
+def test_images_without_a_direction_in_the_embedding_are_reported_and_not_scored(folders) -> None:
+    network = CountingNetwork()
+    nn.init.zeros_(network.layer.weight)
+    nn.init.zeros_(network.layer.bias)
+    embedded = embed_images(network, store(folders))
+    assert len(embedded.problems) == 10
+    assert embedded.embeddings == []

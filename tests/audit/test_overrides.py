@@ -1,0 +1,149 @@
+"""The bundle as MONAI runs it: overrides that name nothing, and values that MONAI's parsing has changed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fire
+import monai.bundle
+import pytest
+
+from monai_deepssim.audit import Audit, find_bundle
+from monai_deepssim.audit.overrides import command_line_texts, text_of_value
+
+CONFIG = find_bundle("memorization_audit") / "configs" / "inference.json"
+
+
+@pytest.fixture
+def command_line(folders, checkpoint, monkeypatch):
+    """Run ``python -m monai.bundle run`` with our config in this process; returns the exit status."""
+    monkeypatch.chdir(folders)
+    always = [f"--config_file={CONFIG}", f"--checkpoint={checkpoint}", "--image_size=[64,64]", "--device=cpu"]
+
+    def run(*arguments: str) -> int:
+        words = ["run", *always, *arguments]
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", *words])
+        try:
+            fire.Fire({"run": monai.bundle.run}, command=words)
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return run
+
+
+FOLDERS = ("--training_dir", "training", "--synthetic_dir", "synthetic", "--output_dir", "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sythetic_dir", "synthetic"], ["--sythetic_dir", "Did you mean --synthetic_dir?"]),
+        (["--max_copy_fracton=0.01"], ["--max_copy_fracton", "Did you mean --max_copy_fraction?"]),
+        (["--holdout_dir", "training"], ["--holdout_dir", "no such option"]),
+        (["--dataset_dir", "training"], ["--dataset_dir", "no such option"]),
+        (["--zzz", "1"], ["--zzz", "The options are: training_dir, synthetic_dir"]),
+        (["--audit#topk", "5"], ["--topk", "Did you mean --top_k?"]),
+        (["--max_copy_fraction", "None"], ["--max_copy_fraction", "None is no value"]),
+        (["--output_dir"], ["--output_dir", "without a value"]),
+        (["--args_file", "mistyped.json"], ["--batchsize", "Did you mean --batch_size?"]),
+        ([f"--config_file=['{CONFIG}','mistyped.json']"], ["--batchsize", "Did you mean --batch_size?"]),
+    ],
+    ids=lambda value: value[0][:40] if value[0].startswith("--") else "",
+)
+def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys, arguments, words) -> None:
+    Path("mistyped.json").write_text(json.dumps({"batchsize": 8}))
+    assert command_line(*FOLDERS, *arguments) == 2
+    message = capsys.readouterr().err
+    assert [word for word in words if word not in message] == []
+    assert not Path("out", "summary.json").exists()
+
+
+@pytest.mark.parametrize("given", ["None", ""])
+def test_folders_that_an_empty_variable_gave_do_not_start_the_demo(command_line, given) -> None:
+    assert command_line(f"--training_dir={given}", f"--synthetic_dir={given}") == 2
+    assert not Path("memorization_audit", "demo").exists()
+
+
+def test_arguments_of_monai_itself_and_nested_ids_are_no_mistakes(command_line, folders) -> None:
+    Path("arguments.json").write_text(json.dumps({"batch_size": 2, "patient_id_pattern": "(sub-.)"}))
+    status = command_line(
+        *FOLDERS, "--args_file", "arguments.json", "--bundle_root", str(CONFIG.parents[1]), "--audit#top_k", "3",
+        "--thresholds", "[0.9,0.999]", "--max-copy-fraction", "0.6", "--init_id", "initialize", "--run_id", "run",
+    )  # fmt: skip
+    assert status == 0
+    summary = json.loads(Path("out", "summary.json").read_text())
+    assert summary["options"]["top_k"] == 3
+    assert summary["options"]["patient_id_pattern"] == "(sub-.)"
+    assert summary["gate"]["max_copy_fraction"] == 0.6
+    assert summary["num_copies"] == 2
+
+
+@pytest.mark.parametrize("name", ["2024", "1e5", "out,1", "data#1", "0x10", "True", "{a: b}", "-", "1_000"])
+def test_a_folder_may_be_named_like_something_that_monai_parses(command_line, folders, name) -> None:
+    (folders / "training").rename(folders / name)
+    output = f"of {name}"
+    assert command_line(f"--training_dir={name}", "--synthetic_dir", "synthetic", f"--output_dir={output}") == 0
+    assert json.loads((folders / output / "summary.json").read_text())["training_dir"] == name
+
+
+def test_a_number_in_an_args_file_names_a_folder_if_it_can_be_told_which(command_line, folders) -> None:
+    (folders / "training").rename(folders / "2024")
+    Path("arguments.json").write_text('{"training_dir": 2024, "synthetic_dir": "synthetic"}')
+    assert command_line("--args_file", "arguments.json") == 0
+
+
+def test_a_bundle_that_is_not_ours_may_have_ids_that_others_refer_to(command_line, folders) -> None:
+    Path("site.json").write_text(json.dumps({"data": "training", "training_dir": "@data"}))
+    assert command_line(f"--config_file=['{CONFIG}','site.json']", "--synthetic_dir", "synthetic") == 0
+
+
+def test_every_option_is_an_id_of_the_config_with_the_same_default() -> None:
+    config = json.loads(CONFIG.read_text())
+    names = Audit.option_names()
+    assert [name for name in config["audit"] if name != "_target_"] == names
+    assert all(config["audit"][name] == f"@{name}" for name in names)
+    defaults = Audit(**{name: config[name] for name in names if name != "inferer"})
+    given, own = defaults._values, Audit()._values
+    assert {**given, "image_size": tuple(given["image_size"])} == own
+
+
+def test_monai_finds_the_properties_that_an_inference_bundle_has(folders, checkpoint) -> None:
+    workflow = monai.bundle.ConfigWorkflow(
+        config_file=str(CONFIG),
+        workflow_type="inference",
+        training_dir=str(folders / "training"),
+        synthetic_dir=str(folders / "synthetic"),
+        checkpoint=str(checkpoint),
+        image_size=[64, 64],
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    workflow.evaluator.run()
+    assert workflow.evaluator.state.output is not None
+    assert len(workflow.dataset) == 10
+
+
+def test_text_is_taken_from_the_command_line_only_if_it_is_where_the_value_came_from() -> None:
+    typed = command_line_texts(["run", "--training_dir", "1e5", "--", "--trace"])
+    assert typed == {"training_dir": "1e5"}
+    assert text_of_value("training_dir", 1e5, typed) == "1e5"
+    assert text_of_value("training_dir", "elsewhere", typed) == "elsewhere"
+    assert text_of_value("training_dir", "1e5", {"training_dir": "'1e5'"}) == "1e5"
+
+
+def test_the_command_of_the_readme_ends_with_the_gates_status(folders, checkpoint) -> None:
+    (folders / "training").rename(folders / "2024")
+    command = [
+        sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG),
+        "--bundle_root", str(CONFIG.parents[1]), "--training_dir", "2024", "--synthetic_dir=synthetic",
+        "--output_dir", "out", "--checkpoint", str(checkpoint), "--image_size", "[64,64]",
+        "--thresholds", "[0.9,0.999]", "--max_copy_fraction", "0.01",
+    ]  # fmt: skip
+    ended = subprocess.run(command, cwd=folders, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert "2 of 4 synthetic images are copies" in ended.stdout
+    assert "EXCEEDED" in ended.stdout
+    assert "Traceback" not in ended.stderr
+    assert "training images: 100%" in ended.stderr
