@@ -5,6 +5,7 @@ from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.phantom_pairs import PhantomPairDataset
 from monai_deepssim.data.splitting import split_by_patient
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ImageListing",
     "LoadSliced",
     "PhantomBrainDataset",
+    "PhantomPairDataset",
     "labelled_pairs",
     "list_images",
     "load_slice",

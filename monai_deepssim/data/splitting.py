@@ -33,13 +33,13 @@ def split_by_patient(
     Example:
         >>> items = [{"image": f"{patient}-{scan}.png", "patient_id": patient} for patient in "abcd" for scan in "12"]
         >>> larger, smaller = split_by_patient(items, fraction=0.25)
-        >>> len(larger), len(smaller), {item["patient_id"] for item in larger} & {item["patient_id"] for item in smaller}
-        (6, 2, set())
+        >>> len(larger), [item["image"][2:] for item in smaller], len({item["patient_id"] for item in smaller})
+        (6, ['1.png', '2.png'], 1)
     """
     groups = [str(item.get("patient_id") or f"item {position}") for position, item in enumerate(items)]
     if len(set(groups)) < 2:
         raise UnusableInputError(
-            f"{len(items)} images of {len(set(groups))} patient cannot be split by patient: two patients or more are wanted"
+            f"{len(items)} images of {len(set(groups))} patient cannot be split by patient: two or more are wanted"
         )
     try:
         larger, smaller = next(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(groups, groups=groups))

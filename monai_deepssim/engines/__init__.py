@@ -1,7 +1,21 @@
 """Adapters that let MONAI's trainers, evaluators and inferers run our work."""
 
 from .autocast_inferer import AutocastInferer
+from .embedding import create_embedding_evaluator, embed_images, prepare_standardized_batch
+from .embedding_export import export_embeddings
+from .embedding_store import EmbeddedImages, EmbeddingStore
 from .gradient_clipping import GradientClipping
 from .resumable_checkpoint import ResumableCheckpoint, save_atomically
 
-__all__ = ["AutocastInferer", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
+__all__ = [
+    "AutocastInferer",
+    "EmbeddedImages",
+    "EmbeddingStore",
+    "GradientClipping",
+    "ResumableCheckpoint",
+    "create_embedding_evaluator",
+    "embed_images",
+    "export_embeddings",
+    "prepare_standardized_batch",
+    "save_atomically",
+]

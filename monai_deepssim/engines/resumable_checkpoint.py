@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
@@ -46,6 +47,7 @@ class ResumableCheckpoint:
 
     MONAI's CheckpointSaver writes in place and removes the old file first, and its CheckpointLoader fails when there is
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
+    In a distributed training every rank loads and rank 0 saves.
 
     Args:
         path: of the file that holds the whole state; loaded at the start when it is there.
@@ -104,6 +106,8 @@ class ResumableCheckpoint:
 
     def save(self, engine: Engine) -> None:
         """Write the best network when this epoch's is the best, then the whole state."""
+        if idist.get_rank() > 0:
+            return
         best = {"metric": -1, "epoch": -1}
         if self.evaluator is not None:
             state = self.evaluator.state

@@ -1,7 +1,13 @@
 """Scores and how good they are: a function that does the arithmetic first, a MONAI metric around it where one fits."""
 
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
-from monai_deepssim.metrics.labelled_pairs import CLASS_NAMES, DEEPSSIM_THRESHOLDS, classify_scores, evaluate_pairs
+from monai_deepssim.metrics.labelled_pairs import (
+    CLASS_NAMES,
+    DEEPSSIM_THRESHOLDS,
+    LabelledPairsMetric,
+    classify_scores,
+    evaluate_pairs,
+)
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
 from monai_deepssim.metrics.ssim_matching import (
     SSIMMatchingMetric,
@@ -13,6 +19,7 @@ __all__ = [
     "CLASS_NAMES",
     "DEEPSSIM_THRESHOLDS",
     "DeepSSIMMetric",
+    "LabelledPairsMetric",
     "SSIMMatchingMetric",
     "classify_scores",
     "compute_deepssim",

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from monai.metrics.metric import CumulativeIterationMetric
+from monai.utils import convert_to_tensor
 from sklearn.metrics import (
     confusion_matrix,
     f1_score,
@@ -16,13 +18,16 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-__all__ = ["CLASS_NAMES", "DEEPSSIM_THRESHOLDS", "classify_scores", "evaluate_pairs"]
+from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
+
+__all__ = ["CLASS_NAMES", "DEEPSSIM_THRESHOLDS", "LabelledPairsMetric", "classify_scores", "evaluate_pairs"]
 
 Values: TypeAlias = torch.Tensor | np.ndarray | Sequence[float]
 
 #: Name of each class number, as in the published test set's labels.
 CLASS_NAMES = ("different", "duplicate", "similar")
 _DIFFERENT, _DUPLICATE, _SIMILAR = range(3)
+_SCALARS = ("macro_f1", "roc_auc", "silhouette")
 
 #: DeepSSIM's published thresholds for its cosine (arXiv 2509.16582): at most the first is different, above the second
 #: a duplicate.
@@ -135,3 +140,77 @@ def _to_vector(values: Values, name: str) -> np.ndarray:
     if vector.ndim != 1:
         raise ValueError(f"{name} have shape {vector.shape}, wanted one value a pair, (N,) or (N, 1).")
     return vector
+
+
+class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
+    """Gathers scores and labels of pairs, batch after batch, for :func:`evaluate_pairs`.
+
+    ``metric(y_pred=scores, y=labels)`` takes ``(B, 1)`` scores, higher is closer, and ``(B,)`` or ``(B, 1)`` labels (0
+    different, 1 duplicate, 2 similar); ``aggregate()`` gives one number, :meth:`evaluate` all of them. As a
+    ``metric_fn`` of MONAI's ``IgniteMetricHandler`` it can be the key metric.
+
+    Args:
+        metric_name: ``"macro_f1"``, ``"roc_auc"`` or ``"silhouette"``: what ``aggregate()`` gives.
+        thresholds: the lower and the upper one, see :func:`classify_scores`.
+
+    Raises:
+        ValueError: when ``metric_name`` is none of these.
+
+    Example:
+        >>> metric = LabelledPairsMetric()
+        >>> _ = metric(y_pred=torch.tensor([[0.2], [0.9], [0.7]]), y=torch.tensor([0, 1, 2]))
+        >>> metric.aggregate().item(), metric.evaluate()["recall"]["similar"]
+        (1.0, 1.0)
+    """
+
+    def __init__(self, metric_name: str = "macro_f1", thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS) -> None:
+        super().__init__()
+        if metric_name not in _SCALARS:
+            raise ValueError(f"got metric_name={metric_name!r}, want one of {', '.join(_SCALARS)}")
+        self.metric_name = metric_name
+        self.thresholds = tuple(thresholds)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate all pairs so far, see :func:`evaluate_pairs`.
+
+        Raises:
+            ValueError: when no pair was gathered.
+        """
+        buffers = self.get_buffer()
+        if buffers is None:
+            raise ValueError("There is nothing to evaluate: call the metric on one pair or more first.")
+        scores, labels = buffers
+        return evaluate_pairs(scores, labels, self.thresholds)
+
+    def aggregate(self) -> torch.Tensor:
+        """Compute the number that ``metric_name`` names, NaN where it is not defined.
+
+        Returns:
+            Scalar tensor.
+
+        Raises:
+            ValueError: when no pair was gathered.
+        """
+        value = self.evaluate()[self.metric_name]
+        return torch.tensor(float("nan") if value is None else value, dtype=torch.float64)
+
+    def _compute_list(  # type: ignore[override]
+        self, y_pred: Sequence[torch.Tensor], y: Sequence[Any] | None = None
+    ) -> list[torch.Tensor]:
+        if y is None or len(y_pred) != len(y):
+            raise ValueError(f"got {len(y_pred)} scores and {len(y or [])} labels, wanted one for each pair.")
+        labels = torch.stack([torch.as_tensor(label).reshape(-1) for label in y])
+        return self._compute_tensor(torch.stack([score.reshape(-1) for score in y_pred]), labels)
+
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        if y is None or y_pred.numel() != len(y_pred) or y.numel() != len(y_pred):
+            raise ValueError(
+                f"got scores {tuple(y_pred.shape)} and labels {None if y is None else tuple(y.shape)}, want (B, 1) and "
+                "(B,): one score and one label a pair."
+            )
+        return [
+            convert_to_tensor(values.detach().reshape(-1, 1).float(), track_meta=False)
+            for values in (y_pred, torch.as_tensor(y))
+        ]

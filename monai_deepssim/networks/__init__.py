@@ -3,5 +3,6 @@
 from .backbones import SUPPORTED_BACKBONES
 from .checkpoints import TorchScriptEmbedder, load_deepssim
 from .deepssim_embedder import DeepSSIMEmbedder
+from .pair_similarity import PairSimilarity
 
-__all__ = ["SUPPORTED_BACKBONES", "DeepSSIMEmbedder", "TorchScriptEmbedder", "load_deepssim"]
+__all__ = ["SUPPORTED_BACKBONES", "DeepSSIMEmbedder", "PairSimilarity", "TorchScriptEmbedder", "load_deepssim"]

@@ -1,0 +1,88 @@
+"""Labelled pairs of phantom slices: duplicates, similar ones and different subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.data import CacheDataset
+from monai.transforms import Compose, Transform
+
+from ..transforms import GradedVariants
+from .phantom import GeneratePhantomd
+
+__all__ = ["PhantomPairDataset"]
+
+_DIFFERENT, _DUPLICATE, _SIMILAR = range(3)
+
+
+class PhantomPairDataset(CacheDataset):
+    """Pairs (real, synthetic) of phantom slices with the published labels: 0 different, 1 duplicate, 2 similar.
+
+    The labels come in turn. A duplicate is the real image itself, which augmentation then changes; a similar image is a
+    warp of it whose SSIM lies well between DeepSSIM's thresholds; a different image shows another subject. The real
+    image of pair i is subject i of the cohort ``seed``, as :class:`PhantomBrainDataset` draws it.
+
+    Args:
+        num_pairs: how many pairs; every third is of one label.
+        seed: of the cohort.
+        image_size: rows and columns in pixels.
+        level: axial level, a name out of :data:`AXIAL_LEVELS_MM`.
+        similar_ssim: smallest and largest SSIM of a similar image to its real one.
+        transform: applied to each pair after it was made.
+        progress: whether to show a progress bar while the pairs are made.
+
+    Returns:
+        Items with ``real`` and ``synthetic``, ``(1, *image_size)`` in [0, 1], and ``label``.
+
+    Raises:
+        ValueError: when there are no pairs.
+
+    Example:
+        >>> pairs = PhantomPairDataset(num_pairs=3, seed=5, progress=False)
+        >>> [pair["label"] for pair in pairs]
+        [0, 1, 2]
+    """
+
+    def __init__(
+        self,
+        num_pairs: int,
+        seed: int,
+        image_size: Sequence[int] = (136, 112),
+        *,
+        level: str = "basal_ganglia",
+        similar_ssim: Sequence[float] = (0.65, 0.80),
+        transform: Sequence[Callable] | Callable | None = None,
+        progress: bool = True,
+    ) -> None:
+        if num_pairs < 1:
+            raise ValueError(f"got num_pairs={num_pairs}, want at least 1")
+        items = [
+            # The subjects of the different images come after those of the real ones.
+            {"subject": (seed, i), "other": (seed, num_pairs + i), "level": level, "label": i % 3, "draw": (seed, i)}
+            for i in range(num_pairs)
+        ]
+        further = [] if transform is None else [transform] if callable(transform) else list(transform)
+        make = _MakePair(GeneratePhantomd(image_size), similar_ssim)
+        super().__init__(items, Compose([make, *further]), num_workers=1, progress=progress)
+
+
+class _MakePair(Transform):
+    def __init__(self, generate: GeneratePhantomd, similar_ssim: Sequence[float]) -> None:
+        self.generate = generate
+        self.similar_ssim = tuple(similar_ssim)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        real = self._draw(data["subject"], data)
+        if data["label"] == _DIFFERENT:
+            synthetic = self._draw(data["other"], data)
+        elif data["label"] == _DUPLICATE:
+            synthetic = real.clone()
+        else:
+            variants = GradedVariants(num_variants=1, ssim_range=self.similar_ssim)
+            seed, position = data["draw"]
+            synthetic = variants.set_random_state((seed * 1_000_003 + position) % 2**32)(real)[2]
+        return {"real": real, "synthetic": synthetic, "label": data["label"]}
+
+    def _draw(self, subject: tuple[int, int], data: Mapping[str, Any]) -> Any:
+        return self.generate({"subject": subject, "level": data["level"]})["image"]

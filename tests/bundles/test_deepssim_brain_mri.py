@@ -1,0 +1,189 @@
+"""The bundle that trains, evaluates and embeds, run as users run it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigParser, run
+from PIL import Image
+
+from monai_deepssim.networks import DeepSSIMEmbedder, load_deepssim
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "deepssim_brain_mri"
+CONFIGS = BUNDLE / "configs"
+SMALL_NETWORK = {"network_def#backbone": "convnext_atto", "network_def#pretrained": False}
+
+
+def run_bundle(*configs, **overrides):
+    run(config_file=[str(CONFIGS / f"{name}.json") for name in configs], bundle_root=str(BUNDLE), **overrides)
+
+
+@pytest.fixture(scope="module")
+def slices_folder(icbm152_slices, tmp_path_factory):
+    """Real slices as PNG, five a patient, in a folder."""
+    folder = tmp_path_factory.mktemp("slices")
+    for position, image in enumerate(icbm152_slices[10:30]):
+        pixels = (image[0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"patient{position // 5}_slice{position % 5}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained small embedder."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
+    torch.save(DeepSSIMEmbedder(backbone="convnext_atto").state_dict(), path)
+    return path
+
+
+def test_training_on_a_folder_of_ones_own_writes_a_checkpoint_that_loads_and_a_tensorboard_log(slices_folder, tmp_path):
+    run_bundle(
+        "train",
+        **SMALL_NETWORK,
+        dataset_dir=str(slices_folder),
+        patient_id_pattern="patient(\\d+)_",
+        validation_fraction=0.25,
+        output_dir=str(tmp_path),
+        max_epochs=1,
+        items_per_batch=5,
+        num_workers=0,
+    )
+    assert load_deepssim(tmp_path / "model.pt").backbone == "convnext_atto"
+    assert load_deepssim(tmp_path / "checkpoint.pt").backbone == "convnext_atto"
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path):
+    configs = [str(CONFIGS / "train.json"), str(CONFIGS / "small.json")]
+    overrides = {
+        "train#images#num_subjects": 4,
+        "train#images#levels": ["basal_ganglia"],
+        "validate#images#num_subjects": 2,
+        "items_per_batch": 2,
+        "num_workers": 0,
+        "output_dir": str(tmp_path),
+        "max_epochs": 30,
+    }
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(BUNDLE)]
+    command += [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    epoch = saved["trainer"]["iteration"] // 2
+    assert 1 <= epoch < 30
+
+    saved["lr_scheduler"]["total_steps"] = 2 * (epoch + 1)  # so that one more epoch is the last of the schedule
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    run(config_file=configs, bundle_root=str(BUNDLE), **{**overrides, "max_epochs": epoch + 1})
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert after["trainer"]["iteration"] == 2 * (epoch + 1)
+    assert after["optimizer"]["state"][0]["step"] == 2 * (epoch + 1)
+
+
+def test_two_processes_train_together_and_one_of_them_saves(tmp_path):
+    arguments = {
+        "train#images#num_subjects": 4,
+        "train#images#levels": ["basal_ganglia"],
+        "validate#images#num_subjects": 3,
+        "validate#images#levels": ["basal_ganglia"],
+        "items_per_batch": 2,
+        "num_workers": 0,
+        "max_epochs": 1,
+        "output_dir": str(tmp_path),
+    }
+    configs = [str(CONFIGS / f"{name}.json") for name in ("train", "small", "multi_gpu_train")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(BUNDLE)]
+    command += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert load_deepssim(tmp_path / "model.pt").backbone == "convnext_atto"
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 1
+
+
+def test_embedding_a_folder_writes_an_array_and_a_table_and_names_what_cannot_be_read(
+    slices_folder, checkpoint, tmp_path, capsys
+):
+    for path in slices_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "patient9_slice0.png").write_bytes(b"not a picture")
+    output = tmp_path / "out"
+    run_bundle(
+        "inference",
+        dataset_dir=str(tmp_path),
+        patient_id_pattern="patient(\\d+)_",
+        checkpoint=str(checkpoint),
+        output_dir=str(output),
+    )
+    embeddings = np.load(output / "embeddings.npy")
+    table = pd.read_csv(output / "images.csv", dtype={"patient_id": str})
+    assert embeddings.shape == (20, 256)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    assert table["row"].tolist()[:20] == list(range(20))
+    assert table["patient_id"].tolist()[:6] == ["0"] * 5 + ["1"]
+    assert "patient9_slice0.png" in table.loc[20, "problem"]
+    assert "20 of 21 images embedded" in capsys.readouterr().out
+
+
+def test_evaluation_on_phantom_pairs_writes_both_results(checkpoint, tmp_path):
+    run_bundle(
+        "evaluate", "evaluate_phantom", checkpoint=str(checkpoint), output_dir=str(tmp_path), **{"pairs#num_pairs": 9}
+    )
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert sorted(result) == ["augmented", "clean"]
+    assert result["clean"]["counts"] == {"different": 3, "duplicate": 3, "similar": 3}
+    assert result["clean"]["recall"]["duplicate"] == 1.0  # an unchanged copy has cosine 1 whatever the network
+    assert {"macro_f1", "precision", "recall", "silhouette", "roc_auc"} <= set(result["augmented"])
+
+
+def test_evaluation_reads_the_published_layout(slices_folder, checkpoint, tmp_path):
+    sources = sorted(slices_folder.iterdir())
+    for uid in range(4):
+        (tmp_path / "images" / f"IXI{uid}").mkdir(parents=True)
+        for name, source in (("training", sources[5 * uid]), ("gen-0", sources[5 * uid]), ("gen-1", sources[uid])):
+            (tmp_path / "images" / f"IXI{uid}" / f"{name}.png").write_bytes(source.read_bytes())
+    lines = [f"IXI{uid}___training,IXI{uid}___gen-{i},{1 - i}" for uid in range(1, 4) for i in (0, 1)]
+    (tmp_path / "test.csv").write_text("\n".join(["real_key,synth_key,label", *lines]))
+    run_bundle(
+        "evaluate",
+        dataset_dir=str(tmp_path / "images"),
+        pairs_csv=str(tmp_path / "test.csv"),
+        checkpoint=str(checkpoint),
+        output_dir=str(tmp_path / "out"),
+    )
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["clean"]["num_pairs"] == 6
+    assert result["clean"]["counts"] == {"different": 3, "duplicate": 3, "similar": 0}
+    assert result["clean"]["recall"]["duplicate"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "inference"])
+def test_every_required_property_of_monai_is_in_the_config(name):
+    from monai.bundle.properties import InferProperties, TrainProperties
+
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / f"{name}.json"))
+    properties = TrainProperties if name == "train" else InferProperties
+    required = [p["id"].replace("::", "#") for p in properties.values() if p["required"]]
+    assert [identifier for identifier in required if identifier not in parser] == []
+
+
+def test_the_published_settings_are_the_defaults():
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "train.json"))
+    assert parser["network_def"]["backbone"] == "convnext_base"
+    assert parser["network_def"]["frozen_stages"] == 2
+    assert (parser["learning_rate"], parser["optimizer"]["weight_decay"], parser["max_epochs"]) == (1e-3, 1e-3, 40)
+    clipping = next(h for h in parser["train"]["handlers"] if h["_target_"].endswith("GradientClipping"))
+    assert clipping["max_norm"] == 1.0

@@ -1,0 +1,168 @@
+"""Trainings that take up where they stopped."""
+
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import IgniteMetricHandler, ValidationHandler, from_engine
+from torch import nn
+
+from monai_deepssim.engines import GradientClipping, ResumableCheckpoint, save_atomically
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.metrics import SSIMMatchingMetric
+
+
+class KilledError(Exception):
+    pass
+
+
+def make_training(folder, epochs, kill_at=None, values=None):
+    """A tiny real MONAI training; ``kill_at`` stops it in the middle of that epoch."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    images = torch.rand(8, 1, 12, 12)
+    data = [{"image": image, "label": image} for image in images]
+    metric = IgniteMetricHandler(
+        metric_fn=SSIMMatchingMetric(), output_transform=from_engine(["pred", "label"]), save_details=False
+    )
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(data, batch_size=4),
+        network=network,
+        key_val_metric={"mse": metric},
+        metric_cmp_fn=lambda current, best: current < best,
+    )
+    seen = [] if values is None else values
+
+    class Killer:
+        def attach(self, engine):
+            from ignite.engine import Events
+
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+        def __call__(self, engine):
+            seen.append((engine.state.epoch, optimizer.param_groups[0]["lr"]))
+            if engine.state.epoch == kill_at:
+                raise KilledError
+
+    checkpoint = ResumableCheckpoint(
+        folder / "checkpoint.pt",
+        {"network": network, "optimizer": optimizer, "lr_scheduler": scheduler},
+        best_path=folder / "model.pt",
+        evaluator=evaluator,
+    )
+
+    class Step:
+        def attach(self, engine):
+            from ignite.engine import Events
+
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: scheduler.step())
+
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(data, batch_size=4),
+        network=network,
+        optimizer=optimizer,
+        loss_function=lambda prediction, label: prediction.square().mean(),
+        train_handlers=[ValidationHandler(1, evaluator), Step(), Killer(), checkpoint],
+    )
+    trainer.logger.disabled = evaluator.logger.disabled = True
+    return trainer, evaluator, network
+
+
+def test_a_killed_training_goes_on_with_the_epoch_after_the_last_saved_one(tmp_path):
+    trainer, _, _ = make_training(tmp_path, epochs=5, kill_at=4)
+    with pytest.raises(KilledError):
+        trainer.run()
+    before = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+
+    seen = []
+    trainer, evaluator, network = make_training(tmp_path, epochs=5, values=seen)
+    trainer.run()
+    assert [epoch for epoch, _ in seen] == [4, 4, 5, 5]
+    assert seen[0][1] == pytest.approx(0.01 * 0.1**3)  # the schedule went on too
+    assert trainer.state.epoch == 5
+    assert before["trainer"]["iteration"] == 6
+    assert evaluator.state.best_metric <= before["best"]["metric"]
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(torch.equal(after["network"][name], value) for name, value in network.state_dict().items())
+
+
+def test_the_best_network_of_before_the_kill_is_not_overwritten_by_a_worse_one(tmp_path):
+    trainer, _, _ = make_training(tmp_path, epochs=1)
+    trainer.run()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["best"] = {"metric": 0.0, "epoch": 1}  # nothing beats this
+    save_atomically(state, tmp_path / "checkpoint.pt")
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    trainer, evaluator, _ = make_training(tmp_path, epochs=3)
+    trainer.run()
+    assert evaluator.state.best_metric == 0.0
+    assert all(torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)[name], best[name]) for name in best)
+
+
+def test_a_finished_training_run_again_does_nothing_more(tmp_path):
+    make_training(tmp_path, epochs=2)[0].run()
+    seen = []
+    make_training(tmp_path, epochs=2, values=seen)[0].run()
+    assert seen == []
+
+
+def test_a_kill_during_a_save_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    save_atomically({"epoch": torch.tensor(1)}, path)
+
+    def half(state, file):
+        file.write(b"half of a checkpoint")
+        raise KilledError
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KilledError):
+        save_atomically({"epoch": torch.tensor(2)}, path)
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True)["epoch"] == 1
+    save_atomically({"epoch": torch.tensor(3)}, path)  # the leftover of the killed save is no obstacle
+    assert torch.load(path, weights_only=True)["epoch"] == 3
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
+    save_atomically({"network": {"weight": torch.zeros(1)}}, tmp_path / "checkpoint.pt")
+    trainer, _, _ = make_training(tmp_path, epochs=1)
+    with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: this checkpoint is of another training"):
+        trainer.run()
+
+
+def test_the_gradient_norm_is_at_most_the_limit_when_the_optimizer_steps(tmp_path):
+    norms = []
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure=None):
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            norms.append(torch.stack([p.grad.norm() for p in parameters]).norm().item())
+
+    network = nn.Linear(4, 1)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(
+            [{"image": torch.rand(4), "label": torch.rand(1)} for _ in range(4)], batch_size=2
+        ),
+        network=network,
+        optimizer=Watch(network.parameters(), lr=0.1),
+        loss_function=lambda prediction, label: 1000 * prediction.square().mean(),
+        train_handlers=[GradientClipping(network, max_norm=1.0)],
+    )
+    trainer.run()
+    assert norms == pytest.approx([1.0, 1.0], abs=1e-4)
+    with pytest.raises(ValueError, match="positive"):
+        GradientClipping(network, max_norm=0)
+
+
+def test_a_best_path_without_an_evaluator_and_a_save_dict_without_a_network_are_errors():
+    with pytest.raises(ValueError, match="evaluator"):
+        ResumableCheckpoint("a.pt", {"network": nn.Linear(1, 1)}, best_path="b.pt")
+    with pytest.raises(ValueError, match="network"):
+        ResumableCheckpoint("a.pt", {"optimizer": None})
