@@ -157,7 +157,10 @@ def _pair(match: Match, result: AuditResult) -> dict[str, Any]:
             "synthetic_image": _picture(result.synthetic.side, match.synthetic_index, size),
             "training_image": _picture(result.training.side, match.training_index, size),
         }
-    return {"match": match, "runners_up": match.runners_up[:_NUM_RUNNERS_UP], **images}
+    runners_up = slice(1, 1 + _NUM_RUNNERS_UP)
+    paths = [result.training.side.items[index]["path"] for index in result.shortlist.indices[match.row, runners_up]]
+    scores = result.shortlist.scores[match.row, runners_up].tolist()
+    return {"match": match, "runners_up": list(zip(paths, scores, strict=True)), **images}
 
 
 def _picture(side: Side, index: int, size: Sequence[int]) -> str | None:

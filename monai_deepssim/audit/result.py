@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -16,10 +15,10 @@ from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Proportion
+from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Proportion, Shortlist
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 
-__all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "write_summary"]
+__all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "package_versions", "write_summary"]
 
 _SCHEMA_VERSION = 1
 _PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image"]
@@ -98,6 +97,7 @@ class AuditResult:
         synthetic: the synthetic side.
         embedder: where the scores come from.
         matches: each synthetic image with its nearest training image, the highest score first.
+        shortlist: the ``top_k`` nearest training images of each synthetic image.
         memorized: training images with a copy, the highest score first.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
@@ -111,6 +111,7 @@ class AuditResult:
     synthetic: EmbeddedSide
     embedder: EmbedderIdentity
     matches: list[Match]
+    shortlist: Shortlist
     memorized: list[MemorizedImage]
     copy_fraction: Proportion
     memorized_fraction: Proportion
@@ -210,8 +211,3 @@ def package_versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[package] = None
     return versions
-
-
-def strongest(matches: Sequence[Match], count: int) -> list[Match]:
-    """The matches with the highest scores; ties go by path."""
-    return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))[:count]

@@ -22,10 +22,11 @@ from monai_deepssim.audit.report import write_report
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity, write_summary
 from monai_deepssim.audit.sources import Side, list_sides
 from monai_deepssim.audit.tables import write_matches, write_memorized
-from monai_deepssim.audit.verdict import Match, apply_gate, classify, memorized_images, proportion
+from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images, proportion
 from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.metrics import CLASS_NAMES, classify_scores
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
 
@@ -96,7 +97,8 @@ def perform_audit(
     if len(training.images.indices) == 1:
         _warn("there is one training image: every synthetic image is compared with it alone.")
     with _timed(seconds, "search"):
-        matches = _find_matches(training, synthetic, options)
+        shortlist = _shortlist(training, synthetic, options)
+        matches = _matches(training.side, synthetic, shortlist, options.thresholds)
     memorized = memorized_images(matches)
     num_copies = sum(match.is_copy for match in matches)
     result = AuditResult(
@@ -105,6 +107,7 @@ def perform_audit(
         synthetic=synthetic,
         embedder=embedder,
         matches=matches,
+        shortlist=shortlist,
         memorized=memorized,
         copy_fraction=proportion(num_copies, len(matches)),
         memorized_fraction=proportion(len(memorized), len(training.images.indices)),
@@ -200,29 +203,32 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions) -> Non
             raise unwritable(path, error) from error
 
 
-def _find_matches(training: EmbeddedSide, synthetic: EmbeddedSide, options: AuditOptions) -> list[Match]:
-    """Each synthetic image with its nearest training image, the highest score first."""
+def _shortlist(training: EmbeddedSide, synthetic: EmbeddedSide, options: AuditOptions) -> Shortlist:
     search = NearestNeighbors(options.top_k, device=options.device)
     search.fit(training.images.embeddings)
-    found_scores, found_rows = search.query(synthetic.images.embeddings)
-    scores = np.round(found_scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS)
-    positions = training.images.indices[found_rows.cpu().numpy()]
-    labels = classify(scores[:, 0], options.thresholds)
+    scores, rows = search.query(synthetic.images.embeddings)
+    return Shortlist(
+        scores=np.round(scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS),
+        indices=training.images.indices[rows.cpu().numpy()],
+    )
+
+
+def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thresholds: Thresholds) -> list[Match]:
+    """Each synthetic image with its nearest training image, the highest score first."""
+    classes = classify_scores(shortlist.scores[:, 0], (thresholds.similar, thresholds.duplicate))
     matches = []
     for row, index in enumerate(synthetic.images.indices.tolist()):
-        nearest = [training.side.items[position] for position in positions[row]]
+        nearest = int(shortlist.indices[row, 0])
         matches.append(
             Match(
                 synthetic_path=synthetic.side.items[index]["path"],
-                training_path=nearest[0]["path"],
-                patient_id=nearest[0]["patient_id"],
-                score=float(scores[row, 0]),
-                label=labels[row],
+                training_path=training.items[nearest]["path"],
+                patient_id=training.items[nearest]["patient_id"],
+                score=float(shortlist.scores[row, 0]),
+                label=CLASS_NAMES[classes[row]],
                 synthetic_index=index,
-                training_index=int(positions[row, 0]),
-                runners_up=[
-                    (item["path"], float(score)) for item, score in zip(nearest[1:], scores[row, 1:], strict=True)
-                ],
+                training_index=nearest,
+                row=row,
             )
         )
     return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))

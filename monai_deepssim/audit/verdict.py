@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
+
+from monai_deepssim.metrics import DEEPSSIM_THRESHOLDS
 
 __all__ = [
     "PUBLISHED_THRESHOLDS",
@@ -15,9 +17,9 @@ __all__ = [
     "Match",
     "MemorizedImage",
     "Proportion",
+    "Shortlist",
     "Thresholds",
     "apply_gate",
-    "classify",
     "memorized_images",
     "proportion",
 ]
@@ -39,8 +41,8 @@ class Thresholds:
 
 
 PUBLISHED_THRESHOLDS = Thresholds(
-    similar=0.60,
-    duplicate=0.85,
+    similar=DEEPSSIM_THRESHOLDS[0],
+    duplicate=DEEPSSIM_THRESHOLDS[1],
     source="published with DeepSSIM for its cosine (Scardace et al., arXiv 2509.16582); not calibrated on this data",
 )
 
@@ -57,7 +59,7 @@ class Match:
         label: ``duplicate``, ``similar`` or ``different``.
         synthetic_index: position in the list of synthetic images.
         training_index: position in the list of training images.
-        runners_up: path and score of the next nearest training images.
+        row: of the shortlist.
     """
 
     synthetic_path: str
@@ -67,12 +69,25 @@ class Match:
     label: str
     synthetic_index: int
     training_index: int
-    runners_up: list[tuple[str, float]] = field(default_factory=list)
+    row: int
 
     @property
     def is_copy(self) -> bool:
         """Whether the synthetic image is judged a duplicate."""
         return self.label == "duplicate"
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """The nearest training images of every synthetic image.
+
+    Attributes:
+        scores: float64 ``(N, k)``, descending; higher is closer.
+        indices: int64 ``(N, k)``, positions in the list of training images.
+    """
+
+    scores: np.ndarray
+    indices: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -135,31 +150,11 @@ class Gate:
     reason: str
 
 
-def classify(scores: np.ndarray, thresholds: Thresholds) -> list[str]:
-    """Name the class of each score, as published: above the upper threshold a duplicate, up to the lower different.
-
-    Args:
-        scores: ``(N,)``, higher is closer.
-        thresholds: of that score.
-
-    Returns:
-        ``duplicate``, ``similar`` or ``different`` for each.
-
-    Example:
-        >>> classify(np.array([0.6, 0.61, 0.85, 0.86]), PUBLISHED_THRESHOLDS)
-        ['different', 'similar', 'similar', 'duplicate']
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    names = np.where(scores > thresholds.similar, "similar", "different").astype(object)
-    names[scores > thresholds.duplicate] = "duplicate"
-    return [str(name) for name in names]
-
-
 def memorized_images(matches: Sequence[Match]) -> list[MemorizedImage]:
     """Gather the copies by the training image that they copy, the strongest first.
 
     Example:
-        >>> match = Match("fake.png", "real.png", "p1", 0.99, "duplicate", 0, 0)
+        >>> match = Match("fake.png", "real.png", "p1", 0.99, "duplicate", 0, 0, 0)
         >>> memorized_images([match])
         [MemorizedImage(training_path='real.png', patient_id='p1', max_score=0.99, synthetic_paths=['fake.png'])]
     """
