@@ -1,0 +1,88 @@
+"""The documentation says what is so: its examples run, its commands name what exists, its tables are complete."""
+
+import doctest
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from monai_deepssim.audit import Audit
+from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted(ROOT.glob("bundles/*/docs/*.md")),
+]
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in text_of(page)], ids=name_of)
+def test_the_examples_of_a_page_run(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, name_of(page), str(page), 0)
+    assert examples.examples
+    report = []
+    doctest.DocTestRunner().run(examples, out=report.append)
+    assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_files_that_a_page_names_exist(page):
+    text = text_of(page).replace("$BUNDLE", "bundles/deepssim_brain_mri" if page.name == "training.md" else "bundles/*")
+    named = set(re.findall(r"bundles/[\w*]+/[\w/]+\.\w+", text)) | set(re.findall(r"(?:benchmarks|docs)/\w+\.py", text))
+    assert not {name for name in named if not list(ROOT.glob(name))}
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert not {link for link in linked if not (page.parent / link).exists()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_is_finished(page):
+    assert not re.search(r"\b(TODO|TBD|FIXME|XXX|to be written|lorem)\b", text_of(page), re.IGNORECASE)
+
+
+def test_a_page_of_the_guide_can_be_reached():
+    listed = set(re.findall(r"^([\w/]+)$", text_of(DOCS / "index.md"), re.MULTILINE))
+    assert listed == {page.stem for page in DOCS.glob("*.md")} - {"index"} | {"api/index"}
+
+
+def test_the_reference_has_every_room():
+    rooms = {path.parent.name for path in (ROOT / "monai_deepssim").glob("*/__init__.py")} | {"errors"}
+    assert {page.stem for page in (DOCS / "api").glob("*.md")} - {"index"} == rooms
+
+
+def test_the_guide_explains_every_option_and_column_of_an_audit():
+    guide = text_of(DOCS / "auditing.md") + text_of(ROOT / "bundles/memorization_audit/docs/README.md")
+    explained = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", guide, re.MULTILINE))))
+    assert {*Audit.option_names(), *MATCHES_COLUMNS, *MEMORIZED_COLUMNS} - explained <= {"inferer", "handlers"}
+
+
+@pytest.mark.parametrize("command", ["main", "test"])
+def test_a_command_of_the_readme_is_one_line_that_a_fresh_machine_can_run(command):
+    blocks = re.findall(rf"<!-- ci: {command} -->\n```\n(.*?)\n```", text_of(ROOT / "README.md"), re.DOTALL)
+    assert len(blocks) == 1
+    assert "\n" not in blocks[0]
+    assert blocks[0].startswith("python3 -m venv .venv && . .venv/bin/activate && pip install ")
+    assert subprocess.run(["bash", "-n", "-c", blocks[0]]).returncode == 0
+    words = shlex.split(blocks[0])
+    extras = re.search(r"\[(\w+)\]", words[words.index("install") + 2])[1]
+    assert f"\n{extras} =\n" in text_of(ROOT / "setup.cfg")
+
+
+def test_the_readmes_main_command_names_only_options_of_the_audit():
+    commands = re.findall(r"memorization_audit/configs/inference\.json(?:[^`]*)", text_of(ROOT / "README.md"))
+    named = {option for command in commands for option in re.findall(r"--(\w+)", command)}
+    assert {"training_dir", "synthetic_dir", "output_dir", "max_copy_fraction"} <= named
+    assert named - {"bundle_root"} <= set(Audit.option_names())
