@@ -32,8 +32,8 @@ def brain_slice(icbm152_file: Path) -> np.ndarray:
 
 @pytest.fixture
 def lopsided() -> np.ndarray:
-    """A volume in RAS order whose every voxel differs, so that no flip or transposition goes unnoticed."""
-    return np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
+    """A volume in RAS order whose every voxel and slice differs, so that no flip or transposition goes unnoticed."""
+    return np.random.default_rng(0).permutation(6 * 7 * 8).astype(np.int16).reshape(6, 7, 8)
 
 
 @pytest.fixture

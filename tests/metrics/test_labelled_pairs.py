@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import classification_report, roc_auc_score, silhouette_score
 
-from monai_deepssim.metrics import CLASS_NAMES, classify_scores, evaluate_pairs
+from monai_deepssim.metrics import CLASS_NAMES, LabelledPairsMetric, classify_scores, evaluate_pairs
 
 
 def test_a_score_on_a_threshold_belongs_below_it_in_every_precision() -> None:
@@ -86,3 +86,24 @@ def test_wrong_input_is_explained() -> None:
         classify_scores([0.1], thresholds=(0.9, 0.1))
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         classify_scores([[0.1, 0.2], [0.3, 0.4]])
+
+
+def test_the_metric_gathers_batches_and_lists_and_evaluates_all_of_them():
+    scores, labels = [0.2, 0.9, 0.7, 0.8, 0.5], [0, 1, 2, 1, 0]
+    metric = LabelledPairsMetric()
+    metric(y_pred=torch.tensor(scores[:2])[:, None], y=torch.tensor(labels[:2]))
+    metric(y_pred=[torch.tensor([score]) for score in scores[2:]], y=[torch.tensor(label) for label in labels[2:]])
+    expected = evaluate_pairs(torch.tensor(scores), labels)
+    assert metric.evaluate() == expected
+    assert metric.aggregate().item() == pytest.approx(expected["macro_f1"])
+    assert LabelledPairsMetric("roc_auc").metric_name == "roc_auc"
+    metric.reset()
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        metric.evaluate()
+
+
+def test_the_metric_refuses_scores_without_labels_and_unknown_names():
+    with pytest.raises(ValueError, match="one score and one label"):
+        LabelledPairsMetric()(y_pred=torch.rand(3, 1), y=torch.tensor([1, 0]))
+    with pytest.raises(ValueError, match="macro_f1"):
+        LabelledPairsMetric("accuracy")
