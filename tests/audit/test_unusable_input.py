@@ -146,6 +146,13 @@ def test_with_a_skipped_training_image_no_gate_passes(audit, folders) -> None:
     assert ended.value.code == 2
 
 
+def test_a_skipped_training_image_does_not_shift_the_others(audit, folders) -> None:
+    (folders / "training" / "a-broken.png").write_bytes(b"")  # before all others
+    result = audit()
+    assert [image.training_path for image in result.memorized] == ["sub-2_z60.png", "sub-2_z75.png"]
+    assert result.memorized_fraction.total == 10
+
+
 def test_an_unreadable_output_folder_is_found_out_before_anything_is_embedded(audit, folders, capsys) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere; the file in the folder's place is tested above")
