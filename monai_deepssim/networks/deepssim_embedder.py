@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -29,6 +31,9 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
+        fixed_norm: whether the head's normalisation keeps the statistics of the first training batch. The published
+            model normalises by each batch, which subtracts what the images of the batch have in common; an audit
+            embeds other mixtures of images, and their cosines then come out too high.
 
     Raises:
         ValueError: when ``in_channels`` is neither 1 nor 3.
@@ -55,6 +60,7 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: int = 2,
         *,
         hidden_dim: int = 512,
+        fixed_norm: bool = False,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -62,6 +68,7 @@ class DeepSSIMEmbedder(nn.Module):
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
             )
         self.backbone = backbone
+        self.fixed_norm = fixed_norm
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)
         self.fc = nn.Sequential(
@@ -78,10 +85,16 @@ class DeepSSIMEmbedder(nn.Module):
         self.feature_extractor[: self._frozen].requires_grad_(False)
 
     def train(self, mode: bool = True) -> DeepSSIMEmbedder:
-        """Set the mode; frozen stages stay in eval mode, so that their normalisation stays frozen too."""
+        """Set the mode; frozen stages and a fixed norm stay in eval mode, so that their statistics stay as they are."""
         super().train(mode)
         self.feature_extractor[: self._frozen].eval()
+        if self.fixed_norm:
+            self._norm.eval()
         return self
+
+    @property
+    def _norm(self) -> nn.BatchNorm1d:
+        return cast(nn.BatchNorm1d, self.fc[2])
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images.
@@ -102,4 +115,16 @@ class DeepSSIMEmbedder(nn.Module):
             )
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
+        features = self.feature_extractor(x)
+        if self.training and self.fixed_norm and self._norm.num_batches_tracked == 0:
+            self._fix_norm(features)
+        return F.normalize(self.fc(features).float(), dim=1)
+
+    @torch.no_grad()
+    def _fix_norm(self, features: Tensor) -> None:
+        """Take the statistics of this batch for good."""
+        pooled = self.fc[:2](features).float()
+        norm = self._norm
+        norm.running_mean.copy_(pooled.mean(0))  # type: ignore[union-attr]
+        norm.running_var.copy_(pooled.var(0))  # type: ignore[union-attr]
+        norm.num_batches_tracked += 1  # type: ignore[operator]
