@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from monai_deepssim.engines import atomic_file
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ensure_writable", "printable", "unwritable", "write_text"]
@@ -38,10 +39,9 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UnusableInputError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(text.encode("utf-8", errors="surrogateescape"))
-        os.replace(partial, path)
+        with atomic_file(path) as file:
+            file.write(text.encode("utf-8", errors="surrogateescape"))
     except OSError as error:
         raise unwritable(path, error) from error
 

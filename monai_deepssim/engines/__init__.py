@@ -1,11 +1,12 @@
 """Adapters that let MONAI's trainers, evaluators and inferers run our work."""
 
+from .atomic_file import atomic_file
 from .autocast_inferer import AutocastInferer
 from .embedding import create_embedding_evaluator, embed_images, prepare_standardized_batch
 from .embedding_export import export_embeddings
 from .embedding_store import EmbeddedImages, EmbeddingStore
 from .gradient_clipping import GradientClipping
-from .resumable_checkpoint import ResumableCheckpoint, save_atomically
+from .resumable_checkpoint import ResumableCheckpoint
 
 __all__ = [
     "AutocastInferer",
@@ -13,9 +14,9 @@ __all__ = [
     "EmbeddingStore",
     "GradientClipping",
     "ResumableCheckpoint",
+    "atomic_file",
     "create_embedding_evaluator",
     "embed_images",
     "export_embeddings",
     "prepare_standardized_batch",
-    "save_atomically",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["EmbeddedImages", "EmbeddingStore"]
@@ -131,7 +132,8 @@ class EmbeddingStore:
             if not self.exists():
                 for leftover in self.directory.glob("shard-*"):
                     leftover.unlink()
-                _write_atomically(self.directory / _FINGERPRINT_FILE, json.dumps(self.fingerprint, indent=2).encode())
+                with atomic_file(self.directory / _FINGERPRINT_FILE) as file:
+                    file.write(json.dumps(self.fingerprint, indent=2).encode())
             for leftover in self.directory.glob("*.partial"):
                 leftover.unlink()
         except OSError as error:
@@ -176,13 +178,10 @@ class EmbeddingStore:
         }
         try:
             # The array goes last: when it is there, so are the notes.
-            _write_atomically(self._shard_path(shard, "json"), json.dumps(notes).encode())
-            partial = self._shard_path(shard, "npy.partial")
-            with partial.open("wb") as file:
+            with atomic_file(self._shard_path(shard, "json")) as file:
+                file.write(json.dumps(notes).encode())
+            with atomic_file(self._shard_path(shard, "npy")) as file:
                 np.save(file, np.ascontiguousarray(embeddings, dtype=np.float32))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._shard_path(shard, "npy"))
         except OSError as error:
             raise _unwritable(self.directory, error) from error
 
@@ -255,15 +254,6 @@ def _digest_of_file(path: Path) -> str:
     except OSError as error:
         return f"unreadable: {error.strerror}"
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _unwritable(directory: Path, error: OSError) -> UnusableInputError:

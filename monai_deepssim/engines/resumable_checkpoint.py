@@ -14,32 +14,9 @@ from monai.engines import Evaluator, Trainer
 from monai.handlers import CheckpointLoader
 
 from ..errors import UnusableInputError
+from .atomic_file import atomic_file
 
-__all__ = ["ResumableCheckpoint", "save_atomically"]
-
-
-def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint so that ``path`` holds either the old or the new one, whole, whenever the process dies.
-
-    Args:
-        state: what ``torch.save`` takes.
-        path: of the file; its folder is made where needed.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_atomically({"weight": torch.ones(1)}, Path(folder) / "model.pt")
-        ...     torch.load(Path(folder) / "model.pt", weights_only=True)
-        {'weight': tensor([1.])}
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with open(unfinished, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+__all__ = ["ResumableCheckpoint"]
 
 
 class ResumableCheckpoint:
@@ -115,6 +92,12 @@ class ResumableCheckpoint:
             # The evaluator counts the epochs of the trainer that called it.
             if self.best_path is not None and best["epoch"] == engine.state.epoch:
                 network = self.save_dict["network"]
-                save_atomically({name: value.cpu() for name, value in network.state_dict().items()}, self.best_path)
+                _save({name: value.cpu() for name, value in network.state_dict().items()}, self.best_path)
         states = {name: part.state_dict() for name, part in self.save_dict.items()}
-        save_atomically({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
+        _save({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
+
+
+def _save(state: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        torch.save(state, file)

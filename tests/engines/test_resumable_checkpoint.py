@@ -7,7 +7,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import IgniteMetricHandler, ValidationHandler, from_engine
 from torch import nn
 
-from monai_deepssim.engines import GradientClipping, ResumableCheckpoint, save_atomically
+from monai_deepssim.engines import GradientClipping, ResumableCheckpoint
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SSIMMatchingMetric
 
@@ -96,7 +96,7 @@ def test_the_best_network_of_before_the_kill_is_not_overwritten_by_a_worse_one(t
     trainer.run()
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     state["best"] = {"metric": 0.0, "epoch": 1}  # nothing beats this
-    save_atomically(state, tmp_path / "checkpoint.pt")
+    torch.save(state, tmp_path / "checkpoint.pt")
     best = torch.load(tmp_path / "model.pt", weights_only=True)
     trainer, evaluator, _ = make_training(tmp_path, epochs=3)
     trainer.run()
@@ -112,8 +112,8 @@ def test_a_finished_training_run_again_does_nothing_more(tmp_path):
 
 
 def test_a_kill_during_a_save_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "checkpoint.pt"
-    save_atomically({"epoch": torch.tensor(1)}, path)
+    make_training(tmp_path, epochs=1)[0].run()
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
 
     def half(state, file):
         file.write(b"half of a checkpoint")
@@ -121,15 +121,16 @@ def test_a_kill_during_a_save_leaves_the_last_whole_checkpoint(tmp_path, monkeyp
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(KilledError):
-        save_atomically({"epoch": torch.tensor(2)}, path)
+        make_training(tmp_path, epochs=2)[0].run()
     monkeypatch.undo()
-    assert torch.load(path, weights_only=True)["epoch"] == 1
-    save_atomically({"epoch": torch.tensor(3)}, path)  # the leftover of the killed save is no obstacle
-    assert torch.load(path, weights_only=True)["epoch"] == 3
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    trainer, _, _ = make_training(tmp_path, epochs=3)  # the leftover of the killed save is no obstacle
+    trainer.run()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 6
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
-    save_atomically({"network": {"weight": torch.zeros(1)}}, tmp_path / "checkpoint.pt")
+    torch.save({"network": {"weight": torch.zeros(1)}}, tmp_path / "checkpoint.pt")
     trainer, _, _ = make_training(tmp_path, epochs=1)
     with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: this checkpoint is of another training"):
         trainer.run()
