@@ -10,6 +10,9 @@ version = release = monai_deepssim.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode", "myst_parser"]
 exclude_patterns = ["_build"]
 
+# What is not marked as Python is typed into a terminal.
+highlight_language = "none"
+
 html_theme = "furo"
 html_title = f"monai-deepssim {version}"
 
