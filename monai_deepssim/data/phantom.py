@@ -135,7 +135,7 @@ class GeneratePhantomd(Transform):
         self.image_size = tuple(image_size)
         self.level_jitter_mm = level_jitter_mm
         self.skull_fraction = skull_fraction
-        self.pixel_size_mm = tuple(pixel_size_mm)
+        self.pixel_size_mm = (min(pixel_size_mm), max(pixel_size_mm))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         item = dict(data)

@@ -81,7 +81,8 @@ class _MakePair(Transform):
         else:
             variants = GradedVariants(num_variants=1, ssim_range=self.similar_ssim)
             seed, position = data["draw"]
-            synthetic = variants.set_random_state((seed * 1_000_003 + position) % 2**32)(real)[2]
+            variants.set_random_state((seed * 1_000_003 + position) % 2**32)
+            synthetic = variants(real)[2]
         return {"real": real, "synthetic": synthetic, "label": data["label"]}
 
     def _draw(self, subject: tuple[int, int], data: Mapping[str, Any]) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["AutocastInferer"]
 
@@ -21,7 +22,7 @@ class AutocastInferer(SimpleInferer):
         enabled: whether to do so; ``False`` makes it MONAI's SimpleInferer.
 
     Example:
-        >>> network = nn.Linear(4, 2)
+        >>> network = torch.nn.Linear(4, 2)
         >>> AutocastInferer()(torch.rand(3, 4), network).dtype
         torch.bfloat16
     """
@@ -31,6 +32,6 @@ class AutocastInferer(SimpleInferer):
         self.dtype = getattr(torch, dtype)
         self.enabled = enabled
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         with torch.autocast(inputs.device.type, self.dtype, enabled=self.enabled):
             return super().__call__(inputs, network, *args, **kwargs)

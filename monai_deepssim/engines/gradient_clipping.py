@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
-from monai.engines import IterationEvents
+from monai.engines import IterationEvents, SupervisedTrainer
 
 __all__ = ["GradientClipping"]
 
@@ -31,12 +30,12 @@ class GradientClipping:
         self.network = network
         self.max_norm = max_norm
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: SupervisedTrainer) -> None:
         """Attach to a MONAI trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: SupervisedTrainer) -> None:
         # Under mixed precision the gradients are still multiplied by the loss scale; the limit is meant without it.
-        if getattr(engine, "amp", False) and engine.scaler is not None:
+        if engine.amp and engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)

@@ -69,7 +69,7 @@ class ResumableCheckpoint:
         if not self.path.is_file():
             return
         try:
-            loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")
+            loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
             loader(engine)
             best = torch.load(self.path, map_location="cpu", weights_only=True)["best"]
@@ -85,7 +85,7 @@ class ResumableCheckpoint:
         """Write the best network when this epoch's is the best, then the whole state."""
         if idist.get_rank() > 0:
             return
-        best = {"metric": -1, "epoch": -1}
+        best: dict[str, float] = {"metric": -1, "epoch": -1}
         if self.evaluator is not None:
             state = self.evaluator.state
             best = {"metric": float(state.best_metric), "epoch": int(state.best_metric_epoch)}

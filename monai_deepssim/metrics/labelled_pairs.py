@@ -168,7 +168,7 @@ class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
         if metric_name not in _SCALARS:
             raise ValueError(f"got metric_name={metric_name!r}, want one of {', '.join(_SCALARS)}")
         self.metric_name = metric_name
-        self.thresholds = tuple(thresholds)
+        self.thresholds = thresholds
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate all pairs so far, see :func:`evaluate_pairs`.

@@ -13,6 +13,7 @@ from .backbones import SUPPORTED_BACKBONES, build_backbone
 
 __all__ = ["DeepSSIMEmbedder"]
 
+_NORM_MOMENTUM = 0.05  # of the running statistics: they follow over some twenty batches
 MIN_SIDE = 64  # pixels: ConvNeXt halves an image five times and needs two pixels to be left
 
 
@@ -31,9 +32,9 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
-        fixed_norm: whether the head's normalisation keeps the statistics of the first training batch. The published
-            model normalises by each batch, which subtracts what the images of the batch have in common; an audit
-            embeds other mixtures of images, and their cosines then come out too high.
+        running_norm: whether the head normalises by running statistics in training too, as it does afterwards. The
+            published model normalises by each batch, which subtracts what the images of the batch have in common; an
+            audit embeds other mixtures of images, and their cosines then come out too high.
 
     Raises:
         ValueError: when ``in_channels`` is neither 1 nor 3.
@@ -60,7 +61,7 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: int = 2,
         *,
         hidden_dim: int = 512,
-        fixed_norm: bool = False,
+        running_norm: bool = False,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -68,7 +69,7 @@ class DeepSSIMEmbedder(nn.Module):
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
             )
         self.backbone = backbone
-        self.fixed_norm = fixed_norm
+        self.running_norm = running_norm
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)
         self.fc = nn.Sequential(
@@ -85,10 +86,10 @@ class DeepSSIMEmbedder(nn.Module):
         self.feature_extractor[: self._frozen].requires_grad_(False)
 
     def train(self, mode: bool = True) -> DeepSSIMEmbedder:
-        """Set the mode; frozen stages and a fixed norm stay in eval mode, so that their statistics stay as they are."""
+        """Set the mode; frozen stages and a running norm stay in eval mode, to use the statistics they hold."""
         super().train(mode)
         self.feature_extractor[: self._frozen].eval()
-        if self.fixed_norm:
+        if self.running_norm:
             self._norm.eval()
         return self
 
@@ -116,15 +117,20 @@ class DeepSSIMEmbedder(nn.Module):
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         features = self.feature_extractor(x)
-        if self.training and self.fixed_norm and self._norm.num_batches_tracked == 0:
-            self._fix_norm(features)
+        if self.training and self.running_norm:
+            self._update_norm(features)
         return F.normalize(self.fc(features).float(), dim=1)
 
     @torch.no_grad()
-    def _fix_norm(self, features: Tensor) -> None:
-        """Take the statistics of this batch for good."""
+    def _update_norm(self, features: Tensor) -> None:
+        """Move the running statistics towards those of this batch; the first batch sets them."""
         pooled = self.fc[:2](features).float()
         norm = self._norm
-        norm.running_mean.copy_(pooled.mean(0))  # type: ignore[union-attr]
-        norm.running_var.copy_(pooled.var(0))  # type: ignore[union-attr]
-        norm.num_batches_tracked += 1  # type: ignore[operator]
+        step = _NORM_MOMENTUM if norm.num_batches_tracked else 1.0
+        # New tensors, not the old ones changed: a backward pass may still need those of an earlier forward pass.
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.running_mean = torch.lerp(norm.running_mean, pooled.mean(0), step)
+        norm.running_var = torch.lerp(norm.running_var, pooled.var(0), step)
+        norm.num_batches_tracked = torch.add(norm.num_batches_tracked, 1)

@@ -120,7 +120,7 @@ def _ssim_compiled(
     y_constants = y_offset.numpy()
 
     def fill(first: int, last: int) -> None:
-        fill_ssim(
+        fill_ssim(  # type: ignore[call-arg]
             *x_side, x_constants, *y_side, y_constants, c1.numpy(), c2.numpy(),
             win_planes, win_size, first, last, out.numpy(),
         )  # fmt: skip

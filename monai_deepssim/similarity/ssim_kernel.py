@@ -82,7 +82,7 @@ def fill_ssim(
         x_off = np.float32(x_offset[i])
         for j in range(y.shape[0]):
             y_off = np.float32(y_offset[j])
-            total = 0.0
+            total = np.float64(0.0)
             for p in range(valid_p):
                 columns[:] = 0
                 for dp in range(win_p):

@@ -66,7 +66,7 @@ class GradedVariants(Randomizable, Transform):
             )
         self.num_variants = num_variants
         self.ssim_range = (low, high)
-        self.scale_pixels = tuple(scale_pixels)
+        self.scale_pixels = (min(scale_pixels), max(scale_pixels))
         self._targets: list[float] = []
         self._displacements: list[Tensor] = []
 
@@ -105,9 +105,8 @@ def _warp_to_ssim(image: Tensor, displacement: Tensor, target: float) -> Tensor:
     plain = image.as_tensor()[None] if hasattr(image, "as_tensor") else image[None]
     reference = standardize(plain)
     spatial = plain.shape[2:]
-    identity = F.affine_grid(
-        torch.eye(len(spatial), len(spatial) + 1)[None].to(plain), plain.shape, align_corners=False
-    )
+    unmoved = torch.eye(len(spatial), len(spatial) + 1)[None].to(plain)
+    identity = F.affine_grid(unmoved, list(plain.shape), align_corners=False)
     # grid_sample counts its last axis first and half an image as 1.
     direction = displacement.flip(0).movedim(0, -1)[None] * (2 / torch.tensor(spatial[::-1]).to(plain))
     best = plain

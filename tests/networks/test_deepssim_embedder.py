@@ -82,3 +82,25 @@ def test_pretrained_weights_that_do_not_fit_or_do_not_exist_are_errors(tmp_path)
         DeepSSIMEmbedder(backbone="resnet18", pretrained=tmp_path / "missing.pth")
     with pytest.raises(UnusableInputError, match="no ImageNet weights"):
         DeepSSIMEmbedder(backbone="convnext_atto", pretrained=True)
+
+
+def test_a_running_norm_gives_in_training_what_it_gives_afterwards_and_follows_the_features():
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", dropout=0.0, running_norm=True).train()
+    first, second = torch.randn(4, 1, 64, 64), torch.randn(4, 1, 64, 64) + 1
+    pooled = embedder.fc[:2](embedder.feature_extractor(first.repeat(1, 3, 1, 1)))
+    embeddings = embedder(first)
+    torch.testing.assert_close(embedder.fc[2].running_mean, pooled.mean(0))
+    torch.testing.assert_close(embedder.eval()(first), embeddings)
+    before = embedder.fc[2].running_mean.clone()
+    embedder.train()(second)
+    moved = embedder.fc[:2](embedder.feature_extractor(second.repeat(1, 3, 1, 1))).mean(0)
+    torch.testing.assert_close(embedder.fc[2].running_mean, before + 0.05 * (moved - before))
+    embeddings.sum().backward()  # a second forward pass does not spoil the first one's backward pass
+
+
+def test_another_mixture_of_images_does_not_change_an_embedding_with_a_running_norm():
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", dropout=0.0, running_norm=True).eval()
+    images = torch.randn(6, 1, 64, 64)
+    torch.testing.assert_close(embedder(images)[:2], embedder(images[:2]))
