@@ -6,6 +6,7 @@ from .embedding import create_embedding_evaluator, embed_images, prepare_standar
 from .embedding_export import export_embeddings
 from .embedding_store import EmbeddedImages, EmbeddingStore
 from .gradient_clipping import GradientClipping
+from .norm_freezing import NormFreezing
 from .resumable_checkpoint import ResumableCheckpoint
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EmbeddedImages",
     "EmbeddingStore",
     "GradientClipping",
+    "NormFreezing",
     "ResumableCheckpoint",
     "atomic_file",
     "create_embedding_evaluator",

@@ -26,8 +26,7 @@ def _convnext_atto(weights: Any = None) -> ConvNeXt:
     widths = (40, 80, 160, 320, None)
     depths = (2, 2, 6, 2)
     blocks = [CNBlockConfig(width, widths[i + 1], depths[i]) for i, width in enumerate(widths[:-1]) if width]
-    # Torchvision scales the blocks by 1e-6 at first, for trainings of 300 epochs; 0.1 lets a short one begin at once.
-    return ConvNeXt(blocks, layer_scale=0.1)
+    return ConvNeXt(blocks)
 
 
 def _children_to_freeze_convnext(stages: int) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -13,7 +11,6 @@ from .backbones import SUPPORTED_BACKBONES, build_backbone
 
 __all__ = ["DeepSSIMEmbedder"]
 
-_NORM_MOMENTUM = 0.05  # of the running statistics: they follow over some twenty batches
 MIN_SIDE = 64  # pixels: ConvNeXt halves an image five times and needs two pixels to be left
 
 
@@ -32,9 +29,6 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
-        running_norm: whether the head normalises by running statistics in training too, as it does afterwards. The
-            published model normalises by each batch, which subtracts what the images of the batch have in common; an
-            audit embeds other mixtures of images, and their cosines then come out too high.
 
     Raises:
         ValueError: when ``in_channels`` is neither 1 nor 3.
@@ -61,7 +55,6 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: int = 2,
         *,
         hidden_dim: int = 512,
-        running_norm: bool = False,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -69,7 +62,7 @@ class DeepSSIMEmbedder(nn.Module):
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
             )
         self.backbone = backbone
-        self.running_norm = running_norm
+        self._norm_is_frozen = False
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)
         self.fc = nn.Sequential(
@@ -86,16 +79,22 @@ class DeepSSIMEmbedder(nn.Module):
         self.feature_extractor[: self._frozen].requires_grad_(False)
 
     def train(self, mode: bool = True) -> DeepSSIMEmbedder:
-        """Set the mode; frozen stages and a running norm stay in eval mode, to use the statistics they hold."""
+        """Set the mode; what is frozen stays in eval mode, so that its normalisation stays as it is."""
         super().train(mode)
         self.feature_extractor[: self._frozen].eval()
-        if self.running_norm:
-            self._norm.eval()
+        if self._norm_is_frozen:
+            self.fc[2].eval()
         return self
 
-    @property
-    def _norm(self) -> nn.BatchNorm1d:
-        return cast(nn.BatchNorm1d, self.fc[2])
+    def freeze_norm(self) -> None:
+        """Normalise by the running statistics from now on, in training too; they are not updated any more.
+
+        While the head normalises by each batch, it subtracts what the images of the batch have in common. Afterwards it
+        subtracts what the training images have in common on average, and of slices that resemble each other more than
+        these do, the cosines come out too high. Training on with the statistics frozen corrects that.
+        """
+        self._norm_is_frozen = True
+        self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images.
@@ -116,21 +115,4 @@ class DeepSSIMEmbedder(nn.Module):
             )
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        features = self.feature_extractor(x)
-        if self.training and self.running_norm:
-            self._update_norm(features)
-        return F.normalize(self.fc(features).float(), dim=1)
-
-    @torch.no_grad()
-    def _update_norm(self, features: Tensor) -> None:
-        """Move the running statistics towards those of this batch; the first batch sets them."""
-        pooled = self.fc[:2](features).float()
-        norm = self._norm
-        step = _NORM_MOMENTUM if norm.num_batches_tracked else 1.0
-        # New tensors, not the old ones changed: a backward pass may still need those of an earlier forward pass.
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        norm.running_mean = torch.lerp(norm.running_mean, pooled.mean(0), step)
-        norm.running_var = torch.lerp(norm.running_var, pooled.var(0), step)
-        norm.num_batches_tracked = torch.add(norm.num_batches_tracked, 1)
+        return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
