@@ -31,7 +31,7 @@ from monai_deepssim.search import NearestNeighbors
 from monai_deepssim.similarity import pairwise_ssim, standardize
 from monai_deepssim.transforms import FitImageSize, GradedVariants, RandStructurePreserving
 
-TRAINING_SEED, UNRELATED_SEED, VARIANTS_SEED = 9001, 9002, 9003
+TRAINING_SEED, UNRELATED_SEED, VARIANTS_SEED = 9101, 9102, 9103
 WARP_PIXELS, WARP_SCALE_PIXELS = 1.5, 20
 
 
