@@ -15,8 +15,6 @@ __all__ = ["AutocastInferer"]
 class AutocastInferer(SimpleInferer):
     """Call the network under ``torch.autocast``, on the device where the inputs are.
 
-    On a CPU with bfloat16 instructions a ConvNeXt-Atto training step takes 0.26 s instead of 0.35 s.
-
     Args:
         dtype: name of the type, ``bfloat16`` or ``float16``.
         enabled: whether to do so; ``False`` makes it MONAI's SimpleInferer.
