@@ -1,5 +1,7 @@
 """Trainings that take up where they stopped."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from monai.data import DataLoader
@@ -111,19 +113,23 @@ def test_a_finished_training_run_again_does_nothing_more(tmp_path):
     assert seen == []
 
 
-def test_a_kill_during_a_save_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["checkpoint.pt", "model.pt"])
+def test_a_kill_during_a_save_leaves_the_last_whole_file(tmp_path, monkeypatch, name):
     make_training(tmp_path, epochs=1)[0].run()
-    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    whole = (tmp_path / name).read_bytes()
+    save = torch.save
 
     def half(state, file):
-        file.write(b"half of a checkpoint")
-        raise KilledError
+        if Path(file.name).name.startswith(name):
+            file.write(b"half of a checkpoint")
+            raise KilledError
+        save(state, file)
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(KilledError):
         make_training(tmp_path, epochs=2)[0].run()
     monkeypatch.undo()
-    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    assert (tmp_path / name).read_bytes() == whole
     trainer, _, _ = make_training(tmp_path, epochs=3)  # the leftover of the killed save is no obstacle
     trainer.run()
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 6
