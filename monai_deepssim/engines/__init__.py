@@ -6,6 +6,7 @@ from .embedding import create_embedding_evaluator, embed_images, prepare_standar
 from .embedding_export import export_embeddings
 from .embedding_store import EmbeddedImages, EmbeddingStore
 from .gradient_clipping import GradientClipping
+from .hard_negative_sampler import HardNegativeSampler
 from .norm_freezing import NormFreezing
 from .resumable_checkpoint import ResumableCheckpoint
 
@@ -14,6 +15,7 @@ __all__ = [
     "EmbeddedImages",
     "EmbeddingStore",
     "GradientClipping",
+    "HardNegativeSampler",
     "NormFreezing",
     "ResumableCheckpoint",
     "atomic_file",

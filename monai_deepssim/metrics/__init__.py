@@ -1,6 +1,8 @@
 """Scores and how good they are: a function that does the arithmetic first, a MONAI metric around it where one fits."""
 
+from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
+from monai_deepssim.metrics.detectors import SUPPORTED_DETECTORS, DeepSSIMDetector
 from monai_deepssim.metrics.labelled_pairs import (
     CLASS_NAMES,
     DEEPSSIM_THRESHOLDS,
@@ -18,6 +20,9 @@ from monai_deepssim.metrics.ssim_matching import (
 __all__ = [
     "CLASS_NAMES",
     "DEEPSSIM_THRESHOLDS",
+    "SUPPORTED_DETECTORS",
+    "CopyDetectionMetric",
+    "DeepSSIMDetector",
     "DeepSSIMMetric",
     "LabelledPairsMetric",
     "SSIMMatchingMetric",

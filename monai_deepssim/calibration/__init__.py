@@ -1,0 +1,3 @@
+"""Thresholds and p-values with error rates."""
+
+__all__: list[str] = []

@@ -1,0 +1,215 @@
+"""The shape that all copy detectors share: fit on training images, score synthetic ones, name the nearest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from monai.metrics.metric import CumulativeIterationMetric
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
+from monai_deepssim.search import NearestNeighbors, search_by_similarity
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CopyDetectionMetric"]
+
+
+class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
+    """Finds the training image that each synthetic image is nearest to, by a representation and a similarity.
+
+    ``fit(training_loader)`` once, then ``metric(synthetic_images)`` batch by batch: each call gives ``(B, 2)``, the
+    highest similarity to a training image and the index of that image. ``aggregate()`` is the copy fraction: the share
+    of the synthetic images, of all ranks, whose score is above the threshold.
+
+    A detector is a subclass in a file of its own in ``metrics/detectors``: it has to say how an image is represented,
+    and, where that is not the cosine of two representations, how two are compared.
+
+    Args:
+        threshold: score above which an image is a copy; ``default_threshold`` of the class if that is ``None``.
+        device: where images are represented; the representations are kept on the CPU.
+
+    Example:
+        >>> class MeanIntensity(CopyDetectionMetric):
+        ...     def represent(self, images):
+        ...         return images.mean((2, 3))
+        ...
+        ...     def compare(self, queries, training):
+        ...         return -torch.cdist(queries, training)
+        >>> metric = MeanIntensity(threshold=-0.1).fit([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)])
+        >>> metric(torch.full((1, 1, 8, 8), 0.75))
+        tensor([[-0.2500,  1.0000]])
+        >>> metric.aggregate()
+        tensor(0.)
+    """
+
+    #: Name in tables.
+    title: ClassVar[str] = ""
+    #: Score above which an image is a copy, if the method's authors gave one; their source in words.
+    default_threshold: ClassVar[float | None] = None
+    threshold_source: ClassVar[str] = ""
+
+    def __init__(self, threshold: float | None = None, device: torch.device | str | None = None) -> None:
+        super().__init__()
+        self.threshold = self.default_threshold if threshold is None else threshold
+        self.device = torch.device("cpu" if device is None else device)
+        self._training: Tensor | None = None
+
+    @abstractmethod
+    def represent(self, images: Tensor) -> Tensor:
+        """Represent images.
+
+        Args:
+            images: ``(B, 1, H, W)`` in [0, 1], float32, on ``self.device``.
+
+        Returns:
+            ``(B, D)``, finite.
+        """
+
+    def compare(self, queries: Tensor, training: Tensor) -> Tensor:
+        """Compare each of the one with each of the other: their cosine, where a subclass does not say otherwise.
+
+        Args:
+            queries: representations ``(n, D)``.
+            training: representations ``(m, D)``.
+
+        Returns:
+            ``(n, m)``, higher is closer.
+        """
+        return _unit_rows(queries) @ _unit_rows(training).T
+
+    def compare_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        """Compare each of the one with its partner in the other.
+
+        Args:
+            first: representations ``(n, D)``.
+            second: representations ``(n, D)``.
+
+        Returns:
+            ``(n,)``, higher is closer.
+        """
+        pairs = zip(first.split(1), second.split(1), strict=True)
+        return torch.cat([self.compare(one, other).flatten() for one, other in pairs])
+
+    def fit(self, training_images: Iterable[Tensor | Mapping[str, Any]]) -> Self:
+        """Represent the training images.
+
+        Args:
+            training_images: batches ``(B, 1, H, W)`` in [0, 1], or dictionaries with such an ``image``, as a
+                DataLoader gives them.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: when there are none.
+        """
+        batches = [
+            self.represent_batch(batch["image"] if isinstance(batch, Mapping) else batch) for batch in training_images
+        ]
+        if not batches:
+            raise ValueError("there are no training images to fit on: the loader gave no batch")
+        return self.fit_representations(torch.cat(batches))
+
+    def fit_representations(self, training: Tensor) -> Self:
+        """Take representations that were computed before.
+
+        Args:
+            training: ``(M, D)``, of :meth:`represent_batch`.
+
+        Returns:
+            This object.
+        """
+        self._training = training
+        return self
+
+    @property
+    def training_representations(self) -> Tensor:
+        """Those that were fitted, ``(M, D)``.
+
+        Raises:
+            RuntimeError: before :meth:`fit`.
+        """
+        if self._training is None:
+            raise RuntimeError(f"{type(self).__name__} has no training images yet: call fit(training_loader) first")
+        return self._training
+
+    @torch.no_grad()
+    def represent_batch(self, images: Tensor) -> Tensor:
+        """Represent images wherever they are, and bring the result to the CPU.
+
+        Args:
+            images: ``(B, 1, H, W)`` in [0, 1].
+
+        Returns:
+            ``(B, D)`` float32 on the CPU.
+
+        Raises:
+            ValueError: when the shape is another.
+        """
+        if not isinstance(images, Tensor) or images.ndim not in (4, 5) or images.shape[1] != 1:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
+            raise ValueError(f"got images {got}, want a tensor (B, 1, H, W) or (B, 1, H, W, D) in [0, 1]")
+        plain = convert_to_tensor(images, dtype=torch.float32, track_meta=False, device=self.device)
+        return self.represent(plain).float().cpu()
+
+    def search(self, representations: Tensor, num_neighbors: int = 1) -> tuple[Tensor, Tensor]:
+        """Find the training images that are most similar.
+
+        Args:
+            representations: ``(N, D)``, of :meth:`represent_batch`.
+            num_neighbors: how many, k.
+
+        Returns:
+            ``(scores, indices)``, both ``(N, k)``, the most similar first.
+        """
+        if type(self).compare is CopyDetectionMetric.compare:
+            return NearestNeighbors(num_neighbors).fit(self.training_representations).query(representations)
+        return search_by_similarity(representations, self.training_representations, self.compare, num_neighbors)
+
+    def score_pairs(self, x: Tensor, y: Tensor) -> Tensor:
+        """Score each image of one batch against its partner in another.
+
+        Args:
+            x: ``(B, 1, H, W)`` in [0, 1].
+            y: the same.
+
+        Returns:
+            ``(B,)``, higher is closer.
+        """
+        return self.compare_pairs(self.represent_batch(x), self.represent_batch(y))
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        scores, indices = self.search(self.represent_batch(y_pred))
+        return torch.cat([scores, indices.to(scores.dtype)], dim=1)
+
+    def _compute_list(self, y_pred: Any, y: Any = None) -> Tensor:  # type: ignore[override]
+        # MONAI's would represent one image at a time.
+        return self._compute_tensor(torch.stack([convert_to_tensor(image, track_meta=False) for image in y_pred]))
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """The copy fraction: the share of all scores since ``reset()`` that is above the threshold.
+
+        Returns:
+            A scalar tensor; NaN when nothing was scored.
+
+        Raises:
+            ValueError: when there is no threshold.
+        """
+        if self.threshold is None:
+            raise ValueError(f"{type(self).__name__} has no published threshold: give one, or read get_buffer()")
+        buffer = self.get_buffer()
+        if buffer is None or len(buffer) == 0:
+            return torch.tensor(torch.nan)
+        return (buffer[:, 0] > self.threshold).float().mean()
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    # Not F.normalize, which would turn a row of zeros into a similarity of 0 with everything, unnoticed.
+    lengths = torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True)
+    return rows.double() / lengths
