@@ -14,7 +14,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from ..errors import UnusableInputError
 
-__all__ = ["SUPPORTED_BACKBONES", "build_backbone"]
+__all__ = ["SUPPORTED_BACKBONES", "build_backbone", "load_classifier"]
 
 
 def _convnext_atto(weights: Any = None) -> ConvNeXt:
@@ -87,7 +87,7 @@ def build_backbone(name: str, pretrained: bool | str | Path = False) -> tuple[nn
     build, _ = SUPPORTED_BACKBONES[name]
     classifier = build(weights="DEFAULT" if pretrained is True else None)
     if pretrained and pretrained is not True:
-        _load_classifier(classifier, Path(pretrained), name)
+        load_classifier(classifier, Path(pretrained), name)
     features = getattr(classifier, "features", None)
     if features is None:  # a ResNet names its layers one by one
         features = nn.Sequential(*list(classifier.children())[:-2])
@@ -105,7 +105,24 @@ def _count_channels(features: nn.Sequential) -> int:
     return int(channels)
 
 
-def _load_classifier(classifier: nn.Module, path: Path, name: str) -> None:
+def load_classifier(classifier: nn.Module, path: Path, name: str) -> None:
+    """Load a torchvision classifier's state dict into it.
+
+    Args:
+        classifier: with its head.
+        path: of the state dict.
+        name: of the backbone, for the messages.
+
+    Raises:
+        UnusableInputError: when there is no such file or its weights do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> classifier = nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(classifier.state_dict(), f"{folder}/model.pt")
+        ...     load_classifier(classifier, Path(folder) / "model.pt", "resnet18")
+    """
     if not path.is_file():
         raise UnusableInputError(f"{path}: no such file; give the path of a torchvision {name} state dict")
     try:

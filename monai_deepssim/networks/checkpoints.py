@@ -6,7 +6,6 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,12 +14,9 @@ from torch import Tensor, nn
 from ..errors import UnusableInputError
 from .backbones import SUPPORTED_BACKBONES
 from .deepssim_embedder import DeepSSIMEmbedder
+from .state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
-
-# Where trainers put the network's weights in a larger checkpoint; ours and MONAI's say "network".
-_NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict")
-_KEYS_SHOWN = 5
 
 
 def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> nn.Module:
@@ -55,7 +51,7 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> 
         raise UnusableInputError(f"{path}: no such file; give the path of a DeepSSIM checkpoint")
     if _is_torchscript(path):
         return TorchScriptEmbedder(path)
-    state = _read_state_dict(path)
+    state = read_state_dict(path)
     embedder = _build_for(path, state, backbone)
     embedder.load_state_dict(state)
     return embedder.eval()
@@ -119,37 +115,16 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on a file that is none of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnusableInputError(
-            f"{path}: not a checkpoint that can be loaded safely (weights_only=True): {reason} Save the network's "
-            "state_dict() with torch.save, or give a TorchScript file."
-        ) from error
-    for key in _NETWORK_KEYS:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        raise UnusableInputError(
-            f"{path}: holds {type(checkpoint).__name__}, want a state dict of tensors, as network.state_dict() gives"
-        )
-    # DataParallel and DistributedDataParallel put this before every name.
-    return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
-
-
 def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) -> DeepSSIMEmbedder:
     """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
     head = state.get("fc.6.weight")
     hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    shapes = shapes_of(state)
     nearest: tuple[int, str, dict[str, tuple[int, ...]]] | None = None
     for name in [backbone] if backbone else SUPPORTED_BACKBONES:
         with torch.device("meta"):
             candidate = DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
-        wanted = {key: tuple(value.shape) for key, value in candidate.state_dict().items()}
+        wanted = shapes_of(candidate)
         if wanted == shapes:
             return DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
         difference = len(set(wanted.items()) ^ set(shapes.items()))
@@ -157,22 +132,8 @@ def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) ->
             nearest = (difference, name, wanted)
     assert nearest is not None
     _, name, wanted = nearest
-    problems = {
-        "missing keys": sorted(set(wanted) - set(shapes)),
-        "unexpected keys": sorted(set(shapes) - set(wanted)),
-        "keys of another shape": [
-            f"{key} {shapes[key]} instead of {wanted[key]}"
-            for key in sorted(set(shapes) & set(wanted))
-            if shapes[key] != wanted[key]
-        ],
-    }
-    listed = "; ".join(
-        f"{len(keys)} {kind}: {', '.join(keys[:_KEYS_SHOWN])}{', ...' if len(keys) > _KEYS_SHOWN else ''}"
-        for kind, keys in problems.items()
-        if keys
-    )
     known = name if backbone else f"that is known here; the nearest is {name}"
     raise UnusableInputError(
-        f"{path}: these weights are not those of a DeepSSIM embedder {known}: {listed}. "
+        f"{path}: these weights are not those of a DeepSSIM embedder {known}: {describe_difference(wanted, shapes)}. "
         "Give a checkpoint of the deepssim_brain_mri bundle or the published one, or name its backbone."
     )

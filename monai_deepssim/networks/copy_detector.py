@@ -1,0 +1,160 @@
+"""The self-supervised embedder of Dar et al., whose embeddings of a copy and of its original correlate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import monai
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ..errors import UnusableInputError
+from .backbones import load_classifier
+from .state_dicts import describe_difference, read_state_dict, shapes_of
+
+__all__ = ["CopyDetector", "load_copy_detector"]
+
+_BACKBONES = ("resnet18", "resnet34", "resnet50")
+_MIN_SIDE = 32  # pixels: a ResNet halves an image five times
+
+
+class CopyDetector(nn.Module):
+    """Map an image in [0, 1] to an embedding that correlates with those of its copies.
+
+    A ResNet whose first convolution takes one channel and whose last layer gives ``embedding_dim`` numbers. It is
+    trained by contrast: an image and its rotated and flipped self attract each other, all other images of the batch
+    repel (NT-Xent; the bundle ``copy_detector``). With the defaults this is the published 2-D network, torchvision's
+    ResNet-50, and its parameters have the published names, ``fc_end`` included, a layer that no score uses.
+
+    In 3-D it is the same with MONAI's 3-D ResNet, whose parameters have the same names. No checkpoint of such a network
+    is known to be published: what the authors' repository trains in 3-D is the encoder of a VQ-GAN.
+
+    Args:
+        spatial_dims: 2 or 3.
+        backbone: ``resnet18``, ``resnet34`` or ``resnet50``.
+        embedding_dim: length of an embedding.
+        pretrained: ``True`` for torchvision's ImageNet weights (downloaded), or the path of such a state dict; the
+            first and the last layer are random all the same. Only in 2-D.
+
+    Raises:
+        ValueError: when ``spatial_dims`` is neither 2 nor 3.
+        UnusableInputError: when the backbone is unknown, or the weights do not fit.
+
+    References:
+        Dar et al., Unconditional latent diffusion models memorize patient imaging data, Nature Biomedical Engineering
+        (2025), arXiv 2402.01054.
+
+    Example:
+        >>> detector = CopyDetector(backbone="resnet18").eval()
+        >>> detector(torch.rand(2, 1, 136, 112)).shape
+        torch.Size([2, 128])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        backbone: str = "resnet50",
+        embedding_dim: int = 128,
+        pretrained: bool | str | Path = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"got spatial_dims={spatial_dims}, want 2 or 3")
+        if backbone not in _BACKBONES:
+            raise UnusableInputError(f"unknown backbone {backbone!r}: choose one of {', '.join(_BACKBONES)}")
+        self.spatial_dims = spatial_dims
+        self.backbone = backbone
+        build = _build_2d if spatial_dims == 2 else _build_3d
+        self.model = build(backbone, embedding_dim, pretrained)
+        # Not trained, so that a distributed training does not wait for its gradient.
+        self.fc_end = nn.Linear(embedding_dim, 1).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            x: ``(N, 1, H, W)``, or ``(N, 1, H, W, D)`` in 3-D, in [0, 1], each side at least 32 pixels.
+
+        Returns:
+            ``(N, embedding_dim)`` of any length; compare by Pearson correlation.
+
+        Raises:
+            ValueError: when the shape is another.
+        """
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != 1 or min(x.shape[2:]) < _MIN_SIDE:
+            wanted = "(N, 1, H, W)" if self.spatial_dims == 2 else "(N, 1, H, W, D)"
+            raise ValueError(
+                f"got images of shape {tuple(x.shape)}, want {wanted} with sides of at least {_MIN_SIDE} pixels: "
+                "resize them, or build the detector with another spatial_dims"
+            )
+        return self.model(x)
+
+
+def load_copy_detector(path: str | os.PathLike[str]) -> CopyDetector:
+    """Load a copy detector from a checkpoint, ready to embed (in eval mode, on the CPU).
+
+    Takes the published 2-D state dict (names ``model.*`` and ``fc_end.*``), what the bundle ``copy_detector`` writes,
+    and a whole training checkpoint that holds either. Dimensions, backbone and length of the embedding are read off the
+    shapes; the weights have to fit exactly, and are read with ``weights_only=True``.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The network.
+
+    Raises:
+        UnusableInputError: when there is no such file, it is no checkpoint, or its weights are of something else: the
+            message names the missing and the unexpected keys.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.pt"
+        ...     torch.save(CopyDetector(backbone="resnet18", embedding_dim=16).state_dict(), path)
+        ...     load_copy_detector(path).backbone
+        'resnet18'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnusableInputError(f"{path}: no such file; give the path of a copy detector's checkpoint")
+    state = read_state_dict(path)
+    found = shapes_of(state)
+    spatial_dims = 3 if len(found.get("model.conv1.weight", ())) == 5 else 2
+    head = found.get("model.fc.weight", ())
+    embedding_dim = head[0] if len(head) == 2 else 128
+    differences = {}
+    for backbone in _BACKBONES:
+        with torch.device("meta"):
+            wanted = shapes_of(CopyDetector(spatial_dims, backbone, embedding_dim))
+        if wanted == found:
+            detector = CopyDetector(spatial_dims, backbone, embedding_dim)
+            detector.load_state_dict(state)
+            return detector.eval()
+        differences[backbone] = (len(set(wanted.items()) ^ set(found.items())), wanted)
+    nearest = min(differences, key=lambda name: differences[name][0])
+    raise UnusableInputError(
+        f"{path}: these weights are not those of a copy detector; the nearest is a {spatial_dims}-D {nearest}: "
+        f"{describe_difference(differences[nearest][1], found)}. Give a checkpoint of the copy_detector bundle or the "
+        "published 2-D one."
+    )
+
+
+def _build_2d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
+    classifier = torchvision.models.get_model(backbone, weights="DEFAULT" if pretrained is True else None)
+    if pretrained and pretrained is not True:
+        load_classifier(classifier, Path(pretrained), backbone)
+    classifier.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    classifier.fc = nn.Linear(classifier.fc.in_features, embedding_dim)
+    return classifier
+
+
+def _build_3d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
+    if pretrained:
+        raise UnusableInputError("there are no ImageNet weights in 3-D: set pretrained to false")
+    # The stride and the missing biases are those of torchvision's 2-D ResNet.
+    return getattr(monai.networks.nets, backbone)(
+        spatial_dims=3, n_input_channels=1, conv1_t_stride=2, bias_downsample=False, num_classes=embedding_dim
+    )

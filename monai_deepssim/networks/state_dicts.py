@@ -1,0 +1,107 @@
+"""State dicts from files, and how the names and shapes of one differ from those of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnusableInputError
+
+__all__ = ["describe_difference", "read_state_dict", "shapes_of"]
+
+# Where trainers put the network's weights in a larger checkpoint; ours and MONAI's say "network".
+_NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict")
+_KEYS_SHOWN = 5
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a network's state dict, with ``weights_only=True``.
+
+    Args:
+        path: of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict`` or
+            ``model_state_dict``.
+
+    Returns:
+        Tensors by name, without the ``module.`` of a parallel training.
+
+    Raises:
+        UnusableInputError: when there is nothing of the kind in the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.pt"
+        ...     torch.save({"network": nn.Linear(2, 1).state_dict(), "epoch": 3}, path)
+        ...     list(read_state_dict(path))
+        ['weight', 'bias']
+    """
+    try:
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on a file that is none of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnusableInputError(
+            f"{path}: not a checkpoint that can be loaded safely (weights_only=True): {reason} Save the network's "
+            "state_dict() with torch.save, or give a TorchScript file."
+        ) from error
+    for key in _NETWORK_KEYS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        raise UnusableInputError(
+            f"{path}: holds {type(checkpoint).__name__}, want a state dict of tensors, as network.state_dict() gives"
+        )
+    # DataParallel and DistributedDataParallel put this before every name.
+    return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
+
+
+def shapes_of(state: nn.Module | Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """List the shapes of a network's state or of a state dict.
+
+    Args:
+        state: either.
+
+    Returns:
+        Shapes by name.
+
+    Example:
+        >>> shapes_of(nn.Linear(2, 1))
+        {'weight': (1, 2), 'bias': (1,)}
+    """
+    tensors = state.state_dict() if isinstance(state, nn.Module) else state
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def describe_difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """Say in words how the weights of a file differ from those that a network has.
+
+    Args:
+        wanted: shapes of the network, by name.
+        found: shapes in the file, by name.
+
+    Returns:
+        The numbers and first names of the missing keys, the unexpected ones and those of another shape; empty when
+        there are none.
+
+    Example:
+        >>> describe_difference({"weight": (1, 2), "bias": (1,)}, {"weight": (3, 2), "scale": (1,)})
+        '1 missing keys: bias; 1 unexpected keys: scale; 1 keys of another shape: weight (3, 2) instead of (1, 2)'
+    """
+    problems = {
+        "missing keys": sorted(set(wanted) - set(found)),
+        "unexpected keys": sorted(set(found) - set(wanted)),
+        "keys of another shape": [
+            f"{key} {found[key]} instead of {wanted[key]}"
+            for key in sorted(set(found) & set(wanted))
+            if found[key] != wanted[key]
+        ],
+    }
+    return "; ".join(
+        f"{len(keys)} {kind}: {', '.join(keys[:_KEYS_SHOWN])}{', ...' if len(keys) > _KEYS_SHOWN else ''}"
+        for kind, keys in problems.items()
+        if keys
+    )
