@@ -1,3 +1,37 @@
 """Thresholds and p-values with error rates."""
 
-__all__: list[str] = []
+from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.false_discovery import (
+    Discoveries,
+    benjamini_hochberg,
+    discoveries_at_fdr,
+    fewest_discoverable,
+    find_discoveries,
+)
+from monai_deepssim.calibration.null_scores import HALVES_CAVEAT, HOLDOUT_CAVEAT, NullScores, random_halves_null
+from monai_deepssim.calibration.proportions import Proportion, proportion_interval
+from monai_deepssim.calibration.thresholds import (
+    Threshold,
+    choose_threshold,
+    measure_threshold,
+    percentile_threshold,
+)
+
+__all__ = [
+    "HALVES_CAVEAT",
+    "HOLDOUT_CAVEAT",
+    "Discoveries",
+    "NullScores",
+    "Proportion",
+    "Threshold",
+    "benjamini_hochberg",
+    "choose_threshold",
+    "conformal_p_values",
+    "discoveries_at_fdr",
+    "fewest_discoverable",
+    "find_discoveries",
+    "measure_threshold",
+    "percentile_threshold",
+    "proportion_interval",
+    "random_halves_null",
+]

@@ -1,0 +1,170 @@
+"""From p-values to the images that may be called copies while few of them are called so wrongly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from monai_deepssim.calibration.null_scores import NullScores
+from monai_deepssim.calibration.vectors import Vector, as_scores
+
+__all__ = ["Discoveries", "benjamini_hochberg", "discoveries_at_fdr", "fewest_discoverable", "find_discoveries"]
+
+# Conformal p-values are fractions, so q-values fall exactly on round levels, and must not be lost to rounding.
+_ROUNDING = 1e-9
+
+
+def benjamini_hochberg(p_values: Vector) -> np.ndarray:
+    r"""Compute q-values: the lowest false-discovery rate at which each image would be called a copy.
+
+    With the p-values in ascending order,
+
+    .. math:: q_{(i)} = \min_{j \ge i} \min\big(1, \tfrac{m}{j} \, p_{(j)}\big)
+
+    If all images with q <= a are called copies, the expected share of wrong ones among them is at most a (0 when none
+    is called). It is an expectation over repetitions of the whole audit, not a promise for this one, and it is proven
+    for p-values that are independent or positively dependent in a certain way; conformal p-values of independent
+    synthetic images from independent held-out images are (Bates et al. 2023, theorem 2). Where held-out images are
+    grouped by patient it is not proven but shown by simulation in the tests.
+
+    Benjamini, Hochberg. *Controlling the false discovery rate.* Journal of the Royal Statistical Society B 57 (1995).
+    Computed by :func:`scipy.stats.false_discovery_control`.
+
+    Args:
+        p_values: ``(m,)`` in [0, 1], of *all* images that were tested, not only of those that looked suspicious.
+
+    Returns:
+        ``(m,)`` q-values in [0, 1], each at least as large as its p-value.
+
+    Raises:
+        ValueError: when a p-value is outside [0, 1].
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.02, 0.5, 0.04])
+        array([0.04      , 0.04      , 0.5       , 0.05333333])
+    """
+    values = as_scores(p_values, "p_values")
+    if len(values) == 0:
+        return values
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(f"got p-values from {values.min()} to {values.max()}, want them in [0, 1]")
+    return false_discovery_control(values, method="bh")
+
+
+def discoveries_at_fdr(q_values: Vector, fdr: float = 0.05) -> np.ndarray:
+    """Say which images may be called copies at a false-discovery rate: those with q <= fdr.
+
+    Args:
+        q_values: ``(m,)``, of :func:`benjamini_hochberg`.
+        fdr: accepted share of wrong ones among those called, between 0 and 1.
+
+    Returns:
+        ``(m,)`` booleans.
+
+    Example:
+        >>> discoveries_at_fdr([0.04, 0.04, 0.5], fdr=0.05)
+        array([ True,  True, False])
+    """
+    _check_fdr(fdr)
+    return as_scores(q_values, "q_values") <= fdr * (1 + _ROUNDING)
+
+
+def fewest_discoverable(num_images: int, smallest_p_value: float, fdr: float = 0.05) -> int:
+    r"""Compute how many images must score above all held-out ones before any of them can be called a copy.
+
+    .. math:: k = \lceil m \, p_{\min} / a \rceil
+
+    A p-value is never below 1 / (n + 1). With few held-out patients a single copy among many synthetic images can
+    therefore not be told from chance, however plain it is to the eye. A report must say so, or "no discovery" would read
+    as "no copy".
+
+    Args:
+        num_images: how many synthetic images are tested, m.
+        smallest_p_value: 1 / (n + 1) with n held-out patients; see :class:`NullScores`.
+        fdr: false-discovery rate a.
+
+    Returns:
+        A count of at least 1; above ``num_images`` nothing can be discovered at all.
+
+    Example:
+        >>> fewest_discoverable(1000, smallest_p_value=1 / 200, fdr=0.05)
+        100
+        >>> fewest_discoverable(1000, smallest_p_value=1 / 20000, fdr=0.05)
+        1
+    """
+    _check_fdr(fdr)
+    return max(1, math.ceil(num_images * smallest_p_value / fdr - _ROUNDING))
+
+
+@dataclass(frozen=True)
+class Discoveries:
+    """The synthetic images that are closer to the training images than chance explains, and what that rests on.
+
+    Attributes:
+        p_values: ``(N,)``, see :func:`conformal_p_values`.
+        q_values: ``(N,)``, see :func:`benjamini_hochberg`.
+        is_discovery: ``(N,)``, q-value at most ``fdr``.
+        fdr: the false-discovery rate that was asked for.
+        null: what the images were compared with.
+    """
+
+    p_values: np.ndarray
+    q_values: np.ndarray
+    is_discovery: np.ndarray
+    fdr: float
+    null: NullScores
+
+    @property
+    def count(self) -> int:
+        """How many discoveries there are."""
+        return int(self.is_discovery.sum())
+
+    @property
+    def fewest_discoverable(self) -> int:
+        """How many images must score above all null scores before one can be discovered."""
+        return fewest_discoverable(len(self.p_values), self.null.smallest_p_value, self.fdr)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``summary.json``, without the single images."""
+        return {
+            "fdr": self.fdr,
+            "num_discoveries": self.count,
+            "fewest_discoverable": self.fewest_discoverable,
+            "null": self.null.source,
+            "num_null_scores": len(self.null.scores),
+            "num_null_patients": self.null.num_groups,
+            "smallest_p_value": self.null.smallest_p_value,
+            "method": "conformal p-values, Benjamini-Hochberg",
+            "caveat": self.null.caveat,
+        }
+
+
+def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05) -> Discoveries:
+    """Find the synthetic images that may be called copies at a false-discovery rate.
+
+    Args:
+        scores: ``(N,)``, the highest similarity of each synthetic image to any training image.
+        null: scores of images that are no copies, of held-out images or by :func:`random_halves_null`.
+        fdr: accepted share of wrong ones among those called copies.
+
+    Returns:
+        p-values, q-values and who is called.
+
+    Example:
+        >>> import numpy as np
+        >>> found = find_discoveries([0.99, 0.97, 0.62, 0.58], NullScores(np.linspace(0.4, 0.8, 99)), fdr=0.05)
+        >>> found.is_discovery, found.count, found.fewest_discoverable
+        (array([ True,  True, False, False]), 2, 1)
+    """
+    p_values = null.p_values(scores)
+    q_values = benjamini_hochberg(p_values)
+    return Discoveries(p_values, q_values, discoveries_at_fdr(q_values, fdr), fdr, null)
+
+
+def _check_fdr(fdr: float) -> None:
+    if not 0 < fdr < 1:
+        raise ValueError(f"got fdr={fdr}, want a share between 0 and 1, such as 0.05")
