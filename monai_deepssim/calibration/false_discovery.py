@@ -79,8 +79,8 @@ def fewest_discoverable(num_images: int, smallest_p_value: float, fdr: float = 0
     .. math:: k = \lceil m \, p_{\min} / a \rceil
 
     A p-value is never below 1 / (n + 1). With few held-out patients a single copy among many synthetic images can
-    therefore not be told from chance, however plain it is to the eye. A report must say so, or "no discovery" would read
-    as "no copy".
+    therefore not be told from chance, however plain it is to the eye. A report must say so, or "no discovery" would
+    read as "no copy".
 
     Args:
         num_images: how many synthetic images are tested, m.

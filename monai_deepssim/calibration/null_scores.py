@@ -135,8 +135,8 @@ def random_halves_null(
     num_groups = int(codes.max(initial=-1)) + 1
     if num_groups < 2:
         raise UnusableInputError(
-            f"the {num_images} training images are of {num_groups} patient(s), and to compare training images with each "
-            "other takes two or more. Give held-out images of other patients instead, or the patients' identifiers."
+            f"the {num_images} training images are of {num_groups} patient(s), and it takes two or more to compare "
+            "patients with each other. Give held-out images of other patients instead."
         )
     generator = np.random.default_rng(seed)
     scores, indices = [], []

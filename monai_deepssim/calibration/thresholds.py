@@ -166,9 +166,10 @@ def percentile_threshold(scores: Vector, percentile: float = 95.0) -> float:
 
     .. math:: \tau = Q_{95}\big(\{ \max_h s(x, h) : x \in \text{training} \}\big)
 
-    with h over the held-out images. A synthetic image is a copy when its highest score to a training image is above it.
-    This is a rule, not an error rate: a synthetic image is compared with *all* training images, and the highest of
-    more is higher, so with fewer held-out than training images more than 5 % of the images that are no copies are above.
+    with h over the held-out images. A synthetic image is a copy when its highest score to a training image is above
+    it. This is a rule, not an error rate: a synthetic image is compared with *all* training images, and the highest of
+    more is higher, so with fewer held-out than training images it accuses more than 5 % of the images that are no
+    copies, and with more of them fewer.
 
     Dar et al. *Unconditional latent diffusion models memorize patient imaging data.* Nature Biomedical Engineering
     (2025), arXiv 2402.01054.
@@ -185,7 +186,7 @@ def percentile_threshold(scores: Vector, percentile: float = 95.0) -> float:
 
     Example:
         >>> import numpy as np
-        >>> percentile_threshold(np.linspace(0, 1, 101))
+        >>> round(percentile_threshold(np.linspace(0, 1, 101)), 6)
         0.95
     """
     values = as_scores(scores, "scores")
@@ -239,8 +240,8 @@ def _check_pairs(scores: Vector, labels: Vector) -> tuple[np.ndarray, np.ndarray
         raise ValueError(f"got {len(values)} scores and {len(is_duplicate)} labels, want one of each a pair")
     if is_duplicate.all() or not is_duplicate.any():
         raise UnusableInputError(
-            f"of the {len(values)} labelled pairs {int(is_duplicate.sum())} are duplicates. A threshold parts two kinds "
-            "of pairs: give pairs that are duplicates and pairs that are not."
+            f"of the {len(values)} labelled pairs {int(is_duplicate.sum())} are duplicates. A threshold parts two "
+            "kinds of pairs: give pairs that are duplicates and pairs that are not."
         )
     return values, is_duplicate
 
