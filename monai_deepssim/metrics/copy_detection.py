@@ -109,12 +109,24 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         Raises:
             ValueError: when there are none.
         """
-        batches = [
-            self.represent_batch(batch["image"] if isinstance(batch, Mapping) else batch) for batch in training_images
-        ]
+        return self.fit_representations(self.represent_all(training_images))
+
+    def represent_all(self, images: Iterable[Tensor | Mapping[str, Any]]) -> Tensor:
+        """Represent the images of a loader.
+
+        Args:
+            images: batches ``(B, 1, H, W)`` in [0, 1], or dictionaries with such an ``image``.
+
+        Returns:
+            ``(N, D)`` float32 on the CPU.
+
+        Raises:
+            ValueError: when there are none.
+        """
+        batches = [self.represent_batch(batch["image"] if isinstance(batch, Mapping) else batch) for batch in images]
         if not batches:
-            raise ValueError("there are no training images to fit on: the loader gave no batch")
-        return self.fit_representations(torch.cat(batches))
+            raise ValueError("there are no images to represent: the loader gave no batch")
+        return torch.cat(batches)
 
     def fit_representations(self, training: Tensor) -> Self:
         """Take representations that were computed before.

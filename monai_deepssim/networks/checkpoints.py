@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -64,6 +64,7 @@ class TorchScriptEmbedder(nn.Module):
 
     Args:
         path: of the TorchScript file.
+        image_size: rows and columns of the images that it is tried on; some programs take only one size.
 
     Raises:
         UnusableInputError: when the file cannot be loaded or embeds neither 1-channel nor 3-channel images.
@@ -77,21 +78,23 @@ class TorchScriptEmbedder(nn.Module):
         2
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], image_size: Sequence[int] = (136, 112)) -> None:
         super().__init__()
+        if not Path(path).is_file():
+            raise UnusableInputError(f"{path}: no such file; give the path of a TorchScript file")
         try:
             self.program = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
             raise UnusableInputError(f"{path}: not a TorchScript file that this torch can load: {error}") from error
-        self.channels = self._find_channels(Path(path))
+        self.channels = self._find_channels(Path(path), image_size)
 
-    def _find_channels(self, path: Path) -> int:
+    def _find_channels(self, path: Path, image_size: Sequence[int]) -> int:
         problems = []
         # One first: a program that repeats by itself might take three as well, and embed something else.
         for channels in (1, 3):
             try:
                 with torch.no_grad():
-                    output = self.program(torch.zeros(2, channels, 136, 112))
+                    output = self.program(torch.zeros(2, channels, *image_size))
             except RuntimeError as error:
                 problems.append(str(error).strip().splitlines()[-1])
                 continue
@@ -103,7 +106,7 @@ class TorchScriptEmbedder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed standardised images ``(N, 1, H, W)`` as ``(N, D)`` vectors of length 1."""
+        """Embed images ``(N, 1, H, W)``, or with as many channels as the program takes, as ``(N, D)`` of length 1."""
         return F.normalize(self.program(x.expand(-1, self.channels, -1, -1)).float(), dim=1)
 
 
