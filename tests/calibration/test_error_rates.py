@@ -36,9 +36,9 @@ def draw_patients(generator, slices_of_each):
     return unit(centres + 0.1 * generator.standard_normal(centres.shape).astype(np.float32)), patients
 
 
-def draw_copies(generator, training, num_copies):
+def draw_copies(generator, training, num_copies, noise=0.03):
     copied = training[generator.choice(len(training), num_copies, replace=False)]
-    return unit(copied + 0.03 * generator.standard_normal(copied.shape).astype(np.float32))
+    return unit(copied + noise * generator.standard_normal(copied.shape).astype(np.float32))
 
 
 def highest(images, training):
@@ -167,14 +167,15 @@ def test_halves_of_the_training_set_accuse_too_many_and_doubled_p_values_do_not(
 def test_unknown_patients_in_the_training_set_hide_copies_from_the_halves() -> None:
     generator = np.random.default_rng(24)
     training, patients = draw_patients(generator, np.full(100, 3))
-    copies = highest(draw_copies(generator, training, 20), training)
+    # As far from their source as a patient's slices are from each other.
+    copies = highest(draw_copies(generator, training, 20, noise=0.15), training)
 
     def score_between(indices, searched):
         return highest(training[indices], training[searched])
 
     known, unknown = (random_halves_null(score_between, 300, groups) for groups in (patients, None))
     assert (known.p_values(copies) <= 0.05).mean() > 0.9
-    assert (unknown.p_values(copies) <= 0.05).mean() < 0.1
+    assert (unknown.p_values(copies) <= 0.05).mean() < 0.2
 
 
 @pytest.mark.parametrize(("num_holdout", "accuses_too_many"), [(50, True), (400, False)])
