@@ -14,7 +14,8 @@ from ..errors import UnusableInputError
 __all__ = ["describe_difference", "read_state_dict", "shapes_of"]
 
 # Where trainers put the network's weights in a larger checkpoint; ours and MONAI's say "network".
-_NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict")
+# DINOv2, with which MRI-CORE was trained, "teacher".
+_NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict", "teacher")
 _KEYS_SHOWN = 5
 
 
@@ -22,8 +23,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a network's state dict, with ``weights_only=True``.
 
     Args:
-        path: of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict`` or
-            ``model_state_dict``.
+        path: of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict``,
+            ``model_state_dict`` or ``teacher``.
 
     Returns:
         Tensors by name, without the ``module.`` of a parallel training.
