@@ -1,4 +1,4 @@
-"""SSIM after the best alignment: whether one image is another one that was flipped, turned, shifted or re-contrasted."""
+"""SSIM after the best alignment: whether an image is another one that was flipped, turned, shifted or re-contrasted."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ __all__ = ["AlignedSSIM", "Alignment", "aligned_ssim"]
 _WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
 # A coarse image keeps at least so many pixels a side, or there is nothing left to align.
 _SMALLEST_SIDE = 16
+# What a negative and a positive shift along each axis is called, in 2-D and 3-D.
+_DIRECTIONS = {
+    2: (("up", "down"), ("left", "right")),
+    3: tuple((f"down axis {axis}", f"up axis {axis}") for axis in range(3)),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Alignment:
         flips: the spatial axes that are flipped, counted from 0.
         rotation_degrees: one angle in 2-D, positive clockwise as the image is shown; in 3-D one about each axis.
             As in MONAI's ``Affine``, whose angles are in radians.
-        shift_pixels: one number an axis: where the output reads the turned input, as in MONAI's ``Affine``.
+        shift_pixels: how far the content moves along each axis once it is turned: positive is down, and to the
+            right.
         zoom: factor of size; above 1 the content is larger.
         gamma: exponent of the intensities between the smallest and the largest.
 
@@ -65,7 +71,8 @@ class Alignment:
         if any(self.rotation_degrees) or any(self.shift_pixels) or self.zoom != 1:
             changed = Affine(
                 rotate_params=[float(np.deg2rad(angle)) for angle in self.rotation_degrees],
-                translate_params=list(self.shift_pixels),
+                # Affine's translation is that of the position that is read, before the zoom.
+                translate_params=[-shift / self.zoom for shift in self.shift_pixels],
                 scale_params=[1 / self.zoom] * len(self.shift_pixels),
                 padding_mode="zeros",
                 image_only=True,
@@ -86,8 +93,13 @@ class Alignment:
                 words.append(f"rotated {abs(angle):.1f}° {'clockwise' if angle > 0 else 'counter-clockwise'}")
         elif max(abs(angle) for angle in self.rotation_degrees) >= 0.25:
             words.append("rotated " + ", ".join(f"{angle:.1f}°" for angle in self.rotation_degrees) + " about the axes")
-        if max(abs(shift) for shift in self.shift_pixels) >= 0.25:
-            words.append("shifted by " + ", ".join(f"{-shift:+.1f}" for shift in self.shift_pixels) + " pixels")
+        moves = [
+            f"{abs(shift):.1f} pixels {way[shift > 0]}"
+            for shift, way in zip(self.shift_pixels, _DIRECTIONS[len(self.shift_pixels)], strict=True)
+            if abs(shift) >= 0.25
+        ]
+        if moves:
+            words.append("shifted " + " and ".join(moves))
         if abs(self.zoom - 1) >= 0.005:
             words.append(f"{'enlarged' if self.zoom > 1 else 'shrunk'} to {100 * self.zoom:.1f} %")
         if abs(self.gamma - 1) >= 0.03:
@@ -178,6 +190,12 @@ def aligned_ssim(
     win_planes = 1 if spatial == 2 else _WIN_SIZE
 
     def align(i: int) -> None:
+        constant = [volumes[i].min() == volumes[i].max() for volumes in (x_volumes, y_volumes)]
+        if any(constant):
+            # No change makes them more alike; the rule is that of pairwise_ssim.
+            ssim[i] = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
+            changes[i, 6:] = 1.0
+            return
         z = standardize(x[i : i + 1].detach().cpu().double())
         z = (z[0] if spatial == 2 else z[0, 0]).contiguous()
         valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
@@ -195,7 +213,8 @@ def aligned_ssim(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(align, range(len(x))))
-    return AlignedSSIM(ssim.to(x.device), [_alignment(spatial, bits, row) for bits, row in zip(flips, changes)])
+    alignments = [_alignment(spatial, bits, change) for bits, change in zip(flips, changes, strict=True)]
+    return AlignedSSIM(ssim.to(x.device), alignments)
 
 
 def _bounds(spatial: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]):
@@ -218,7 +237,7 @@ def _alignment(spatial: int, flips: int, change: np.ndarray) -> Alignment:
     return Alignment(
         flips=tuple(axis for axis in range(spatial) if flips >> (axis + first) & 1),
         rotation_degrees=tuple(np.rad2deg(change[: 1 if spatial == 2 else 3]).tolist()),
-        shift_pixels=tuple(change[3 + first : 6].tolist()),
+        shift_pixels=tuple((-change[6] * change[3 + first : 6]).tolist()),
         zoom=float(change[6]),
         gamma=float(change[7]),
     )

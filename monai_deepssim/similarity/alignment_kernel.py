@@ -2,8 +2,8 @@
 
 A 2-D image is a volume of one plane, as in :mod:`~monai_deepssim.similarity.ssim_kernel`. A change is a row of numbers:
 three rotations in radians (about planes, rows and columns; in 2-D only the first), three shifts in pixels, the zoom and
-gamma. Its convention is that of MONAI's ``Affine``: with indices counted from the centre, the output at v is the input at
-``R (v / zoom + shift)``; then follows gamma.
+gamma. Its convention is that of MONAI's ``Affine``: with indices counted from the centre, the output at v is the input
+at ``R (v / zoom + shift)``; then follows gamma.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _ZOOM, _GAMMA = 6, 7
 _TABLE = 1024
 _DAMPING = 1e-3
 _FITTING_STEPS, _SWEEPS = 5, 3
-_CLOSE = 0.1  # in SSIM
+# In SSIM: flips this close to the best are followed, and what a sweep has to gain to be worth another one.
+_CLOSE, _NO_GAIN = 0.1, 5e-4
+# In correlation: coarse matches this far below the best are not.
+_FAR = 0.15
 _FLOAT = np.float32
 
 
@@ -141,9 +144,7 @@ def _warp(y, matrix, offset, centre, table, out):  # pragma: no cover (compiled)
                     out[p, r, c] = low + (position - entry) * (table[entry + 1] - low)
             else:
                 for c in range(width):
-                    value = _sample(
-                        y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2], gradient
-                    )
+                    value = _sample(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2], gradient)
                     position = value * _FLOAT(_TABLE)
                     entry = int(position)
                     low = table[entry]
@@ -308,85 +309,122 @@ def _clip(change, low, high):  # pragma: no cover (compiled)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
+def _sum_products(rows, error, first, normal, right):  # pragma: no cover (compiled)
+    """``normal = rows rows^T`` and ``right = rows error``, from row ``first`` on."""
+    for k in range(first, rows.shape[0]):
+        for m in range(k, rows.shape[0]):
+            total = np.float64(0.0)
+            # In blocks, so that float32, which the compiler can turn into vectors, stays exact enough.
+            for start in range(0, rows.shape[1], 256):
+                part = _FLOAT(0.0)
+                for i in range(start, min(start + 256, rows.shape[1])):
+                    part += rows[k, i] * rows[m, i]
+                total += part
+            normal[k, m] = total
+            normal[m, k] = total
+        total = np.float64(0.0)
+        for start in range(0, rows.shape[1], 256):
+            part = _FLOAT(0.0)
+            for i in range(start, min(start + 256, rows.shape[1])):
+                part += rows[k, i] * error[i]
+            total += part
+        right[k] = total
+
+
+@njit(nogil=True, cache=True)
+def _solve(normal, right, first):  # pragma: no cover (compiled)
+    for k in range(first, len(right)):
+        normal[k, k] = normal[k, k] * (1 + _DAMPING) + 1e-9
+    return np.linalg.solve(normal[first:, first:].copy(), right[first:].copy())
+
+
+@njit(nogil=True, cache=True, fastmath=True)
 def _fit_least_squares(x, y, centre, scale, free, low, high, change, iterations):  # pragma: no cover (compiled)
     """Gauss-Newton steps for ``x = a w(y; change) + b``, over the free numbers of the change and a and b."""
     planes, height, width = y.shape
     n = len(free) + 2
+    target = x.ravel()
+    values, powers = np.empty(x.size, _FLOAT), np.empty(x.size, _FLOAT)
+    gradients = np.empty((3, x.size), _FLOAT)
+    rows, error = np.empty((n, x.size), _FLOAT), np.empty(x.size, _FLOAT)
+    rows[n - 1] = 1.0
     normal, right = np.empty((n, n)), np.empty(n)
-    row = np.empty(n)
     matrix, offset = np.empty((3, 3)), np.empty(3)
-    moved_matrix, moved_offset = np.empty((3, 3)), np.empty(3)
-    d_matrix, d_offset = np.zeros((n, 3, 3)), np.zeros((n, 3))
+    d_matrix, d_offset = np.empty((3, 3)), np.empty(3)
     moved = np.empty(CHANGE_SIZE)
-    gradient = np.empty(3, _FLOAT)
+    gradient = np.zeros(3, _FLOAT)
     table, slope = np.empty(_TABLE + 2, _FLOAT), np.empty(_TABLE + 2, _FLOAT)
-    gain, bias = 0.0, 0.0
-    for iteration in range(iterations):
+    for _ in range(iterations):
+        _fill_table(change[_GAMMA], table)
+        slope[0], slope[_TABLE + 1] = 0.0, 0.0
+        for i in range(1, _TABLE + 1):
+            slope[i] = table[i] * np.log(i / _TABLE)
         _matrix(change, scale, matrix, offset)
-        for k in range(len(free)):
+        place = 0
+        for p in range(planes):
+            for r in range(height):
+                vp, vr = p - centre[0], r - centre[1]
+                up = matrix[0, 0] * vp + matrix[0, 1] * vr - matrix[0, 2] * centre[2] + offset[0] + centre[0]
+                ur = matrix[1, 0] * vp + matrix[1, 1] * vr - matrix[1, 2] * centre[2] + offset[1] + centre[1]
+                uc = matrix[2, 0] * vp + matrix[2, 1] * vr - matrix[2, 2] * centre[2] + offset[2] + centre[2]
+                for c in range(width):
+                    sr, sc = _FLOAT(ur + c * matrix[1, 2]), _FLOAT(uc + c * matrix[2, 2])
+                    r0, c0 = int(np.floor(sr)), int(np.floor(sc))
+                    if planes == 1 and r0 >= 0 and c0 >= 0 and r0 < height - 1 and c0 < width - 1:
+                        fr, fc = sr - r0, sc - c0
+                        top_step = y[0, r0, c0 + 1] - y[0, r0, c0]
+                        bottom_step = y[0, r0 + 1, c0 + 1] - y[0, r0 + 1, c0]
+                        top = y[0, r0, c0] + fc * top_step
+                        gradient[1] = y[0, r0 + 1, c0] + fc * bottom_step - top
+                        gradient[2] = top_step + fr * (bottom_step - top_step)
+                        value = top + fr * gradient[1]
+                    else:
+                        value = _sample(y, up + c * matrix[0, 2], sr, sc, gradient)
+                    position = value * _FLOAT(_TABLE)
+                    entry = int(position)
+                    rest = position - entry
+                    risen = table[entry + 1] - table[entry]
+                    values[place] = table[entry] + rest * risen
+                    powers[place] = slope[entry] + rest * (slope[entry + 1] - slope[entry])
+                    for i in range(3):
+                        gradients[i, place] = gradient[i] * risen * _FLOAT(_TABLE)
+                    place += 1
+        # Gain and offset alone first: the derivatives by all else are times the gain.
+        rows[n - 2] = values
+        _sum_products(rows, target, n - 2, normal, right)
+        gain, bias = _solve(normal, right, n - 2)
+        for i in range(x.size):
+            error[i] = target[i] - _FLOAT(gain) * values[i] - _FLOAT(bias)
+        for k in range(n - 2):
             if free[k] == _GAMMA:
+                for i in range(x.size):
+                    rows[k, i] = _FLOAT(gain) * powers[i]
                 continue
             moved[:] = change
             moved[free[k]] += 1e-4
-            _matrix(moved, scale, moved_matrix, moved_offset)
-            d_matrix[k] = (moved_matrix - matrix) / 1e-4
-            d_offset[k] = (moved_offset - offset) / 1e-4
-        gamma = change[_GAMMA]
-        _fill_table(gamma, table)
-        slope[0] = 0.0
-        for i in range(1, _TABLE + 1):
-            slope[i] = table[i] * np.log(i / _TABLE)
-        slope[_TABLE + 1] = 0.0
-        # The first pass fits gain and bias alone, which the derivatives of the second need.
-        for fit_all in range(1 if iteration else 0, 2):
-            normal[:] = 0
-            right[:] = 0
-            for p in range(planes):
-                for r in range(height):
-                    vp, vr = p - centre[0], r - centre[1]
-                    for c in range(width):
-                        vc = c - centre[2]
-                        up = matrix[0, 0] * vp + matrix[0, 1] * vr + matrix[0, 2] * vc + offset[0] + centre[0]
-                        ur = matrix[1, 0] * vp + matrix[1, 1] * vr + matrix[1, 2] * vc + offset[1] + centre[1]
-                        uc = matrix[2, 0] * vp + matrix[2, 1] * vr + matrix[2, 2] * vc + offset[2] + centre[2]
-                        value = _sample(y, up, ur, uc, gradient)
-                        position = value * _FLOAT(_TABLE)
-                        entry = int(position)
-                        rest = position - entry
-                        risen = table[entry + 1] - table[entry]
-                        w = table[entry] + rest * risen
-                        if fit_all:
-                            factor = gain * risen * _TABLE
-                            for k in range(n - 2):
-                                if free[k] == _GAMMA:
-                                    row[k] = gain * (slope[entry] + rest * (slope[entry + 1] - slope[entry]))
-                                    continue
-                                total = 0.0
-                                for i in range(3):
-                                    moved_by = d_offset[k, i] + d_matrix[k, i, 0] * vp
-                                    moved_by += d_matrix[k, i, 1] * vr + d_matrix[k, i, 2] * vc
-                                    total += gradient[i] * moved_by
-                                row[k] = factor * total
-                        row[n - 2] = w
-                        row[n - 1] = 1.0
-                        error = x[p, r, c] - gain * w - bias
-                        for k in range(0 if fit_all else n - 2, n):
-                            right[k] += row[k] * error
-                            for m in range(k, n):
-                                normal[k, m] += row[k] * row[m]
-            start = 0 if fit_all else n - 2
-            for k in range(start, n):
-                for m in range(start, k):
-                    normal[k, m] = normal[m, k]
-            for k in range(start, n):
-                normal[k, k] = normal[k, k] * (1 + _DAMPING) + 1e-9
-            step = np.linalg.solve(normal[start:, start:].copy(), right[start:].copy())
-            gain += step[n - 2 - start]
-            bias += step[n - 1 - start]
-            if fit_all:
-                for k in range(n - 2):
-                    change[free[k]] += step[k]
-                _clip(change, low, high)
+            _matrix(moved, scale, d_matrix, d_offset)
+            d_matrix = (d_matrix - matrix) * (gain / 1e-4)
+            d_offset = (d_offset - offset) * (gain / 1e-4)
+            rows[k] = 0.0
+            for i in range(3):
+                if planes == 1 and i == 0:
+                    continue
+                by_column = _FLOAT(d_matrix[i, 2])
+                place = 0
+                for p in range(planes):
+                    for r in range(height):
+                        start = _FLOAT(
+                            d_offset[i] + d_matrix[i, 0] * (p - centre[0]) + d_matrix[i, 1] * (r - centre[1])
+                            - d_matrix[i, 2] * centre[2]
+                        )  # fmt: skip
+                        for c in range(width):
+                            rows[k, place + c] += gradients[i, place + c] * (start + by_column * _FLOAT(c))
+                        place += width
+        _sum_products(rows, error, 0, normal, right)
+        step = _solve(normal, right, 0)
+        for k in range(n - 2):
+            change[free[k]] += step[k]
+        _clip(change, low, high)
 
 
 @njit(nogil=True, cache=True)
@@ -434,7 +472,7 @@ def _climb(
             change[k] = found
             if k == _GAMMA:
                 _fill_table(found, table)
-        if sweep > 0 and best - before < 1e-4:
+        if best - before < _NO_GAIN:
             break
     return best
 
@@ -473,20 +511,26 @@ def align_pair(
             centre_coarse[i] = (centre[i] + 0.5) / scale_coarse - 0.5
     gamma = _gamma_by_mean(x, y, low[_GAMMA], high[_GAMMA])
     changes = np.zeros((len(flip_bits), CHANGE_SIZE))
-    scores = np.empty(len(flip_bits))
+    scores, correlations = np.empty(len(flip_bits)), np.empty(len(flip_bits))
     table = np.empty(_TABLE + 2, _FLOAT)
     warped = np.empty_like(y)
     for number in range(len(flip_bits)):
         flipped = _flipped(y, flip_bits[number])
         half = pool_by_two(flipped) if levels > 0 else flipped
         coarse = pool_by_two(half) if levels > 1 else half
-        _search_coarsely(x_coarse, coarse, centre_coarse, gamma, angles, reach, scale_coarse, changes[number])
+        correlations[number] = _search_coarsely(
+            x_coarse, coarse, centre_coarse, gamma, angles, reach, scale_coarse, changes[number]
+        )
+    for number in range(len(flip_bits)):
+        scores[number] = -2.0
+        if correlations[number] < correlations.max() - _FAR:
+            continue
+        flipped = _flipped(y, flip_bits[number])
+        half = pool_by_two(flipped) if levels > 0 else flipped
         _clip(changes[number], low, high)
         _fit_least_squares(x_half, half, centre_half, scale_half, free, low, high, changes[number], _FITTING_STEPS)
         _fill_table(changes[number, _GAMMA], table)
-        scores[number] = _score(
-            z, x_mean, x_var, c1, c2, win_p, win, flipped, centre, changes[number], table, warped
-        )
+        scores[number] = _score(z, x_mean, x_var, c1, c2, win_p, win, flipped, centre, changes[number], table, warped)
     order = np.argsort(-scores)
     best, best_flips = -2.0, 0
     for place in range(min(2, len(order))):

@@ -1,0 +1,197 @@
+"""Aligned SSIM undoes what was done to a copy, and says what it was."""
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import AdjustContrast, Affine, Flip
+from skimage.metrics import structural_similarity
+
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.similarity import Alignment, aligned_ssim, pairwise_ssim, standardize
+
+
+@pytest.fixture(scope="module")
+def brains():
+    dataset = PhantomBrainDataset(8, seed=770, progress=False)
+    return torch.stack([dataset[i]["image"].as_tensor() for i in range(len(dataset))])
+
+
+@pytest.fixture(scope="module")
+def volume():
+    grid = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, side) for side in (40, 48, 36)], indexing="ij"))
+    noise = torch.nn.functional.interpolate(
+        torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)), size=grid.shape[1:], mode="trilinear"
+    )[0, 0]
+    inside = (grid**2 / torch.tensor([0.5, 0.6, 0.4]).view(3, 1, 1, 1)).sum(0) < 1
+    return ((noise - noise.min()) * inside / (noise.max() - noise.min()))[None]
+
+
+def change(image, flips, degrees, shift, zoom, gamma):
+    """What Alignment.apply does, in the test's own words."""
+    image = Flip(list(flips))(image) if flips else image
+    image = Affine(
+        rotate_params=np.deg2rad(degrees).tolist(),
+        translate_params=list(shift),
+        scale_params=[1 / zoom] * len(shift),
+        padding_mode="zeros",
+        image_only=True,
+    )(image)
+    return AdjustContrast(gamma)(image).as_tensor()
+
+
+def ssim_by_scikit_image(x, y):
+    x, y = standardize(x[None])[0, 0].numpy(), standardize(y[None])[0, 0].numpy()
+    return structural_similarity(x, y, data_range=x.max() - x.min())
+
+
+def random_changes(count, dims, seed):
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        yield (
+            tuple(axis for axis in range(dims) if random.random() < 0.5),
+            random.uniform(-12, 12, 1 if dims == 2 else 3) * (1 if dims == 2 else 0.6),
+            random.uniform(-4, 4, dims),
+            random.uniform(0.95, 1.05),
+            random.uniform(0.5, 1.5),
+        )
+
+
+def test_a_copy_under_any_mix_of_changes_is_matched_by_its_original(brains):
+    cases = list(random_changes(len(brains), 2, seed=1))
+    copies = torch.stack([change(image, *case) for image, case in zip(brains, cases, strict=True)])
+
+    found = aligned_ssim(copies, brains)
+
+    assert found.ssim.min() > 0.99
+    for alignment, (flips, degrees, shift, zoom, gamma) in zip(found.alignments, cases, strict=True):
+        assert alignment.flips == flips
+        assert alignment.rotation_degrees == pytest.approx(degrees, abs=0.25)
+        assert alignment.shift_pixels == pytest.approx(-zoom * shift, abs=0.3)  # Affine's shift is that of the reading
+        assert alignment.zoom == pytest.approx(zoom, abs=0.005)
+        assert alignment.gamma == pytest.approx(gamma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ((), (12.0,), (4.0, -4.0), 1.05, 0.5),
+        ((0, 1), (-12.0,), (-4.0, -4.0), 0.95, 1.5),
+        ((1,), (12.0,), (0.0, 4.0), 0.95, 0.5),
+    ],
+)
+def test_a_copy_changed_to_the_limits_is_changed_back(brains, case):
+    flips, degrees, shift, zoom, gamma = case
+    for original in brains[:3]:
+        copy = change(original, *case)
+        # The inverse: gamma first, then input at zoom * (R^-1 v - shift), then the flips.
+        undone = AdjustContrast(1 / gamma)(copy)
+        angle = np.deg2rad(degrees[0])
+        inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        affine = np.eye(3)
+        affine[:2, :2] = zoom * inverse
+        affine[:2, 2] = -zoom * np.array(shift)
+        undone = Affine(affine=torch.from_numpy(affine), padding_mode="zeros", image_only=True)(undone)
+        undone = Flip(list(flips))(undone) if flips else undone
+        known = ssim_by_scikit_image(original, undone.as_tensor())
+        assert known > 0.9  # or the test undoes something else
+
+        assert aligned_ssim(original[None], copy[None]).ssim.item() == pytest.approx(known, abs=0.03)
+
+
+def test_the_ssim_is_that_of_the_change_it_names(brains):
+    found = aligned_ssim(brains, brains.roll(1, 0))
+
+    changed = [alignment.apply(image) for alignment, image in zip(found.alignments, brains.roll(1, 0), strict=True)]
+    for x, y, ssim in zip(brains, changed, found.ssim, strict=True):
+        assert ssim.item() == pytest.approx(ssim_by_scikit_image(x, y), abs=2e-3)
+
+
+def test_unrelated_brains_stay_unlike_and_never_below_their_plain_ssim(brains):
+    found = aligned_ssim(brains, brains.roll(1, 0)).ssim
+    plain = pairwise_ssim(standardize(brains), standardize(brains.roll(1, 0))).diagonal()
+
+    assert (found < 0.75).all()
+    assert (found >= plain - 1e-3).all()
+
+
+def test_the_range_and_offset_of_the_intensities_do_not_matter(brains):
+    copies = torch.stack([change(image, (1,), (5.0,), (1.0, 2.0), 1.0, 1.2) for image in brains[:3]])
+
+    plain = aligned_ssim(copies, brains[:3]).ssim
+
+    torch.testing.assert_close(aligned_ssim(copies * 90 - 7, brains[:3] * 0.01 + 3).ssim, plain, atol=1e-3, rtol=0)
+
+
+def test_a_batch_gives_what_single_pairs_give(brains):
+    whole = aligned_ssim(brains[:4], brains[1:5])
+
+    single = [aligned_ssim(brains[i : i + 1], brains[i + 1 : i + 2]) for i in range(4)]
+
+    assert whole.ssim.tolist() == [one.ssim.item() for one in single]
+    assert whole.alignments == [one.alignments[0] for one in single]
+
+
+@pytest.mark.parametrize("size", [(97, 81), (64, 64), (30, 41)])
+def test_odd_and_small_images_are_aligned(brains, size):
+    image = torch.nn.functional.interpolate(brains[:1], size=size, mode="area")[0]
+    copy = change(image, (0,), (6.0,), (1.0, -1.5), 1.02, 0.8)
+
+    found = aligned_ssim(copy[None], image[None])
+
+    assert found.ssim.item() > 0.98
+    assert found.alignments[0].flips == (0,)
+
+
+def test_volumes_are_aligned_by_flips_and_small_rotations_about_each_axis(volume):
+    for case in random_changes(2, 3, seed=5):
+        copy = change(volume, *case)
+
+        found = aligned_ssim(copy[None], volume[None])
+
+        assert found.ssim.item() > 0.97
+        assert found.alignments[0].flips == case[0]
+        assert found.alignments[0].rotation_degrees == pytest.approx(case[1], abs=0.5)
+        again = found.alignments[0].apply(volume)
+        assert ssim_by_scikit_image(copy, again) == pytest.approx(found.ssim.item(), abs=5e-3)
+
+
+def test_constant_images_have_no_likeness_and_raise_no_error(brains):
+    flat = torch.full_like(brains[:1], 0.3)
+
+    assert aligned_ssim(brains[:1], flat).ssim.item() == 0
+    assert aligned_ssim(flat, brains[:1]).ssim.item() == 0
+    assert aligned_ssim(flat, flat).ssim.item() == 1
+
+
+def test_the_words_leave_out_what_cannot_be_seen():
+    assert str(Alignment((), (0.1,), (0.1, -0.2), 1.001, 1.01)) == "unchanged"
+    assert (
+        str(Alignment((1,), (-6.5,), (0.0, 0.0), 0.96, 1.2))
+        == "flipped left-right, rotated 6.5° counter-clockwise, shrunk to 96.0 %, gamma 1.20"
+    )
+
+
+def test_the_direction_in_words_is_the_one_that_is_seen():
+    image = torch.zeros(1, 65, 65)
+    image[0, 8:16, 30:35] = 1  # a mark at the top
+
+    turned = Alignment((), (20.0,), (0.0, 0.0), 1.0, 1.0).apply(image)
+    moved = Alignment((), (0.0,), (5.0, 0.0), 1.0, 1.0)
+
+    assert (turned[0].sum(0) * torch.arange(65)).sum() / turned.sum() > 34  # clockwise: the top goes right
+    assert str(moved) == "shifted 5.0 pixels down"
+    assert moved.apply(image)[0, 13:21, 30:35].min() > 0.99  # down by five rows
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.rand(2, 1, 32, 32), torch.rand(1, 1, 32, 32), "want pairs of one shape"),
+        (torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), "want pairs of one shape"),
+        (torch.rand(1, 1, 8, 32), torch.rand(1, 1, 8, 32), "at least 16 pixels"),
+        (torch.full((1, 1, 32, 32), torch.nan), torch.rand(1, 1, 32, 32), "NaN"),
+    ],
+)
+def test_what_cannot_be_aligned_is_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        aligned_ssim(x, y)
