@@ -83,6 +83,7 @@ def random_halves_null(
     groups: Groups | None = None,
     repeats: int = 10,
     seed: int = 0,
+    scored: np.ndarray | None = None,
 ) -> NullScores:
     r"""Score training images against each other, where there are no held-out images to score.
 
@@ -112,9 +113,11 @@ def random_halves_null(
         groups: ``(num_images,)``, the patient of each; an empty one is unknown and taken for a patient of its own.
         repeats: how often the set is halved.
         seed: of the halving.
+        scored: positions of the images that are scored, a random sample where scoring all would take too long; all of
+            them by default. The halves that are searched are of all images in any case.
 
     Returns:
-        ``repeats * num_images`` scores and the patient of each as a number.
+        ``repeats`` scores of each scored image and the patient of each as a number.
 
     Raises:
         UnusableInputError: when there are fewer than two patients.
@@ -138,13 +141,18 @@ def random_halves_null(
             f"the {num_images} training images are of {num_groups} patient(s), and it takes two or more to compare "
             "patients with each other. Give held-out images of other patients instead."
         )
+    is_scored = np.ones(num_images, dtype=bool)
+    if scored is not None:
+        is_scored[:] = False
+        is_scored[scored] = True
     generator = np.random.default_rng(seed)
     scores, indices = [], []
     for _ in range(repeats):
         is_first = np.zeros(num_groups, dtype=bool)
         is_first[generator.permutation(num_groups)[: num_groups // 2]] = True
         halves = np.flatnonzero(is_first[codes]), np.flatnonzero(~is_first[codes])
-        for half, searched in (halves, halves[::-1]):
+        for whole_half, searched in (halves, halves[::-1]):
+            half = whole_half[is_scored[whole_half]]
             found = as_scores(score_between(half, searched), "scores of score_between")
             if len(found) != len(half):
                 raise ValueError(f"score_between returned {len(found)} scores for {len(half)} images, want one each")
