@@ -1,8 +1,25 @@
 """Scores and how good they are: a function that does the arithmetic first, a MONAI metric around it where one fits."""
 
+from monai_deepssim.metrics.auth_pct import compute_auth_pct
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
+from monai_deepssim.metrics.copy_fractions import CopyFractions, compute_copy_fractions
+from monai_deepssim.metrics.ct_score import compute_ct_score
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
-from monai_deepssim.metrics.detectors import SUPPORTED_DETECTORS, DeepSSIMDetector
+from monai_deepssim.metrics.detectors import (
+    SUPPORTED_DETECTORS,
+    ContrastiveCopyDetector,
+    DeepSSIMDetector,
+    MemorizationIndexMetric,
+    MRICoreMemorizationIndexMetric,
+    MSEDetector,
+    NCCDetector,
+    OpenCLIPDetector,
+    PHashDetector,
+    SSIMDetector,
+    TorchScriptDetector,
+)
+from monai_deepssim.metrics.fld import compute_fld_gap
+from monai_deepssim.metrics.frechet import FID_WARNING, compute_fid, compute_linear_mmd, compute_mifid
 from monai_deepssim.metrics.labelled_pairs import (
     CLASS_NAMES,
     DEEPSSIM_THRESHOLDS,
@@ -10,7 +27,14 @@ from monai_deepssim.metrics.labelled_pairs import (
     classify_scores,
     evaluate_pairs,
 )
+from monai_deepssim.metrics.memorization_index import MemorizationIndex, compute_memorization_index
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
+from monai_deepssim.metrics.set_scores import (
+    SUPPORTED_SET_SCORES,
+    SetScoreMetric,
+    SetScores,
+    compute_set_scores,
+)
 from monai_deepssim.metrics.ssim_matching import (
     SSIMMatchingMetric,
     compute_ssim_matching_errors,
@@ -20,15 +44,39 @@ from monai_deepssim.metrics.ssim_matching import (
 __all__ = [
     "CLASS_NAMES",
     "DEEPSSIM_THRESHOLDS",
+    "FID_WARNING",
     "SUPPORTED_DETECTORS",
+    "SUPPORTED_SET_SCORES",
+    "ContrastiveCopyDetector",
     "CopyDetectionMetric",
+    "CopyFractions",
     "DeepSSIMDetector",
     "DeepSSIMMetric",
     "LabelledPairsMetric",
+    "MRICoreMemorizationIndexMetric",
+    "MSEDetector",
+    "MemorizationIndex",
+    "MemorizationIndexMetric",
+    "NCCDetector",
+    "OpenCLIPDetector",
+    "PHashDetector",
+    "SSIMDetector",
     "SSIMMatchingMetric",
+    "SetScoreMetric",
+    "SetScores",
+    "TorchScriptDetector",
     "classify_scores",
+    "compute_auth_pct",
+    "compute_copy_fractions",
+    "compute_ct_score",
     "compute_deepssim",
+    "compute_fid",
+    "compute_fld_gap",
+    "compute_linear_mmd",
+    "compute_memorization_index",
+    "compute_mifid",
     "compute_retrieval_rank",
+    "compute_set_scores",
     "compute_ssim_matching_errors",
     "compute_ssim_matching_table",
     "evaluate_pairs",
