@@ -79,3 +79,17 @@ def test_a_function_that_returns_too_few_scores_is_refused() -> None:
         random_halves_null(lambda indices, searched: [0.5], 30)
     with pytest.raises(ValueError, match="repeats=0"):
         random_halves_null(NearestOnALine(), 30, repeats=0)
+
+
+def test_a_sample_of_the_images_is_scored_against_halves_of_all_of_them() -> None:
+    score_between, sample = NearestOnALine(), np.array([3, 7, 8, 20, 29])
+    null = random_halves_null(score_between, 30, PATIENTS, repeats=6, scored=sample)
+    for (first, all_but_first), (second, all_but_second) in zip(
+        score_between.calls[::2], score_between.calls[1::2], strict=True
+    ):
+        np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), sample)
+        np.testing.assert_array_equal(np.sort(np.concatenate([all_but_first, all_but_second])), np.arange(30))
+        assert set(first).isdisjoint(all_but_first)
+    # A patient of whom nothing was scored is no evidence.
+    assert len({PATIENTS[index] or index for index in sample}) == null.num_groups
+    assert null.smallest_p_value == 2 / (null.num_groups + 1)
