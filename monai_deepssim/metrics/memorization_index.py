@@ -85,7 +85,9 @@ def compute_memorization_index(
         \mathrm{MI}_j = \frac{s_j - \mu}{\sigma} \qquad \mathrm{ONI}_j = -\tanh \mathrm{MI}_j
 
     The null, :math:`\mu` and :math:`\sigma`, is the mean and standard deviation of the same score of training images:
-    10 times, one random half of them is scored against the other half, with the same whitening.
+    10 times, one random half of them is scored against the other half, with the same whitening. As a half offers fewer
+    neighbours than all of them, and the whitening knows the training images, a new image's index lies somewhat above 0:
+    take a threshold from held-out images rather than from the normal distribution.
 
     The layers may name different training images, and s then belongs to none of them: see ``nearest`` and
     ``agreement`` in :class:`MemorizationIndex`. No matrix of all similarities is held, only blocks of it.

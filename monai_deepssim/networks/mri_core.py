@@ -147,11 +147,10 @@ class MRICoreEncoder(nn.Module):
     def _load(self, path: Path) -> None:
         found = _name_as_encoder(read_state_dict(path))
         wanted = shapes_of(self)
-        found["pos_embed"] = position = _as_grid(found.get("pos_embed"))
-        if position is None:
-            del found["pos_embed"]
-        elif position.ndim == 4 and position.shape[1] == position.shape[2]:
-            wanted["pos_embed"] = (1, *position.shape[1:3], wanted["pos_embed"][3])
+        if "pos_embed" in found:
+            found["pos_embed"] = position = _as_grid(found["pos_embed"])
+            if position.ndim == 4 and position.shape[1] == position.shape[2]:
+                wanted["pos_embed"] = (1, *position.shape[1:3], wanted["pos_embed"][3])
         if "cls_token" in found and not any(name.startswith("neck.") for name in found):
             self.neck = None
             wanted = {name: shape for name, shape in wanted.items() if not name.startswith("neck.")}
@@ -205,9 +204,9 @@ def _name_as_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _as_grid(position: Tensor | None) -> Tensor | None:
+def _as_grid(position: Tensor) -> Tensor:
     """The position embedding ``(1, rows, columns, C)`` from one of tokens ``(1, 1 + rows * columns, C)``."""
-    if position is None or position.ndim != 3:
+    if position.ndim != 3:
         return position
     side = int((position.shape[1] - 1) ** 0.5)
     if side**2 != position.shape[1] - 1:

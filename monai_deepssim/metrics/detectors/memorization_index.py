@@ -144,7 +144,8 @@ class MemorizationIndexMetric(CopyDetectionMetric):
             return super().fit(training_images)
         change = RandStructurePreserving(
             rotation_radians=math.radians(_SMALL_ROTATION), flip_prob=0.5, rotation_prob=1.0, gamma_prob=0.0
-        ).set_random_state(seed=self.seed)
+        )
+        change.set_random_state(seed=self.seed)
         training, jittered = [], []
         for batch in training_images:
             images = batch["image"] if isinstance(batch, Mapping) else batch
