@@ -33,6 +33,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "faiss-cpu": "faiss",
     "monai-generative": "generative",
+    "open_clip_torch": "open_clip",
 }
 
 
@@ -77,12 +78,14 @@ def test_the_requirements_and_extras_are_those_promised(setup_cfg):
     required = setup_cfg["options"]["install_requires"]
     assert "monai >= 1.5.1" in required
     promised = "monai torch torchvision pytorch-ignite numpy scikit-image scikit-learn pandas nibabel pydicom pillow"
-    promised += " numba einops fire jsonschema pyyaml tensorboard tqdm jinja2 matplotlib"
+    promised += " torchmetrics imagehash numba einops fire jsonschema pyyaml tensorboard tqdm jinja2 matplotlib"
     assert set(promised.split()) <= set(requirements(required))
     extras = {name: requirements(text) for name, text in setup_cfg["options.extras_require"].items()}
     assert extras["demo"] == ["nilearn"]
     assert extras["faiss"] == ["faiss-cpu"]
     assert extras["generative"] == ["monai-generative"]
+    assert extras["mri_core"] == ["timm"]
+    assert extras["clip"] == ["open_clip_torch"]
     assert {"pytest", "ruff", "mypy", "import-linter"} <= set(extras["dev"])
     # "All of them": [dev] installs every other extra.
     assert set(extras) - {"dev"} == set(
@@ -93,7 +96,7 @@ def test_the_requirements_and_extras_are_those_promised(setup_cfg):
 
 def test_every_import_of_the_package_is_declared(setup_cfg):
     declared = requirements(setup_cfg["options"]["install_requires"])
-    for name in ("demo", "faiss", "generative"):
+    for name in ("demo", "faiss", "generative", "mri_core", "clip"):
         declared += requirements(setup_cfg["options.extras_require"][name])
     allowed = {IMPORT_NAMES.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"monai_deepssim"}
     undeclared = set()
