@@ -126,11 +126,11 @@ def compute_linear_mmd(synthetic: Tensor, training: Tensor, seed: int = 0) -> Te
     synthetic, training = as_feature_sets(minimum=2, synthetic=synthetic, training=training)
     size = min(len(synthetic), len(training))
     generator = torch.Generator().manual_seed(seed)
-    pair = [
+    training, synthetic = (
         rows if len(rows) == size else rows[torch.randperm(len(rows), generator=generator)[:size]]
         for rows in (training, synthetic)
-    ]
-    return compute_mmd(*pair, y_mapping=None)
+    )
+    return compute_mmd(training, synthetic, y_mapping=None)
 
 
 def _enough_for_covariances(synthetic: Tensor, training: Tensor) -> tuple[Tensor, ...]:

@@ -86,7 +86,7 @@ def compute_set_scores(
         >>> honest.not_computed["ct_score"]
         'needs held-out images'
     """
-    scores: dict[str, float] = {}
+    scores: dict[str, Any] = {}
     not_computed = {}
     for name, (compute, needs_holdout) in SUPPORTED_SET_SCORES.items():
         sets = [synthetic_features, training_features]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import monai
 import torch
 import torchvision
+from monai.networks import nets
 from torch import Tensor, nn
 
 from ..errors import UnusableInputError
@@ -155,6 +155,6 @@ def _build_3d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) 
     if pretrained:
         raise UnusableInputError("there are no ImageNet weights in 3-D: set pretrained to false")
     # The stride and the missing biases are those of torchvision's 2-D ResNet.
-    return getattr(monai.networks.nets, backbone)(
+    return getattr(nets, backbone)(
         spatial_dims=3, n_input_channels=1, conv1_t_stride=2, bias_downsample=False, num_classes=embedding_dim
     )

@@ -63,7 +63,7 @@ class OpenCLIPDetector(CopyDetectionMetric):
         super().__init__(threshold, device)
         model = embedder if isinstance(embedder, nn.Module) else _load(Path(embedder), model_name)
         self.embedder: Any = model.to(self.device).eval()
-        visual = self.embedder.visual
+        visual: Any = self.embedder.visual
         side = visual.image_size
         self.fit_size = FitImageSize((side, side) if isinstance(side, int) else tuple(side))
         # A model without numbers of its own was trained with CLIP's, those of its first paper.
