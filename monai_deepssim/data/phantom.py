@@ -117,6 +117,9 @@ class GeneratePhantomd(Transform):
         skull_fraction: share of the subjects with a skull.
         pixel_size_mm: smallest and largest side of a pixel in millimetres.
 
+    An item's ``height_offset_mm``, where it has one other than 0, draws the slice so much above the subject's own: the
+    same head, contrast and bias field, with noise of its own.
+
     Example:
         >>> draw = GeneratePhantomd((136, 112))
         >>> item = draw({"subject": (7, 1), "level": "basal_ganglia"})
@@ -139,13 +142,15 @@ class GeneratePhantomd(Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         item = dict(data)
-        rng = np.random.default_rng(np.random.SeedSequence(item.pop("subject")))
+        subject, offset = tuple(item.pop("subject")), float(item.pop("height_offset_mm", 0.0))
+        rng = np.random.default_rng(np.random.SeedSequence(subject))
         skull = bool(rng.random() < self.skull_fraction)
         pixel_size = rng.uniform(*self.pixel_size_mm) * (_HEAD_TO_BRAIN if skull else 1.0)
-        height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm
+        height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm + offset
         rows, columns = _axes(self.image_size, pixel_size)
         tissues, mask = _individual_tissues(rng, rows, columns, height)
-        image = _acquire(rng, _contrast(rng, tissues, skull, mask, pixel_size))
+        noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
+        image = _acquire(rng, _contrast(rng, tissues, skull, mask, pixel_size), noise)
         if not skull:
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
         item["image"] = MetaTensor(torch.from_numpy(image[None]))
@@ -270,7 +275,7 @@ def _head_around(rng: np.random.Generator, mask: np.ndarray, fluid: float, pixel
     )
 
 
-def _acquire(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _acquire(rng: np.random.Generator, image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
     """What a scanner adds: bias field, blur and Rician noise; float32 in [0, 1], both ends reached."""
     rows, columns = image.shape
     r, c = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
@@ -278,6 +283,6 @@ def _acquire(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     bias = np.exp(sum(rng.normal(0, 0.08) * term for term in terms))
     image = gaussian_filter(image * bias, rng.uniform(0.3, 0.7))
     sigma = rng.uniform(0.002, 0.012) * image.max()
-    image = np.hypot(image + sigma * rng.standard_normal(image.shape), sigma * rng.standard_normal(image.shape))
+    image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
     image = image - image.min()
     return (image / image.max()).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Compose, Transform
 
@@ -14,21 +15,25 @@ from .phantom import GeneratePhantomd
 __all__ = ["PhantomPairDataset"]
 
 _DIFFERENT, _DUPLICATE, _SIMILAR = range(3)
+# A usual distance of slices in clinical scans; neighbours then have SSIM 0.65 to 0.82.
+_SLICE_DISTANCE_MM = 3.0
 
 
 class PhantomPairDataset(CacheDataset):
     """Pairs (real, synthetic) of phantom slices with the published labels: 0 different, 1 duplicate, 2 similar.
 
     The labels come in turn. A duplicate is the real image itself, which augmentation then changes; a similar image is a
-    warp of it whose SSIM lies well between DeepSSIM's thresholds; a different image shows another subject. The real
-    image of pair i is subject i of the cohort ``seed``, as :class:`PhantomBrainDataset` draws it.
+    warp of it whose SSIM lies well between DeepSSIM's thresholds, or the slice 3 mm above or below it in the same
+    subject, whose SSIM lies there mostly; a different image shows another subject. The real image of pair i is subject
+    i of the cohort ``seed``, as :class:`PhantomBrainDataset` draws it.
 
     Args:
         num_pairs: how many pairs; every third is of one label.
         seed: of the cohort.
         image_size: rows and columns in pixels.
         level: axial level, a name out of :data:`AXIAL_LEVELS_MM`.
-        similar_ssim: smallest and largest SSIM of a similar image to its real one.
+        similar: what similar images are: ``"warp"``, ``"slice"``, or ``"both"`` in turn.
+        similar_ssim: smallest and largest SSIM of a warp to its real image.
         transform: applied to each pair after it was made.
         progress: whether to show a progress bar while the pairs are made.
 
@@ -36,7 +41,7 @@ class PhantomPairDataset(CacheDataset):
         Items with ``real`` and ``synthetic``, ``(1, *image_size)`` in [0, 1], and ``label``.
 
     Raises:
-        ValueError: when there are no pairs.
+        ValueError: when there are no pairs, or ``similar`` is none of these.
 
     Example:
         >>> pairs = PhantomPairDataset(num_pairs=3, seed=5, progress=False)
@@ -51,15 +56,19 @@ class PhantomPairDataset(CacheDataset):
         image_size: Sequence[int] = (136, 112),
         *,
         level: str = "basal_ganglia",
+        similar: str = "warp",
         similar_ssim: Sequence[float] = (0.65, 0.80),
         transform: Sequence[Callable] | Callable | None = None,
         progress: bool = True,
     ) -> None:
         if num_pairs < 1:
             raise ValueError(f"got num_pairs={num_pairs}, want at least 1")
+        if similar not in ("warp", "slice", "both"):
+            raise ValueError(f"got similar={similar!r}, want warp, slice or both")
         items = [
             # The subjects of the different images come after those of the real ones.
             {"subject": (seed, i), "other": (seed, num_pairs + i), "level": level, "label": i % 3, "draw": (seed, i)}
+            | {"slice": similar == "slice" or (similar == "both" and (i // 3) % 2 == 1)}
             for i in range(num_pairs)
         ]
         further = [] if transform is None else [transform] if callable(transform) else list(transform)
@@ -78,6 +87,9 @@ class _MakePair(Transform):
             synthetic = self._draw(data["other"], data)
         elif data["label"] == _DUPLICATE:
             synthetic = real.clone()
+        elif data["slice"]:
+            upwards = np.random.default_rng([*data["draw"], 1]).random() < 0.5
+            synthetic = self._draw(data["subject"], data, _SLICE_DISTANCE_MM if upwards else -_SLICE_DISTANCE_MM)
         else:
             variants = GradedVariants(num_variants=1, ssim_range=self.similar_ssim)
             seed, position = data["draw"]
@@ -85,5 +97,6 @@ class _MakePair(Transform):
             synthetic = variants(real)[2]
         return {"real": real, "synthetic": synthetic, "label": data["label"]}
 
-    def _draw(self, subject: tuple[int, int], data: Mapping[str, Any]) -> Any:
-        return self.generate({"subject": subject, "level": data["level"]})["image"]
+    def _draw(self, subject: tuple[int, int], data: Mapping[str, Any], height_offset_mm: float = 0.0) -> Any:
+        item = {"subject": subject, "level": data["level"], "height_offset_mm": height_offset_mm}
+        return self.generate(item)["image"]

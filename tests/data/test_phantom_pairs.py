@@ -47,3 +47,23 @@ def test_the_same_seed_gives_the_same_pairs(pairs):
 def test_no_pairs_are_an_error():
     with pytest.raises(ValueError, match="at least 1"):
         PhantomPairDataset(num_pairs=0, seed=1)
+
+
+def test_similar_images_can_be_neighbouring_slices_of_the_same_subject():
+    slices = list(PhantomPairDataset(num_pairs=24, seed=31, similar="slice", progress=False))
+    values = torch.tensor([ssim(pair).item() for pair in slices if pair["label"] == 2])
+    assert ((values > 0.55) & (values < 0.9)).all()
+    assert 0.6 < values.mean() < 0.85
+    # Noise is that of another acquisition, not the same one seen twice.
+    assert all(not torch.equal(pair["real"], pair["synthetic"]) for pair in slices if pair["label"] == 2)
+
+
+def test_both_kinds_of_similar_images_come_in_turn(pairs):
+    both = list(PhantomPairDataset(num_pairs=12, seed=31, similar="both", progress=False))
+    same_as_warps = [torch.equal(one["synthetic"], other["synthetic"]) for one, other in zip(both, pairs, strict=True)]
+    assert same_as_warps == [True] * 5 + [False] + [True] * 5 + [False]
+
+
+def test_an_unknown_kind_of_similar_image_is_an_error():
+    with pytest.raises(ValueError, match="warp, slice or both"):
+        PhantomPairDataset(num_pairs=3, seed=1, similar="neighbour")
