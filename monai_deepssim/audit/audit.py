@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from monai_deepssim.audit.closing import closing_lines
+from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.options import AuditOptions, read_options
 from monai_deepssim.audit.overrides import (
@@ -24,7 +25,7 @@ from monai_deepssim.audit.overrides import (
     unknown_option,
 )
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.steps import load_embedder, perform_audit
+from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines.embedding import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
@@ -37,7 +38,8 @@ _UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
 class Audit:
     """Audit a set of synthetic images for copies of the images that trained their generator.
 
-    Embeds both sets, finds the nearest training images of each synthetic image, classifies it by the score, and writes
+    Embeds both sets, finds the nearest training images of each synthetic image, verifies them by their SSIM after
+    alignment, classifies the synthetic image by that, says how often such a score comes by chance, and writes
     ``summary.json``, ``matches.csv``, ``memorized.csv``, ``report.html`` and ``embeddings/``.
 
     All arguments are plain values, checked by :meth:`run` only: MONAI turns an error in the construction of a config's
@@ -48,18 +50,26 @@ class Audit:
             data list of the images that trained the generator. With neither this nor ``synthetic_dir``, a demo is made
             and audited.
         synthetic_dir: the same for the images that the generator made.
+        holdout_dir: the same for real images of other patients, which the generator never saw. They tell how high an
+            image scores that is no copy; without them the training images are compared with each other.
         output_dir: where the files go. An audit that is there is continued if it is of the same images, slices and
             embedder, and refused otherwise.
-        checkpoint: weights of the embedder, as :func:`monai_deepssim.networks.load_deepssim` takes them; those of the
-            bundle ``deepssim_brain_mri`` by default.
+        detector: what makes the shortlist, a name out of :data:`monai_deepssim.metrics.SUPPORTED_DETECTORS`.
+        checkpoint: weights of the detector; of DeepSSIM, as :func:`monai_deepssim.networks.load_deepssim` takes them,
+            by default those of the bundle ``deepssim_brain_mri``.
+        verify: whether the shortlist is verified by aligned SSIM, which then decides; else the detector's own score.
+        memorization_index: whether MI and ONI are reported beside DeepSSIM.
+        fdr: false-discovery rate at which images are called closer to the training images than chance explains.
         device: such as ``cuda:0``; by default a GPU if there is one.
         image_size: rows and columns that all images are brought to, with their aspect kept.
         slices: of a volume: an index, indices, a range such as ``"60:100:2"``, or ``"all"``; the middle one by default.
         slice_axis: axis of the slices of a volume: 0 sagittal, 1 coronal, 2 axial.
         patient_id_pattern: regular expression whose group finds the patient in an image's path, or ``"folder"`` for the
             first folder in it.
-        top_k: how many of the nearest training images are kept for each synthetic image.
-        thresholds: scores above which an image is similar, and a duplicate; the published pair by default.
+        top_k: how many of the nearest training images are kept, and verified, for each synthetic image.
+        thresholds: scores above which an image is similar, and a duplicate, where the verdict rests on aligned SSIM or
+            DeepSSIM; one score, above which it is a copy, of another detector. Those that belong to the score by
+            default.
         max_copy_fraction: share of copies, 0 to 1, above which the exit status is 3; no gate by default.
         batch_size: images a step.
         num_workers: processes that read images; 0 reads in this one.
@@ -81,8 +91,13 @@ class Audit:
         *,
         training_dir: Any = None,
         synthetic_dir: Any = None,
+        holdout_dir: Any = None,
         output_dir: Any = "./memorization_audit",
+        detector: Any = "deepssim",
         checkpoint: Any = None,
+        verify: Any = True,
+        memorization_index: Any = False,
+        fdr: Any = 0.05,
         device: Any = None,
         image_size: Any = (136, 112),
         slices: Any = None,
@@ -112,7 +127,7 @@ class Audit:
 
         Example:
             >>> Audit.option_names()[:3]
-            ['training_dir', 'synthetic_dir', 'output_dir']
+            ['training_dir', 'synthetic_dir', 'holdout_dir']
         """
         parameters = inspect.signature(Audit).parameters.values()
         return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
@@ -148,8 +163,8 @@ class Audit:
 
     @property
     def network_def(self) -> nn.Module:
-        """The embedder, in eval mode (MONAI's bundle property of that name)."""
-        return load_embedder(self._read_options())[0]
+        """The network, in eval mode (MONAI's bundle property of that name)."""
+        return load_detector(self._read_options()).network
 
     @property
     def dataset(self) -> ImageDataset | None:
@@ -172,8 +187,14 @@ class Audit:
         if dataset is None:
             return None
         loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
+        detector = load_detector(options)
         return create_embedding_evaluator(
-            self.network_def, loader, device=options.device, inferer=self._inferer, handlers=self._handlers
+            detector.network,
+            loader,
+            device=options.device,
+            inferer=self._inferer,
+            handlers=self._handlers,
+            prepare_batch=detector.prepare_batch,
         )
 
     def _read_options(self) -> AuditOptions:

@@ -8,7 +8,10 @@ from pathlib import Path
 from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.result import AuditResult, Skipped
 
-__all__ = ["closing_lines"]
+__all__ = ["SCORE_NAMES", "closing_lines", "error_rate_sentence", "gate_sentence"]
+
+#: What a score is called where people read it; others by the name of their detector.
+SCORE_NAMES = {"aligned_ssim": "SSIM after alignment", "deepssim": "DeepSSIM cosine"}
 
 _NUM_PAIRS = 5
 _NUM_SKIPPED = 20
@@ -31,15 +34,17 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         f"({share.value:.1%}; 95 % interval {share.low:.1%} to {share.high:.1%}).",
         f"Memorized: {share_of_training.count} of {share_of_training.total} training images, {_patients(result)}.",
         "",
-        "Strongest pairs (score, synthetic image, training image, patient):",
+        f"Strongest pairs ({SCORE_NAMES.get(result.thresholds.score, result.thresholds.score)}, synthetic image, "
+        "training image, patient):",
     ]
     for match in result.matches[:_NUM_PAIRS]:
         patient = match.patient_id or "patient unknown"
         lines.append(
             f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  ({patient})"
         )
+    lines += ["", error_rate_sentence(result)]
     lines += _skipped_lines(result.skipped)
-    for part in (result.training, result.synthetic):
+    for part in result.sides:
         if part.side.ignored:
             lines.append(f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images.")
         if part.images.converted:
@@ -56,6 +61,7 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         "",
         f"Training images:  {result.training.side.source} ({share_of_training.total} audited)",
         f"Synthetic images: {result.synthetic.side.source} ({share.total} audited)",
+        *_holdout_lines(result),
         f"Gate:             {gate_sentence(result)}",
         f"Report:           {report}",
     ]
@@ -68,6 +74,30 @@ def gate_sentence(result: AuditResult) -> str:
     if gate.max_copy_fraction is None:
         return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
     return f"at most {gate.max_copy_fraction:.4g} may be copies: {str(gate.result).upper()} ({gate.reason})"
+
+
+def error_rate_sentence(result: AuditResult) -> str:
+    """What the false-discovery control found, in a sentence or two."""
+    found = result.discoveries
+    if found is None:
+        return "Error rates: there are no images of two patients to compare scores with. Give --holdout_dir."
+    against = "held-out images" if result.holdout is not None else "what training images reach among each other"
+    text = (
+        f"Error rates: {found.count} of {len(found.p_values)} synthetic images are closer to a training image than "
+        f"{against}, at a false-discovery rate of {found.fdr:g}."
+    )
+    if found.count == 0 and found.fewest_discoverable > result.copy_fraction.count:
+        text += (
+            f" With {found.null.num_groups} patients to compare with, {found.fewest_discoverable} would have to be for "
+            "any to be called: this is no evidence that there is none."
+        )
+    return text
+
+
+def _holdout_lines(result: AuditResult) -> list[str]:
+    if result.holdout is None:
+        return []
+    return [f"Held-out images:  {result.holdout.side.source} ({len(result.holdout.images.indices)} scored)"]
 
 
 def _patients(result: AuditResult) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from monai_deepssim.audit.overrides import text_of_value
-from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, Thresholds
+from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.metrics import SUPPORTED_DETECTORS
 
 __all__ = ["AuditOptions", "read_options"]
 
@@ -23,15 +24,20 @@ class AuditOptions:
 
     training_dir: Path | None
     synthetic_dir: Path | None
+    holdout_dir: Path | None
     output_dir: Path
+    detector: str
     checkpoint: Path | None
+    verify: bool
+    memorization_index: bool
+    fdr: float
     device: torch.device
     image_size: tuple[int, int]
     slices: Any
     slice_axis: int
     patient_id_pattern: str | None
     top_k: int
-    thresholds: Thresholds
+    thresholds: Thresholds | None
     max_copy_fraction: float | None
     batch_size: int
     num_workers: int
@@ -75,9 +81,22 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
             f"--{wanted}: was not given, but --{given} was. An audit compares two folders: give both, or neither for "
             "the demo."
         )
+    holdout_dir = path("holdout_dir")
+    if holdout_dir is not None and training_dir is None:
+        raise UnusableInputError(
+            "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the scores "
+            "of an audit mean: give all three, or none for the demo."
+        )
+    detector = _one_of("detector", text("detector") or "deepssim", list(SUPPORTED_DETECTORS))
+    verify = _yes_or_no("verify", values["verify"])
     return AuditOptions(
         training_dir=training_dir,
         synthetic_dir=synthetic_dir,
+        holdout_dir=holdout_dir,
+        detector=detector,
+        verify=verify,
+        memorization_index=_yes_or_no("memorization_index", values["memorization_index"]),
+        fdr=_open_fraction("fdr", values["fdr"]),
         output_dir=path("output_dir") or Path("memorization_audit"),
         checkpoint=path("checkpoint"),
         device=_device(text("device")),
@@ -86,7 +105,7 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
         slice_axis=_whole("slice_axis", values["slice_axis"], 0, 2),
         patient_id_pattern=text("patient_id_pattern"),
         top_k=_whole("top_k", values["top_k"], 1),
-        thresholds=_thresholds(values["thresholds"]),
+        thresholds=_thresholds(values["thresholds"], detector, verify, has_holdout=holdout_dir is not None),
         max_copy_fraction=_fraction("max_copy_fraction", values["max_copy_fraction"]),
         batch_size=_whole("batch_size", values["batch_size"], 1),
         num_workers=_whole("num_workers", values["num_workers"], 0),
@@ -118,6 +137,18 @@ def _fraction(name: str, value: Any) -> float | None:
     return float(value)
 
 
+def _open_fraction(name: str, value: Any) -> float:
+    if not _is_number(value) or not 0 < value < 1:
+        raise _wrong(name, value, "a share between 0 and 1, such as 0.05")
+    return float(value)
+
+
+def _one_of(name: str, value: str, names: Sequence[str]) -> str:
+    if value not in names:
+        raise _wrong(name, value, f"one of {', '.join(names)}")
+    return value
+
+
 def _yes_or_no(name: str, value: Any) -> bool:
     # "--overwrite true" arrives as the text "true", "--overwrite True" and "--overwrite" alone as True.
     word = str(value).lower()
@@ -132,15 +163,37 @@ def _image_size(value: Any) -> tuple[int, int]:
     return int(value[0]), int(value[1])
 
 
-def _thresholds(value: Any) -> Thresholds:
-    if value is None:
-        return PUBLISHED_THRESHOLDS
-    numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)
-    if not numbers or not -1 <= value[0] <= value[1] <= 1:
-        raise _wrong("thresholds", value, "two scores from -1 to 1, similar before duplicate, such as '[0.6, 0.85]'")
-    if (value[0], value[1]) == (PUBLISHED_THRESHOLDS.similar, PUBLISHED_THRESHOLDS.duplicate):
-        return PUBLISHED_THRESHOLDS
-    return Thresholds(similar=float(value[0]), duplicate=float(value[1]), source="given by the user for this audit")
+def _thresholds(value: Any, detector: str, verify: bool, *, has_holdout: bool) -> Thresholds | None:
+    """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
+    score = "aligned_ssim" if verify else detector
+    if score in ("aligned_ssim", "deepssim"):
+        default = VERIFIED_THRESHOLDS if verify else PUBLISHED_THRESHOLDS
+        if value is None:
+            return default
+        numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)
+        if not numbers or not -1 <= value[0] <= value[1] <= 1:
+            raise _wrong(
+                "thresholds", value, "two scores from -1 to 1, the one of similar first, such as '[0.6, 0.85]'"
+            )
+        if (value[0], value[1]) == (default.similar, default.duplicate):
+            return default
+        return Thresholds(float(value[0]), float(value[1]), score, "given by the user for this audit")
+    # The other detectors know two classes, and each has a scale of its own.
+    if value is not None:
+        number = value[0] if _is_list(value) and len(value) == 1 else value
+        if not _is_number(number):
+            raise _wrong("thresholds", value, f"one score of {detector}, above which an image is a copy, such as 0.9")
+        return Thresholds(None, float(number), score, "given by the user for this audit")
+    kind = SUPPORTED_DETECTORS[detector]
+    if kind.default_threshold is not None:
+        return Thresholds(None, kind.default_threshold, score, kind.threshold_source)
+    if detector == "copy_detector" and has_holdout:
+        return None
+    remedy = "held-out images (--holdout_dir), which its rule takes one from, " if detector == "copy_detector" else ""
+    raise UnusableInputError(
+        f"--thresholds: was not given, and {detector} has no published threshold. Give {remedy}one score above which "
+        "an image is a copy, or leave --verify true, which judges by aligned SSIM."
+    )
 
 
 def _is_list(value: Any) -> bool:

@@ -15,12 +15,13 @@ from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Proportion, Shortlist
+from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
+from monai_deepssim.calibration import Discoveries, Proportion
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 
 __all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "package_versions", "write_summary"]
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image"]
 
 
@@ -29,7 +30,7 @@ class Skipped:
     """A file that was asked for and is not in the audit.
 
     Attributes:
-        side: ``training`` or ``synthetic``.
+        side: ``training``, ``synthetic`` or ``holdout``.
         path: relative to its folder.
         reason: what is wrong with it.
     """
@@ -45,13 +46,13 @@ class EmbedderIdentity:
 
     Attributes:
         name: class and size.
-        checkpoint: file it was loaded from.
-        sha256: of that file.
+        checkpoint: file it was loaded from; ``None`` where there are no weights.
+        sha256: of that file; of the detector's name and the file where it is not DeepSSIM.
         embedding_dim: numbers an image.
     """
 
     name: str
-    checkpoint: Path
+    checkpoint: Path | None
     sha256: str
     embedding_dim: int
 
@@ -93,36 +94,50 @@ class AuditResult:
 
     Attributes:
         options: as given.
+        thresholds: of the score that the verdict rests on.
         training: the training side.
         synthetic: the synthetic side.
+        holdout: the held-out side, if there is one.
+        detector: name of the detector that made the shortlist.
         embedder: where the scores come from.
         matches: each synthetic image with its nearest training image, the highest score first.
         shortlist: the ``top_k`` nearest training images of each synthetic image.
         memorized: training images with a copy, the highest score first.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
+        discoveries: which images are closer to the training images than chance explains; ``None`` where there is
+            nothing to compare them with.
         gate: whether the set may pass.
         demo: how many planted copies were found; ``None`` in an audit of real folders.
         seconds: time spent, by step.
     """
 
     options: AuditOptions
+    thresholds: Thresholds
     training: EmbeddedSide
     synthetic: EmbeddedSide
+    holdout: EmbeddedSide | None
+    detector: str
     embedder: EmbedderIdentity
     matches: list[Match]
     shortlist: Shortlist
     memorized: list[MemorizedImage]
     copy_fraction: Proportion
     memorized_fraction: Proportion
+    discoveries: Discoveries | None
     gate: Gate
     demo: DemoResult | None
     seconds: dict[str, float]
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Files that are not in the audit, of both sides."""
-        return self.training.skipped + self.synthetic.skipped
+        """Files that are not in the audit, of all sides."""
+        return [skipped for side in self.sides for skipped in side.skipped]
+
+    @property
+    def sides(self) -> list[EmbeddedSide]:
+        """The training, the synthetic and, if there is one, the held-out side."""
+        return [self.training, self.synthetic] + ([self.holdout] if self.holdout is not None else [])
 
     @property
     def patients(self) -> list[str]:
@@ -149,14 +164,14 @@ def write_summary(path: Path, result: AuditResult) -> None:
     Raises:
         UnusableInputError: if the file cannot be written.
     """
-    options, thresholds = result.options, result.options.thresholds
+    options, thresholds = result.options, result.thresholds
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "demo": None if result.demo is None else result.demo.as_json(),
         "training_dir": str(result.training.side.source),
         "synthetic_dir": str(result.synthetic.side.source),
-        "holdout_dir": None,
+        "holdout_dir": None if result.holdout is None else str(result.holdout.side.source),
         "output_dir": str(options.output_dir),
         "num_training": result.memorized_fraction.total,
         "num_synthetic": result.copy_fraction.total,
@@ -167,27 +182,30 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_patients": len(result.patients) if result.patients or not result.memorized else None,
         "num_memorized_without_patient": result.memorized_without_patient,
         "skipped": [vars(skipped) for skipped in result.skipped],
-        "ignored_files": {part.side.name: part.side.ignored for part in (result.training, result.synthetic)},
+        "ignored_files": {part.side.name: part.side.ignored for part in result.sides},
         "copy_fraction": result.copy_fraction.as_json(),
         "memorized_fraction": result.memorized_fraction.as_json(),
         "thresholds": {
-            name: {"value": value, "score": "deepssim", "source": thresholds.source}
+            name: {"value": value, "score": thresholds.score, "source": thresholds.source}
             for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
         },
+        "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
         "gate": vars(result.gate),
-        "embedder": {**vars(result.embedder), "checkpoint": str(result.embedder.checkpoint)},
+        "detector": result.detector,
+        "verified": options.verify,
+        "embedder": {
+            **vars(result.embedder),
+            "checkpoint": None if result.embedder.checkpoint is None else str(result.embedder.checkpoint),
+        },
         "images": {
             part.side.name: {
                 "image_size": list(options.image_size),
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
             }
-            for part in (result.training, result.synthetic)
+            for part in result.sides
         },
-        "fingerprints": {
-            part.side.name: {**part.fingerprint, "continued": part.continued}
-            for part in (result.training, result.synthetic)
-        },
+        "fingerprints": {part.side.name: {**part.fingerprint, "continued": part.continued} for part in result.sides},
         "options": {
             "device": str(options.device),
             "slices": options.slices,

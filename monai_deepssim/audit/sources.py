@@ -1,10 +1,11 @@
-"""The two sides of an audit, training and synthetic: which files they are, and that they are two."""
+"""The sides of an audit, training, synthetic and held-out: which files they are, and that none is on two of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Side:
     """One side of an audit.
 
     Attributes:
-        name: ``training`` or ``synthetic``.
+        name: ``training``, ``synthetic`` or ``holdout``.
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
         ignored: ``path`` and ``reason`` of the files found there that are no images.
@@ -32,37 +33,50 @@ class Side:
     ignored: list[dict[str, str]]
 
 
-def list_sides(options: AuditOptions) -> tuple[Side, Side]:
-    """List the training and the synthetic images.
+def list_sides(options: AuditOptions) -> list[Side]:
+    """List the training, the synthetic and, where there are some, the held-out images.
 
     Args:
-        options: of the audit; both directories are given.
+        options: of the audit; the training and the synthetic directory are given.
 
     Returns:
-        The training side and the synthetic side.
+        The training side, the synthetic side, and the held-out side if there is one.
 
     Raises:
-        UnusableInputError: if a source is missing or has no images, if the two share a file, or if the output folder
-            lies in one of them.
+        UnusableInputError: if a source is missing or has no images, if two share a file, if the output folder lies in
+            one of them, or if a patient of the held-out images is one of the training images, too.
     """
-    assert options.training_dir is not None
-    assert options.synthetic_dir is not None
-    for name, source in (("training_dir", options.training_dir), ("synthetic_dir", options.synthetic_dir)):
+    given = {
+        "training": options.training_dir,
+        "synthetic": options.synthetic_dir,
+        "holdout": options.holdout_dir,
+    }
+    sources = {name: source for name, source in given.items() if source is not None}
+    for name, source in sources.items():
         if source.is_dir() and options.output_dir.resolve().is_relative_to(source.resolve()):
             raise UnusableInputError(
-                f"--output_dir: {options.output_dir} lies in --{name} {source}, so that what the audit writes would be "
-                "audited too. Give an output folder outside of it."
+                f"--output_dir: {options.output_dir} lies in --{name}_dir {source}, so that what the audit writes "
+                "would be audited too. Give an output folder outside of it."
             )
-    training = _side("training", options.training_dir, options)
-    synthetic = _side("synthetic", options.synthetic_dir, options)
-    shared = _real_files(training.items) & _real_files(synthetic.items)
-    if shared:
-        raise UnusableInputError(
-            f"--training_dir {training.source} and --synthetic_dir {synthetic.source} share {len(shared)} file(s), "
-            f"such as {min(shared)}, which would be found to be copies of themselves. A folder is searched with its "
-            "subfolders: give two of which none lies in the other, or patterns such as 'images/*/training.png'."
-        )
-    return training, synthetic
+    sides = [_side(name, source, options) for name, source in sources.items()]
+    for first, second in combinations(sides, 2):
+        shared = _real_files(first.items) & _real_files(second.items)
+        if shared:
+            raise UnusableInputError(
+                f"--{first.name}_dir {first.source} and --{second.name}_dir {second.source} share {len(shared)} "
+                f"file(s), such as {min(shared)}, which would be found to be copies of themselves. A folder is "
+                "searched with its subfolders: give two of which none lies in the other, or patterns such as "
+                "'images/*/training.png'."
+            )
+    if len(sides) == 3:
+        training, _, holdout = sides
+        known = {item["patient_id"] for item in training.items} & {item["patient_id"] for item in holdout.items} - {""}
+        if known:
+            raise UnusableInputError(
+                f"--holdout_dir {holdout.source}: {len(known)} of its patients are training patients, too, such as "
+                f"{min(known)}. Held-out images show how close strangers come: leave these patients out."
+            )
+    return sides
 
 
 def _side(name: str, source: Path, options: AuditOptions) -> Side:

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from monai.inferers import Inferer
 
-from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.audit.demo import DEMO_PATIENT_PATTERN, DemoSettings, evaluate_demo, write_demo
+from monai_deepssim.audit.detector import AuditDetector, load_detector
+from monai_deepssim.audit.error_rates import add_error_rates, choose_null_images, halves_null, keep_strangers
 from monai_deepssim.audit.files import ensure_writable, printable, unwritable
+from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.report import write_report
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity, write_summary
 from monai_deepssim.audit.sources import Side, list_sides
 from monai_deepssim.audit.tables import write_matches, write_memorized
-from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images, proportion
+from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
+from monai_deepssim.audit.verification import verify
+from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
 from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import CLASS_NAMES, classify_scores
-from monai_deepssim.networks import load_deepssim
-from monai_deepssim.search import NearestNeighbors
 
-__all__ = ["load_embedder", "perform_audit"]
+__all__ = ["perform_audit"]
 
 _RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv"]
-# As many digits as matches.csv shows, so that the verdict can be reproduced from the file.
-_SCORE_DIGITS = 6
 
 
 def perform_audit(
@@ -56,7 +54,7 @@ def perform_audit(
     seconds: dict[str, float] = {}
     ensure_writable(options.output_dir)
     demo_folder = options.output_dir / "demo"
-    network, embedder = load_embedder(options)
+    detector = load_detector(options)
     sources = options
     if options.demo:
         with _timed(seconds, "making_demo"):
@@ -70,50 +68,57 @@ def perform_audit(
         )
     with _timed(seconds, "listing"):
         sides = list_sides(sources)
-        stores = [_store(side, options, embedder) for side in sides]
+        stores = [_store(side, options, detector.identity) for side in sides]
         _open_stores(stores, options)
     embedded = []
     for side, store in zip(sides, stores, strict=True):
         with _timed(seconds, f"embedding_{side.name}"):
-            continued = len(store.missing_shards()) < store.num_shards
-            images = embed_images(
-                network,
-                store,
-                batch_size=options.batch_size,
-                num_workers=options.num_workers,
-                device=options.device,
-                inferer=inferer,
-                handlers=handlers,
-                description=f"{side.name} images",
-            )
-        if not images.embeddings:
-            index, reason = min(images.problems.items())
-            raise UnusableInputError(
-                f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
-                f"{side.items[index]['path']}: {reason}"
-            )
-        embedded.append(EmbeddedSide(side, images, store.fingerprint, continued))
-    training, synthetic = embedded
+            embedded.append(_embed(side, store, detector, options, inferer, handlers))
+    training, synthetic = embedded[:2]
+    holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.images.indices) == 1:
         _warn("there is one training image: every synthetic image is compared with it alone.")
+    detector.fit(training.images, options.device)
     with _timed(seconds, "search"):
-        shortlist = _shortlist(training, synthetic, options)
-        matches = _matches(training.side, synthetic, shortlist, options.thresholds)
+        shortlist = _shortlist(synthetic, training, detector, options)
+    with _timed(seconds, "error_rates"):
+        if holdout is not None:
+            null: NullScores | None = _holdout_null(holdout, training, detector, options)
+        else:
+            null = _training_null(training, detector, options)
+    thresholds = options.thresholds or _rule_of_dar(holdout, training, detector)
+    matches = _matches(training.side, synthetic, shortlist, thresholds)
+    if options.memorization_index:
+        with _timed(seconds, "memorization_index"):
+            matches = add_memorization_index(matches, training, synthetic, detector, options)
+    matches, discoveries = add_error_rates(matches, null, options.fdr)
     memorized = memorized_images(matches)
-    num_copies = sum(match.is_copy for match in matches)
+    copied = {match.training_index for match in matches if match.is_copy}
+    audited = [training.side.items[index] for index in training.images.indices.tolist()]
     result = AuditResult(
         options=options,
+        thresholds=thresholds,
         training=training,
         synthetic=synthetic,
-        embedder=embedder,
+        holdout=holdout,
+        detector=detector.name,
+        embedder=detector.identity,
         matches=matches,
         shortlist=shortlist,
         memorized=memorized,
-        copy_fraction=proportion(num_copies, len(matches)),
-        memorized_fraction=proportion(len(memorized), len(training.images.indices)),
+        # Slices of one synthetic volume, and images of one patient, are no independent witnesses.
+        copy_fraction=proportion_interval(
+            [match.is_copy for match in matches],
+            groups=[str(synthetic.side.items[match.synthetic_index]["image"]) for match in matches],
+        ),
+        memorized_fraction=proportion_interval(
+            [index in copied for index in training.images.indices.tolist()],
+            groups=[item["patient_id"] for item in audited],
+        ),
+        discoveries=discoveries,
         gate=apply_gate(
             options.max_copy_fraction,
-            num_copies=num_copies,
+            num_copies=sum(match.is_copy for match in matches),
             num_synthetic=len(matches),
             skipped_synthetic=len(synthetic.skipped),
             skipped_training=len(training.skipped),
@@ -122,7 +127,7 @@ def perform_audit(
         seconds=seconds,
     )
     with _timed(seconds, "report"):
-        write_matches(options.output_dir / "matches.csv", matches)
+        write_matches(options.output_dir / "matches.csv", matches, detector.name)
         write_memorized(options.output_dir / "memorized.csv", memorized)
         write_report(options.output_dir / "report.html", result)
     # Last: where there is a summary, the audit is complete.
@@ -130,40 +135,33 @@ def perform_audit(
     return result
 
 
-def load_embedder(options: AuditOptions) -> tuple[torch.nn.Module, EmbedderIdentity]:
-    """Load the embedder that the options name.
-
-    Args:
-        options: their ``checkpoint`` and ``device`` are used.
-
-    Returns:
-        The network in eval mode, on the device, and what identifies it.
-
-    Raises:
-        UnusableInputError: if the checkpoint is missing, damaged or of another network.
-    """
-    path = options.checkpoint
-    if path is None:
-        path = find_bundle("deepssim_brain_mri") / "models" / "model.pt"
-    if not path.is_file():
-        raise UnusableInputError(f"--checkpoint: {path} is no file. Give the weights of a DeepSSIM embedder.")
-    network = load_deepssim(path).to(options.device).eval()
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    try:
-        with torch.inference_mode():
-            probe = network(torch.zeros(1, 1, *options.image_size, device=options.device))
-    except RuntimeError as error:
-        raise UnusableInputError(
-            f"--checkpoint: {path} does not take images of {options.image_size[0]} x {options.image_size[1]} with one "
-            f"channel ({str(error).strip().splitlines()[-1]}). Give the weights of a DeepSSIM embedder."
-        ) from error
-    identity = EmbedderIdentity(
-        name=f"{getattr(network, 'original_name', type(network).__name__)}, {parameters / 1e6:.1f} M parameters",
-        checkpoint=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        embedding_dim=int(probe.shape[1]),
+def _embed(
+    side: Side,
+    store: EmbeddingStore,
+    detector: AuditDetector,
+    options: AuditOptions,
+    inferer: Inferer | None,
+    handlers: Sequence[Any],
+) -> EmbeddedSide:
+    continued = len(store.missing_shards()) < store.num_shards
+    images = embed_images(
+        detector.network,
+        store,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        inferer=inferer,
+        handlers=handlers,
+        prepare_batch=detector.prepare_batch,
+        description=f"{side.name} images",
     )
-    return network, identity
+    if not images.embeddings:
+        index, reason = min(images.problems.items())
+        raise UnusableInputError(
+            f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
+            f"{side.items[index]['path']}: {reason}"
+        )
+    return EmbeddedSide(side, images, store.fingerprint, continued)
 
 
 def _store(side: Side, options: AuditOptions, embedder: EmbedderIdentity) -> EmbeddingStore:
@@ -203,29 +201,83 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions) -> Non
             raise unwritable(path, error) from error
 
 
-def _shortlist(training: EmbeddedSide, synthetic: EmbeddedSide, options: AuditOptions) -> Shortlist:
-    search = NearestNeighbors(options.top_k, device=options.device)
-    search.fit(training.images.embeddings)
-    scores, rows = search.query(synthetic.images.embeddings)
-    return Shortlist(
-        scores=np.round(scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS),
-        indices=training.images.indices[rows.cpu().numpy()],
+def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> Shortlist:
+    scores, rows = detector.search(side.images, options.top_k)
+    candidates = training.images.indices[rows]
+    if not options.verify:
+        return Shortlist(scores=scores, indices=candidates, detector_scores=scores)
+    return verify(
+        side.side,
+        side.images.indices,
+        training.side,
+        candidates,
+        scores,
+        image_size=options.image_size,
+        description=f"verifying {side.side.name} images",
     )
+
+
+def _holdout_null(
+    holdout: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions
+) -> NullScores:
+    found = _shortlist(holdout, training, detector, options)
+    patients = [holdout.side.items[index]["patient_id"] for index in holdout.images.indices.tolist()]
+    return NullScores(found.scores[:, 0], groups=patients)
+
+
+def _training_null(training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> NullScores | None:
+    patients = [training.side.items[index]["patient_id"] for index in training.images.indices.tolist()]
+    if len({patient or f"image {row}" for row, patient in enumerate(patients)}) < 2:
+        return None
+    rows = choose_null_images(len(patients))
+    largest = max(Counter(patient for patient in patients if patient).values(), default=1)
+    # In half of the training set an image's top_k nearest are among so many of the whole set, but for chance.
+    keep = 2 * options.top_k
+    scores, neighbors = detector.search(training.images.subset(rows), min(len(patients), keep + largest))
+    neighbors, scores = keep_strangers(rows, neighbors, scores, patients, keep)
+    if not neighbors.shape[1]:
+        return None
+    if options.verify:
+        indices = training.images.indices
+        found = verify(
+            training.side,
+            indices[rows],
+            training.side,
+            indices[neighbors],
+            scores,
+            image_size=options.image_size,
+            description="verifying training images",
+        )
+        # From positions in the list of files back to rows.
+        neighbors, scores = np.searchsorted(indices, found.indices), found.scores
+    return halves_null(rows, neighbors, scores, patients)
+
+
+def _rule_of_dar(holdout: EmbeddedSide | None, training: EmbeddedSide, detector: AuditDetector) -> Thresholds:
+    """The copy detector's own threshold, from the training images' highest correlation to a held-out image."""
+    assert holdout is not None, "the options ask for held-out images where there is no threshold"
+    searched = replace(detector)
+    searched.fit(holdout.images, detector.metric.device)
+    scores, _ = searched.search(training.images, 1)
+    source = detector.metric.threshold_source
+    return Thresholds(None, float(percentile_threshold(scores[:, 0])), detector.name, source)
 
 
 def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thresholds: Thresholds) -> list[Match]:
     """Each synthetic image with its nearest training image, the highest score first."""
-    classes = classify_scores(shortlist.scores[:, 0], (thresholds.similar, thresholds.duplicate))
     matches = []
     for row, index in enumerate(synthetic.images.indices.tolist()):
         nearest = int(shortlist.indices[row, 0])
+        score = float(shortlist.scores[row, 0])
         matches.append(
             Match(
                 synthetic_path=synthetic.side.items[index]["path"],
                 training_path=training.items[nearest]["path"],
                 patient_id=training.items[nearest]["patient_id"],
-                score=float(shortlist.scores[row, 0]),
-                label=CLASS_NAMES[classes[row]],
+                score=score,
+                detector_score=float(shortlist.detector_scores[row, 0]),
+                alignment=shortlist.alignments[row][0] if shortlist.alignments is not None else None,
+                label=thresholds.classify(score),
                 synthetic_index=index,
                 training_index=nearest,
                 row=row,

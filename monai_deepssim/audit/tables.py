@@ -13,8 +13,8 @@ from monai_deepssim.audit.verdict import Match, MemorizedImage
 
 __all__ = ["MATCHES_COLUMNS", "MEMORIZED_COLUMNS", "write_matches", "write_memorized"]
 
-#: All columns that a match will ever have, so that a reader of the file need not change: those that this version does
-#: not compute are empty.
+#: All columns that a match can have, so that a reader of the file need not change: those that an audit was not asked
+#: for are empty.
 MATCHES_COLUMNS = [
     "synthetic_path",
     "training_path",
@@ -36,12 +36,13 @@ MATCHES_COLUMNS = [
 MEMORIZED_COLUMNS = ["training_path", "patient_id", "num_copies", "max_score", "synthetic_paths"]
 
 
-def write_matches(path: Path, matches: Sequence[Match]) -> None:
+def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
     """Write a row for each synthetic image, in the order of their paths.
 
     Args:
         path: of the CSV file.
         matches: each with its nearest training image.
+        detector: name of the detector; its similarity has a column only if it is DeepSSIM's.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -52,12 +53,36 @@ def write_matches(path: Path, matches: Sequence[Match]) -> None:
             "training_path": match.training_path,
             "patient_id": match.patient_id,
             "score": f"{match.score:.6f}",
-            "deepssim": f"{match.score:.6f}",  # the score is DeepSSIM's cosine
+            "deepssim": f"{match.detector_score:.6f}" if detector == "deepssim" else "",
+            **_alignment_columns(match),
+            "mi": _number(match.mi),
+            "oni": _number(match.oni),
+            "p_value": _number(match.p_value),
+            "q_value": _number(match.q_value),
             "label": match.label,
         }
         for match in sorted(matches, key=lambda match: match.synthetic_path)
     ]
     _write(path, MATCHES_COLUMNS, rows)
+
+
+def _alignment_columns(match: Match) -> dict[str, str]:
+    alignment = match.alignment
+    if alignment is None:
+        return {}
+    names = ("top-bottom", "left-right")
+    return {
+        "aligned_ssim": f"{match.score:.6f}",
+        "flip": " ".join(names[axis] for axis in alignment.flips),
+        "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
+        "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
+        "gamma": f"{alignment.gamma:.3f}",
+    }
+
+
+def _number(value: float | None) -> str:
+    # Enough digits that a q-value compared with a rate falls on the same side as in the audit itself.
+    return "" if value is None else f"{value:.9g}"
 
 
 def write_memorized(path: Path, memorized: Sequence[MemorizedImage]) -> None:

@@ -4,46 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
-from monai_deepssim.metrics import DEEPSSIM_THRESHOLDS
+from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
+from monai_deepssim.similarity import Alignment
 
 __all__ = [
     "PUBLISHED_THRESHOLDS",
+    "VERIFIED_THRESHOLDS",
     "Gate",
     "Match",
     "MemorizedImage",
-    "Proportion",
     "Shortlist",
     "Thresholds",
     "apply_gate",
     "memorized_images",
-    "proportion",
 ]
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Two scores that part the three classes, and where they come from.
+    """The scores that part the classes, which score they are of, and where they come from.
 
     Attributes:
-        similar: a score above this is at least similar.
+        similar: a score above this is at least similar; ``None`` where a detector knows two classes only.
         duplicate: a score above this is a duplicate.
+        score: name of the score, ``aligned_ssim`` or that of a detector.
         source: who says so.
     """
 
-    similar: float
+    similar: float | None
     duplicate: float
+    score: str
     source: str
+
+    def classify(self, score: float) -> str:
+        """Name the class of a score; a score on a threshold is of the class below it.
+
+        Example:
+            >>> [PUBLISHED_THRESHOLDS.classify(score) for score in (0.60, 0.61, 0.86)]
+            ['different', 'similar', 'duplicate']
+        """
+        if score > self.duplicate:
+            return "duplicate"
+        return "similar" if self.similar is not None and score > self.similar else "different"
 
 
 PUBLISHED_THRESHOLDS = Thresholds(
     similar=DEEPSSIM_THRESHOLDS[0],
     duplicate=DEEPSSIM_THRESHOLDS[1],
+    score="deepssim",
     source="published with DeepSSIM for its cosine (Scardace et al., arXiv 2509.16582); not calibrated on this data",
+)
+VERIFIED_THRESHOLDS = Thresholds(
+    similar=ALIGNED_SSIM_THRESHOLDS[0],
+    duplicate=ALIGNED_SSIM_THRESHOLDS[1],
+    score="aligned_ssim",
+    source="measured on phantom subjects kept for tuning (benchmarks/aligned_ssim_thresholds.py); not calibrated on "
+    "this data",
 )
 
 
@@ -55,21 +74,33 @@ class Match:
         synthetic_path: relative to its folder.
         training_path: relative to its folder.
         patient_id: of the training image; empty when unknown.
-        score: cosine of the two embeddings, an approximate SSIM; higher is closer.
+        score: the number that the verdict rests on; higher is closer.
+        detector_score: similarity by the detector that made the shortlist, such as DeepSSIM's cosine.
+        alignment: how the training image was changed to fit; ``None`` where the match was not verified.
         label: ``duplicate``, ``similar`` or ``different``.
         synthetic_index: position in the list of synthetic images.
         training_index: position in the list of training images.
         row: of the shortlist.
+        mi: memorization index, where it was asked for.
+        oni: overfit / novelty index, likewise.
+        p_value: how often an image that is no copy scores as high; ``None`` where there is nothing to tell it from.
+        q_value: false-discovery rate at which this image would be called a copy.
     """
 
     synthetic_path: str
     training_path: str
     patient_id: str
     score: float
+    detector_score: float
+    alignment: Alignment | None
     label: str
     synthetic_index: int
     training_index: int
     row: int
+    mi: float | None = None
+    oni: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
 
     @property
     def is_copy(self) -> bool:
@@ -79,15 +110,19 @@ class Match:
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The nearest training images of every synthetic image.
+    """The nearest training images of every image of a side.
 
     Attributes:
-        scores: float64 ``(N, k)``, descending; higher is closer.
+        scores: float64 ``(N, k)``, descending; higher is closer. Those that the verdict rests on.
         indices: int64 ``(N, k)``, positions in the list of training images.
+        detector_scores: float64 ``(N, k)``, similarities by the detector.
+        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified.
     """
 
     scores: np.ndarray
     indices: np.ndarray
+    detector_scores: np.ndarray
+    alignments: list[list[Alignment]] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,34 +140,6 @@ class MemorizedImage:
     patient_id: str
     max_score: float
     synthetic_paths: list[str]
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """A share, with its 95 % interval.
-
-    Attributes:
-        count: how many.
-        total: of how many.
-        value: the share, 0 to 1.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
-
-    count: int
-    total: int
-    value: float
-    low: float
-    high: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of ``summary.json``."""
-        return {
-            "value": self.value,
-            "interval": [self.low, self.high],
-            "confidence": 0.95,
-            "method": "exact binomial (Clopper-Pearson)",
-        }
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def memorized_images(matches: Sequence[Match]) -> list[MemorizedImage]:
     """Gather the copies by the training image that they copy, the strongest first.
 
     Example:
-        >>> match = Match("fake.png", "real.png", "p1", 0.99, "duplicate", 0, 0, 0)
+        >>> match = Match("fake.png", "real.png", "p1", 0.99, 0.9, None, "duplicate", 0, 0, 0)
         >>> memorized_images([match])
         [MemorizedImage(training_path='real.png', patient_id='p1', max_score=0.99, synthetic_paths=['fake.png'])]
     """
@@ -175,25 +182,6 @@ def memorized_images(matches: Sequence[Match]) -> list[MemorizedImage]:
             )
         )
     return sorted(found, key=lambda image: (-image.max_score, image.training_path))
-
-
-def proportion(count: int, total: int) -> Proportion:
-    """Give a share its exact 95 % binomial interval (Clopper and Pearson, Biometrika 1934).
-
-    The interval says how far the share of this sample may be from that of many more images of the same origin. It
-    says nothing of images whose class is wrong.
-
-    Args:
-        count: how many.
-        total: of how many, at least 1.
-
-    Example:
-        >>> share = proportion(0, 200)
-        >>> share.value, share.low, round(share.high, 4)
-        (0.0, 0.0, 0.0183)
-    """
-    interval = binomtest(count, total).proportion_ci(confidence_level=0.95, method="exact")
-    return Proportion(count, total, count / total, float(interval.low), float(interval.high))
 
 
 def apply_gate(

@@ -1,6 +1,9 @@
 """Thresholds and p-values with error rates."""
 
+from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
+from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.false_discovery import (
     Discoveries,
     benjamini_hochberg,
@@ -20,18 +23,24 @@ from monai_deepssim.calibration.thresholds import (
 __all__ = [
     "HALVES_CAVEAT",
     "HOLDOUT_CAVEAT",
+    "ClassThresholds",
     "Discoveries",
     "NullScores",
     "Proportion",
     "Threshold",
     "benjamini_hochberg",
+    "bootstrap_weights",
+    "choose_class_thresholds",
     "choose_threshold",
+    "compute_detection_rates",
     "conformal_p_values",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
     "measure_threshold",
+    "percentile_interval",
     "percentile_threshold",
     "proportion_interval",
     "random_halves_null",
+    "resample_detection_rates",
 ]

@@ -8,7 +8,7 @@ that was killed at any moment leaves only whole shards behind, and the next run 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStor
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.similarity import standardize
 
-__all__ = ["create_embedding_evaluator", "embed_images", "prepare_standardized_batch"]
+__all__ = ["create_embedding_evaluator", "embed_images", "prepare_image_batch", "prepare_standardized_batch"]
 
 
 def prepare_standardized_batch(
@@ -55,6 +55,31 @@ def prepare_standardized_batch(
     return standardize(image.float()), None
 
 
+def prepare_image_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Move a batch's images to the device as they are, for detectors that scale images themselves.
+
+    A MONAI ``prepare_batch``, see :func:`prepare_standardized_batch`.
+
+    Args:
+        batchdata: has ``image`` of shape ``(N, 1, rows, columns)``, in [0, 1].
+        device: where the network is.
+        non_blocking: whether the copy to the device may overlap with other work.
+        kwargs: further arguments of :meth:`torch.Tensor.to`.
+
+    Returns:
+        The images ``(N, 1, rows, columns)``, float32, and ``None``.
+
+    Example:
+        >>> image, label = prepare_image_batch({"image": torch.ones(2, 1, 8, 8)}, device="cpu")
+        >>> float(image.mean()), label
+        (1.0, None)
+    """
+    image = torch.as_tensor(batchdata[CommonKeys.IMAGE]).to(device=device, non_blocking=non_blocking, **kwargs)
+    return image.float(), None
+
+
 def create_embedding_evaluator(
     network: nn.Module,
     data_loader: DataLoader,
@@ -62,6 +87,7 @@ def create_embedding_evaluator(
     device: str | torch.device = "cpu",
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
+    prepare_batch: Callable[..., Any] = prepare_standardized_batch,
 ) -> SupervisedEvaluator:
     """Make the MONAI evaluator whose ``engine.state.output`` holds a batch of embeddings under ``pred``.
 
@@ -74,6 +100,7 @@ def create_embedding_evaluator(
         device: where to compute.
         inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
         handlers: Ignite handlers to attach, as MONAI's ``val_handlers``.
+        prepare_batch: what becomes of a batch before the network.
 
     Returns:
         The evaluator, not yet run.
@@ -90,7 +117,7 @@ def create_embedding_evaluator(
         device=torch.device(device),
         val_data_loader=data_loader,
         network=network.to(device),
-        prepare_batch=prepare_standardized_batch,
+        prepare_batch=prepare_batch,
         inferer=inferer,
         val_handlers=list(handlers),
         # Decollating would turn a batch of embeddings into a list of single ones, only to be stacked again.
@@ -107,6 +134,7 @@ def embed_images(
     device: str | torch.device = "cpu",
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
+    prepare_batch: Callable[..., Any] = prepare_standardized_batch,
     description: str = "images",
 ) -> EmbeddedImages:
     """Embed every image of a store that is not embedded yet, and return the embeddings of all of them.
@@ -122,6 +150,7 @@ def embed_images(
         device: where to compute.
         inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
         handlers: Ignite handlers to attach to the evaluators.
+        prepare_batch: what becomes of a batch before the network.
         description: what the progress bar calls the images.
 
     Returns:
@@ -162,7 +191,12 @@ def embed_images(
             collector = _BatchCollector(bar)
             loader = DataLoader(Subset(dataset, rows), batch_size=batch_size, num_workers=num_workers)
             evaluator = create_embedding_evaluator(
-                network, loader, device=device, inferer=inferer, handlers=[collector, *handlers]
+                network,
+                loader,
+                device=device,
+                inferer=inferer,
+                handlers=[collector, *handlers],
+                prepare_batch=prepare_batch,
             )
             # Ignite logs an exception before it raises it again; the caller reports it, once.
             evaluator.logger.disabled = True

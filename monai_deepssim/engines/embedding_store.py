@@ -39,6 +39,21 @@ class EmbeddedImages:
     converted: list[int]
     sizes: np.ndarray
 
+    def subset(self, rows: np.ndarray) -> EmbeddedImages:
+        """Some of the images, in memory.
+
+        Args:
+            rows: int64 ``(n,)``, over all shards.
+
+        Returns:
+            Those images, in this order.
+        """
+        starts = np.cumsum([0, *map(len, self.embeddings)])
+        shards = np.searchsorted(starts, rows, side="right") - 1
+        pairs = zip(shards.tolist(), rows.tolist(), strict=True)
+        embeddings = np.stack([self.embeddings[shard][row - starts[shard]] for shard, row in pairs])
+        return EmbeddedImages([embeddings], self.indices[rows], {}, [], self.sizes[rows])
+
 
 class EmbeddingStore:
     """Embeddings of a list of images, in a folder, in shards that are written whole or not at all.

@@ -7,6 +7,7 @@ from monai_deepssim.metrics.ct_score import compute_ct_score
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
 from monai_deepssim.metrics.detectors import (
     SUPPORTED_DETECTORS,
+    AlignedDetector,
     ContrastiveCopyDetector,
     DeepSSIMDetector,
     MemorizationIndexMetric,
@@ -21,6 +22,7 @@ from monai_deepssim.metrics.detectors import (
 from monai_deepssim.metrics.fld import compute_fld_gap
 from monai_deepssim.metrics.frechet import FID_WARNING, compute_fid, compute_linear_mmd, compute_mifid
 from monai_deepssim.metrics.labelled_pairs import (
+    ALIGNED_SSIM_THRESHOLDS,
     CLASS_NAMES,
     DEEPSSIM_THRESHOLDS,
     LabelledPairsMetric,
@@ -42,11 +44,13 @@ from monai_deepssim.metrics.ssim_matching import (
 )
 
 __all__ = [
+    "ALIGNED_SSIM_THRESHOLDS",
     "CLASS_NAMES",
     "DEEPSSIM_THRESHOLDS",
     "FID_WARNING",
     "SUPPORTED_DETECTORS",
     "SUPPORTED_SET_SCORES",
+    "AlignedDetector",
     "ContrastiveCopyDetector",
     "CopyDetectionMetric",
     "CopyFractions",

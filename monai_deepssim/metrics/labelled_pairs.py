@@ -20,7 +20,14 @@ from sklearn.metrics import (
 
 from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
 
-__all__ = ["CLASS_NAMES", "DEEPSSIM_THRESHOLDS", "LabelledPairsMetric", "classify_scores", "evaluate_pairs"]
+__all__ = [
+    "ALIGNED_SSIM_THRESHOLDS",
+    "CLASS_NAMES",
+    "DEEPSSIM_THRESHOLDS",
+    "LabelledPairsMetric",
+    "classify_scores",
+    "evaluate_pairs",
+]
 
 Values: TypeAlias = torch.Tensor | np.ndarray | Sequence[float]
 
@@ -32,6 +39,8 @@ _SCALARS = ("macro_f1", "roc_auc", "silhouette")
 #: DeepSSIM's published thresholds for its cosine (arXiv 2509.16582): at most the first is different, above the second
 #: a duplicate.
 DEEPSSIM_THRESHOLDS = (0.60, 0.85)
+#: Thresholds for aligned SSIM, measured by benchmarks/aligned_ssim_thresholds.py on phantom subjects kept for tuning.
+ALIGNED_SSIM_THRESHOLDS = (0.62, 0.86)
 
 
 def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS) -> np.ndarray:

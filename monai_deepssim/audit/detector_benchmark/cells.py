@@ -1,0 +1,159 @@
+"""One cell of a benchmark: the scores of one detector under one perturbation, kept on disk once they are known."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import monai_deepssim
+from monai_deepssim.audit.detector_benchmark.pairs import PairSet
+from monai_deepssim.audit.files import unwritable
+from monai_deepssim.engines import atomic_file
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric
+
+__all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "CellStore", "score_cell"]
+
+_NUM_NEIGHBORS = 10
+#: Rank of a source that is not among the ten nearest, or not in a shortlist.
+NOT_FOUND = 0
+#: Score of a pair that a detector in two stages never looked at: the lowest that SSIM has.
+NOT_VERIFIED = -1.0
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """What a detector said of the pairs.
+
+    Attributes:
+        pair_scores: ``(N,)``, of each pair.
+        nearest_scores: ``(S,)``, of each synthetic image with the nearest image of the gallery.
+        ranks: ``(S,)``, of a copy's source among the gallery, from 1; :data:`NOT_FOUND` if it is not among the ten
+            nearest, and for images that are no copies.
+        milliseconds: to represent a synthetic image and to search the gallery for it.
+    """
+
+    pair_scores: np.ndarray
+    nearest_scores: np.ndarray
+    ranks: np.ndarray
+    milliseconds: float
+
+
+@torch.no_grad()
+def score_cell(detector: CopyDetectionMetric, pairs: PairSet, images: Tensor, batch_size: int) -> CellScores:
+    """Let a detector score pairs and search the gallery.
+
+    A pair's score is that of its two images. A detector in two stages looks only at pairs in a shortlist of the
+    gallery, as in an audit; all others have the lowest score, :data:`NOT_VERIFIED`.
+
+    Args:
+        detector: fitted to the gallery.
+        pairs: what is compared with what.
+        images: the synthetic images, changed, ``(S, 1, H, W)``.
+        batch_size: images a step.
+
+    Returns:
+        The scores.
+
+    Raises:
+        UnusableInputError: if a score is not finite.
+    """
+    length = max(_NUM_NEIGHBORS, detector.top_k) if isinstance(detector, AlignedDetector) else _NUM_NEIGHBORS
+    start = time.perf_counter()
+    representations = detector.represent_all(images.split(batch_size))
+    scores, found = detector.search(representations, length)
+    nearest = scores[:, 0]
+    if isinstance(detector, MemorizationIndexMetric):
+        nearest = detector.compute_index(representations).mi  # the published score of an image, not of a pair
+    seconds = time.perf_counter() - start
+
+    synthetic, real = torch.as_tensor(pairs.synthetic_index), torch.as_tensor(pairs.real_index)
+    if isinstance(detector, AlignedDetector):
+        is_real = found[synthetic] == real[:, None]
+        pair_scores = torch.where(is_real, scores[synthetic], NOT_VERIFIED).amax(1)
+    else:
+        gallery = detector.training_representations
+        pair_scores = detector.compare_pairs(representations[synthetic], gallery[real])
+    for values in (pair_scores, nearest):
+        if not values.isfinite().all():
+            raise UnusableInputError(
+                f"{type(detector).__name__}: {int((~values.isfinite()).sum())} of {len(values)} scores are not finite. "
+                "Check its weights, or leave it out with --only."
+            )
+    return CellScores(
+        pair_scores=pair_scores.double().numpy(),
+        nearest_scores=nearest.double().numpy(),
+        ranks=_ranks(found[:, :_NUM_NEIGHBORS].numpy(), pairs),
+        milliseconds=1000 * seconds / len(images),
+    )
+
+
+def _ranks(found: np.ndarray, pairs: PairSet) -> np.ndarray:
+    ranks = np.full(len(found), NOT_FOUND)
+    for row, sources in enumerate(pairs.sources):
+        places = np.flatnonzero(np.isin(found[row], sources))
+        if len(places):
+            ranks[row] = places[0] + 1
+    return ranks
+
+
+class CellStore:
+    """The cells that are known, a file each, so that a benchmark that was interrupted goes on where it stopped.
+
+    A cell counts only if detector, weights, images and this package's version are those that it was made with.
+
+    Args:
+        directory: of the files; made when the first is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def key(self, detector_fingerprint: str | None, pairs: PairSet, images: Tensor) -> str | None:
+        """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
+        if detector_fingerprint is None:
+            return None
+        parts = [monai_deepssim.__version__, detector_fingerprint, pairs.fingerprint]
+        digest = hashlib.sha256("\n".join(parts).encode())
+        digest.update(images.numpy().tobytes())
+        return digest.hexdigest()
+
+    def load(self, detector: str, perturbation: str, key: str | None) -> CellScores | None:
+        """Read a cell; ``None`` if there is none of this key."""
+        path = self._path(detector, perturbation)
+        if key is None or not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                if str(arrays["key"]) != key:
+                    return None
+                kept = {field.name: arrays[field.name] for field in fields(CellScores)}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # damaged: it is made again
+        return CellScores(**{**kept, "milliseconds": float(kept["milliseconds"])})
+
+    def save(self, detector: str, perturbation: str, key: str | None, cell: CellScores) -> None:
+        """Write a cell, whole or not at all.
+
+        Raises:
+            UnusableInputError: if it cannot be written.
+        """
+        if key is None:
+            return
+        path = self._path(detector, perturbation)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as file:
+                np.savez(file, key=np.array(key), **vars(cell))
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def _path(self, detector: str, perturbation: str) -> Path:
+        return self.directory / detector / f"{perturbation}.npz"

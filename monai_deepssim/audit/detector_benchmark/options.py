@@ -1,0 +1,175 @@
+"""The options of a benchmark: plain values of a config, checked one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_deepssim.audit.detector_benchmark.detectors import DetectorSource
+from monai_deepssim.audit.overrides import text_of_value
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
+
+__all__ = ["BenchmarkOptions", "read_options"]
+
+# A name is a folder of cells too.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Checked options; :class:`~monai_deepssim.audit.DetectorBenchmark` says what each one means."""
+
+    detectors: tuple[DetectorSource, ...]
+    left_out: dict[str, str]
+    two_class: frozenset[str]
+    perturbations: tuple[str, ...]
+    pairs_csv: Path | None
+    images_dir: Path | None
+    tuning_fraction: float
+    num_pairs: int
+    gallery_size: int
+    test_seed: int
+    tuning_seed: int
+    image_size: tuple[int, int]
+    num_resamples: int
+    batch_size: int
+    output_dir: Path
+    overwrite: bool
+
+
+def read_options(
+    values: Mapping[str, Any], typed: Mapping[str, str], config: Mapping[str, Any] | None
+) -> BenchmarkOptions:
+    """Check the values of a config.
+
+    Args:
+        values: an option's value as it arrived, by name.
+        typed: an option's text as it was typed, by name, where it was typed.
+        config: the merged config of the workflow, in which the option that names a detector's file is found.
+
+    Returns:
+        The options.
+
+    Raises:
+        UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
+    """
+
+    def path(name: str) -> Path | None:
+        found = text_of_value(name, values[name], typed)
+        if found is not None and not found.strip():
+            raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
+        return None if found is None else Path(found).expanduser()
+
+    pairs_csv, images_dir = path("pairs_csv"), path("images_dir")
+    if (pairs_csv is None) != (images_dir is None):
+        wanted = "images_dir" if images_dir is None else "pairs_csv"
+        raise UnusableInputError(
+            f"--{wanted}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or neither "
+            "for phantom pairs."
+        )
+    detectors, left_out = _detectors(values["detectors"], values["only"], config)
+    options = BenchmarkOptions(
+        detectors=detectors,
+        left_out=left_out,
+        two_class=frozenset(_names("two_class", values["two_class"], list(values["detectors"]))),
+        perturbations=tuple(_names("perturbations", values["perturbations"], list(SUPPORTED_PERTURBATIONS)))
+        or SUPPORTED_PERTURBATIONS,
+        pairs_csv=pairs_csv,
+        images_dir=images_dir,
+        tuning_fraction=_share("tuning_fraction", values["tuning_fraction"]),
+        num_pairs=_whole("num_pairs", values["num_pairs"], 6),
+        gallery_size=_whole("gallery_size", values["gallery_size"], 1),
+        test_seed=_whole("test_seed", values["test_seed"], 0),
+        tuning_seed=_whole("tuning_seed", values["tuning_seed"], 0),
+        image_size=_image_size(values["image_size"]),
+        num_resamples=_whole("num_resamples", values["num_resamples"], 1),
+        batch_size=_whole("batch_size", values["batch_size"], 1),
+        output_dir=path("output_dir") or Path("detector_benchmark"),
+        overwrite=_yes_or_no("overwrite", values["overwrite"]),
+    )
+    if pairs_csv is None and options.gallery_size < options.num_pairs:
+        raise _wrong("gallery_size", options.gallery_size, f"at least num_pairs, {options.num_pairs}")
+    if options.test_seed == options.tuning_seed:
+        raise UnusableInputError(
+            f"--tuning_seed: is {options.tuning_seed}, and so is --test_seed. Thresholds are chosen on pairs that the "
+            "test does not have: give another seed."
+        )
+    return options
+
+
+def _detectors(
+    found: Any, only: Any, config: Mapping[str, Any] | None
+) -> tuple[tuple[DetectorSource, ...], dict[str, str]]:
+    if not isinstance(found, Mapping) or not found:
+        raise _wrong("detectors", found, "detectors by name, each a _target_ with its arguments")
+    for name in found:
+        if not _NAME.fullmatch(str(name)):
+            raise _wrong("detectors", name, "names of letters, digits, _, - and .")
+    chosen = _names("only", only, list(found)) or list(found)
+    sources, left_out = [], {}
+    for name in found:
+        source = DetectorSource(str(name), found[name])
+        missing = source.missing_file()
+        if name not in chosen:
+            left_out[str(name)] = "not named by --only"
+        elif missing is not None:
+            left_out[str(name)] = f"no weights: give {_option_of(config, str(name), missing)}"
+        else:
+            sources.append(source)
+    if not sources:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise UnusableInputError(f"--detectors: none is left to run ({reasons}).")
+    return tuple(sources), left_out
+
+
+def _option_of(config: Mapping[str, Any] | None, name: str, argument: str) -> str:
+    """The override that gives a detector's file: in the bundle's config an id of its own."""
+    value: Any = (config or {}).get("detectors", {})
+    for key in [name, *argument.split("#")]:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return f"--{value[1:]}" if isinstance(value, str) and value.startswith("@") else f"--detectors#{name}#{argument}"
+
+
+def _names(option: str, value: Any, known: Sequence[str]) -> list[str]:
+    """Names in the order of ``known``; none when nothing was given."""
+    if value is None:
+        return []
+    given = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
+    for name in given:
+        if name not in known:
+            raise UnusableInputError(f"--{option}: {name!r} is unknown. The names are: {', '.join(known)}.")
+    return [name for name in known if name in given]
+
+
+def _wrong(name: str, value: Any, wanted: str) -> UnusableInputError:
+    return UnusableInputError(f"--{name}: is {value!r}, wanted {wanted}.")
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise _wrong(name, value, f"a whole number of at least {low}")
+    return value
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise _wrong(name, value, "a share between 0 and 1, such as 0.3")
+    return float(value)
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise _wrong(name, value, "true or false")
+    return word == "true"
+
+
+def _image_size(value: Any) -> tuple[int, int]:
+    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 64 for side in sides):
+        raise _wrong("image_size", value, "rows and columns of at least 64 pixels each, such as '[136, 112]'")
+    return sides[0], sides[1]

@@ -1,0 +1,69 @@
+"""The Memorization Index beside the audit's own score, for those who asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from monai.data import DataLoader
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.verdict import Match
+from monai_deepssim.data import ImageDataset
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.metrics import DeepSSIMDetector, MemorizationIndexMetric
+
+__all__ = ["add_memorization_index"]
+
+
+def add_memorization_index(
+    matches: Sequence[Match],
+    training: EmbeddedSide,
+    synthetic: EmbeddedSide,
+    detector: AuditDetector,
+    options: AuditOptions,
+) -> list[Match]:
+    """Give each match its MI and its ONI.
+
+    Args:
+        matches: of all synthetic images.
+        training: the training side.
+        synthetic: the synthetic side.
+        detector: of the audit: a Memorization Index is read off it; of DeepSSIM the stages are used.
+        options: of the audit.
+
+    Returns:
+        The matches in the same order.
+
+    Raises:
+        UnusableInputError: when the detector is another one, or there are too few training images.
+    """
+    if isinstance(detector.metric, MemorizationIndexMetric):
+        metric = detector.metric
+    elif isinstance(detector.metric, DeepSSIMDetector):
+        try:
+            metric = MemorizationIndexMetric(detector.metric.embedder, device=options.device)
+            metric.fit(_batches(training, options))
+        except ValueError as error:
+            raise UnusableInputError(f"--memorization_index: {error}.") from error
+    else:
+        raise UnusableInputError(
+            f"--memorization_index: is reported beside --detector deepssim or memorization_index, not {detector.name}. "
+            "Leave one of the two options out."
+        )
+    representations = torch.cat([metric.represent_batch(images) for images in _batches(synthetic, options)])
+    index = metric.compute_index(representations)
+    mi, oni = (dict(zip(synthetic.images.indices.tolist(), of.tolist(), strict=True)) for of in (index.mi, index.oni))
+    return [replace(match, mi=mi[match.synthetic_index], oni=oni[match.synthetic_index]) for match in matches]
+
+
+def _batches(side: EmbeddedSide, options: AuditOptions) -> Iterator[torch.Tensor]:
+    dataset = Subset(ImageDataset(side.side.items, image_size=options.image_size), side.images.indices.tolist())
+    loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
+    for batch in tqdm(loader, desc=f"index of {side.side.name} images", unit=" batches", mininterval=1.0):
+        yield torch.as_tensor(batch["image"])
