@@ -54,9 +54,9 @@ class DetectorSource:
             )
         try:
             detector = _make(self.factory)
+        except UnusableInputError as error:
+            raise UnusableInputError(f"{option}: {error}") from error
         except (TypeError, ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
-            if isinstance(error, UnusableInputError):
-                raise UnusableInputError(f"{option}: {error}") from error
             reason = str(error).strip().splitlines()[0]
             raise UnusableInputError(f"{option}: cannot be made ({reason}). Check its arguments.") from error
         if not isinstance(detector, CopyDetectionMetric):
@@ -85,7 +85,9 @@ class DetectorSource:
 def _make(factory: Any) -> Any:
     if not isinstance(factory, partial):
         return factory()
-    arguments = {name: _make(value) if isinstance(value, partial) else value for name, value in factory.keywords.items()}
+    arguments = {
+        name: _make(value) if isinstance(value, partial) else value for name, value in factory.keywords.items()
+    }
     return factory.func(**arguments)
 
 

@@ -68,8 +68,8 @@ def read_options(
     if (pairs_csv is None) != (images_dir is None):
         wanted = "images_dir" if images_dir is None else "pairs_csv"
         raise UnusableInputError(
-            f"--{wanted}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or neither "
-            "for phantom pairs."
+            f"--{wanted}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or "
+            "neither for phantom pairs."
         )
     detectors, left_out = _detectors(values["detectors"], values["only"], config)
     options = BenchmarkOptions(

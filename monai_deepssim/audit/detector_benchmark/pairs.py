@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,13 +87,14 @@ def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size:
     Returns:
         The pairs.
     """
-    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", level=_LEVEL)
+    shown = sys.stderr.isatty()
+    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", level=_LEVEL, progress=shown)
     pairs = [dataset[i] for i in range(num_pairs)]
     generate = GeneratePhantomd(image_size)
     # The subjects after those that the pairs may have used.
     fillers = [
         generate({"subject": (seed, 2 * num_pairs + i), "level": _LEVEL})["image"]
-        for i in tqdm(range(gallery_size - num_pairs), desc="Other subjects", disable=gallery_size == num_pairs)
+        for i in tqdm(range(gallery_size - num_pairs), desc="Other subjects", disable=not shown)
     ]
     rows = np.arange(num_pairs)
     return PairSet(
@@ -127,7 +129,8 @@ def read_pairs(
     pairs = labelled_pairs(csv_file, images_dir)
     if not pairs or "label" not in pairs[0]:
         raise UnusableInputError(
-            f"{csv_file}: there are no labelled pairs. Columns real_key, synth_key, label and one row or more are wanted."
+            f"{csv_file}: there are no labelled pairs. The columns real_key, synth_key, label and one row or more are "
+            "wanted."
         )
     owners = [{pair[role]["patient_id"] for role in ("real", "synthetic")} for pair in pairs]
     known = [{"patient_id": patient, "image": ""} for patient in sorted(set().union(*owners))]
@@ -139,9 +142,8 @@ def read_pairs(
         duplicates = sum(pair["label"] == _DUPLICATE for pair in part)
         if not 0 < duplicates < len(part):
             raise UnusableInputError(
-                f"{csv_file}: split by patient, {len(part)} pairs are for {name}, {duplicates} of them duplicates; some "
-                "that are duplicates and some that are not are wanted. Give more pairs, or another --tuning_fraction or "
-                "--tuning_seed."
+                f"{csv_file}: split by patient, {len(part)} pairs are for {name}, {duplicates} of them duplicates; "
+                "duplicates and others are wanted. Give more pairs, or another --tuning_fraction or --tuning_seed."
             )
     images = [_load_pairs(part, image_size) for part in (tuning, test)]
     return images[0], images[1], len(pairs) - len(tuning) - len(test)
@@ -195,7 +197,7 @@ def _load_pairs(pairs: Sequence[dict[str, Any]], image_size: Sequence[int]) -> P
     fit = FitImageSize(image_size)
     rows: dict[str, dict[str, int]] = {"real": {}, "synthetic": {}}
     images: dict[str, list[Tensor]] = {"real": [], "synthetic": []}
-    for pair in tqdm(pairs, desc="Reading pairs", unit=" pairs"):
+    for pair in tqdm(pairs, desc="Reading pairs", unit=" pairs", disable=not sys.stderr.isatty()):
         for role in rows:
             path = pair[role]["path"]
             if path not in rows[role]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
+from monai_deepssim.metrics.detectors.aligned import AlignedDetector
 from monai_deepssim.metrics.detectors.copy_detector import ContrastiveCopyDetector
 from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
 from monai_deepssim.metrics.detectors.memorization_index import (
@@ -18,6 +19,7 @@ from monai_deepssim.metrics.detectors.torchscript import TorchScriptDetector
 
 __all__ = [
     "SUPPORTED_DETECTORS",
+    "AlignedDetector",
     "ContrastiveCopyDetector",
     "DeepSSIMDetector",
     "MRICoreMemorizationIndexMetric",

@@ -1,0 +1,132 @@
+"""``report.html``: the table, and figures that show at a glance which detector fails where."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from monai_deepssim.audit.detector_benchmark.outputs import MIX, package_versions
+from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult
+from monai_deepssim.audit.files import printable, write_text
+
+__all__ = ["render_report", "write_report"]
+
+#: Headings of the columns.
+_HEADINGS = {
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "tpr_at_1_fpr": "TPR at 1 % FPR",
+    "fpr_at_95_recall": "FPR at 95 % recall",
+    "search_roc_auc": "AUC of the search",
+    "rank_1": "source first",
+    "rank_10": "source among ten",
+}
+
+
+def write_report(path: Path, result: BenchmarkResult) -> None:
+    """Write the report.
+
+    Args:
+        path: of the HTML file.
+        result: of the benchmark.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    write_text(path, render_report(result))
+
+
+def render_report(result: BenchmarkResult) -> str:
+    """Make the report: HTML without scripts that needs no other file and no network, and shows no image of a patient.
+
+    Args:
+        result: of the benchmark.
+
+    Returns:
+        The HTML. Everything that comes from the user is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("monai_deepssim.audit.detector_benchmark", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["shown"] = lambda text: printable(str(text))
+    return environment.get_template("report.html").render(
+        result=result,
+        options=result.options,
+        headings=_HEADINGS,
+        created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
+        auc=_data_uri(_heat_map(result, "roc_auc")),
+        search_auc=_data_uri(_heat_map(result, "search_roc_auc")),
+        macro_f1=_data_uri(_bars(result, "macro_f1")),
+        f1_under=MIX if MIX in result.options.perturbations else result.options.perturbations[0],
+        versions=package_versions(),
+    )
+
+
+def _heat_map(result: BenchmarkResult, measure: str) -> bytes:
+    """A PNG of one measure: a row a perturbation, a column a detector."""
+    names, perturbations = result.detectors, list(result.options.perturbations)
+    values = np.array(
+        [[result.row(name, change).measures[measure].value for name in names] for change in perturbations]
+    )
+    figure = Figure(figsize=(2.4 + 1.05 * len(names), 1.4 + 0.34 * len(perturbations)), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    # 0.5 is what a coin reaches, 1 is perfect; the scale has one lightness for the colour-blind and for print.
+    picture = axes.imshow(values, vmin=0.5, vmax=1.0, cmap="cividis", aspect="auto")
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        colour = "black" if value > 0.75 else "white"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=7.5, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(perturbations)), perturbations, fontsize=8)
+    axes.set_title(_HEADINGS[measure], fontsize=9)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="0.5: a coin; 1: perfect").ax.tick_params(labelsize=7)
+    return _png(figure)
+
+
+def _bars(result: BenchmarkResult, measure: str) -> bytes:
+    """A PNG of one measure with its intervals: a group a detector, without change and under the mix."""
+    perturbations = result.options.perturbations
+    shown = [name for name in ("none", MIX) if name in perturbations] or [perturbations[0]]
+    figure = Figure(figsize=(2.4 + 1.05 * len(result.detectors), 3.2), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    width = 0.8 / len(shown)
+    for position, (change, colour) in enumerate(zip(shown, ("#9aa9bd", "#2f5f8f"), strict=False)):
+        measures = [result.row(name, change).measures[measure] for name in result.detectors]
+        heights = np.array([one.value for one in measures])
+        # A percentile interval may leave its number outside by rounding.
+        errors = np.array([[one.value - one.low, one.high - one.value] for one in measures]).clip(min=0).T
+        places = np.arange(len(measures)) + (position - (len(shown) - 1) / 2) * width
+        axes.bar(
+            places, heights, width * 0.92, yerr=errors, color=colour, label=f"{change}", capsize=2, ecolor="#1f2937"
+        )
+    axes.set_xticks(range(len(result.detectors)), result.detectors, rotation=30, ha="right", fontsize=8)
+    axes.set_ylim(0, 1.05)
+    axes.set_ylabel(_HEADINGS[measure], fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, title="perturbation", title_fontsize=8, loc="upper right")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,101 @@
+"""A copy detector in two stages: a shortlist by any other detector, verified on the pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
+from monai_deepssim.similarity import aligned_ssim
+
+__all__ = ["AlignedDetector"]
+
+# Synthetic images whose shortlists are verified at once: of 136 x 112 pixels and ten candidates, 39 MB on each side.
+_BLOCK_SIZE = 64
+
+
+class AlignedDetector(CopyDetectionMetric):
+    """Aligned SSIM of an image with each of the training images that another detector shortlists.
+
+    A search finds at most ``top_k`` training images, the highest aligned SSIM first; one that is not in the shortlist
+    cannot be found. The score of a pair (:meth:`score_pairs`, :meth:`compare_pairs`) is its aligned SSIM, whether a
+    search would have found it or not. Takes one search of some milliseconds a candidate; see
+    :func:`~monai_deepssim.similarity.aligned_ssim`.
+
+    Args:
+        detector: makes the shortlists. Pixels are kept beside its representations, 60 kB a training image at
+            136 x 112.
+        top_k: length of a shortlist.
+        threshold: aligned SSIM above which an image is a copy.
+
+    Raises:
+        ValueError: when ``top_k`` is below 1.
+
+    Example:
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> from monai_deepssim.metrics import NCCDetector
+        >>> cohort = PhantomBrainDataset(4, seed=3, progress=False)
+        >>> training = torch.stack([item["image"].as_tensor() for item in cohort])
+        >>> detector = AlignedDetector(NCCDetector(), top_k=2).fit([training])
+        >>> detector(training[1:3].flip(3))[:, 1]
+        tensor([1., 2.])
+    """
+
+    title = "Aligned SSIM"
+
+    def __init__(self, detector: CopyDetectionMetric, top_k: int = 10, threshold: float | None = None) -> None:
+        super().__init__(threshold, detector.device)
+        if top_k < 1:
+            raise ValueError(f"got top_k={top_k}, want 1 or more")
+        self.detector = detector
+        self.top_k = top_k
+        self._image_shape = torch.Size()
+
+    def represent(self, images: Tensor) -> Tensor:
+        """Represent images as the other detector does, with their pixels behind that: ``(B, D + number of pixels)``."""
+        self._image_shape = images.shape[1:]
+        return torch.cat([self.detector.represent(images).float(), images.flatten(1)], dim=1)
+
+    def fit_representations(self, training: Tensor) -> AlignedDetector:
+        self.detector.fit_representations(self._split(training)[0])
+        super().fit_representations(training)
+        return self
+
+    def search(self, representations: Tensor, num_neighbors: int = 1) -> tuple[Tensor, Tensor]:
+        """Find the training images of the shortlist with the highest aligned SSIM.
+
+        Args:
+            representations: ``(N, D)``, of :meth:`represent_batch`.
+            num_neighbors: how many, k.
+
+        Returns:
+            ``(scores, indices)``, both ``(N, min(k, top_k))``, the highest first; of equal ones the first of the
+            shortlist.
+        """
+        training = self._split(self.training_representations)[1]
+        scores, indices = [], []
+        for block in representations.split(_BLOCK_SIZE):
+            inner, images = self._split(block)
+            _, shortlist = self.detector.search(inner, self.top_k)
+            length = shortlist.shape[1]
+            ssim = aligned_ssim(images.repeat_interleave(length, 0), training[shortlist.flatten()]).ssim
+            ordered, order = ssim.view(-1, length).sort(dim=1, descending=True, stable=True)
+            scores.append(ordered[:, :num_neighbors])
+            indices.append(shortlist.gather(1, order)[:, :num_neighbors])
+        return torch.cat(scores), torch.cat(indices)
+
+    def compare(self, queries: Tensor, training: Tensor) -> Tensor:
+        """Compare each with each: ``(n, m)`` aligned SSIM, some milliseconds each."""
+        pairs = self.compare_pairs(queries.repeat_interleave(len(training), 0), training.repeat(len(queries), 1))
+        return pairs.view(len(queries), len(training))
+
+    def compare_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        return aligned_ssim(self._split(first)[1], self._split(second)[1]).ssim
+
+    def _split(self, representations: Tensor) -> tuple[Tensor, Tensor]:
+        """The other detector's representations, and the images ``(N, 1, H, W)``."""
+        if not self._image_shape:
+            raise RuntimeError("AlignedDetector has represented no image yet, so it knows no image size")
+        size = self._image_shape.numel()
+        inner, pixels = representations.split([representations.shape[1] - size, size], dim=1)
+        return inner, pixels.unflatten(1, self._image_shape)

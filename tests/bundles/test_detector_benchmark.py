@@ -1,0 +1,168 @@
+"""The bundle that compares detectors, run as users run it."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fire
+import monai.bundle
+import numpy as np
+import pandas as pd
+import pytest
+
+from monai_deepssim.audit import DetectorBenchmark
+from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "detector_benchmark"
+CONFIGS = [str(BUNDLE / "configs" / f"{name}.json") for name in ("inference", "quick")]
+FEW_PAIRS = {"num_pairs": 12, "gallery_size": 14, "num_resamples": 50}
+DEFAULT_DETECTORS = ["deepssim", "deepssim_aligned", "memorization_index", "ssim", "ncc", "mse", "phash"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:14 training images are few")
+
+
+def run(output_dir, **overrides):
+    overrides = {"output_dir": str(output_dir), **FEW_PAIRS, **overrides}
+    monai.bundle.run(config_file=CONFIGS, bundle_root=str(BUNDLE), **overrides)
+    return pd.read_csv(output_dir / "results.csv"), json.loads((output_dir / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(output):
+    return pd.read_csv(output / "results.csv").set_index(["detector", "perturbation"])
+
+
+@pytest.fixture(scope="module")
+def summary(output):
+    return json.loads((output / "summary.json").read_text())
+
+
+def test_every_detector_that_needs_no_weights_has_a_row_a_perturbation(results):
+    assert list(results.index) == [
+        (name, change) for name in DEFAULT_DETECTORS for change in ("none", "flip_horizontal", "mix")
+    ]
+    measures = ["macro_f1", "roc_auc", "average_precision", "tpr_at_1_fpr", "fpr_at_95_recall", "rank_1", "rank_10"]
+    for name in [*measures, "search_roc_auc"]:
+        assert ((results[f"{name}_low"] <= results[name]) & (results[name] <= results[f"{name}_high"])).all(), name
+    assert (results["milliseconds_per_image"] > 0).all()
+
+
+def test_unchanged_copies_are_found_by_all_and_flipped_ones_by_those_that_can(results):
+    unchanged = results.xs("none", level="perturbation")
+    assert (unchanged[["roc_auc", "rank_1"]] == 1).all(axis=None)
+    flipped = results.xs("flip_horizontal", level="perturbation")
+    assert (flipped.loc["deepssim_aligned", ["roc_auc", "search_roc_auc", "rank_1", "macro_f1"]] > 0.9).all()
+    assert (flipped.loc[["phash", "ncc"], "roc_auc"] < 0.95).all()
+
+
+def test_the_summary_has_seeds_versions_hashes_and_what_was_left_out(summary):
+    assert (summary["pairs"]["test_seed"], summary["pairs"]["tuning_seed"]) == (9402, 9401)
+    assert summary["pairs"]["test"] == {"different": 4, "duplicate": 4, "similar": 4}
+    assert re.fullmatch("[0-9a-f]{64}", summary["detectors"]["deepssim"]["made_of"]["embedder"]["sha256"])
+    assert summary["versions"]["monai"] == monai.__version__
+    options = {name: re.search(r"--(\w+)", reason)[1] for name, reason in summary["left_out"].items()}
+    assert options == {
+        "mri_core": "mri_core_checkpoint",
+        "copy_detector": "copy_detector_checkpoint",
+        "torchscript": "torchscript_file",
+        "open_clip": "open_clip_weights",
+    }
+    assert "NaN" not in json.dumps(summary)
+
+
+def test_a_two_class_detector_has_one_threshold(summary):
+    found = {name: entry["thresholds"] for name, entry in summary["detectors"].items() if entry["two_class"]}
+    assert list(found) == ["memorization_index"]
+    assert found["memorization_index"][0] == found["memorization_index"][1]
+
+
+def test_the_table_is_that_of_the_results(output, results):
+    table = (output / "table.md").read_text()
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    by_name = {row[0]: row for row in rows if row[0] in DEFAULT_DETECTORS}
+    assert list(by_name) == DEFAULT_DETECTORS
+    for name, row in by_name.items():
+        assert float(row[1]) == pytest.approx(results.loc[(name, "mix"), "macro_f1"], abs=1e-3)
+        assert float(row[3].split()[0]) == pytest.approx(results.loc[name, "roc_auc"].min(), abs=1e-3)
+    mix = next(row for row in rows if row[0] == "mix")
+    assert [float(cell) for cell in mix[1:]] == pytest.approx(
+        [results.loc[(name, "mix"), "roc_auc"] for name in DEFAULT_DETECTORS], abs=1e-3
+    )
+
+
+def test_the_report_stands_alone(output):
+    tags = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            tags.append((tag, dict(attrs)))
+
+    Parser().feed((output / "report.html").read_text(encoding="utf-8"))
+    pictures = [attributes["src"] for tag, attributes in tags if tag == "img"]
+    assert len(pictures) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_stopped(output, results):
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.npz")}
+    assert len(before) == 7 * 4
+    lost = output / "cells" / "ncc" / "mix.npz"
+    lost.unlink()
+    again, summary = run(output)
+    assert summary["cells_of_an_earlier_run"] == 7 * 3 - 1
+    after = {path: path.stat().st_mtime_ns for path in output.rglob("*.npz")}
+    assert {path for path in after if after[path] != before[path]} == {lost}
+    columns = [name for name in results.columns if not name.startswith("milliseconds")]
+    pd.testing.assert_frame_equal(again.set_index(["detector", "perturbation"])[columns], results[columns])
+
+
+def test_thresholds_hang_on_the_tuning_seed_alone(tmp_path):
+    few = {"only": ["ncc", "mse"], "perturbations": ["mix"]}
+    found = [run(tmp_path / str(seeds), **few, test_seed=seeds[0], tuning_seed=seeds[1])
+             for seeds in ((1, 2), (3, 2), (1, 4))]  # fmt: skip
+    thresholds = [[entry["thresholds"] for entry in summary["detectors"].values()] for _, summary in found]
+    assert thresholds[0] == thresholds[1] != thresholds[2]
+    auc = [results["roc_auc"].tolist() for results, _ in found]
+    assert auc[0] == auc[2]
+    assert not np.allclose(auc[0], auc[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--num_pair", "9"], "Did you mean --num_pairs?"),
+        (["--copy_detector_chekpoint", "x.pt"], "Did you mean --copy_detector_checkpoint?"),
+        (["--copy_detector_checkpoint", "no_such.pt"], "--detectors#copy_detector: no_such.pt"),
+        (["--checkpoint", "no_such.pt"], "--detectors#deepssim: no_such.pt"),
+        (["--detectors#deepssim_alined#top_k", "5"], "--detectors#deepssim_alined: is {'top_k': 5}"),
+        (["--only", "None"], "--only: None is no value"),
+        (["--device", "cuda:99"], "--detectors#deepssim: cannot be made"),
+    ],
+)
+def test_an_override_that_cannot_be_used_ends_with_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words_typed = ["run", f"--config_file={CONFIGS}", f"--bundle_root={BUNDLE}", *arguments]
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *words_typed])
+    with pytest.raises(SystemExit) as ended:
+        fire.Fire({"run": monai.bundle.run}, command=words_typed)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_bundles_page_explains_every_option_detector_and_perturbation():
+    page = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
+    config = json.loads((BUNDLE / "configs" / "inference.json").read_text())
+    explained = set(re.findall(r"`([\w.]+)`", page))
+    internal = {"imports", "bundle_root", "benchmark", "run"}
+    assert {*DetectorBenchmark.option_names(), *config, *config["detectors"]} - explained <= internal
+    assert set(SUPPORTED_PERTURBATIONS) <= explained

@@ -1,0 +1,49 @@
+"""The detector in two stages."""
+
+import pytest
+import torch
+
+from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
+from monai_deepssim.similarity import aligned_ssim
+from monai_deepssim.transforms import Perturbation
+
+
+@pytest.fixture(scope="module")
+def copies(phantoms):
+    change = Perturbation("shift_3").set_random_state(5)
+    return torch.stack([change(image) for image in phantoms[:6]])
+
+
+def test_a_copy_that_the_first_stage_ranks_low_is_found_within_its_shortlist(phantoms, copies):
+    flipped = copies.flip(2)
+    first, found = SSIMDetector().fit([phantoms]), AlignedDetector(SSIMDetector(), top_k=12).fit([phantoms])
+    assert (first(flipped)[:, 1] == torch.arange(6)).float().mean() < 1
+    result = found(flipped)
+    assert result[:, 1].tolist() == list(range(6))
+    expected = aligned_ssim(flipped, phantoms[:6]).ssim
+    torch.testing.assert_close(result[:, 0], expected)
+
+
+def test_what_is_not_in_the_shortlist_is_not_found(phantoms, copies):
+    detector = AlignedDetector(NCCDetector(), top_k=3).fit([phantoms])
+    representations = detector.represent_batch(copies)
+    scores, indices = detector.search(representations, num_neighbors=10)
+    assert scores.shape == indices.shape == (6, 3)
+    assert (scores.diff(dim=1) <= 0).all()
+    _, shortlist = NCCDetector().fit([phantoms]).search(NCCDetector().represent_batch(copies), 3)
+    assert [sorted(row) for row in indices.tolist()] == [sorted(row) for row in shortlist.tolist()]
+
+
+def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
+    detector = AlignedDetector(NCCDetector(), top_k=1)
+    torch.testing.assert_close(detector.score_pairs(copies, phantoms[:6]), aligned_ssim(copies, phantoms[:6]).ssim)
+    matrix = detector.compare(detector.represent_batch(copies[:2]), detector.represent_batch(phantoms[:3]))
+    assert matrix.shape == (2, 3)
+    assert matrix.argmax(1).tolist() == [0, 1]
+
+
+def test_errors_name_what_is_wanted(phantoms):
+    with pytest.raises(ValueError, match="top_k=0"):
+        AlignedDetector(NCCDetector(), top_k=0)
+    with pytest.raises(RuntimeError, match=r"call fit\(training_loader\) first"):
+        AlignedDetector(NCCDetector())(phantoms[:1])
