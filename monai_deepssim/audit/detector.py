@@ -136,13 +136,15 @@ def load_detector(options: AuditOptions) -> AuditDetector:
         path = _shipped_weights()
     if takes_weights:
         assert path is not None
-        if not path.is_file():
-            raise UnusableInputError(f"--checkpoint: {path} is no file. Give the path of the weights of {name}.")
+        if not path.exists():
+            raise UnusableInputError(f"--checkpoint: there is no {path}. Give the path of the weights of {name}.")
         metric = kind(path, device=options.device)  # type: ignore[call-arg, arg-type]
     else:
         metric = kind(device=options.device)
     probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
-    content = path.read_bytes() if path is not None else b""
+    # CLIP's weights may be a folder.
+    files = [] if path is None else sorted(file for file in path.rglob("*") if file.is_file()) or [path]
+    content = b"".join(file.read_bytes() for file in files)
     identity = EmbedderIdentity(
         name=kind.title,
         checkpoint=path,

@@ -22,6 +22,7 @@ _DAMPING = 1e-3
 _FITTING_STEPS, _SWEEPS = 5, 3
 # In SSIM: flips this close to the best are followed, and what a sweep has to gain to be worth another one.
 _CLOSE, _NO_GAIN = 0.1, 5e-4
+_NOTHING = 1e-4
 # In correlation: coarse matches this far below the best are not.
 _FAR = 0.15
 _FLOAT = np.float32
@@ -547,4 +548,12 @@ def align_pair(
         if score > best:
             best, best_flips = score, flips
             change[:] = changes[number]
+    # Where nothing has to be done, the answer is that nothing was done.
+    unchanged = np.zeros(CHANGE_SIZE)
+    unchanged[_ZOOM], unchanged[_GAMMA] = 1.0, 1.0
+    _fill_table(1.0, table)
+    plain = _score(z, x_mean, x_var, c1, c2, win_p, win, y, centre, unchanged, table, warped)
+    if plain >= best - _NOTHING:
+        best, best_flips = plain, 0
+        change[:] = unchanged
     return best, best_flips

@@ -90,21 +90,27 @@ def test_summary_says_what_was_audited_and_with_what(audit, folders, checkpoint)
     assert summary["num_patients"] is None  # nobody said which patient an image is of
 
 
-def test_matches_have_all_columns_from_the_start_and_empty_cells_for_what_is_not_computed(audit, folders) -> None:
-    audit()
+def test_matches_have_all_columns_and_empty_cells_for_what_was_not_asked_for(audit, folders) -> None:
+    audit(verify=False)
     with (folders / "out" / "matches.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == MATCHES_COLUMNS
-    empty = {"aligned_ssim", "flip", "rotation_degrees", "shift_pixels", "gamma", "mi", "oni", "p_value", "q_value"}
+    empty = {"aligned_ssim", "flip", "rotation_degrees", "shift_pixels", "gamma", "mi", "oni"}
     assert all(row[column] == "" for row in rows for column in empty)
     assert all(row["score"] == row["deepssim"] for row in rows)
 
 
-def test_the_published_thresholds_are_the_default_and_named_with_their_source(audit, folders) -> None:
-    audit(thresholds=None)
+def test_each_score_has_thresholds_of_its_own_named_with_their_source(audit, folders) -> None:
+    audit(thresholds=None, verify=False)
     thresholds = json.loads((folders / "out" / "summary.json").read_text())["thresholds"]
     assert (thresholds["similar"]["value"], thresholds["duplicate"]["value"]) == (0.60, 0.85)
+    assert thresholds["duplicate"]["score"] == "deepssim"
     assert "2509.16582" in thresholds["duplicate"]["source"]
+
+    audit(thresholds=None)
+    verified = json.loads((folders / "out" / "summary.json").read_text())["thresholds"]
+    assert verified["duplicate"]["score"] == "aligned_ssim"
+    assert "aligned_ssim_thresholds.py" in verified["duplicate"]["source"]
 
 
 def test_the_terminal_names_copies_patients_pairs_folders_gate_and_report(audit, folders, capsys) -> None:

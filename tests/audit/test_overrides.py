@@ -42,7 +42,7 @@ FOLDERS = ("--training_dir", "training", "--synthetic_dir", "synthetic", "--outp
     [
         (["--sythetic_dir", "synthetic"], ["--sythetic_dir", "Did you mean --synthetic_dir?"]),
         (["--max_copy_fracton=0.01"], ["--max_copy_fracton", "Did you mean --max_copy_fraction?"]),
-        (["--holdout_dir", "training"], ["--holdout_dir", "no such option"]),
+        (["--reference_dir", "training"], ["--reference_dir", "no such option"]),
         (["--dataset_dir", "training"], ["--dataset_dir", "no such option"]),
         (["--zzz", "1"], ["--zzz", "The options are: training_dir, synthetic_dir"]),
         (["--audit#topk", "5"], ["--topk", "Did you mean --top_k?"]),

@@ -122,6 +122,13 @@ def test_the_range_and_offset_of_the_intensities_do_not_matter(brains):
     torch.testing.assert_close(aligned_ssim(copies * 90 - 7, brains[:3] * 0.01 + 3).ssim, plain, atol=1e-3, rtol=0)
 
 
+def test_what_is_the_same_already_is_left_as_it_is(brains):
+    found = aligned_ssim(brains, brains)
+
+    assert found.ssim.tolist() == pytest.approx([1] * len(brains), abs=1e-4)
+    assert {str(alignment) for alignment in found.alignments} == {"unchanged"}
+
+
 def test_a_batch_gives_what_single_pairs_give(brains):
     whole = aligned_ssim(brains[:4], brains[1:5])
 

@@ -1,0 +1,183 @@
+"""Audits that verify, calibrate, and use other detectors, on real slices."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from audit_files import write_png
+from monai.transforms import AdjustContrast, Affine
+from PIL import Image
+
+from monai_deepssim.audit.error_rates import halves_null, keep_strangers
+from monai_deepssim.similarity import aligned_ssim, standardize
+
+
+def read_matches(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "out" / "matches.csv").open(newline="") as file:
+        return {row["synthetic_path"]: row for row in csv.DictReader(file)}
+
+
+def changed(pixels: np.ndarray) -> np.ndarray:
+    """Flipped top-bottom (the template is its own mirror image left-right), turned by 6 degrees, gamma 1.3."""
+    image = torch.from_numpy(pixels[::-1].copy()).float()[None] / 255
+    image = Affine(rotate_params=np.deg2rad(6.0), padding_mode="zeros", image_only=True)(image)
+    return (AdjustContrast(1.3)(image)[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def test_a_changed_copy_is_verified_and_its_change_is_told(audit, folders, axial) -> None:
+    write_png(folders / "synthetic" / "copy-of-60.png", changed(axial(60)))
+
+    result = audit(thresholds=None)
+
+    row = read_matches(folders)["copy-of-60.png"]
+    assert (row["training_path"], row["label"]) == ("sub-2_z60.png", "duplicate")
+    assert float(row["aligned_ssim"]) > 0.95
+    assert row["score"] == row["aligned_ssim"] != row["deepssim"]
+    assert "top-bottom" in row["flip"]
+    assert abs(float(row["rotation_degrees"])) == pytest.approx(6, abs=0.5)
+    assert float(row["gamma"]) == pytest.approx(1.3, abs=0.1)
+    report = (folders / "out" / "report.html").read_text()
+    assert "flipped top-bottom" in report
+    assert "training, aligned" in report
+    assert result.count("duplicate") == 2
+
+
+def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shortlist(audit, folders) -> None:
+    result = audit(top_k=3)
+
+    match = next(match for match in result.matches if match.synthetic_path == "other-120.png")
+    images = {
+        path: torch.from_numpy(np.asarray(Image.open(folders / path)).copy()).float()[None, None] / 255
+        for path in (f"synthetic/{match.synthetic_path}", f"training/{match.training_path}")
+    }
+    assert 0 < match.score < 1
+    assert result.shortlist.scores[match.row].tolist() == sorted(result.shortlist.scores[match.row], reverse=True)
+    # The audit works on smaller images than the files', so the two are close and not equal.
+    expected = aligned_ssim(*[standardize(image) for image in images.values()]).ssim.item()
+    assert match.score == pytest.approx(expected, abs=0.15)
+
+
+def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
+    result = audit(verify=False)
+
+    assert all(match.alignment is None and match.score == match.detector_score for match in result.matches)
+    assert "training, aligned" not in (folders / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("detector", "threshold"), [("ssim", 0.9), ("ncc", 0.999), ("mse", -0.0001), ("phash", 0.97)])
+def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, threshold) -> None:
+    result = audit(detector=detector, checkpoint=None, verify=False, thresholds=threshold)
+
+    assert {match.label for match in result.matches} == {"duplicate", "different"}
+    rows = read_matches(folders)
+    assert rows["copy-of-60.png"]["training_path"] == "sub-2_z60.png"
+    assert rows["copy-of-60.png"]["label"] == "duplicate"
+    assert rows["copy-of-60.png"]["deepssim"] == ""
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["thresholds"]["similar"]["value"] is None
+    assert summary["detector"] == summary["thresholds"]["duplicate"]["score"] == detector
+
+
+def test_another_detector_makes_the_shortlist_and_aligned_ssim_verifies_it(audit, folders) -> None:
+    result = audit(detector="ncc", checkpoint=None)
+
+    assert {match.synthetic_path for match in result.matches if match.is_copy} == {"copy-of-60.png", "copy-of-75.png"}
+    assert result.thresholds.score == "aligned_ssim"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"detector": "ncc", "checkpoint": None, "verify": False, "thresholds": None}, "no published threshold"),
+        ({"detector": "ncc", "thresholds": None}, "has no weights"),
+        ({"detector": "copy_detector", "checkpoint": None}, "needs weights"),
+        ({"detector": "deepsim"}, "one of deepssim"),
+        ({"fdr": 0}, "a share between 0 and 1"),
+        ({"verify": "perhaps"}, "true or false"),
+        ({"detector": "ncc", "checkpoint": None, "memorization_index": True}, "--memorization_index"),
+        ({"training_dir": None, "synthetic_dir": None, "holdout_dir": "training"}, "--holdout_dir"),
+        ({"holdout_dir": "training"}, "share"),
+    ],
+)
+def test_options_that_do_not_go_together_end_with_a_message(audit, capsys, options, message) -> None:
+    with pytest.raises(SystemExit) as end:
+        audit(**options)
+
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_held_out_images_give_p_and_q_values(audit, folders, axial) -> None:
+    for number, level in enumerate((52, 57, 63, 68, 72, 78, 83, 88, 93)):
+        write_png(folders / "holdout" / f"new-{number}.png", axial(level))
+
+    result = audit(holdout_dir="holdout", fdr=0.3, patient_id_pattern=r"(sub-\d|new-\d)")
+
+    rows = read_matches(folders)
+    # Nine strangers, none as close as an exact copy.
+    assert float(rows["copy-of-60.png"]["p_value"]) == pytest.approx(0.1)
+    assert float(rows["copy-of-60.png"]["q_value"]) == pytest.approx(0.2)
+    assert float(rows["other-130.png"]["p_value"]) > 0.5
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["holdout_dir"] == "holdout"
+    assert summary["discoveries"]["null"] == "held-out images"
+    assert summary["discoveries"]["num_discoveries"] == 2
+    assert result.holdout is not None
+    assert "held-out" in (folders / "out" / "report.html").read_text()
+
+
+def test_a_held_out_patient_of_the_training_set_is_refused(audit, folders, axial, capsys) -> None:
+    write_png(folders / "holdout" / "sub-1_other.png", axial(97))
+
+    with pytest.raises(SystemExit) as end:
+        audit(holdout_dir="holdout", patient_id_pattern=r"(sub-\d)")
+
+    assert end.value.code == 2
+    assert "sub-1" in capsys.readouterr().err
+
+
+def test_without_held_out_images_the_training_images_are_the_null_and_the_files_say_so(audit, folders) -> None:
+    audit()
+
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["discoveries"]["null"] == "training images, by random halves"
+    assert summary["discoveries"]["num_null_patients"] == 10
+    assert "random half" in (folders / "out" / "report.html").read_text()
+    assert all(row["p_value"] for row in read_matches(folders).values())
+
+
+def test_one_training_image_has_no_error_rates(audit, folders) -> None:
+    for path in (folders / "training").iterdir():
+        if "z60" not in path.name:
+            path.unlink()
+
+    audit()
+
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["discoveries"] is None
+    assert all(row["p_value"] == "" for row in read_matches(folders).values())
+
+
+@pytest.mark.parametrize("detector", ["deepssim", "memorization_index"])
+def test_the_memorization_index_is_reported_when_asked_for(audit, folders, detector) -> None:
+    audit(detector=detector, memorization_index=True)
+
+    rows = read_matches(folders)
+    assert float(rows["copy-of-60.png"]["mi"]) > float(rows["other-130.png"]["mi"])
+    for row in rows.values():
+        assert float(row["oni"]) == pytest.approx(-np.tanh(float(row["mi"])), abs=1e-4)
+
+
+def test_the_null_of_halves_leaves_out_a_patients_own_images() -> None:
+    neighbors = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+    scores = np.array([[1.0, 0.9, 0.3, 0.2]] * 4)
+
+    kept, kept_scores = keep_strangers(np.arange(4), neighbors, scores, ["a", "a", "b", "b"], keep=2)
+
+    assert kept.tolist() == [[2, 3], [3, 2], [0, 1], [1, 0]]
+    assert kept_scores.tolist() == [[0.3, 0.2]] * 4
+    # Two patients: each half holds the whole of the other one, so every score is the best stranger's.
+    assert set(halves_null(np.arange(4), kept, kept_scores, ["a", "a", "b", "b"]).scores) == {0.3}
