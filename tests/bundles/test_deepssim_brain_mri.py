@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigParser, run
+from monai.data import set_track_meta
+from monai.utils import set_determinism
 from PIL import Image
 
 from monai_deepssim.networks import DeepSSIMEmbedder, load_deepssim
@@ -18,6 +20,14 @@ from monai_deepssim.networks import DeepSSIMEmbedder, load_deepssim
 BUNDLE = Path(__file__).parents[2] / "bundles" / "deepssim_brain_mri"
 CONFIGS = BUNDLE / "configs"
 SMALL_NETWORK = {"network_def#backbone": "convnext_atto", "network_def#pretrained": False}
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """A bundle's initialize switches determinism on for the whole process."""
+    yield
+    set_determinism(None)
+    set_track_meta(True)
 
 
 def run_bundle(*configs, **overrides):
@@ -58,6 +68,28 @@ def test_training_on_a_folder_of_ones_own_writes_a_checkpoint_that_loads_and_a_t
     assert load_deepssim(tmp_path / "model.pt").backbone == "convnext_atto"
     assert load_deepssim(tmp_path / "checkpoint.pt").backbone == "convnext_atto"
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_fine_tuning_starts_from_the_given_weights_with_their_norm_frozen(slices_folder, checkpoint, tmp_path):
+    run_bundle(
+        "train",
+        "fine_tune",
+        initial_weights=str(checkpoint),
+        dataset_dir=str(slices_folder),
+        patient_id_pattern="patient(\\d+)_",
+        validation_fraction=0.25,
+        output_dir=str(tmp_path),
+        max_epochs=1,
+        items_per_batch=5,
+        num_workers=0,
+        learning_rate=1e-6,
+    )
+    before, after = (load_deepssim(path).state_dict() for path in (checkpoint, tmp_path / "model.pt"))
+    assert all(torch.allclose(after[name].float(), before[name].float(), atol=1e-3) for name in before)
+    assert not torch.equal(after["fc.3.weight"], before["fc.3.weight"])
+    # An untrained norm has the statistics 0 and 1; one that was not frozen would have moved.
+    assert torch.equal(after["fc.2.running_mean"], before["fc.2.running_mean"])
+    assert torch.equal(after["fc.2.running_var"], before["fc.2.running_var"])
 
 
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path):
