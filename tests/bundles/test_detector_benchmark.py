@@ -137,6 +137,15 @@ def test_thresholds_hang_on_the_tuning_seed_alone(tmp_path):
     assert not np.allclose(auc[0], auc[1])
 
 
+def test_a_detector_of_ones_own_is_added_by_a_file(tmp_path):
+    page = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
+    own = tmp_path / "own.json"
+    own.write_text(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+    overrides = {"output_dir": str(tmp_path), **FEW_PAIRS, "perturbations": ["none"], "only": ["phash", "hash_16"]}
+    monai.bundle.run(config_file=[*CONFIGS, str(own)], bundle_root=str(BUNDLE), **overrides)
+    assert pd.read_csv(tmp_path / "results.csv")["detector"].tolist() == ["phash", "hash_16"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -144,7 +153,7 @@ def test_thresholds_hang_on_the_tuning_seed_alone(tmp_path):
         (["--copy_detector_chekpoint", "x.pt"], "Did you mean --copy_detector_checkpoint?"),
         (["--copy_detector_checkpoint", "no_such.pt"], "--detectors#copy_detector: no_such.pt"),
         (["--checkpoint", "no_such.pt"], "--detectors#deepssim: no_such.pt"),
-        (["--detectors#deepssim_alined#top_k", "5"], "--detectors#deepssim_alined: is {'top_k': 5}"),
+        (["--detectors#deepssim_aligned#topk", "5"], "--detectors#deepssim_aligned: cannot be made"),
         (["--only", "None"], "--only: None is no value"),
         (["--device", "cuda:99"], "--detectors#deepssim: cannot be made"),
     ],
