@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -122,14 +123,19 @@ def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) ->
     """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
     head = state.get("fc.6.weight")
     hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
+    options: dict[str, Any] = {
+        "embedding_dim": embedding_dim,
+        "hidden_dim": hidden_dim,
+        "average_flips": "average_flips" in state,
+    }
     shapes = shapes_of(state)
     nearest: tuple[int, str, dict[str, tuple[int, ...]]] | None = None
     for name in [backbone] if backbone else SUPPORTED_BACKBONES:
         with torch.device("meta"):
-            candidate = DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
+            candidate = DeepSSIMEmbedder(name, **options)
         wanted = shapes_of(candidate)
         if wanted == shapes:
-            return DeepSSIMEmbedder(name, embedding_dim=embedding_dim, hidden_dim=hidden_dim)
+            return DeepSSIMEmbedder(name, **options)
         difference = len(set(wanted.items()) ^ set(shapes.items()))
         if nearest is None or difference < nearest[0]:
             nearest = (difference, name, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -29,6 +30,9 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
+        average_flips: whether an image's embedding is the mean over its four flips (in eval mode; training flips images
+            anyway). Then a flip of the image changes nothing at all, at four times the cost. The weights remember it
+            in a buffer of this name, which the published ones do not have.
 
     Raises:
         ValueError: when ``in_channels`` is neither 1 nor 3.
@@ -55,6 +59,7 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: int = 2,
         *,
         hidden_dim: int = 512,
+        average_flips: bool = False,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -63,6 +68,8 @@ class DeepSSIMEmbedder(nn.Module):
             )
         self.backbone = backbone
         self._norm_is_frozen = False
+        if average_flips:
+            self.register_buffer("average_flips", torch.tensor(True))
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)
         self.fc = nn.Sequential(
@@ -115,4 +122,11 @@ class DeepSSIMEmbedder(nn.Module):
             )
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
+        if self.training or "average_flips" not in self._buffers:
+            return self._embed(x)
+        # Added two by two: in any other order a flip would change the last digit of the sum.
+        rows = [self._embed(view) + self._embed(view.flip(3)) for view in (x, x.flip(2))]
+        return F.normalize(rows[0] + rows[1], dim=1)
+
+    def _embed(self, x: Tensor) -> Tensor:
         return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)

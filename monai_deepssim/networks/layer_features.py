@@ -79,7 +79,8 @@ class LayerFeatures(nn.Module):
 
         def keep(layer: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                outputs[layer] = output
+                # The first call: an embedder that averages over flips sees the image as it is first.
+                outputs.setdefault(layer, output)
 
             return hook
 

@@ -214,7 +214,7 @@ def aligned_ssim(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(align, range(len(x))))
-    alignments = [_alignment(spatial, bits, change) for bits, change in zip(flips, changes, strict=True)]
+    alignments = [_alignment(spatial, bits, change) for bits, change in zip(flips.tolist(), changes, strict=True)]
     return AlignedSSIM(ssim.to(x.device), alignments)
 
 

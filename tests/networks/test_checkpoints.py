@@ -117,3 +117,12 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 def test_a_checkpoint_of_something_else_is_an_error(tmp_path):
     with pytest.raises(UnusableInputError, match="want a state dict of tensors"):
         load_deepssim(save([1, 2, 3], tmp_path / "list.pt"))
+
+
+def test_weights_remember_that_flips_are_averaged(tmp_path):
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
+    torch.save(embedder.state_dict(), tmp_path / "model.pt")
+    loaded = load_deepssim(tmp_path / "model.pt")
+    images = torch.randn(2, 1, 64, 64)
+    assert torch.equal(loaded(images), embedder(images))
+    assert torch.equal(loaded(images.flip(3)), loaded(images))

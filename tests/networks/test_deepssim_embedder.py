@@ -96,3 +96,35 @@ def test_a_frozen_norm_gives_in_training_what_it_gives_afterwards():
     assert torch.equal(embedder.fc[2].running_mean, statistics)
     assert not torch.allclose(frozen, by_batch, atol=1e-3)
     torch.testing.assert_close(embedder.train()(images[:2]), frozen[:2])  # whatever else is in the batch
+
+
+def test_with_averaged_flips_a_flip_changes_nothing_at_all():
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
+    images = torch.randn(2, 1, 64, 72)
+    embeddings = embedder(images)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
+    for axes in ([2], [3], [2, 3]):
+        assert torch.equal(embedder(images.flip(axes)), embeddings)
+    plain = DeepSSIMEmbedder(backbone="convnext_atto").eval()
+    assert not torch.allclose(plain(images.flip(2)), plain(images))
+
+
+def test_the_mean_over_flips_is_that_of_the_four_embeddings():
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
+    plain = DeepSSIMEmbedder(backbone="convnext_atto").eval()
+    plain.load_state_dict(embedder.state_dict(), strict=False)
+    images = torch.randn(2, 1, 64, 64)
+    mean = sum(plain(images.flip(axes)) for axes in ([], [2], [3], [2, 3])) / 4
+    torch.testing.assert_close(embedder(images), mean / mean.norm(dim=1, keepdim=True))
+
+
+def test_training_takes_one_view_an_image():
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True, dropout=0.0)
+    calls = []
+    embedder.feature_extractor.register_forward_hook(lambda *_: calls.append(1))
+    embedder.train()(torch.randn(2, 1, 64, 64))
+    assert len(calls) == 1
+    embedder.eval()(torch.randn(2, 1, 64, 64))
+    assert len(calls) == 5
