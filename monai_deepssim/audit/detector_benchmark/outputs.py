@@ -15,7 +15,7 @@ import pandas as pd
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult, mean_and_worst
 from monai_deepssim.audit.files import write_text
 
-__all__ = ["MIX", "package_versions", "render_table", "write_results", "write_summary"]
+__all__ = ["MIX", "package_versions", "render_table", "three_digits", "write_results", "write_summary"]
 
 #: The perturbation whose macro F1 the papers compare.
 MIX = "mix"
@@ -80,10 +80,10 @@ def render_table(result: BenchmarkResult) -> str:
         mean_f1, _, _ = mean_and_worst({row.perturbation: row.measures["macro_f1"].value for row in rows})
         mean_auc, _, _ = mean_and_worst({row.perturbation: row.measures["roc_auc"].value for row in rows})
         f1 = result.row(name, MIX).measures["macro_f1"].value if MIX in perturbations else mean_f1
-        cells = [f"`{name}`", _number(f1), _number(mean_auc)]
+        cells = [f"`{name}`", three_digits(f1), three_digits(mean_auc)]
         for measure in ("roc_auc", "search_roc_auc", "rank_10"):
             value, where = worst(measure)
-            cells.append(f"{_number(value)}{where}")
+            cells.append(f"{three_digits(value)}{where}")
         cells.append(f"{sorted(row.milliseconds for row in rows)[len(rows) // 2]:.1f}")
         lines.append(_line(cells))
     lines += ["", "ROC AUC, duplicates against all other pairs:", ""]
@@ -91,7 +91,7 @@ def render_table(result: BenchmarkResult) -> str:
     lines += [_line(["---"] * (len(result.detectors) + 1))]
     for perturbation in perturbations:
         values = [result.row(name, perturbation).measures["roc_auc"].value for name in result.detectors]
-        lines.append(_line([f"`{perturbation}`", *map(_number, values)]))
+        lines.append(_line([f"`{perturbation}`", *map(three_digits, values)]))
     lines += ["", _caption(result)]
     return "\n".join(lines) + "\n"
 
@@ -153,6 +153,16 @@ def package_versions() -> dict[str, str | None]:
     return versions
 
 
+def three_digits(value: float) -> str:
+    """Write a number with three digits, rounded down, so that 1.000 says that nothing went wrong.
+
+    Example:
+        >>> three_digits(0.99996), three_digits(float("nan"))
+        ('0.999', '-')
+    """
+    return "-" if math.isnan(value) else f"{math.floor(value * 1000 + 1e-9) / 1000:.3f}"
+
+
 def _as_json(measure: Any) -> dict[str, Any]:
     # JSON has no NaN.
     value, low, high = (
@@ -178,8 +188,3 @@ def _caption(result: BenchmarkResult) -> str:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _number(value: float) -> str:
-    # Rounded down, so that 1.000 says that nothing went wrong.
-    return "-" if math.isnan(value) else f"{math.floor(value * 1000 + 1e-9) / 1000:.3f}"

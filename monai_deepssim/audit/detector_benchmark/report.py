@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_deepssim.audit.detector_benchmark.outputs import MIX, package_versions
+from monai_deepssim.audit.detector_benchmark.outputs import MIX, package_versions, three_digits
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult
 from monai_deepssim.audit.files import printable, write_text
 
@@ -59,6 +59,7 @@ def render_report(result: BenchmarkResult) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["number"] = three_digits
     environment.filters["shown"] = lambda text: printable(str(text))
     return environment.get_template("report.html").render(
         result=result,
@@ -87,12 +88,14 @@ def _heat_map(result: BenchmarkResult, measure: str) -> bytes:
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         colour = "black" if value > 0.75 else "white"
-        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=7.5, color=colour)
+        axes.text(column, row, three_digits(value), ha="center", va="center", fontsize=7.5, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     axes.set_yticks(range(len(perturbations)), perturbations, fontsize=8)
     axes.set_title(_HEADINGS[measure], fontsize=9)
     axes.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=axes, shrink=0.8, label="0.5: a coin; 1: perfect").ax.tick_params(labelsize=7)
+    scale = figure.colorbar(picture, ax=axes, shrink=0.8)
+    scale.set_label("0.5 or less: a coin; 1: perfect", fontsize=7.5)
+    scale.ax.tick_params(labelsize=7)
     return _png(figure)
 
 
@@ -111,14 +114,21 @@ def _bars(result: BenchmarkResult, measure: str) -> bytes:
         errors = np.array([[one.value - one.low, one.high - one.value] for one in measures]).clip(min=0).T
         places = np.arange(len(measures)) + (position - (len(shown) - 1) / 2) * width
         axes.bar(
-            places, heights, width * 0.92, yerr=errors, color=colour, label=f"{change}", capsize=2, ecolor="#1f2937"
+            places,
+            heights,
+            width * 0.92,
+            yerr=errors,
+            color=colour,
+            label=f"perturbation {change}",
+            capsize=2,
+            ecolor="#1f2937",
         )
     axes.set_xticks(range(len(result.detectors)), result.detectors, rotation=30, ha="right", fontsize=8)
     axes.set_ylim(0, 1.05)
     axes.set_ylabel(_HEADINGS[measure], fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, title="perturbation", title_fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shown))
     return _png(figure)
 
 
