@@ -7,6 +7,7 @@ python docs/make_figures.py --training deepssim_training   # the learning curve 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,32 +39,39 @@ def draw_phantom_cohort(path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_learning_curve(training: Path, path: Path) -> None:
-    """Draw the loss of each step, averaged over 50, and the validation's error of each epoch, over the steps."""
-    scalars: dict[str, list[tuple[int, float]]] = {}
-    for log in sorted((training / "tensorboard").rglob("events.out.tfevents.*")):
-        events = EventAccumulator(str(log), size_guidance={"scalars": 0}).Reload()
-        for tag in events.Tags()["scalars"]:
-            scalars.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
-    steps, losses = np.array(sorted(scalars["train_loss"])).T
-    epochs, errors = np.array(sorted(scalars["ssim_matching_mse"])).T
-    window = 50
-    figure = Figure(figsize=(7.2, 3.8), dpi=100, layout="constrained")
+def draw_learning_curve(trainings: Sequence[Path], path: Path) -> None:
+    """Draw, one training after the other, the loss of each step (mean of 50) and the validation's error of each epoch."""
+    figure = Figure(figsize=(3.6 * max(2, len(trainings)), 3.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot(
-        steps[window - 1 :], np.convolve(losses, np.ones(window) / window, "valid"), label="training loss (weighted)"
-    )
-    axes.plot(epochs * steps.max() / epochs.max(), errors, "o-", label="validation, mean squared error over all pairs")
-    axes.set(xlabel="step", ylabel="(cosine - SSIM)²", yscale="log", title="Training of models/model.pt by small.json")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    panels = figure.subplots(1, len(trainings), sharey=True, squeeze=False)[0]
+    for number, (axes, training) in enumerate(zip(panels, trainings, strict=True), start=1):
+        scalars: dict[str, dict[int, float]] = {}
+        for log in sorted((training / "tensorboard").rglob("events.out.tfevents.*")):
+            events = EventAccumulator(str(log), size_guidance={"scalars": 0}).Reload()
+            for tag in events.Tags()["scalars"]:
+                # A training that was taken up repeats the steps since its last checkpoint: the later ones count.
+                scalars.setdefault(tag, {}).update((event.step, event.value) for event in events.Scalars(tag))
+        steps, losses = np.array(sorted(scalars["train_loss"].items())).T
+        epochs, errors = np.array(sorted(scalars["ssim_matching_mse"].items())).T
+        window = min(50, len(steps))
+        smooth = np.convolve(losses, np.ones(window) / window, "valid")
+        axes.plot(steps[window - 1 :], smooth, label="training loss (weighted)")
+        axes.plot(epochs * steps.max() / epochs.max(), errors, "o-", label="validation, all pairs")
+        axes.set(xlabel="step", yscale="log", title=f"leg {number}" if len(trainings) > 1 else "")
+        axes.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel("(cosine - SSIM)²")
+    panels[0].legend(fontsize=8)
     figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--training", type=Path, help="output_dir of a training of the bundle deepssim_brain_mri")
+    parser.add_argument(
+        "--training",
+        type=Path,
+        nargs="+",
+        help="output_dir of a training of the bundle deepssim_brain_mri, or of several",
+    )
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_phantom_cohort(IMAGES / "phantom_cohort.png")
