@@ -40,7 +40,7 @@ def draw_phantom_cohort(path: Path) -> None:
 
 
 def draw_learning_curve(trainings: Sequence[Path], path: Path) -> None:
-    """Draw, one training after the other, the loss of each step (mean of 50) and the validation's error of each epoch."""
+    """Draw, one training after the other, each step's loss (mean of 50) and the validation's error of each epoch."""
     figure = Figure(figsize=(3.6 * max(2, len(trainings)), 3.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(trainings), sharey=True, squeeze=False)[0]
@@ -66,12 +66,7 @@ def draw_learning_curve(trainings: Sequence[Path], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--training",
-        type=Path,
-        nargs="+",
-        help="output_dir of a training of the bundle deepssim_brain_mri, or of several",
-    )
+    parser.add_argument("--training", type=Path, nargs="+", help="output_dir of trainings of deepssim_brain_mri")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_phantom_cohort(IMAGES / "phantom_cohort.png")
