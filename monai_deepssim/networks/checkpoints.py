@@ -20,7 +20,9 @@ from .state_dicts import describe_difference, read_state_dict, shapes_of
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 
 
-def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> nn.Module:
+def load_deepssim(
+    path: str | os.PathLike[str], backbone: str | None = None, average_flips: bool | None = None
+) -> nn.Module:
     """Load a DeepSSIM embedder from a checkpoint, ready to embed (in eval mode, on the CPU).
 
     Takes the state dicts that our bundle writes, its whole training checkpoint, the published state dict
@@ -30,6 +32,8 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> 
     Args:
         path: of the file.
         backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
+        average_flips: whether embeddings are averaged over flips, see :class:`DeepSSIMEmbedder`; ``None`` for as the
+            weights say. A TorchScript file stays as it is.
 
     Returns:
         A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
@@ -53,6 +57,10 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> 
     if _is_torchscript(path):
         return TorchScriptEmbedder(path)
     state = read_state_dict(path)
+    if average_flips is not None:
+        state.pop("average_flips", None)
+        if average_flips:
+            state["average_flips"] = torch.tensor(True)
     embedder = _build_for(path, state, backbone)
     embedder.load_state_dict(state)
     return embedder.eval()

@@ -126,3 +126,7 @@ def test_weights_remember_that_flips_are_averaged(tmp_path):
     images = torch.randn(2, 1, 64, 64)
     assert torch.equal(loaded(images), embedder(images))
     assert torch.equal(loaded(images.flip(3)), loaded(images))
+    plain = load_deepssim(tmp_path / "model.pt", average_flips=False)
+    assert "average_flips" not in plain.state_dict()
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    assert torch.equal(load_deepssim(tmp_path / "plain.pt", average_flips=True)(images), embedder(images))
