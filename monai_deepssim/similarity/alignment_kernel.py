@@ -20,11 +20,11 @@ _ZOOM, _GAMMA = 6, 7
 _TABLE = 1024
 _DAMPING = 1e-3
 _FITTING_STEPS, _SWEEPS = 5, 3
-# In SSIM: flips this close to the best are followed, and what a sweep has to gain to be worth another one.
-_CLOSE, _NO_GAIN = 0.1, 5e-4
+# In SSIM: flips this close to the best get a chance, and what a sweep has to gain to be worth another one.
+_CLOSE, _NO_GAIN = 0.05, 2e-3
 _NOTHING = 1e-4
 # In correlation: coarse matches this far below the best are not.
-_FAR = 0.15
+_FAR = 0.08
 _FLOAT = np.float32
 
 
@@ -121,6 +121,9 @@ def _warp(y, matrix, offset, centre, table, out):  # pragma: no cover (compiled)
     planes, height, width = y.shape
     gradient = np.empty(3, _FLOAT)
     step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
+    last_r, last_c = _FLOAT(height - 1), _FLOAT(width - 1)
+    flat = y.ravel()
+    pitch, one = np.uintp(width), np.uintp(1)
     for p in range(planes):
         for r in range(height):
             vp, vr, vc = p - centre[0], r - centre[1], -centre[2]
@@ -129,20 +132,24 @@ def _warp(y, matrix, offset, centre, table, out):  # pragma: no cover (compiled)
             uc = matrix[2, 0] * vp + matrix[2, 1] * vr + matrix[2, 2] * vc + offset[2] + centre[2]
             if planes == 1:
                 row, column = _FLOAT(ur), _FLOAT(uc)
+                line = out[p, r]
                 for c in range(width):
-                    sr, sc = row + c * step_r, column + c * step_c
-                    r0, c0 = int(np.floor(sr)), int(np.floor(sc))
-                    if r0 >= 0 and c0 >= 0 and r0 < height - 1 and c0 < width - 1:
-                        fr, fc = sr - r0, sc - c0
-                        top = y[0, r0, c0] + fc * (y[0, r0, c0 + 1] - y[0, r0, c0])
-                        bottom = y[0, r0 + 1, c0] + fc * (y[0, r0 + 1, c0 + 1] - y[0, r0 + 1, c0])
+                    sr, sc = row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c
+                    if sr >= 0 and sc >= 0 and sr < last_r and sc < last_c:
+                        # Unsigned, because numba looks whether a signed index is negative.
+                        r0, c0 = np.uintp(sr), np.uintp(sc)
+                        fr, fc = sr - _FLOAT(r0), sc - _FLOAT(c0)
+                        place = r0 * pitch + c0
+                        a, b = flat[place], flat[place + pitch]
+                        top = a + fc * (flat[place + one] - a)
+                        bottom = b + fc * (flat[place + pitch + one] - b)
                         value = top + fr * (bottom - top)
                     else:
                         value = _sample(y, _FLOAT(0.0), sr, sc, gradient)
                     position = value * _FLOAT(_TABLE)
-                    entry = int(position)
+                    entry = np.uintp(position)
                     low = table[entry]
-                    out[p, r, c] = low + (position - entry) * (table[entry + 1] - low)
+                    line[c] = low + (position - _FLOAT(entry)) * (table[entry + one] - low)
             else:
                 for c in range(width):
                     value = _sample(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2], gradient)
@@ -310,26 +317,21 @@ def _clip(change, low, high):  # pragma: no cover (compiled)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
+def _dot(a, b):  # pragma: no cover (compiled)
+    # The compiler makes many partial sums of this one, which keeps float32 exact enough.
+    total = _FLOAT(0.0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(nogil=True, cache=True)
 def _sum_products(rows, error, first, normal, right):  # pragma: no cover (compiled)
     """``normal = rows rows^T`` and ``right = rows error``, from row ``first`` on."""
     for k in range(first, rows.shape[0]):
         for m in range(k, rows.shape[0]):
-            total = np.float64(0.0)
-            # In blocks, so that float32, which the compiler can turn into vectors, stays exact enough.
-            for start in range(0, rows.shape[1], 256):
-                part = _FLOAT(0.0)
-                for i in range(start, min(start + 256, rows.shape[1])):
-                    part += rows[k, i] * rows[m, i]
-                total += part
-            normal[k, m] = total
-            normal[m, k] = total
-        total = np.float64(0.0)
-        for start in range(0, rows.shape[1], 256):
-            part = _FLOAT(0.0)
-            for i in range(start, min(start + 256, rows.shape[1])):
-                part += rows[k, i] * error[i]
-            total += part
-        right[k] = total
+            normal[k, m] = normal[m, k] = _dot(rows[k], rows[m])
+        right[k] = _dot(rows[k], error)
 
 
 @njit(nogil=True, cache=True)
@@ -354,6 +356,9 @@ def _fit_least_squares(x, y, centre, scale, free, low, high, change, iterations)
     d_matrix, d_offset = np.empty((3, 3)), np.empty(3)
     moved = np.empty(CHANGE_SIZE)
     gradient = np.zeros(3, _FLOAT)
+    last_r, last_c = _FLOAT(height - 1), _FLOAT(width - 1)
+    flat = y.ravel()
+    pitch, one = np.uintp(width), np.uintp(1)
     table, slope = np.empty(_TABLE + 2, _FLOAT), np.empty(_TABLE + 2, _FLOAT)
     for _ in range(iterations):
         _fill_table(change[_GAMMA], table)
@@ -368,25 +373,28 @@ def _fit_least_squares(x, y, centre, scale, free, low, high, change, iterations)
                 up = matrix[0, 0] * vp + matrix[0, 1] * vr - matrix[0, 2] * centre[2] + offset[0] + centre[0]
                 ur = matrix[1, 0] * vp + matrix[1, 1] * vr - matrix[1, 2] * centre[2] + offset[1] + centre[1]
                 uc = matrix[2, 0] * vp + matrix[2, 1] * vr - matrix[2, 2] * centre[2] + offset[2] + centre[2]
+                row, column = _FLOAT(ur), _FLOAT(uc)
+                step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
                 for c in range(width):
-                    sr, sc = _FLOAT(ur + c * matrix[1, 2]), _FLOAT(uc + c * matrix[2, 2])
-                    r0, c0 = int(np.floor(sr)), int(np.floor(sc))
-                    if planes == 1 and r0 >= 0 and c0 >= 0 and r0 < height - 1 and c0 < width - 1:
-                        fr, fc = sr - r0, sc - c0
-                        top_step = y[0, r0, c0 + 1] - y[0, r0, c0]
-                        bottom_step = y[0, r0 + 1, c0 + 1] - y[0, r0 + 1, c0]
-                        top = y[0, r0, c0] + fc * top_step
-                        gradient[1] = y[0, r0 + 1, c0] + fc * bottom_step - top
+                    sr, sc = row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c
+                    if planes == 1 and sr >= 0 and sc >= 0 and sr < last_r and sc < last_c:
+                        r0, c0 = np.uintp(sr), np.uintp(sc)
+                        fr, fc = sr - _FLOAT(r0), sc - _FLOAT(c0)
+                        corner = r0 * pitch + c0
+                        top, bottom = flat[corner], flat[corner + pitch]
+                        top_step, bottom_step = flat[corner + one] - top, flat[corner + pitch + one] - bottom
+                        top += fc * top_step
+                        gradient[1] = bottom + fc * bottom_step - top
                         gradient[2] = top_step + fr * (bottom_step - top_step)
                         value = top + fr * gradient[1]
                     else:
                         value = _sample(y, up + c * matrix[0, 2], sr, sc, gradient)
                     position = value * _FLOAT(_TABLE)
-                    entry = int(position)
-                    rest = position - entry
-                    risen = table[entry + 1] - table[entry]
+                    entry = np.uintp(position)
+                    rest = position - _FLOAT(entry)
+                    risen = table[entry + one] - table[entry]
                     values[place] = table[entry] + rest * risen
-                    powers[place] = slope[entry] + rest * (slope[entry + 1] - slope[entry])
+                    powers[place] = slope[entry] + rest * (slope[entry + one] - slope[entry])
                     for i in range(3):
                         gradients[i, place] = gradient[i] * risen * _FLOAT(_TABLE)
                     place += 1
@@ -438,12 +446,12 @@ def _score(x, x_mean, x_var, c1, c2, win_p, win, y, centre, change, table, warpe
 
 @njit(nogil=True, cache=True)
 def _climb(
-    x, x_mean, x_var, c1, c2, win_p, win, y, centre, free, steps, low, high, change, best, table, warped, sweeps
+    x, x_mean, x_var, c1, c2, win_p, win, y, centre, free, steps, low, high, change, best, table, warped, first, last
 ):  # pragma: no cover (compiled)
     """Raise SSIM along one number of the change after the other: three trials and a parabola through them."""
     trial = np.empty(CHANGE_SIZE)
     values = np.empty(2)
-    for sweep in range(sweeps):
+    for sweep in range(first, last):
         before = best
         for k in free:
             step = steps[k] / 3.0**sweep
@@ -533,21 +541,27 @@ def align_pair(
         _fill_table(changes[number, _GAMMA], table)
         scores[number] = _score(z, x_mean, x_var, c1, c2, win_p, win, flipped, centre, changes[number], table, warped)
     order = np.argsort(-scores)
-    best, best_flips = -2.0, 0
+    first = order[0]
+    best = -2.0
     for place in range(min(2, len(order))):
         number = order[place]
-        # The second best flips are followed too where they are close: brains are nearly symmetric.
-        if place and scores[number] < best - _CLOSE:
+        # The second best flips get a chance where they are close: brains are nearly symmetric.
+        if place and scores[number] < scores[first] - _CLOSE:
             break
-        flips = flip_bits[number]
         _fill_table(changes[number, _GAMMA], table)
-        score = _climb(
-            z, x_mean, x_var, c1, c2, win_p, win, _flipped(y, flips), centre, free, steps, low, high,
-            changes[number], scores[number], table, warped, _SWEEPS,
+        scores[number] = _climb(
+            z, x_mean, x_var, c1, c2, win_p, win, _flipped(y, flip_bits[number]), centre, free, steps, low, high,
+            changes[number], scores[number], table, warped, 0, 1,
         )  # fmt: skip
-        if score > best:
-            best, best_flips = score, flips
-            change[:] = changes[number]
+        if scores[number] > best:
+            best, first = scores[number], number
+    best_flips = flip_bits[first]
+    change[:] = changes[first]
+    _fill_table(change[_GAMMA], table)
+    best = _climb(
+        z, x_mean, x_var, c1, c2, win_p, win, _flipped(y, best_flips), centre, free, steps, low, high,
+        change, best, table, warped, 1, _SWEEPS,
+    )  # fmt: skip
     # Where nothing has to be done, the answer is that nothing was done.
     unchanged = np.zeros(CHANGE_SIZE)
     unchanged[_ZOOM], unchanged[_GAMMA] = 1.0, 1.0
