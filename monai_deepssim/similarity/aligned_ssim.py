@@ -142,7 +142,7 @@ def aligned_ssim(
        together, with gain and offset, in the least squares sense.
     4. SSIM at full size ranks the flips; from the best, and the second best if it is close, SSIM is climbed along one
        number after the other, three trials and a parabola through them, first by 0.6 degrees, 0.3 pixels, 0.6 % and
-       0.06 in gamma, then by a third of that, and once more.
+       0.06 in gamma, then by a third of that.
     5. If y as it is does as well, to 1e-4, it is left as it is.
 
     The bounds hold for a change and for its inverse: a copy that was made with gamma 0.5 needs gamma 2 to become the

@@ -19,7 +19,7 @@ _ZOOM, _GAMMA = 6, 7
 # Entries of the table that stands for x**gamma: a power a pixel would cost more than all the rest.
 _TABLE = 1024
 _DAMPING = 1e-3
-_FITTING_STEPS, _SWEEPS = 5, 3
+_FITTING_STEPS, _SWEEPS = 5, 2
 # In SSIM: flips this close to the best get a chance, and what a sweep has to gain to be worth another one.
 _CLOSE, _NO_GAIN = 0.05, 2e-3
 _NOTHING = 1e-4
