@@ -138,7 +138,7 @@ def aligned_ssim(
     1. Gamma is set such that y has the mean of x, for which nothing needs to be aligned.
     2. For each combination of flips, images of a quarter of the size are compared at every rotation in steps of a third
        of the largest angle and every shift by whole (coarse) pixels, by their correlation.
-    3. From the best of these, five Gauss-Newton steps on images of half the size fit rotation, shift, zoom and gamma
+    3. From the best of these, four Gauss-Newton steps on images of half the size fit rotation, shift, zoom and gamma
        together, with gain and offset, in the least squares sense.
     4. SSIM at full size ranks the flips; from the best, and the second best if it is close, SSIM is climbed along one
        number after the other, three trials and a parabola through them, first by 0.6 degrees, 0.3 pixels, 0.6 % and

@@ -86,7 +86,7 @@ def _heat_map(result: BenchmarkResult, measure: str) -> bytes:
     # 0.5 is what a coin reaches, 1 is perfect; the scale has one lightness for the colour-blind and for print.
     picture = axes.imshow(values, vmin=0.5, vmax=1.0, cmap="cividis", aspect="auto")
     for row, column in np.ndindex(values.shape):
-        value = values[row, column]
+        value = float(values[row, column])
         colour = "black" if value > 0.75 else "white"
         axes.text(column, row, three_digits(value), ha="center", va="center", fontsize=7.5, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
