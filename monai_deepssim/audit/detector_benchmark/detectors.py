@@ -57,7 +57,8 @@ class DetectorSource:
         except UnusableInputError as error:
             raise UnusableInputError(f"{option}: {error}") from error
         except (TypeError, ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
+            # An assertion may say nothing at all.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnusableInputError(f"{option}: cannot be made ({reason}). Check its arguments.") from error
         if not isinstance(detector, CopyDetectionMetric):
             raise UnusableInputError(
