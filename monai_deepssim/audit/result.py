@@ -22,7 +22,7 @@ from monai_deepssim.engines.embedding_store import EmbeddedImages
 __all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "package_versions", "write_summary"]
 
 _SCHEMA_VERSION = 2
-_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image"]
+_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,12 @@ import pandas as pd
 
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult, mean_and_worst
 from monai_deepssim.audit.files import write_text
+from monai_deepssim.audit.result import package_versions
 
-__all__ = ["MIX", "package_versions", "render_table", "three_digits", "write_results", "write_summary"]
+__all__ = ["MIX", "render_table", "three_digits", "write_results", "write_summary"]
 
 #: The perturbation whose macro F1 the papers compare.
 MIX = "mix"
-_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
 _DIGITS = 6
 
 
@@ -140,17 +138,6 @@ def write_summary(path: Path, result: BenchmarkResult) -> None:
         "seconds": round(result.seconds, 1),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of what the scores depend on."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def three_digits(value: float) -> str:

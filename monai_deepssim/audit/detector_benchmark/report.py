@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_deepssim.audit.detector_benchmark.outputs import MIX, package_versions, three_digits
+from monai_deepssim.audit.detector_benchmark.outputs import MIX, three_digits
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult
 from monai_deepssim.audit.files import printable, write_text
+from monai_deepssim.audit.result import package_versions
 
 __all__ = ["render_report", "write_report"]
 
