@@ -12,7 +12,7 @@ from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
-__all__ = ["AXIAL_LEVELS_MM", "GeneratePhantomd", "PhantomBrainDataset"]
+__all__ = ["AXIAL_LEVELS_MM", "PHANTOM_VARIABLES", "GeneratePhantomd", "PhantomBrainDataset"]
 
 #: Axial levels by name: the height above the anterior commissure in millimetres of MNI space.
 AXIAL_LEVELS_MM: Mapping[str, float] = {
@@ -21,6 +21,17 @@ AXIAL_LEVELS_MM: Mapping[str, float] = {
     "lateral_ventricles": 20.0,
     "centrum_semiovale": 36.0,
 }
+
+#: What is known of a phantom slice: whether there is a skull and whether it is T2-weighted (0 or 1), its height in
+#: millimetres of MNI space, and the shares of its brain that are grey matter, white matter and cerebrospinal fluid.
+PHANTOM_VARIABLES = (
+    "skull",
+    "t2_weighted",
+    "height_mm",
+    "grey_matter_fraction",
+    "white_matter_fraction",
+    "csf_fraction",
+)
 
 # (spacing of the control points, standard deviation of the displacement), both in mm: individual proportions, lobes
 # and gyri. With these, two subjects look like two people (docs/phantom_cohort.md shows them).
@@ -58,7 +69,7 @@ class PhantomBrainDataset(CacheDataset):
     Returns:
         Items with ``image``, a ``(1, *image_size)`` float32 MetaTensor in [0, 1], rows from front to back and the
         subject's right on the left; ``patient_id`` and ``path``, such as ``phantom-7-12`` and
-        ``phantom-7-12/basal_ganglia``; ``level``, its name; and ``skull``, 0 or 1.
+        ``phantom-7-12/basal_ganglia``; ``level``, its name; and the numbers of :data:`PHANTOM_VARIABLES`.
 
     Raises:
         ValueError: when a level is unknown or a number is out of its range.
@@ -150,11 +161,15 @@ class GeneratePhantomd(Transform):
         rows, columns = _axes(self.image_size, pixel_size)
         tissues, mask = _individual_tissues(rng, rows, columns, height)
         noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
-        image = _acquire(rng, _contrast(rng, tissues, skull, mask, pixel_size), noise)
+        contrast, t2_weighted = _contrast(rng, tissues, skull, mask, pixel_size)
+        image = _acquire(rng, contrast, noise)
         if not skull:
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
         item["image"] = MetaTensor(torch.from_numpy(image[None]))
-        item["skull"] = int(skull)
+        item["skull"], item["t2_weighted"], item["height_mm"] = int(skull), int(t2_weighted), float(height)
+        shares = tissues.sum((1, 2)) / max(float(tissues.sum()), 1e-6)
+        for tissue, share in zip(("grey_matter", "white_matter", "csf"), shares, strict=True):
+            item[f"{tissue}_fraction"] = float(share)
         return item
 
 
@@ -243,15 +258,16 @@ def _individual_tissues(
 
 def _contrast(
     rng: np.random.Generator, tissues: np.ndarray, skull: bool, mask: np.ndarray, pixel_size: float
-) -> np.ndarray:
-    """Brightness of each tissue, mostly as in T1 (white, grey, fluid), for one in ten as in T2."""
+) -> tuple[np.ndarray, bool]:
+    """Brightness of each tissue, mostly as in T1 (white, grey, fluid), for one in ten as in T2; and whether it is."""
     fluid, grey, white = rng.uniform(0.05, 0.25), rng.uniform(0.45, 0.65), rng.uniform(0.75, 1.0)
-    if rng.random() < 0.1:
+    t2_weighted = bool(rng.random() < 0.1)
+    if t2_weighted:
         fluid, grey, white = rng.uniform(0.85, 1.0), rng.uniform(0.5, 0.7), rng.uniform(0.25, 0.45)
     image = grey * tissues[0] + white * tissues[1] + fluid * tissues[2]
-    if not skull:
-        return image
-    return image + _head_around(rng, mask, fluid, pixel_size)
+    if skull:
+        image = image + _head_around(rng, mask, fluid, pixel_size)
+    return image, t2_weighted
 
 
 def _head_around(rng: np.random.Generator, mask: np.ndarray, fluid: float, pixel_size: float) -> np.ndarray:
