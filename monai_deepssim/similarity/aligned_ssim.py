@@ -11,7 +11,8 @@ import torch
 from monai.transforms import AdjustContrast, Affine, Flip
 from torch import Tensor
 
-from .alignment_kernel import CHANGE_SIZE, align_pair
+from .alignment_resampling import CHANGE_SIZE
+from .alignment_search import align_pair
 from .ssim_kernel import window_means
 from .standardize import standardize
 
