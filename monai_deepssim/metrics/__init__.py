@@ -29,7 +29,9 @@ from monai_deepssim.metrics.labelled_pairs import (
     classify_scores,
     evaluate_pairs,
 )
+from monai_deepssim.metrics.memorization import MemorizationMetric
 from monai_deepssim.metrics.memorization_index import MemorizationIndex, compute_memorization_index
+from monai_deepssim.metrics.reconstruction_ssim import ReconstructionSSIMMetric, compute_reconstruction_ssim
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
 from monai_deepssim.metrics.set_scores import (
     SUPPORTED_SET_SCORES,
@@ -61,9 +63,11 @@ __all__ = [
     "MSEDetector",
     "MemorizationIndex",
     "MemorizationIndexMetric",
+    "MemorizationMetric",
     "NCCDetector",
     "OpenCLIPDetector",
     "PHashDetector",
+    "ReconstructionSSIMMetric",
     "SSIMDetector",
     "SSIMMatchingMetric",
     "SetScoreMetric",
@@ -79,6 +83,7 @@ __all__ = [
     "compute_linear_mmd",
     "compute_memorization_index",
     "compute_mifid",
+    "compute_reconstruction_ssim",
     "compute_retrieval_rank",
     "compute_set_scores",
     "compute_ssim_matching_errors",

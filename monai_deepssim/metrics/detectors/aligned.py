@@ -8,7 +8,7 @@ from torch import Tensor
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
 from monai_deepssim.similarity import aligned_ssim
 
-__all__ = ["AlignedDetector"]
+__all__ = ["AlignedDetector", "align_shortlist"]
 
 # Synthetic images whose shortlists are verified at once: of 136 x 112 pixels and ten candidates, 39 MB on each side.
 _BLOCK_SIZE = 64
@@ -72,17 +72,10 @@ class AlignedDetector(CopyDetectionMetric):
             ``(scores, indices)``, both ``(N, min(k, top_k))``, the highest first; of equal ones the first of the
             shortlist.
         """
-        training = self._split(self.training_representations)[1]
-        scores, indices = [], []
-        for block in representations.split(_BLOCK_SIZE):
-            inner, images = self._split(block)
-            _, shortlist = self.detector.search(inner, self.top_k)
-            length = shortlist.shape[1]
-            ssim = aligned_ssim(images.repeat_interleave(length, 0), training[shortlist.flatten()]).ssim
-            ordered, order = ssim.view(-1, length).sort(dim=1, descending=True, stable=True)
-            scores.append(ordered[:, :num_neighbors])
-            indices.append(shortlist.gather(1, order)[:, :num_neighbors])
-        return torch.cat(scores), torch.cat(indices)
+        inner, images = self._split(representations)
+        _, shortlist = self.detector.search(inner, self.top_k)
+        scores, indices = align_shortlist(images, self._split(self.training_representations)[1], shortlist)
+        return scores[:, :num_neighbors], indices[:, :num_neighbors]
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
         """Compare each with each: ``(n, m)`` aligned SSIM, some milliseconds each."""
@@ -99,3 +92,30 @@ class AlignedDetector(CopyDetectionMetric):
         size = self._image_shape.numel()
         inner, pixels = representations.split([representations.shape[1] - size, size], dim=1)
         return inner, pixels.unflatten(1, self._image_shape)
+
+
+def align_shortlist(images: Tensor, training_images: Tensor, shortlist: Tensor) -> tuple[Tensor, Tensor]:
+    """Order the training images of each image's shortlist by their aligned SSIM with it.
+
+    Args:
+        images: ``(N, 1, H, W)`` or ``(N, 1, H, W, D)``.
+        training_images: ``(M, 1, H, W)`` or ``(M, 1, H, W, D)``.
+        shortlist: ``(N, k)`` int64, rows of the training images.
+
+    Returns:
+        ``(scores, indices)``, both ``(N, k)``, the highest aligned SSIM first; of equal ones the first in the
+            shortlist.
+
+    Example:
+        >>> images = torch.rand(3, 1, 32, 32)
+        >>> align_shortlist(images[1:2], images, torch.tensor([[0, 1, 2]]))[1][0, 0]
+        tensor(1)
+    """
+    scores, indices = [], []
+    for block, candidates in zip(images.split(_BLOCK_SIZE), shortlist.split(_BLOCK_SIZE), strict=True):
+        length = candidates.shape[1]
+        ssim = aligned_ssim(block.repeat_interleave(length, 0), training_images[candidates.flatten()]).ssim
+        ordered, order = ssim.view(-1, length).sort(dim=1, descending=True, stable=True)
+        scores.append(ordered)
+        indices.append(candidates.gather(1, order))
+    return torch.cat(scores), torch.cat(indices)
