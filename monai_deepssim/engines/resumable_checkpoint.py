@@ -10,13 +10,18 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import Evaluator, Trainer
+from monai.engines import AdversarialTrainer, Evaluator, Trainer
 from monai.handlers import CheckpointLoader
 
 from ..errors import UnusableInputError
 from .atomic_file import atomic_file
 
 __all__ = ["ResumableCheckpoint"]
+
+# What AdversarialTrainer puts into its state, all of it objects.
+_ADVERSARIAL_KEYS = {f"{side}_{part}" for side in "gd" for part in ("network", "optimizer", "scaler", "loss_function")}
+_ADVERSARIAL_KEYS.add("recon_loss_function")
+_SCALERS = ("g_scaler", "d_scaler")
 
 
 class ResumableCheckpoint:
@@ -26,6 +31,10 @@ class ResumableCheckpoint:
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
     In a distributed training every rank loads and rank 0 saves.
 
+    What MONAI's AdversarialTrainer adds to its own state, whole networks and optimizers as pickled objects, is kept out
+    of the file, which ``weights_only=True`` could not load otherwise: name both networks and both optimizers in
+    ``save_dict``. The state of its loss scalers, under mixed precision, is saved.
+
     Args:
         path: of the file that holds the whole state; loaded at the start when it is there.
         save_dict: what has a ``state_dict``, by name: ``network``, ``optimizer``, ``lr_scheduler``. The trainer's own
@@ -34,7 +43,8 @@ class ResumableCheckpoint:
         evaluator: the MONAI evaluator whose key metric says which is best; needed with ``best_path``.
 
     Raises:
-        ValueError: when ``network`` is not in ``save_dict``, or a best network is wanted without an evaluator.
+        ValueError: when ``network`` is not in ``save_dict``, or a best network is wanted without an evaluator; and at
+            the start of an adversarial training, when an optimizer of it is not in ``save_dict``.
 
     Example:
         >>> network = torch.nn.Linear(2, 1)
@@ -66,13 +76,19 @@ class ResumableCheckpoint:
 
     def load(self, engine: Engine) -> None:
         """Restore everything from the file, if there is one."""
+        if isinstance(engine, AdversarialTrainer):
+            self._keep_objects_out(engine)
         if not self.path.is_file():
             return
         try:
             loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
             loader(engine)
-            best = torch.load(self.path, map_location="cpu", weights_only=True)["best"]
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            best = content["best"]
+            for name in _SCALERS:
+                if name in content and getattr(engine.state, name, None) is not None:
+                    getattr(engine.state, name).load_state_dict(content[name])
         except (KeyError, RuntimeError) as error:
             raise UnusableInputError(
                 f"{self.path}: this checkpoint is of another training ({error}). Move it away, or give another folder."
@@ -93,8 +109,20 @@ class ResumableCheckpoint:
             if self.best_path is not None and best["epoch"] == engine.state.epoch:
                 network = self.save_dict["network"]
                 _save({name: value.cpu() for name, value in network.state_dict().items()}, self.best_path)
-        states = {name: part.state_dict() for name, part in self.save_dict.items()}
+        scalers = {name: getattr(engine.state, name, None) for name in _SCALERS}
+        parts = {**self.save_dict, **{name: scaler for name, scaler in scalers.items() if scaler is not None}}
+        states = {name: part.state_dict() for name, part in parts.items()}
         _save({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
+
+    def _keep_objects_out(self, engine: AdversarialTrainer) -> None:
+        # Here and not in attach: the trainer attaches its handlers before it has these.
+        named = {id(part) for part in self.save_dict.values()}
+        missing = [name for name in ("g_optimizer", "d_optimizer") if id(getattr(engine.state, name)) not in named]
+        if missing:
+            raise ValueError(
+                f"save_dict has no {' and no '.join(missing)} of the trainer, want both, and both networks"
+            )
+        engine.state_dict_user_keys[:] = [key for key in engine.state_dict_user_keys if key not in _ADVERSARIAL_KEYS]
 
 
 def _save(state: Any, path: Path) -> None:
