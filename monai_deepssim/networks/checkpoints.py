@@ -127,6 +127,12 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
+def _remembered_size(state: Mapping[str, Tensor], name: str) -> list[int] | None:
+    """The size that the weights remember under this name, if they do."""
+    size = state.get(f"{name}_pixels")
+    return size.tolist() if size is not None and size.shape == (2,) else None
+
+
 def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) -> DeepSSIMEmbedder:
     """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
     head = state.get("fc.6.weight")
@@ -135,6 +141,8 @@ def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) ->
         "embedding_dim": embedding_dim,
         "hidden_dim": hidden_dim,
         "average_flips": "average_flips" in state,
+        "canonical_size": _remembered_size(state, "canonical_size"),
+        "pooled_size": _remembered_size(state, "pooled_size") or (1, 1),
     }
     shapes = shapes_of(state)
     nearest: tuple[int, str, dict[str, tuple[int, ...]]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .backbones import SUPPORTED_BACKBONES, build_backbone
+from .canonical_pose import canonicalize_pose
 
 __all__ = ["DeepSSIMEmbedder"]
 
@@ -33,9 +35,15 @@ class DeepSSIMEmbedder(nn.Module):
         average_flips: whether an image's embedding is the mean over its four flips (in eval mode; training flips images
             anyway). Then a flip of the image changes nothing at all, at four times the cost. The weights remember it
             in a buffer of this name, which the published ones do not have.
+        canonical_size: rows and columns to which each image is brought in a canonical pose first
+            (:func:`~monai_deepssim.networks.canonicalize_pose`): rotations, shifts and zooms are then undone before
+            the backbone sees the image, and it need not learn to ignore them. ``None``: images stay as they are. Takes
+            images of one channel. Remembered in a buffer.
+        pooled_size: rows and columns that the features are averaged to. More than the published 1 x 1 keeps *where*
+            something is, which pays in a canonical pose. Remembered in a buffer.
 
     Raises:
-        ValueError: when ``in_channels`` is neither 1 nor 3.
+        ValueError: when ``in_channels`` is neither 1 nor 3, or is 3 with a ``canonical_size``.
         UnusableInputError: when the backbone is unknown or its weights do not fit.
 
     References:
@@ -60,23 +68,33 @@ class DeepSSIMEmbedder(nn.Module):
         *,
         hidden_dim: int = 512,
         average_flips: bool = False,
+        canonical_size: Sequence[int] | None = None,
+        pooled_size: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
             raise ValueError(
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
             )
+        if canonical_size is not None and in_channels != 1:
+            raise ValueError(f"got canonical_size={tuple(canonical_size)} with in_channels=3, want in_channels=1")
         self.backbone = backbone
         self._norm_is_frozen = False
         if average_flips:
             self.register_buffer("average_flips", torch.tensor(True))
+        self.canonical_size = self._remember("canonical_size", canonical_size)
+        self.pooled_size = self._remember("pooled_size", pooled_size if tuple(pooled_size) != (1, 1) else None) or (
+            1,
+            1,
+        )
         self.in_channels = in_channels
         self.feature_extractor, channels = build_backbone(backbone, pretrained)
+        features = channels * self.pooled_size[0] * self.pooled_size[1]
         self.fc = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
+            nn.AdaptiveAvgPool2d(self.pooled_size),
             nn.Flatten(),
-            nn.BatchNorm1d(channels),
-            nn.Linear(channels, hidden_dim),
+            nn.BatchNorm1d(features),
+            nn.Linear(features, hidden_dim),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, embedding_dim),
@@ -84,6 +102,14 @@ class DeepSSIMEmbedder(nn.Module):
         _, children_of = SUPPORTED_BACKBONES[backbone]
         self._frozen = children_of(frozen_stages) if pretrained and frozen_stages else 0
         self.feature_extractor[: self._frozen].requires_grad_(False)
+
+    def _remember(self, name: str, size: Sequence[int] | None) -> tuple[int, int] | None:
+        """The size as a tuple, kept with the weights where there is one."""
+        if size is None:
+            return None
+        rows, columns = (int(side) for side in size)
+        self.register_buffer(f"{name}_pixels", torch.tensor([rows, columns]))
+        return rows, columns
 
     def train(self, mode: bool = True) -> DeepSSIMEmbedder:
         """Set the mode; what is frozen stays in eval mode, so that its normalisation stays as it is."""
@@ -120,6 +146,10 @@ class DeepSSIMEmbedder(nn.Module):
                 f"got images of shape {tuple(x.shape)}, want (N, {self.in_channels}, H, W) with H and W of at least "
                 f"{MIN_SIDE} pixels: resize them or set in_channels"
             )
+        if self.canonical_size is not None:
+            # Positions are too fine for the half-precision types that the backbone may run in.
+            with torch.autocast(x.device.type, enabled=False):
+                x = canonicalize_pose(x.float(), self.canonical_size)
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if self.training or "average_flips" not in self._buffers:

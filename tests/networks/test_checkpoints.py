@@ -130,3 +130,14 @@ def test_weights_remember_that_flips_are_averaged(tmp_path):
     assert "average_flips" not in plain.state_dict()
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
     assert torch.equal(load_deepssim(tmp_path / "plain.pt", average_flips=True)(images), embedder(images))
+
+
+def test_weights_remember_the_canonical_pose_and_the_size_of_the_pooled_features(tmp_path, phantoms):
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(
+        "convnext_atto", hidden_dim=64, embedding_dim=32, canonical_size=(96, 64), pooled_size=(3, 2)
+    ).eval()
+    torch.save(embedder.state_dict(), tmp_path / "model.pt")
+    loaded = load_deepssim(tmp_path / "model.pt")
+    assert (loaded.canonical_size, loaded.pooled_size) == ((96, 64), (3, 2))
+    assert torch.equal(loaded(phantoms[:2]), embedder(phantoms[:2]))

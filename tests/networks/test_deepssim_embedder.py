@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torchvision
+from monai.transforms import Rotate
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import SUPPORTED_BACKBONES, DeepSSIMEmbedder
+from monai_deepssim.similarity import standardize
 
 
 @pytest.mark.parametrize("size", [(64, 64), (136, 112), (97, 131)])
@@ -128,3 +130,29 @@ def test_training_takes_one_view_an_image():
     assert len(calls) == 1
     embedder.eval()(torch.randn(2, 1, 64, 64))
     assert len(calls) == 5
+
+
+def test_in_a_canonical_pose_a_turned_copy_embeds_nearly_the_same(phantoms):
+    torch.manual_seed(0)
+    plain = DeepSSIMEmbedder(backbone="convnext_atto", pooled_size=(4, 3)).eval()
+    torch.manual_seed(0)
+    posed = DeepSSIMEmbedder(backbone="convnext_atto", pooled_size=(4, 3), canonical_size=(128, 96)).eval()
+    images = standardize(phantoms[:6])
+    turned = standardize(torch.stack([Rotate(0.2, padding_mode="zeros")(image) for image in phantoms[:6]]).as_tensor())
+    with torch.no_grad():
+        distances = [(network(images) - network(turned)).norm(dim=1).mean() for network in (plain, posed)]
+    assert distances[1] < 0.4 * distances[0]
+
+
+def test_a_canonical_size_makes_the_embedding_independent_of_the_frame(phantoms):
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", canonical_size=(128, 96)).eval()
+    images = standardize(phantoms[:3])
+    background = images[:, :, :1, :1]
+    framed = torch.nn.functional.pad(images - background, (10, 10, 20, 20)) + background
+    with torch.no_grad():
+        torch.testing.assert_close(embedder(framed), embedder(images), atol=5e-3, rtol=0)
+
+
+def test_a_canonical_pose_is_refused_for_three_channels():
+    with pytest.raises(ValueError, match="in_channels=1"):
+        DeepSSIMEmbedder(backbone="convnext_atto", in_channels=3, canonical_size=(128, 96))
