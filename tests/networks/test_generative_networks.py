@@ -1,5 +1,6 @@
 """Networks of the real monai-generative 0.2.3 and what they become in MONAI core: the same outputs."""
 
+import importlib
 import sys
 
 import generative.networks.nets as archived
@@ -255,21 +256,29 @@ def test_where_the_schedulers_do_not_import_the_message_says_which_versions_do(r
     assert "MONAI itself has monai.networks.schedulers.DDIMScheduler (" in message
 
 
+def test_networks_and_inferers_import_where_the_schedulers_do_not(reimported_generative):
+    reimported_generative.delattr(monai.config, "IgniteInfo", raising=False)
+    check_generative_target("generative.networks.nets.DiffusionModelUNet")
+    check_generative_target("generative.inferers.LatentDiffusionInferer")
+
+
 def test_where_the_schedulers_import_they_are_let_through(reimported_generative):
     reimported_generative.setattr(monai.config, "IgniteInfo", IgniteInfo, raising=False)
     check_generative_target(TARGET)
 
 
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
 @pytest.mark.parametrize("schedule", ["linear_beta", "scaled_linear_beta", "sigmoid_beta"])
-def test_monais_ddim_scheduler_steps_as_monai_generatives_once_it_has_the_same_timesteps(
-    schedule, reimported_generative
+def test_monais_scheduler_steps_as_monai_generatives_once_it_has_the_same_timesteps(
+    name, schedule, reimported_generative
 ):
     """What docs/monai_generative.md says of the schedulers."""
     reimported_generative.setattr(monai.config, "IgniteInfo", IgniteInfo, raising=False)
-    from generative.networks.schedulers import DDIMScheduler as ArchivedDDIMScheduler
-
     options = {"num_train_timesteps": 1000, "schedule": schedule, "clip_sample": False}
-    scheduler, archived_scheduler = DDIMScheduler(**options), ArchivedDDIMScheduler(**options)
+    scheduler, archived_scheduler = (
+        getattr(importlib.import_module(f"{package}.networks.schedulers"), name)(**options)
+        for package in ("monai", "generative")
+    )
     assert scheduler.alphas_cumprod.equal(archived_scheduler.alphas_cumprod)
     for each in (scheduler, archived_scheduler):
         each.set_timesteps(50)
@@ -279,9 +288,9 @@ def test_monais_ddim_scheduler_steps_as_monai_generatives_once_it_has_the_same_t
 
     images = []
     for each in (scheduler, archived_scheduler):
-        image = torch.linspace(-2, 2, 12).reshape(1, 3, 2, 2)
+        image, generator = torch.linspace(-2, 2, 12).reshape(1, 3, 2, 2), torch.Generator().manual_seed(0)
         for timestep in each.timesteps:
-            image, _ = each.step(0.5 * image.tanh(), timestep, image)
+            image, _ = each.step(0.5 * image.tanh(), timestep, image, generator=generator)
         images.append(image)
     assert_equal_outputs(*images)
 
