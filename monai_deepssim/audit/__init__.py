@@ -1,4 +1,4 @@
-"""The workflows that bundles run, their files and their reports: the audit, and the benchmark of detectors."""
+"""The workflows that bundles run, their files and their reports: the audit, what cleans up after it, the benchmark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from monai_deepssim.audit.bundles import find_bundle, list_bundles
 
 if TYPE_CHECKING:
     from monai_deepssim.audit.audit import Audit
+    from monai_deepssim.audit.clean_up.copy_filter import CopyFilter
+    from monai_deepssim.audit.clean_up.deduplication import Deduplication
     from monai_deepssim.audit.detector_benchmark.benchmark import DetectorBenchmark
 
-__all__ = ["Audit", "DetectorBenchmark", "find_bundle", "list_bundles"]
+__all__ = ["Audit", "CopyFilter", "Deduplication", "DetectorBenchmark", "find_bundle", "list_bundles"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +21,14 @@ def __getattr__(name: str) -> Any:
         from monai_deepssim.audit.audit import Audit
 
         return Audit
+    if name == "CopyFilter":
+        from monai_deepssim.audit.clean_up.copy_filter import CopyFilter
+
+        return CopyFilter
+    if name == "Deduplication":
+        from monai_deepssim.audit.clean_up.deduplication import Deduplication
+
+        return Deduplication
     if name == "DetectorBenchmark":
         from monai_deepssim.audit.detector_benchmark.benchmark import DetectorBenchmark
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
@@ -15,7 +14,7 @@ from torch import nn
 
 from monai_deepssim.audit.closing import closing_lines
 from monai_deepssim.audit.detector import load_detector
-from monai_deepssim.audit.files import printable
+from monai_deepssim.audit.exit_status import end_unless_passed, errors_in_words, print_line
 from monai_deepssim.audit.options import AuditOptions, read_options
 from monai_deepssim.audit.overrides import (
     check_overrides,
@@ -30,9 +29,10 @@ from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines.embedding import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Audit"]
+__all__ = ["PROGRAM", "Audit"]
 
-_UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
+#: What the messages of this bundle's workflows begin with.
+PROGRAM = "memorization_audit"
 
 
 class Audit:
@@ -142,23 +142,12 @@ class Audit:
             SystemExit: with status 2 for input that cannot be used or a gate that cannot be decided, and 3 when more
                 than ``max_copy_fraction`` are copies. What was found is written in both cases of a gate.
         """
-        try:
+        with errors_in_words(PROGRAM):
             options = self._read_options()
             result = perform_audit(options, inferer=self._inferer, handlers=self._handlers)
-        except UnusableInputError as error:
-            _exit(str(error), _UNUSABLE_INPUT)
-        except KeyboardInterrupt:
-            _exit("interrupted. The same command continues where this stopped.", _INTERRUPTED)
         for line in closing_lines(result, options.output_dir / "report.html"):
-            _print(line, sys.stdout)
-        if result.gate.result == "exceeded":
-            sys.exit(_GATE_EXCEEDED)
-        if result.gate.result == "undecided":
-            _exit(
-                f"--max_copy_fraction: cannot be decided, because {result.gate.reason}. Repair or remove the skipped "
-                "images.",
-                _UNUSABLE_INPUT,
-            )
+            print_line(line)
+        end_unless_passed(PROGRAM, result.gate)
         return result
 
     @property
@@ -198,6 +187,10 @@ class Audit:
         )
 
     def _read_options(self) -> AuditOptions:
+        return read_options(self._values, self._typed_options())
+
+    def _typed_options(self) -> dict[str, str]:
+        """Options as they were typed on the command line, once it is sure that each of them means something."""
         names = self.option_names()
         config = running_config()
         typed = command_line_texts() if config is not None else {}
@@ -217,14 +210,4 @@ class Audit:
                 "The audit runs in one process, but this is one of several (WORLD_SIZE is "
                 f"{os.environ['WORLD_SIZE']}). Start it with python, not with torchrun."
             )
-        return read_options(self._values, typed)
-
-
-def _exit(message: str, status: int) -> NoReturn:
-    _print(f"memorization_audit: {message}", sys.stderr)
-    sys.exit(status)
-
-
-def _print(line: str, stream: Any) -> None:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        return typed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.transforms import RandStructurePreserving
 
-__all__ = ["DEMO_PATIENT_PATTERN", "DemoResult", "DemoSettings", "evaluate_demo", "write_demo"]
+__all__ = [
+    "DEMO_PATIENT_PATTERN",
+    "DemoResult",
+    "DemoSettings",
+    "evaluate_demo",
+    "planted_copies",
+    "write_demo",
+    "write_folder_once",
+    "write_png",
+]
 
 DEMO_PATIENT_PATTERN = r"(phantom-\d+-\d+)"
 
@@ -88,24 +97,43 @@ def write_demo(folder: Path, settings: DemoSettings) -> tuple[Path, Path]:
     Raises:
         UnusableInputError: if the folder holds something else or cannot be written, or nilearn is not installed.
     """
-    training_dir, synthetic_dir = folder / "training", folder / "synthetic"
-    wanted = json.dumps(asdict(settings), indent=2) + "\n"
-    if folder.exists():
-        done = folder / _SETTINGS_FILE
-        if done.is_file() and done.read_text(encoding="utf-8") == wanted:
-            return training_dir, synthetic_dir
-        raise UnusableInputError(f"{folder}: exists and is not this demo. Remove it, or give another --output_dir.")
-    # Made under another name and renamed when complete, so that a demo that was interrupted is made anew.
-    partial = folder.with_name(folder.name + ".partial")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        (partial / "training").mkdir(parents=True)
+
+    def write(partial: Path) -> None:
+        (partial / "training").mkdir()
         (partial / "synthetic").mkdir()
         truth = _write_images(partial / "training", partial / "synthetic", settings)
         with (partial / _TRUTH_FILE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([_TRUTH_COLUMNS, *truth])
-        (partial / _SETTINGS_FILE).write_text(wanted, encoding="utf-8")
+
+    write_folder_once(folder, json.dumps(asdict(settings), indent=2) + "\n", write)
+    return folder / "training", folder / "synthetic"
+
+
+def write_folder_once(folder: Path, settings: str, write: Callable[[Path], None]) -> None:
+    """Make a demo's folder, unless an earlier run has made the same.
+
+    It is made under another name and renamed when complete, so that a demo that was interrupted is made anew.
+
+    Args:
+        folder: of the demo.
+        settings: a text that tells this demo from another one; it is kept in the folder.
+        write: writes everything else into the folder that it is given.
+
+    Raises:
+        UnusableInputError: if the folder holds something else or cannot be written, or nilearn is not installed.
+    """
+    if folder.exists():
+        done = folder / _SETTINGS_FILE
+        if done.is_file() and done.read_text(encoding="utf-8") == settings:
+            return
+        raise UnusableInputError(f"{folder}: exists and is not this demo. Remove it, or give another --output_dir.")
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        write(partial)
+        (partial / _SETTINGS_FILE).write_text(settings, encoding="utf-8")
         partial.rename(folder)
     except ImportError as error:
         raise UnusableInputError(
@@ -114,7 +142,19 @@ def write_demo(folder: Path, settings: DemoSettings) -> tuple[Path, Path]:
         ) from error
     except OSError as error:
         raise unwritable(folder, error) from error
-    return training_dir, synthetic_dir
+
+
+def planted_copies(folder: Path) -> dict[str, str]:
+    """Read what was planted.
+
+    Args:
+        folder: as given to :func:`write_demo`.
+
+    Returns:
+        By synthetic image the training image that it is a copy of, empty where it is none.
+    """
+    with (folder / _TRUTH_FILE).open(newline="", encoding="utf-8") as file:
+        return {row["synthetic_path"]: row["copy_of"] for row in csv.DictReader(file)}
 
 
 def evaluate_demo(folder: Path, matches: Sequence[Match]) -> DemoResult:
@@ -127,8 +167,7 @@ def evaluate_demo(folder: Path, matches: Sequence[Match]) -> DemoResult:
     Returns:
         How many planted copies were found.
     """
-    with (folder / _TRUTH_FILE).open(newline="", encoding="utf-8") as file:
-        truth = {row["synthetic_path"]: row["copy_of"] for row in csv.DictReader(file)}
+    truth = planted_copies(folder)
     planted = sum(bool(source) for source in truth.values())
     judged = [match for match in matches if match.is_copy]
     found = [match for match in judged if truth[match.synthetic_path]]
@@ -149,7 +188,7 @@ def _write_images(training_dir: Path, synthetic_dir: Path, settings: DemoSetting
     for number in range(len(training)):
         subject = training[number]
         names.append(f"{subject['patient_id']}.png")
-        _write_png(training_dir / names[-1], subject["image"])
+        write_png(training_dir / names[-1], subject["image"])
     others = PhantomBrainDataset(settings.num_synthetic - settings.num_copies, settings.synthetic_seed)
     random = np.random.RandomState(settings.synthetic_seed % 2**32)
     augment = RandStructurePreserving(prob=settings.augmentation_prob)
@@ -164,11 +203,11 @@ def _write_images(training_dir: Path, synthetic_dir: Path, settings: DemoSetting
     for number, position in enumerate(random.permutation(len(made))):
         image, source = made[position]
         truth.append((f"generated-{number:04d}.png", source))
-        _write_png(synthetic_dir / truth[-1][0], image)
+        write_png(synthetic_dir / truth[-1][0], image)
     return truth
 
 
-def _write_png(path: Path, image: Any) -> None:
-    """Write an image (1, rows, columns) in [0, 1] as 8-bit grey."""
+def write_png(path: Path, image: Any) -> None:
+    """Write an image ``(1, rows, columns)`` in [0, 1] as 8-bit grey."""
     pixels = torch.as_tensor(image)[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
     Image.fromarray(pixels).save(path)

@@ -24,13 +24,22 @@ __all__ = ["draw_image", "draw_ssim_map", "score_histogram"]
 _COLOURS = {"duplicate": "#c2410c", "similar": "#d99a00", "different": "#4c78a8"}
 
 
-def score_histogram(scores: np.ndarray, thresholds: Thresholds, null_scores: np.ndarray | None = None) -> bytes:
-    """Draw how many synthetic images have which score, with the thresholds.
+def score_histogram(
+    scores: np.ndarray,
+    thresholds: Thresholds,
+    null_scores: np.ndarray | None = None,
+    *,
+    counted: str = "synthetic images",
+    nearest: str = "nearest training image",
+) -> bytes:
+    """Draw how many images have which score, with the thresholds.
 
     Args:
-        scores: ``(N,)``, of the nearest training images.
+        scores: ``(N,)``, of the nearest images.
         thresholds: of the score.
         null_scores: of images that are no copies, drawn as a line of the same area.
+        counted: what the images are called.
+        nearest: what they are compared with.
 
     Returns:
         A PNG file.
@@ -77,8 +86,8 @@ def score_histogram(scores: np.ndarray, thresholds: Thresholds, null_scores: np.
     axes.margins(y=0.18)
     axes.set_xlim(edges[0], edges[-1])
     score = SCORE_NAMES.get(thresholds.score, thresholds.score)
-    axes.set_xlabel(f"score of the nearest training image ({score}; higher is closer)", fontsize=9)
-    axes.set_ylabel("synthetic images", fontsize=9)
+    axes.set_xlabel(f"score of the {nearest} ({score}; higher is closer)", fontsize=9)
+    axes.set_ylabel(counted, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from torch import Tensor
 
 from monai_deepssim.audit.closing import SCORE_NAMES, error_rate_sentence, gate_sentence
@@ -18,8 +19,9 @@ from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
+from monai_deepssim.similarity import Alignment
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
 
 _NUM_PAIRS = 24
 _NUM_MEMORIZED = 20
@@ -48,14 +50,10 @@ def render_report(result: AuditResult) -> str:
     Returns:
         The HTML. Everything that comes from files is escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["shown"] = lambda text: printable(str(text))
     pairs = [_pair(match, result) for match in result.matches[:_NUM_PAIRS]]
     scores = np.array([match.score for match in result.matches])
     null_scores = None if result.discoveries is None else np.asarray(result.discoveries.null.scores)
-    return environment.get_template("report.html").render(
+    return report_template("report.html").render(
         result=result,
         verdict=_verdict(result),
         gate_sentence=gate_sentence(result),
@@ -63,9 +61,10 @@ def render_report(result: AuditResult) -> str:
         score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
         detector_name=SCORE_NAMES.get(result.detector, result.detector),
         error_rates=error_rate_sentence(result),
-        histogram=_data_uri(score_histogram(scores, result.thresholds, null_scores)),
+        histogram=data_uri(score_histogram(scores, result.thresholds, null_scores)),
         pairs=pairs,
         memorized=result.memorized[:_NUM_MEMORIZED],
+        skipped=result.skipped,
         sides=result.sides,
         versions=package_versions(),
     )
@@ -107,26 +106,49 @@ def _pair(match: Match, result: AuditResult) -> dict[str, Any]:
 
 
 def _pictures(match: Match, result: AuditResult) -> list[tuple[str, str | None]]:
-    """What is drawn beside each other, by name; ``None`` for a file that has gone since."""
-    synthetic = _image(result.synthetic.side, match.synthetic_index, result)
-    training = _image(result.training.side, match.training_index, result)
-    pictures = [("synthetic", synthetic), ("training", training)]
-    drawn = [(name, None if image is None else _data_uri(draw_image(image))) for name, image in pictures]
-    if match.alignment is None or synthetic is None or training is None:
+    image_size = result.options.image_size
+    synthetic = image_of_side(result.synthetic.side, match.synthetic_index, image_size)
+    training = image_of_side(result.training.side, match.training_index, image_size)
+    return draw_pair([("synthetic", synthetic), ("training", training)], match.alignment)
+
+
+def draw_pair(images: Sequence[tuple[str, Tensor | None]], alignment: Alignment | None) -> list[tuple[str, str | None]]:
+    """Draw two images beside each other, then the second aligned to the first, and where these two agree.
+
+    Args:
+        images: the two, each with its name; ``None`` for a file that has gone since.
+        alignment: of the second to the first; without one there are only the two.
+
+    Returns:
+        Name and address of each picture.
+    """
+    drawn = [(name, None if image is None else data_uri(draw_image(image))) for name, image in images]
+    (_, first), (name, second) = images
+    if alignment is None or first is None or second is None:
         return drawn
-    aligned = match.alignment.apply(training)
+    aligned = alignment.apply(second)
     return [
         *drawn,
-        ("training, aligned", _data_uri(draw_image(aligned))),
-        ("where they agree", _data_uri(draw_ssim_map(synthetic, aligned))),
+        (f"{name}, aligned", data_uri(draw_image(aligned))),
+        ("where they agree", data_uri(draw_ssim_map(first, aligned))),
     ]
 
 
-def _image(side: Side, index: int, result: AuditResult) -> Tensor | None:
-    """The image as the detector saw it; ``None`` if the file has gone since."""
-    item = ImageDataset([side.items[index]], image_size=result.options.image_size)[0]
+def report_template(name: str) -> Template:
+    """Load the template of a report, in which everything that comes from files is escaped."""
+    environment = Environment(
+        loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["shown"] = lambda text: printable(str(text))
+    return environment.get_template(name)
+
+
+def image_of_side(side: Side, index: int, image_size: Sequence[int]) -> Tensor | None:
+    """The image as the detector saw it, ``(1, rows, columns)``; ``None`` if the file has gone since."""
+    item = ImageDataset([side.items[index]], image_size=image_size)[0]
     return None if item["problem"] else item["image"]
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
+    """A PNG file as the address of itself, so that a report needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,15 @@ from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist,
 from monai_deepssim.calibration import Discoveries, Proportion
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 
-__all__ = ["AuditResult", "EmbeddedSide", "EmbedderIdentity", "Skipped", "package_versions", "write_summary"]
+__all__ = [
+    "AuditResult",
+    "EmbeddedSide",
+    "EmbedderIdentity",
+    "Skipped",
+    "package_versions",
+    "what_it_rests_on",
+    "write_summary",
+]
 
 _SCHEMA_VERSION = 2
 _PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
@@ -181,21 +190,48 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_memorized": result.memorized_fraction.count,
         "num_patients": len(result.patients) if result.patients or not result.memorized else None,
         "num_memorized_without_patient": result.memorized_without_patient,
-        "skipped": [vars(skipped) for skipped in result.skipped],
-        "ignored_files": {part.side.name: part.side.ignored for part in result.sides},
         "copy_fraction": result.copy_fraction.as_json(),
         "memorized_fraction": result.memorized_fraction.as_json(),
+        "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
+        "gate": vars(result.gate),
+        **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
+    }
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def what_it_rests_on(
+    options: AuditOptions,
+    thresholds: Thresholds,
+    detector: str,
+    embedder: EmbedderIdentity,
+    sides: Sequence[EmbeddedSide],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The part of a summary that says which images were judged by what, so that a result can be checked later.
+
+    Args:
+        options: of the audit.
+        thresholds: of the score.
+        detector: its name.
+        embedder: where the scores come from.
+        sides: all of them.
+        seconds: time spent, by step.
+
+    Returns:
+        Entries of ``summary.json``.
+    """
+    return {
+        "skipped": [vars(skipped) for part in sides for skipped in part.skipped],
+        "ignored_files": {part.side.name: part.side.ignored for part in sides},
         "thresholds": {
             name: {"value": value, "score": thresholds.score, "source": thresholds.source}
             for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
         },
-        "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
-        "gate": vars(result.gate),
-        "detector": result.detector,
+        "detector": detector,
         "verified": options.verify,
         "embedder": {
-            **vars(result.embedder),
-            "checkpoint": None if result.embedder.checkpoint is None else str(result.embedder.checkpoint),
+            **vars(embedder),
+            "checkpoint": None if embedder.checkpoint is None else str(embedder.checkpoint),
         },
         "images": {
             part.side.name: {
@@ -203,9 +239,9 @@ def write_summary(path: Path, result: AuditResult) -> None:
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
             }
-            for part in result.sides
+            for part in sides
         },
-        "fingerprints": {part.side.name: {**part.fingerprint, "continued": part.continued} for part in result.sides},
+        "fingerprints": {part.side.name: {**part.fingerprint, "continued": part.continued} for part in sides},
         "options": {
             "device": str(options.device),
             "slices": options.slices,
@@ -215,9 +251,8 @@ def write_summary(path: Path, result: AuditResult) -> None:
             "report_images": options.report_images,
         },
         "versions": package_versions(),
-        "timings_seconds": {name: round(seconds, 2) for name, seconds in result.seconds.items()},
+        "timings_seconds": {name: round(taken, 2) for name, taken in seconds.items()},
     }
-    write_text(path, json.dumps(summary, indent=2) + "\n")
 
 
 def package_versions() -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.data import scan_images
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Side", "list_sides"]
+__all__ = ["Side", "list_side", "list_sides"]
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,7 @@ def list_sides(options: AuditOptions) -> list[Side]:
         "holdout": options.holdout_dir,
     }
     sources = {name: source for name, source in given.items() if source is not None}
-    for name, source in sources.items():
-        if source.is_dir() and options.output_dir.resolve().is_relative_to(source.resolve()):
-            raise UnusableInputError(
-                f"--output_dir: {options.output_dir} lies in --{name}_dir {source}, so that what the audit writes "
-                "would be audited too. Give an output folder outside of it."
-            )
-    sides = [_side(name, source, options) for name, source in sources.items()]
+    sides = [list_side(name, source, options) for name, source in sources.items()]
     for first, second in combinations(sides, 2):
         shared = _real_files(first.items) & _real_files(second.items)
         if shared:
@@ -79,7 +73,21 @@ def list_sides(options: AuditOptions) -> list[Side]:
     return sides
 
 
-def _side(name: str, source: Path, options: AuditOptions) -> Side:
+def list_side(name: str, source: Path, options: AuditOptions) -> Side:
+    """List the images of one side.
+
+    Args:
+        name: ``training``, ``synthetic`` or ``holdout``.
+        source: what the user named.
+        options: of the audit.
+
+    Returns:
+        The side.
+
+    Raises:
+        UnusableInputError: if the source is missing or has no images, or the output folder lies in it.
+    """
+    _check_output_dir(name, source, options)
     listing = scan_images(
         source,
         patient_id_pattern=options.patient_id_pattern,
@@ -87,6 +95,14 @@ def _side(name: str, source: Path, options: AuditOptions) -> Side:
         slice_axis=options.slice_axis,
     )
     return Side(name, source, listing.items, listing.ignored)
+
+
+def _check_output_dir(name: str, source: Path, options: AuditOptions) -> None:
+    if source.is_dir() and options.output_dir.resolve().is_relative_to(source.resolve()):
+        raise UnusableInputError(
+            f"--output_dir: {options.output_dir} lies in --{name}_dir {source}, so that what the audit writes "
+            "would be audited too. Give an output folder outside of it."
+        )
 
 
 def _real_files(items: Iterable[dict[str, Any]]) -> set[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,20 +12,19 @@ from monai.inferers import Inferer
 
 from monai_deepssim.audit.demo import DEMO_PATIENT_PATTERN, DemoSettings, evaluate_demo, write_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
+from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates, choose_null_images, halves_null, keep_strangers
-from monai_deepssim.audit.files import ensure_writable, printable, unwritable
+from monai_deepssim.audit.files import ensure_writable
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.progress import timed, warn
 from monai_deepssim.audit.report import write_report
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity, write_summary
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary
 from monai_deepssim.audit.sources import Side, list_sides
 from monai_deepssim.audit.tables import write_matches, write_memorized
 from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
-from monai_deepssim.engines.embedding import embed_images
-from monai_deepssim.engines.embedding_store import EmbeddingStore
-from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["perform_audit"]
 
@@ -36,12 +32,20 @@ _RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv"]
 
 
 def perform_audit(
-    options: AuditOptions, *, inferer: Inferer | None = None, handlers: Sequence[Any] = ()
+    options: AuditOptions,
+    *,
+    sides: Sequence[Side] | None = None,
+    result_files: Sequence[str] = (),
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
 ) -> AuditResult:
     """Do an audit and write its files.
 
     Args:
         options: checked.
+        sides: the training, the synthetic and any held-out side, where they are known already; by default the folders
+            that the options name are listed.
+        result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 
@@ -57,7 +61,7 @@ def perform_audit(
     detector = load_detector(options)
     sources = options
     if options.demo:
-        with _timed(seconds, "making_demo"):
+        with timed(seconds, "making_demo"):
             print(f"No folder given: making a demo in {demo_folder}", flush=True)
             training_dir, synthetic_dir = write_demo(demo_folder, DemoSettings())
         sources = replace(
@@ -66,22 +70,20 @@ def perform_audit(
             synthetic_dir=synthetic_dir,
             patient_id_pattern=options.patient_id_pattern or DEMO_PATIENT_PATTERN,
         )
-    with _timed(seconds, "listing"):
-        sides = list_sides(sources)
-        stores = [_store(side, options, detector.identity) for side in sides]
-        _open_stores(stores, options)
-    embedded = []
-    for side, store in zip(sides, stores, strict=True):
-        with _timed(seconds, f"embedding_{side.name}"):
-            embedded.append(_embed(side, store, detector, options, inferer, handlers))
+    if sides is None:
+        with timed(seconds, "listing"):
+            sides = list_sides(sources)
+    embedded = embed_sides(
+        sides, detector, options, [*_RESULT_FILES, *result_files], seconds, inferer=inferer, handlers=handlers
+    )
     training, synthetic = embedded[:2]
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.images.indices) == 1:
-        _warn("there is one training image: every synthetic image is compared with it alone.")
+        warn("there is one training image: every synthetic image is compared with it alone.")
     detector.fit(training.images, options.device)
-    with _timed(seconds, "search"):
+    with timed(seconds, "search"):
         shortlist = _shortlist(synthetic, training, detector, options)
-    with _timed(seconds, "error_rates"):
+    with timed(seconds, "error_rates"):
         if holdout is not None:
             null: NullScores | None = _holdout_null(holdout, training, detector, options)
         else:
@@ -89,7 +91,7 @@ def perform_audit(
     thresholds = options.thresholds or _rule_of_dar(holdout, training, detector)
     matches = _matches(training.side, synthetic, shortlist, thresholds)
     if options.memorization_index:
-        with _timed(seconds, "memorization_index"):
+        with timed(seconds, "memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
     matches, discoveries = add_error_rates(matches, null, options.fdr)
     memorized = memorized_images(matches)
@@ -126,79 +128,13 @@ def perform_audit(
         demo=evaluate_demo(demo_folder, matches) if options.demo else None,
         seconds=seconds,
     )
-    with _timed(seconds, "report"):
+    with timed(seconds, "report"):
         write_matches(options.output_dir / "matches.csv", matches, detector.name)
         write_memorized(options.output_dir / "memorized.csv", memorized)
         write_report(options.output_dir / "report.html", result)
     # Last: where there is a summary, the audit is complete.
     write_summary(options.output_dir / "summary.json", result)
     return result
-
-
-def _embed(
-    side: Side,
-    store: EmbeddingStore,
-    detector: AuditDetector,
-    options: AuditOptions,
-    inferer: Inferer | None,
-    handlers: Sequence[Any],
-) -> EmbeddedSide:
-    continued = len(store.missing_shards()) < store.num_shards
-    images = embed_images(
-        detector.network,
-        store,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        inferer=inferer,
-        handlers=handlers,
-        prepare_batch=detector.prepare_batch,
-        description=f"{side.name} images",
-    )
-    if not images.embeddings:
-        index, reason = min(images.problems.items())
-        raise UnusableInputError(
-            f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
-            f"{side.items[index]['path']}: {reason}"
-        )
-    return EmbeddedSide(side, images, store.fingerprint, continued)
-
-
-def _store(side: Side, options: AuditOptions, embedder: EmbedderIdentity) -> EmbeddingStore:
-    return EmbeddingStore(
-        options.output_dir / "embeddings" / side.name,
-        side.items,
-        image_size=options.image_size,
-        embedder_id=embedder.sha256,
-    )
-
-
-def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions) -> None:
-    """Continue the audit in the output folder if it is this one, refuse another, and take away its old result."""
-    output_dir = options.output_dir
-    results = [output_dir / name for name in _RESULT_FILES if (output_dir / name).exists()]
-    if not options.overwrite:
-        for store in stores:
-            differences = store.differences()
-            if differences:
-                raise UnusableInputError(
-                    f"--output_dir: {output_dir} holds an audit that differs from this one in its "
-                    f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
-                    "to replace it."
-                )
-        if results and not all(store.exists() for store in stores):
-            raise UnusableInputError(
-                f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
-                "continued. Give another --output_dir, or --overwrite true to replace it."
-            )
-    for store in stores:
-        store.open(overwrite=options.overwrite)
-    # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
-    for path in results:
-        try:
-            path.unlink()
-        except OSError as error:
-            raise unwritable(path, error) from error
 
 
 def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> Shortlist:
@@ -284,14 +220,3 @@ def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thre
             )
         )
     return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start
-
-
-def _warn(message: str) -> None:
-    print(printable(f"memorization_audit: warning: {message}"), file=sys.stderr, flush=True)

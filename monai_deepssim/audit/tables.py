@@ -10,8 +10,16 @@ from typing import Any
 
 from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.verdict import Match, MemorizedImage
+from monai_deepssim.similarity import Alignment
 
-__all__ = ["MATCHES_COLUMNS", "MEMORIZED_COLUMNS", "write_matches", "write_memorized"]
+__all__ = [
+    "MATCHES_COLUMNS",
+    "MEMORIZED_COLUMNS",
+    "alignment_columns",
+    "write_matches",
+    "write_memorized",
+    "write_table",
+]
 
 #: All columns that a match can have, so that a reader of the file need not change: those that an audit was not asked
 #: for are empty.
@@ -54,7 +62,7 @@ def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
             "patient_id": match.patient_id,
             "score": f"{match.score:.6f}",
             "deepssim": f"{match.detector_score:.6f}" if detector == "deepssim" else "",
-            **_alignment_columns(match),
+            **alignment_columns(match.alignment, match.score),
             "mi": _number(match.mi),
             "oni": _number(match.oni),
             "p_value": _number(match.p_value),
@@ -63,16 +71,25 @@ def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
         }
         for match in sorted(matches, key=lambda match: match.synthetic_path)
     ]
-    _write(path, MATCHES_COLUMNS, rows)
+    write_table(path, MATCHES_COLUMNS, rows)
 
 
-def _alignment_columns(match: Match) -> dict[str, str]:
-    alignment = match.alignment
+def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, str]:
+    """The cells that tell how one image was changed to fit another one, by column; none where nothing was aligned.
+
+    Args:
+        alignment: the change.
+        score: the SSIM that it reaches.
+
+    Example:
+        >>> alignment_columns(Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2), 0.9)["flip"]
+        'left-right'
+    """
     if alignment is None:
         return {}
     names = ("top-bottom", "left-right")
     return {
-        "aligned_ssim": f"{match.score:.6f}",
+        "aligned_ssim": f"{score:.6f}",
         "flip": " ".join(names[axis] for axis in alignment.flips),
         "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
         "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
@@ -107,10 +124,20 @@ def write_memorized(path: Path, memorized: Sequence[MemorizedImage]) -> None:
         }
         for image in memorized
     ]
-    _write(path, MEMORIZED_COLUMNS, rows)
+    write_table(path, MEMORIZED_COLUMNS, rows)
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a CSV file, whole or not at all.
+
+    Args:
+        path: of the file.
+        columns: in their order.
+        rows: cells by column; a cell that a row does not have is empty.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()

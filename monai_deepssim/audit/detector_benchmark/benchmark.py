@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from monai_deepssim.audit.detector_benchmark.options import BenchmarkOptions, read_options
 from monai_deepssim.audit.detector_benchmark.outputs import render_table, write_results, write_summary
 from monai_deepssim.audit.detector_benchmark.report import write_report
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult, perform_benchmark
-from monai_deepssim.audit.files import ensure_writable, printable, unwritable, write_text
+from monai_deepssim.audit.exit_status import errors_in_words, print_line
+from monai_deepssim.audit.files import ensure_writable, unwritable, write_text
 from monai_deepssim.audit.overrides import (
     check_overrides,
     command_line_texts,
@@ -19,11 +19,9 @@ from monai_deepssim.audit.overrides import (
     running_config,
     unknown_option,
 )
-from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DetectorBenchmark"]
 
-_UNUSABLE_INPUT, _INTERRUPTED = 2, 130
 _RESULT_FILES = ["summary.json", "report.html", "table.md", "results.csv"]
 
 
@@ -105,11 +103,11 @@ class DetectorBenchmark:
         Raises:
             SystemExit: with status 2 for input that cannot be used.
         """
-        try:
+        with errors_in_words("detector_benchmark"):
             options = self._read_options()
             _make_room(options)
             for name, reason in options.left_out.items():
-                _print(f"Left out: {name} ({reason})", sys.stdout)
+                print_line(f"Left out: {name} ({reason})")
             result = perform_benchmark(options)
             table = render_table(result)
             write_results(options.output_dir / "results.csv", result)
@@ -117,12 +115,8 @@ class DetectorBenchmark:
             write_report(options.output_dir / "report.html", result)
             # Last: where there is a summary, the benchmark is complete.
             write_summary(options.output_dir / "summary.json", result)
-        except UnusableInputError as error:
-            _exit(str(error), _UNUSABLE_INPUT)
-        except KeyboardInterrupt:
-            _exit("interrupted. The same command continues where this stopped.", _INTERRUPTED)
         for line in ["", *table.splitlines(), "", f"Report: {options.output_dir / 'report.html'}"]:
-            _print(line, sys.stdout)
+            print_line(line)
         return result
 
     def _read_options(self) -> BenchmarkOptions:
@@ -152,13 +146,3 @@ def _make_room(options: BenchmarkOptions) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(path, error) from error
-
-
-def _exit(message: str, status: int) -> NoReturn:
-    _print(f"detector_benchmark: {message}", sys.stderr)
-    sys.exit(status)
-
-
-def _print(line: str, stream: Any) -> None:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

@@ -1,0 +1,115 @@
+"""Which synthetic files are kept after an audit, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai_deepssim.audit.clean_up.file_units import file_units, relative_to_source, source_root
+from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.tables import write_table
+from monai_deepssim.audit.verdict import Match
+
+__all__ = ["FILTER_COLUMNS", "FileDecision", "decide_files", "write_filter_manifest"]
+
+#: Columns of the manifest.
+FILTER_COLUMNS = ["file", "kept", "class", "score", "training_path", "patient_id", "decided_by", "reason"]
+
+
+@dataclass(frozen=True)
+class FileDecision:
+    """What becomes of a file.
+
+    Attributes:
+        path: relative to its source, which is also its place among the files that are kept.
+        file: absolute path; empty for a file that was ignored.
+        kept: whether it is kept.
+        label: ``duplicate``, ``similar`` or ``different``, by its closest slice; ``skipped`` where that or another
+            slice could not be used; ``ignored`` of a file that is no image.
+        reason: in words.
+        match: of the slice that decided; ``None`` where none was judged.
+    """
+
+    path: str
+    file: str
+    kept: bool
+    label: str
+    reason: str
+    match: Match | None = None
+
+
+def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDecision]:
+    """Decide about every file in the folder of the synthetic images.
+
+    A file is left out when its closest slice is of a class that is left out, or when any of its slices could not be
+    used: what could not be looked at is not known to be no copy. The files of a DICOM series share one decision.
+
+    Args:
+        result: of the audit.
+        leave_out: classes, ``duplicate`` among them.
+
+    Returns:
+        The decisions, in the order of the paths.
+    """
+    side = result.synthetic.side
+    root = source_root(side.source)
+    matches = {match.synthetic_index: match for match in result.matches}
+    problems = result.synthetic.images.problems
+    decisions = []
+    for unit in file_units(side.items):
+        judged = [matches[index] for index in unit.indices if index in matches]
+        closest = max(judged, key=lambda match: match.score, default=None)
+        unusable = [index for index in unit.indices if index in problems]
+        if closest is not None and (closest.label in leave_out or not unusable):
+            kept, label = closest.label not in leave_out, closest.label
+            reason = _reason(closest, result)
+        else:
+            kept, label = False, "skipped"
+            reason = f"could not be used: {problems[unusable[0]]}"
+        if len(unit.files) > 1 and not kept:
+            reason += f" (the whole series of {len(unit.files)} files is left out)"
+        for file in unit.files:
+            decisions.append(FileDecision(relative_to_source(file, root), file, kept, label, reason, closest))
+    for ignored in side.ignored:
+        reason = f"no image that was audited: {ignored['reason']}"
+        decisions.append(FileDecision(ignored["path"], "", False, "ignored", reason))
+    return sorted(decisions, key=lambda decision: decision.path)
+
+
+def write_filter_manifest(path: Path, decisions: Sequence[FileDecision]) -> None:
+    """Write a row for each file.
+
+    Args:
+        path: of the CSV file.
+        decisions: of all files.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    rows = []
+    for decision in decisions:
+        row = {
+            "file": decision.path,
+            "kept": "yes" if decision.kept else "no",
+            "class": decision.label,
+            "reason": decision.reason,
+        }
+        match = decision.match
+        if match is not None:
+            row["score"] = f"{match.score:.6f}"
+            row["training_path"], row["patient_id"] = match.training_path, match.patient_id
+            row["decided_by"] = match.synthetic_path
+        rows.append(row)
+    write_table(path, FILTER_COLUMNS, rows)
+
+
+def _reason(match: Match, result: AuditResult) -> str:
+    nearest = f"nearest training image {match.training_path} ({match.patient_id or 'patient unknown'})"
+    limits = result.thresholds
+    if match.label == "duplicate":
+        return f"a copy: its score of {match.score:.3f} with the {nearest} is above {limits.duplicate:g}"
+    if match.label == "similar":
+        return f"similar, no copy: its score of {match.score:.3f} with the {nearest} is above {limits.similar:g}"
+    lowest = limits.duplicate if limits.similar is None else limits.similar
+    return f"different: its score of {match.score:.3f} with the {nearest} is not above {lowest:g}"

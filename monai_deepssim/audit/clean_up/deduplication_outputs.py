@@ -1,0 +1,197 @@
+"""What a deduplication tells: ``report.html``, ``summary.json``, and lines on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult
+from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup
+from monai_deepssim.audit.closing import SCORE_NAMES
+from monai_deepssim.audit.figures import score_histogram
+from monai_deepssim.audit.files import write_text
+from monai_deepssim.audit.report import data_uri, draw_pair, image_of_side, report_template
+from monai_deepssim.audit.result import package_versions, what_it_rests_on
+
+__all__ = ["deduplication_lines", "write_deduplication_report", "write_deduplication_summary"]
+
+_SCHEMA_VERSION = 1
+_NUM_PAIRS, _NUM_GROUPS, _NUM_LINES, _NUM_SKIPPED = 24, 200, 5, 20
+_PATIENT_WORDS = {"same": "same patient", "different": "different patients", "unknown": "patients unknown"}
+
+
+def deduplication_lines(result: DeduplicationResult) -> list[str]:
+    """Tell the result in a few lines.
+
+    Args:
+        result: of the deduplication.
+
+    Returns:
+        The lines.
+    """
+    items, groups = result.training.side.items, result.groups
+    left_out = result.left_out
+    in_groups = sum(len(group.members) for group in groups)
+    lines = [
+        "",
+        f"{in_groups} of {len(result.units)} training files have a duplicate in another one, in {len(groups)} groups: "
+        f"{result.count_groups('different')} across patients, {result.count_groups('same')} of one patient, "
+        f"{result.count_groups('unknown')} of unknown patients.",
+    ]
+    if groups:
+        score = SCORE_NAMES.get(result.thresholds.score, result.thresholds.score)
+        lines += ["", f"First groups ({score} of the closest pair, its two images, size of the group):"]
+    for group in groups[:_NUM_LINES]:
+        pair = group.pairs[0]
+        lines.append(
+            f"  {pair.score:.3f}  {_PATIENT_WORDS[group.patients]:18}  {items[pair.first]['path']}  <->  "
+            f"{items[pair.second]['path']}  ({len(group.members)} files)"
+        )
+    skipped = result.training.skipped
+    if skipped:
+        lines += ["", f"Skipped: {len(skipped)} images could not be used:"]
+        lines += [f"  {entry.path}: {entry.reason}" for entry in skipped[:_NUM_SKIPPED]]
+    if len(skipped) > _NUM_SKIPPED:
+        lines.append(f"  and {len(skipped) - _NUM_SKIPPED} more, listed in summary.json")
+    if result.demo is not None:
+        demo = result.demo
+        lines += [
+            "",
+            f"Demo: found {demo.found} of {demo.planted} planted repetitions, and {demo.false_alarms} false alarms.",
+        ]
+    return [
+        *lines,
+        "",
+        f"Training images: {result.training.side.source} ({len(result.training.images.indices)} compared)",
+        f"Left out:        {left_out['duplicate']} duplicates, {left_out['skipped']} that could not be used, "
+        f"{left_out['ignored']} that are no images; why each, in {result.manifest}",
+        f"Kept:            {result.num_kept} files, in {result.folder}. Nothing was changed or deleted in "
+        f"{result.training.side.source}.",
+        f"Report:          {result.options.output_dir / 'report.html'}",
+    ]
+
+
+def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
+    """Write the report: HTML without scripts that needs no other file.
+
+    Args:
+        path: of the HTML file.
+        result: of the deduplication; its ``options.report_images`` decides whether there are images in it.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    nearest = list(result.duplicates.nearest.values())
+    scores = np.array([pair.score for pair in nearest])
+    histogram = None
+    if nearest:
+        histogram = data_uri(
+            score_histogram(
+                scores, result.thresholds, counted="training images", nearest="nearest image of another file"
+            )
+        )
+    labels = Counter(pair.label for pair in nearest)
+    html = report_template("deduplication.html").render(
+        result=result,
+        verdict=_verdict(result),
+        created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
+        score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
+        detector_name=SCORE_NAMES.get(result.detector, result.detector),
+        grouped=sum(len(group.members) for group in result.groups),
+        labels={name: labels[name] for name in ("duplicate", "similar", "different")},
+        histogram=histogram,
+        pairs=[_entry(number, group, result) for number, group in enumerate(result.groups[:_NUM_PAIRS], start=1)],
+        patient_words=_PATIENT_WORDS,
+        shown_groups=_NUM_GROUPS,
+        skipped=result.training.skipped,
+        sides=[result.training],
+        versions=package_versions(),
+    )
+    write_text(path, html)
+
+
+def write_deduplication_summary(path: Path, result: DeduplicationResult) -> None:
+    """Write ``summary.json``; a value that is absent is ``null``.
+
+    Args:
+        path: of the file.
+        result: of the deduplication.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    options, kinds = result.options, ("different", "same", "unknown")
+    with_duplicate = {index for pair in result.pairs for index in (pair.first, pair.second)}
+    summary = {
+        "schema_version": _SCHEMA_VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "demo": None if result.demo is None else vars(result.demo),
+        "training_dir": str(result.training.side.source),
+        "output_dir": str(options.output_dir),
+        "deduplicated_dir": str(result.folder),
+        "manifest": str(result.manifest),
+        "files": result.file_mode,
+        "num_training": len(result.training.images.indices),
+        "num_with_duplicate": len(with_duplicate),
+        "num_files": len(result.files),
+        "num_kept": result.num_kept,
+        "num_left_out": result.left_out,
+        "num_groups": len(result.groups),
+        "largest_group": max((len(group.members) for group in result.groups), default=0),
+        "groups_by_patients": {name: result.count_groups(name) for name in kinds},
+        "pairs_by_patients": {name: result.count_pairs(name) for name in kinds},
+        "num_searches": result.duplicates.rounds,
+        **what_it_rests_on(
+            options, result.thresholds, result.detector, result.embedder, [result.training], result.seconds
+        ),
+    }
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def _verdict(result: DeduplicationResult) -> dict[str, str]:
+    """The headline, a line under it, and the tone that colours it."""
+    groups, skipped = result.groups, len(result.training.skipped)
+    across, total = result.count_groups("different"), len(result.units)
+    if result.demo is not None:
+        title = f"{len(groups)} groups of duplicates in a training set of {total} files"
+        advice = f"This is a demo without patient data: {result.demo.planted} repetitions of phantom subjects were "
+        advice += f"planted, and {result.demo.found} of them were found."
+        return {"tone": "bad" if across else "unsure", "title": title, "advice": advice}
+    if groups:
+        noun = "group" if len(groups) == 1 else "groups"
+        title = f"{len(groups)} {noun} of duplicates in a training set of {total} files"
+        advice = "An image that is in a training set several times is memorized more easily: train with the files that "
+        advice += f"were kept ({result.num_kept})."
+        if across:
+            advice += f" {across} of the groups cross{'es' if across == 1 else ''} patients: correct the names first."
+        return {"tone": "bad" if across else "unsure", "title": title, "advice": advice}
+    title = f"No duplicate was found among {total} training files"
+    if skipped:
+        advice = f"{skipped} images could not be read, so this is not the whole set."
+        return {"tone": "unsure", "title": title, "advice": advice}
+    advice = "This is what one detector at one threshold could see; it is no proof that there is none."
+    return {"tone": "good", "title": title, "advice": advice}
+
+
+def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> dict[str, Any]:
+    # A group across patients is shown by a pair that crosses them, if it has one.
+    pair = next((pair for pair in group.pairs if pair.patients == group.patients), group.pairs[0])
+    side, image_size = result.training.side, result.options.image_size
+    pictures: list[tuple[str, str | None]] = []
+    if result.options.report_images:
+        images = [("first", image_of_side(side, pair.first, image_size))]
+        images.append(("second", image_of_side(side, pair.second, image_size)))
+        pictures = draw_pair(images, pair.alignment)
+    return {
+        "number": number,
+        "group": group,
+        "pair": pair,
+        "first": side.items[pair.first],
+        "second": side.items[pair.second],
+        "pictures": pictures,
+    }

@@ -1,0 +1,151 @@
+"""Groups of training files that are duplicates of each other, and the one of each that is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monai_deepssim.audit.clean_up.file_units import FileUnit, connected_groups
+from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
+
+__all__ = ["DuplicateGroup", "Duplicates", "find_duplicates"]
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """Files that duplicates connect.
+
+    Attributes:
+        kept: number of the file that stands for them.
+        left_out: numbers of the others, ascending.
+        pairs: the duplicates among them, the highest score first; each pair of images once.
+        patients: ``same`` when all files are of one known patient, ``different`` when they are of several, ``unknown``
+            when there is none known, or one and unknown ones.
+    """
+
+    kept: int
+    left_out: tuple[int, ...]
+    pairs: list[ImagePair]
+    patients: str
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """All files, in the order of the list."""
+        return tuple(sorted((self.kept, *self.left_out)))
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What a search of a set in itself has found.
+
+    Attributes:
+        groups: those with duplicates of different patients first, then those of unknown, then of the same patients;
+            among these the highest score first.
+        nearest: by position of the image its nearest image of another file; an image that is alone has none.
+        rounds: how often was searched, until no two files that are kept were found to be duplicates.
+    """
+
+    groups: list[DuplicateGroup]
+    nearest: dict[int, ImagePair]
+    rounds: int
+
+
+def find_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Sequence[str]) -> Duplicates:
+    """Group the files of a set by their duplicates.
+
+    Every image is compared with its nearest images of other files; files with a duplicate between them are connected,
+    and the connected components are the groups. Of a group the file with the most duplicates among the others is kept,
+    of several the first in the order of the list. An image may have more duplicates than neighbours that were looked
+    at, so those that were kept and had an image that was left out among their neighbours are searched again, among what
+    was kept, until nothing new is found.
+
+    Args:
+        search: over the embedded set.
+        units: its files.
+        patients: of each file; an empty one is unknown.
+
+    Returns:
+        The groups.
+    """
+    unit_of = search.units
+    usable = set(unit_of.tolist())
+    alive = np.ones(len(search.indices), dtype=bool)
+    rows = np.arange(len(search.indices))
+    lists: dict[int, list[ImagePair]] = {}
+    nearest: dict[int, ImagePair] = {}
+    duplicates: dict[tuple[int, int], ImagePair] = {}
+    row_of = {index: row for row, index in enumerate(search.indices.tolist())}
+    kept = usable
+    rounds = 0
+    while len(rows):
+        rounds += 1
+        found = search.find(rows, alive)
+        for row, pairs in found.items():
+            if pairs and rounds == 1:
+                nearest[pairs[0].first] = pairs[0]
+            for pair in pairs:
+                key = (min(pair.first, pair.second), max(pair.first, pair.second))
+                if pair.is_duplicate and (key not in duplicates or pair.score > duplicates[key].score):
+                    duplicates[key] = pair
+            lists[row] = pairs
+        edges = sorted({_edge(pair, row_of, unit_of) for pair in duplicates.values()})
+        kept = {
+            _representative([unit for unit in group if unit in kept], edges)
+            for group in connected_groups(len(units), edges)
+            if usable.intersection(group)
+        }
+        alive = np.isin(unit_of, sorted(kept))
+        crowded = [
+            row for row in np.flatnonzero(alive).tolist() if any(not alive[row_of[pair.second]] for pair in lists[row])
+        ]
+        rows = np.array(crowded, dtype=np.int64)
+    return Duplicates(_groups(units, patients, duplicates, kept, row_of, unit_of), nearest, rounds)
+
+
+def _edge(pair: ImagePair, row_of: dict[int, int], unit_of: np.ndarray) -> tuple[int, int]:
+    first, second = sorted((int(unit_of[row_of[pair.first]]), int(unit_of[row_of[pair.second]])))
+    return first, second
+
+
+def _representative(members: Sequence[int], edges: Sequence[tuple[int, int]]) -> int:
+    """The member with the most duplicates; the first of several."""
+    if len(members) == 1:
+        return members[0]
+    inside = set(members)
+    counts = Counter(unit for edge in edges if inside.issuperset(edge) for unit in edge)
+    return min(members, key=lambda unit: (-counts[unit], unit))
+
+
+def _groups(
+    units: Sequence[FileUnit],
+    patients: Sequence[str],
+    duplicates: dict[tuple[int, int], ImagePair],
+    kept: set[int],
+    row_of: dict[int, int],
+    unit_of: np.ndarray,
+) -> list[DuplicateGroup]:
+    by_unit: dict[int, list[ImagePair]] = {}
+    for pair in duplicates.values():
+        by_unit.setdefault(int(unit_of[row_of[pair.first]]), []).append(pair)
+    edges = sorted({_edge(pair, row_of, unit_of) for pair in duplicates.values()})
+    groups = []
+    for members in connected_groups(len(units), edges):
+        if len(members) == 1:
+            continue
+        pairs = [pair for unit in members for pair in by_unit.get(unit, [])]
+        pairs.sort(key=lambda pair: (-pair.score, pair.first, pair.second))
+        (representative,) = kept.intersection(members)
+        left_out = tuple(unit for unit in members if unit != representative)
+        groups.append(DuplicateGroup(representative, left_out, pairs, _patients([patients[unit] for unit in members])))
+    order = ("different", "unknown", "same")
+    return sorted(groups, key=lambda group: (order.index(group.patients), -group.pairs[0].score, group.kept))
+
+
+def _patients(patients: Sequence[str]) -> str:
+    known = {patient for patient in patients if patient}
+    if len(known) > 1:
+        return "different"
+    return "same" if known and all(patients) else "unknown"

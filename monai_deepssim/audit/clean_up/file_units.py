@@ -1,0 +1,106 @@
+"""Which files stand and fall together: the slices of a volume, and the files of a DICOM series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from monai_deepssim.data.folders import find_image_files
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["FileUnit", "connected_groups", "file_units", "relative_to_source", "source_root"]
+
+
+@dataclass(frozen=True)
+class FileUnit:
+    """Files that are kept, or left out, as a whole.
+
+    Attributes:
+        files: absolute paths: one image, one volume, or all files of a DICOM series.
+        indices: positions of its slices in the list of images, ascending.
+    """
+
+    files: tuple[str, ...]
+    indices: tuple[int, ...]
+
+
+def connected_groups(size: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Part numbers into the connected components of a graph.
+
+    Args:
+        size: how many there are, from 0.
+        pairs: that are connected.
+
+    Returns:
+        The components, each ascending, in the order of their first members; a number without a pair is one of its own.
+
+    Example:
+        >>> connected_groups(5, [(3, 0), (3, 4)])
+        [[0, 3, 4], [1], [2]]
+    """
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(first), dtype=bool), (first, second)), shape=(size, size))
+    groups: dict[int, list[int]] = {}
+    for number, label in enumerate(connected_components(graph, directed=False)[1].tolist()):
+        groups.setdefault(label, []).append(number)
+    return list(groups.values())
+
+
+def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
+    """Gather the slices of a list by the files that hold them.
+
+    Args:
+        items: as :func:`monai_deepssim.data.list_images` lists them.
+
+    Returns:
+        The units, in the order of their first slices. No file is in two of them.
+
+    Example:
+        >>> items = [{"image": "/a.nii", "slice": 3}, {"image": "/b.png"}, {"image": "/a.nii", "slice": 4}]
+        >>> [unit.indices for unit in file_units(items)]
+        [(0, 2), (1,)]
+    """
+    numbers: dict[str, int] = {}
+    pairs = []
+    for index, item in enumerate(items):
+        for file in item.get("files") or [item["image"]]:
+            # Not resolved: two links to one file are two files of the set.
+            number = numbers.setdefault(os.path.abspath(file), len(numbers))
+            pairs.append((index, len(items) + number))
+    names = list(numbers)
+    units = []
+    for group in connected_groups(len(items) + len(names), pairs):
+        files = tuple(names[member - len(items)] for member in group if member >= len(items))
+        units.append(FileUnit(files, tuple(member for member in group if member < len(items))))
+    return units
+
+
+def source_root(source: Path) -> Path:
+    """The folder that the files of a source are relative to: the folder itself, that of a list or an image, or the
+    part of a pattern that has no wildcard."""
+    if source.is_dir():
+        return source
+    return source.parent if source.is_file() else find_image_files(source)[0]
+
+
+def relative_to_source(file: str, root: Path) -> str:
+    """The path of a file inside of its source, with ``/``.
+
+    Raises:
+        UnusableInputError: if the file lies outside of it, so that there is no place for it in a folder of its own.
+
+    Example:
+        >>> relative_to_source("/data/patient/a.png", Path("/data"))
+        'patient/a.png'
+    """
+    relative = os.path.relpath(file, os.path.abspath(root))
+    if relative.split(os.sep)[0] == os.pardir:
+        raise UnusableInputError(f"{file}: lies outside of {root}, so its place in a new folder is unknown. Move it.")
+    return Path(relative).as_posix()

@@ -1,0 +1,177 @@
+"""The steps that filter a synthetic set: audit, decide, write what is kept, and audit that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monai.inferers import Inferer
+
+from monai_deepssim.audit.clean_up.decisions import (
+    FILTER_COLUMNS,
+    FileDecision,
+    decide_files,
+    write_filter_manifest,
+)
+from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occupied, write_kept_files
+from monai_deepssim.audit.clean_up.options import FilterOptions
+from monai_deepssim.audit.demo import planted_copies
+from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
+from monai_deepssim.audit.files import unwritable
+from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.audit.steps import perform_audit
+
+__all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
+
+FILTER_SUMMARY = "filter.json"
+_FOLDER, _MANIFEST, _AUDIT_FOLDER = "filtered", "manifest.csv", "filtered_audit"
+
+
+@dataclass(frozen=True)
+class FilterDemoResult:
+    """What became of the copies that were planted in the demo.
+
+    Attributes:
+        planted: copies among the synthetic images.
+        left_out: of those, left out.
+        remaining: of those, kept: the audit did not see them.
+        wrongly_left_out: images left out that are no copies.
+    """
+
+    planted: int
+    left_out: int
+    remaining: int
+    wrongly_left_out: int
+
+
+@dataclass(frozen=True)
+class FilterResult:
+    """What was kept, and what the audits before and after found.
+
+    Attributes:
+        options: as given.
+        before: the audit of the whole set.
+        decisions: about every file.
+        folder: with the files that were kept.
+        manifest: the CSV file that says why.
+        after: the audit of the files that were kept; ``None`` when none was.
+        demo: of the demo alone.
+    """
+
+    options: FilterOptions
+    before: AuditResult
+    decisions: list[FileDecision]
+    folder: Path
+    manifest: Path
+    after: AuditResult | None
+    demo: FilterDemoResult | None
+
+    @property
+    def num_kept(self) -> int:
+        """Files that are kept."""
+        return sum(decision.kept for decision in self.decisions)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Files that are left out, by class; an absent class is not in it."""
+        counts = Counter(decision.label for decision in self.decisions if not decision.kept)
+        return {name: counts[name] for name in ("duplicate", "similar", "skipped", "ignored") if counts[name]}
+
+
+def perform_filter(
+    options: FilterOptions, *, inferer: Inferer | None = None, handlers: Sequence[Any] = ()
+) -> FilterResult:
+    """Audit a synthetic set, write it without its copies, and audit what was written.
+
+    Args:
+        options: checked.
+        inferer: MONAI inferer that calls the embedder.
+        handlers: Ignite handlers to attach to the evaluators that embed.
+
+    Returns:
+        What was found and written, except for the summary.
+
+    Raises:
+        UnusableInputError: if the images, the embedder or the output folder cannot be used.
+    """
+    output_dir = options.audit.output_dir
+    folder, manifest = output_dir / _FOLDER, output_dir / _MANIFEST
+    check_kept_folder(folder, manifest, FILTER_COLUMNS)
+    before = perform_audit(options.audit, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
+    decisions = decide_files(before, options.leave_out)
+    kept = {decision.path: decision.file for decision in decisions if decision.kept}
+    if is_occupied(folder):
+        # Refused unless it is the same: a folder keeps the manifest that it was written with.
+        write_kept_files(folder, kept, options.files, before.synthetic.side.source)
+    write_filter_manifest(manifest, decisions)
+    after = None
+    if kept:
+        write_kept_files(folder, kept, options.files, before.synthetic.side.source)
+        after = _audit_kept(before, folder, kept, options, inferer, handlers)
+    return FilterResult(options, before, decisions, folder, manifest, after, _demo_result(options, decisions))
+
+
+def _audit_kept(
+    before: AuditResult,
+    folder: Path,
+    kept: dict[str, str],
+    options: FilterOptions,
+    inferer: Inferer | None,
+    handlers: Sequence[Any],
+) -> AuditResult:
+    """Audit the files that were written, slice for slice as in the audit before."""
+    new_files = {file: str(folder / path) for path, file in kept.items()}
+    items = []
+    for item in before.synthetic.side.items:
+        image = new_files.get(os.path.abspath(item["image"]))
+        if image is None:
+            continue
+        moved = {**item, "image": image}
+        if item.get("files"):
+            moved["files"] = tuple(new_files[os.path.abspath(file)] for file in item["files"])
+        items.append(moved)
+    sides = [before.training.side, Side("synthetic", folder, items, [])]
+    if before.holdout is not None:
+        sides.append(before.holdout.side)
+    output_dir = options.audit.output_dir / _AUDIT_FOLDER
+    for side in (sides[0], *sides[2:]):
+        _share_embeddings(
+            options.audit.output_dir / EMBEDDINGS_FOLDER / side.name, output_dir / EMBEDDINGS_FOLDER / side.name
+        )
+    again = replace(
+        options.audit, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir
+    )
+    return perform_audit(again, sides=sides, inferer=inferer, handlers=handlers)
+
+
+def _share_embeddings(source: Path, target: Path) -> None:
+    """Give the second audit the embeddings of the sides that are the same; it checks their fingerprint itself."""
+    if target.exists():
+        return
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    try:
+        shutil.copytree(source, partial)
+        partial.rename(target)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise unwritable(target, error) from error
+
+
+def _demo_result(options: FilterOptions, decisions: Sequence[FileDecision]) -> FilterDemoResult | None:
+    if not options.audit.demo:
+        return None
+    truth = planted_copies(options.audit.output_dir / "demo")
+    planted = {path for path, source in truth.items() if source}
+    left_out = {decision.path for decision in decisions if not decision.kept}
+    return FilterDemoResult(
+        planted=len(planted),
+        left_out=len(planted & left_out),
+        remaining=len(planted - left_out),
+        wrongly_left_out=len(left_out - planted),
+    )

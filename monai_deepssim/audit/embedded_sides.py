@@ -1,0 +1,128 @@
+"""The sides of an audit with their embeddings, made now or taken from an earlier run of the same audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.inferers import Inferer
+
+from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.files import unwritable
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.progress import timed
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.engines.embedding import embed_images
+from monai_deepssim.engines.embedding_store import EmbeddingStore
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
+
+#: Where the embeddings are, inside of the output folder: a folder a side.
+EMBEDDINGS_FOLDER = "embeddings"
+
+
+def embed_sides(
+    sides: Sequence[Side],
+    detector: AuditDetector,
+    options: AuditOptions,
+    result_files: Sequence[str],
+    seconds: dict[str, float],
+    *,
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+) -> list[EmbeddedSide]:
+    """Embed the images of each side, continuing in the output folder what was done there.
+
+    Args:
+        sides: the files.
+        detector: what embeds them.
+        options: their ``output_dir``, ``overwrite``, ``image_size`` and those of the loader are used.
+        result_files: names of the files that an audit in the output folder has written: they are removed first, so that
+            a result never outlives its audit.
+        seconds: gets the time of each step.
+        inferer: MONAI inferer that calls the embedder.
+        handlers: Ignite handlers to attach to the evaluators that embed.
+
+    Returns:
+        The sides in the same order.
+
+    Raises:
+        UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
+    """
+    with timed(seconds, "fingerprints"):
+        stores = [_store(side, options, detector.identity.sha256) for side in sides]
+        _open_stores(stores, options, [options.output_dir / name for name in result_files])
+    embedded = []
+    for side, store in zip(sides, stores, strict=True):
+        with timed(seconds, f"embedding_{side.name}"):
+            embedded.append(_embed(side, store, detector, options, inferer, handlers))
+    return embedded
+
+
+def _embed(
+    side: Side,
+    store: EmbeddingStore,
+    detector: AuditDetector,
+    options: AuditOptions,
+    inferer: Inferer | None,
+    handlers: Sequence[Any],
+) -> EmbeddedSide:
+    continued = len(store.missing_shards()) < store.num_shards
+    images = embed_images(
+        detector.network,
+        store,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        inferer=inferer,
+        handlers=handlers,
+        prepare_batch=detector.prepare_batch,
+        description=f"{side.name} images",
+    )
+    if not images.embeddings:
+        index, reason = min(images.problems.items())
+        raise UnusableInputError(
+            f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
+            f"{side.items[index]['path']}: {reason}"
+        )
+    return EmbeddedSide(side, images, store.fingerprint, continued)
+
+
+def _store(side: Side, options: AuditOptions, embedder_id: str) -> EmbeddingStore:
+    return EmbeddingStore(
+        options.output_dir / EMBEDDINGS_FOLDER / side.name,
+        side.items,
+        image_size=options.image_size,
+        embedder_id=embedder_id,
+    )
+
+
+def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions, result_files: Sequence[Path]) -> None:
+    """Continue the audit in the output folder if it is this one, refuse another, and take away its old result."""
+    output_dir = options.output_dir
+    results = [path for path in result_files if path.exists()]
+    if not options.overwrite:
+        for store in stores:
+            differences = store.differences()
+            if differences:
+                raise UnusableInputError(
+                    f"--output_dir: {output_dir} holds an audit that differs from this one in its "
+                    f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
+                    "to replace it."
+                )
+        if results and not all(store.exists() for store in stores):
+            raise UnusableInputError(
+                f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
+                "continued. Give another --output_dir, or --overwrite true to replace it."
+            )
+    for store in stores:
+        store.open(overwrite=options.overwrite)
+    # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
+    for path in results:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise unwritable(path, error) from error

@@ -1,0 +1,77 @@
+"""How a workflow ends: in words on the terminal and with an exit status, never with a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from monai_deepssim.audit.files import printable
+from monai_deepssim.audit.verdict import Gate
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["end_unless_passed", "end_unusable", "errors_in_words", "print_line"]
+
+_UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
+
+
+@contextmanager
+def errors_in_words(program: str) -> Iterator[None]:
+    """End the process with a message and a status when the input cannot be used or the user interrupts.
+
+    Args:
+        program: what the message begins with.
+
+    Raises:
+        SystemExit: with status 2 for input that cannot be used, and 130 when interrupted.
+
+    Example:
+        >>> with errors_in_words("memorization_audit"):
+        ...     raise UnusableInputError("images: there is no such folder")
+        Traceback (most recent call last):
+        ...
+        SystemExit: 2
+    """
+    try:
+        yield
+    except UnusableInputError as error:
+        end_unusable(program, str(error))
+    except KeyboardInterrupt:
+        _end(program, "interrupted. The same command continues where this stopped.", _INTERRUPTED)
+
+
+def end_unless_passed(program: str, gate: Gate) -> None:
+    """End the process when a gate was asked for and is not passed.
+
+    Args:
+        program: what the message begins with.
+        gate: and its result.
+
+    Raises:
+        SystemExit: with status 3 when there are more copies than it allows, and 2 when it cannot be decided.
+    """
+    if gate.result == "exceeded":
+        sys.exit(_GATE_EXCEEDED)
+    if gate.result == "undecided":
+        end_unusable(
+            program,
+            f"--max_copy_fraction: cannot be decided, because {gate.reason}. Repair or remove the skipped images.",
+        )
+
+
+def end_unusable(program: str, message: str) -> NoReturn:
+    """End the process with status 2."""
+    _end(program, message, _UNUSABLE_INPUT)
+
+
+def print_line(line: str, stream: Any = None) -> None:
+    """Print a line that may hold names of files, on whatever terminal; ``stream`` is the standard output by default."""
+    stream = sys.stdout if stream is None else stream
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def _end(program: str, message: str, status: int) -> NoReturn:
+    print_line(f"{program}: {message}", sys.stderr)
+    sys.exit(status)

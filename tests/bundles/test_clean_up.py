@@ -1,0 +1,132 @@
+"""``filter.json`` and ``deduplicate.json`` as users run them: by MONAI's command line, mistyped or not, as demos."""
+
+import json
+import sys
+from pathlib import Path
+
+import fire
+import monai.bundle
+import pytest
+from PIL import Image
+
+from monai_deepssim.audit import CopyFilter, Deduplication
+from monai_deepssim.audit import steps as audit_steps
+from monai_deepssim.audit.clean_up import deduplication_steps
+from monai_deepssim.audit.clean_up.repeated_demo import RepeatedDemoSettings
+from monai_deepssim.audit.demo import DemoSettings
+from monai_deepssim.data import PhantomBrainDataset
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_audit"
+WORKFLOWS = {"filter": CopyFilter, "deduplicate": Deduplication}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """``training/`` with six phantoms, two of them the same, and ``synthetic/`` with a copy and another phantom."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    phantoms = PhantomBrainDataset(num_subjects=6, seed=7, progress=False)
+    pixels = [(phantom["image"][0] * 255).byte().numpy() for phantom in phantoms]
+    names = {f"training/p{number}.png": pixels[number] for number in range(5)}
+    names |= {"training/p9.png": pixels[0], "synthetic/copy.png": pixels[2][:, ::-1], "synthetic/new.png": pixels[5]}
+    for name, content in names.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(content).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def command_line(images, tmp_path, monkeypatch):
+    """Run a config of the bundle in this process; returns the exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(config: str, *arguments: str) -> int:
+        words = ["run", f"--config_file={BUNDLE / 'configs' / config}.json", f"--bundle_root={BUNDLE}", *arguments]
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", *words])
+        try:
+            fire.Fire({"run": monai.bundle.run}, command=words)
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_option_is_an_id_of_the_config_with_the_same_default(name) -> None:
+    config = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+    workflow = WORKFLOWS[name]
+    block = next(value for value in config.values() if isinstance(value, dict) and "monai_deepssim" in str(value))
+    assert block["_target_"] == f"monai_deepssim.audit.{workflow.__name__}"
+    names = workflow.option_names()
+    assert set(block) - {"_target_"} == {*names, "inferer", "handlers"}
+    assert all(block[option] == f"@{option}" for option in names)
+    given = workflow(**{option: config[option] for option in names})._values
+    tuples = {option: tuple(value) if isinstance(value, list) else value for option, value in given.items()}
+    assert tuples == workflow()._values
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_monai_finds_the_properties_that_an_inference_bundle_has(name, images) -> None:
+    workflow = monai.bundle.ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / f"{name}.json"),
+        workflow_type="inference",
+        training_dir=str(images / "training"),
+        **({"synthetic_dir": str(images / "synthetic")} if name == "filter" else {}),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert len(workflow.dataset) == 6
+
+
+def test_the_filter_is_run_by_its_json_and_its_result_passes_the_gate(command_line, images, capsys) -> None:
+    folders = ("--training_dir", f"{images / 'training'}", "--synthetic_dir", f"{images / 'synthetic'}")
+    assert command_line("filter", *folders, "--output_dir", "out", "--max_copy_fraction", "0.01") == 0
+    assert [path.name for path in Path("out/filtered").iterdir()] == ["new.png"]
+    told = capsys.readouterr().out
+    assert "Before: 1 of 2 synthetic images are copies" in told
+    assert "0 of 1 synthetic images are copies" in told
+    assert "PASSED" in told
+
+
+def test_the_training_set_is_deduplicated_by_its_json(command_line, images, capsys) -> None:
+    arguments = ("--training_dir", f"{images / 'training'}", "--output_dir", "out", "--files", "symlink")
+    assert command_line("deduplicate", *arguments) == 0
+    assert sorted(path.name for path in Path("out/deduplicated").iterdir()) == [f"p{n}.png" for n in range(5)]
+    assert Path("out/deduplicated/p0.png").is_symlink()
+    assert "2 of 6 training files have a duplicate in another one, in 1 groups" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "words"),
+    [
+        ("filter", ["--leave_uot", "similar"], ["--leave_uot", "Did you mean --leave_out?"]),
+        ("filter", ["--max_copy_fracton=0.01"], ["Did you mean --max_copy_fraction?"]),
+        ("filter", ["--synthetic_dir", "None"], ["None is no value"]),
+        ("deduplicate", ["--synthetic_dir", "x"], ["--synthetic_dir", "no such option"]),
+        ("deduplicate", ["--trainnig_dir", "x"], ["Did you mean --training_dir?"]),
+    ],
+)
+def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys, config, arguments, words) -> None:
+    assert command_line(config, "--output_dir", "out", *arguments) == 2
+    message = capsys.readouterr().err
+    assert [word for word in words if word not in message] == []
+    assert not Path("out").exists()
+
+
+def test_without_folders_the_filter_cleans_the_demo(command_line, capsys, monkeypatch) -> None:
+    small = DemoSettings(num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
+    monkeypatch.setattr(audit_steps, "DemoSettings", lambda: small)
+    assert command_line("filter", "--output_dir", "out", "--max_copy_fraction", "0.3") == 0
+    summary = json.loads(Path("out/filter.json").read_text())
+    assert summary["demo"] == {"planted": 2, "left_out": 2, "remaining": 0, "wrongly_left_out": 0}
+    assert "of 2 planted copies 2 are left out and 0 remain" in capsys.readouterr().out
+
+
+def test_without_a_folder_a_demo_with_repetitions_is_deduplicated(command_line, capsys, monkeypatch) -> None:
+    small = RepeatedDemoSettings(num_subjects=10, num_repeated=4, num_other_patients=1)
+    monkeypatch.setattr(deduplication_steps, "RepeatedDemoSettings", lambda: small)
+    assert command_line("deduplicate", "--output_dir", "out") == 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["demo"] == {"planted": 4, "found": 4, "false_alarms": 0}
+    assert summary["groups_by_patients"] == {"different": 1, "same": 3, "unknown": 0}
+    assert "found 4 of 4 planted repetitions, and 0 false alarms" in capsys.readouterr().out
