@@ -24,6 +24,7 @@ from monai_deepssim.audit.sources import Side, list_sides
 from monai_deepssim.audit.tables import write_matches, write_memorized
 from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
 from monai_deepssim.audit.verification import verify
+from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
 
 __all__ = ["perform_audit"]
@@ -150,6 +151,7 @@ def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetect
         scores,
         image_size=options.image_size,
         description=f"verifying {side.side.name} images",
+        store=verification_store(side, training, options),
     )
 
 
@@ -183,6 +185,7 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
             scores,
             image_size=options.image_size,
             description="verifying training images",
+            store=verification_store(training, training, options),
         )
         # From positions in the list of files back to rows.
         neighbors, scores = np.searchsorted(indices, found.indices), found.scores

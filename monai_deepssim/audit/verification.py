@@ -13,13 +13,16 @@ from tqdm import tqdm
 
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Shortlist
+from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import Alignment, aligned_ssim
+from monai_deepssim.similarity import aligned_ssim
 
 __all__ = ["verify"]
 
 _PAIRS_A_STEP = 256
+# So many are lost at most when an audit is killed: ten seconds of work or so.
+_PAIRS_A_FILE = 2048
 # 136 x 112 float32 are 60 KB: a quarter of a GB at most. Training images come up again and again.
 _IMAGES_KEPT = 4096
 _SCORE_DIGITS = 6
@@ -34,6 +37,7 @@ def verify(
     *,
     image_size: Sequence[int],
     description: str,
+    store: VerificationStore | None = None,
 ) -> Shortlist:
     """Align each candidate with its image, and sort the candidates by the SSIM that this reaches.
 
@@ -45,34 +49,57 @@ def verify(
         detector_scores: ``(N, k)``, by which they were chosen.
         image_size: rows and columns that images are brought to.
         description: what the progress bar calls this.
+        store: where verified pairs are kept; those that it has are not aligned again. By default nothing is kept.
 
     Returns:
         The candidates, the highest aligned SSIM first; equal ones in the order of the detector.
 
     Raises:
-        UnusableInputError: when a file that was readable before no longer is.
+        UnusableInputError: when a file that was readable before no longer is, or the store cannot be used.
     """
-    num_images, num_candidates = candidates.shape
-    ssim = np.zeros(candidates.shape)
-    alignments: list[list[Alignment]] = []
+    pairs = np.stack([np.repeat(indices, candidates.shape[1]), candidates.ravel()], axis=1).astype(np.int64)
+    wanted = np.unique(pairs, axis=0)
+    known = store.load() if store is not None else VerifiedPairs()
+    missing = wanted[known.rows_of(wanted) < 0]
+    parts = [known.records]
     queries, targets = _Images(side, image_size), _Images(training, image_size)
-    step = max(1, _PAIRS_A_STEP // num_candidates)
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=candidates.size, desc=description, unit=" pairs", mininterval=interval) as bar:
-        for start in range(0, num_images, step):
-            rows = range(start, min(start + step, num_images))
-            x = torch.stack([queries[int(indices[row])] for row in rows for _ in range(num_candidates)])
-            y = torch.stack([targets[int(index)] for row in rows for index in candidates[row]])
-            found = aligned_ssim(x, y)
-            values = found.ssim.double().numpy().round(_SCORE_DIGITS).reshape(len(rows), num_candidates)
-            for position, row in enumerate(rows):
-                order = np.argsort(-values[position], kind="stable")
-                first = position * num_candidates
-                ssim[row] = values[position][order]
-                candidates[row], detector_scores[row] = candidates[row][order], detector_scores[row][order]
-                alignments.append([found.alignments[first + place] for place in order])
-            bar.update(len(x))
-    return Shortlist(scores=ssim, indices=candidates, detector_scores=detector_scores, alignments=alignments)
+    with tqdm(
+        total=len(wanted),
+        initial=len(wanted) - len(missing),
+        desc=description,
+        unit=" pairs",
+        mininterval=interval,
+        disable=not len(missing),
+    ) as bar:
+        for start in range(0, len(missing), _PAIRS_A_FILE):
+            part = _align(missing[start : start + _PAIRS_A_FILE], queries, targets, bar)
+            if store is not None:
+                store.write(part)
+            parts.append(part)
+    verified = VerifiedPairs(np.concatenate(parts))
+    rows = verified.rows_of(pairs).reshape(candidates.shape)
+    order = np.argsort(-verified.ssim[rows], axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)
+    return Shortlist(
+        scores=verified.ssim[rows],
+        indices=np.take_along_axis(candidates, order, axis=1),
+        detector_scores=np.take_along_axis(detector_scores, order, axis=1),
+        alignments=[[verified.alignment(row) for row in line] for line in rows.tolist()],
+    )
+
+
+def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> np.ndarray:
+    """The records of some pairs."""
+    parts = []
+    for start in range(0, len(pairs), _PAIRS_A_STEP):
+        step = pairs[start : start + _PAIRS_A_STEP]
+        x = torch.stack([queries[query] for query in step[:, 0].tolist()])
+        y = torch.stack([targets[index] for index in step[:, 1].tolist()])
+        found = aligned_ssim(x, y)
+        parts.append(VerifiedPairs.pack(step, found.ssim.double().numpy().round(_SCORE_DIGITS), found.alignments))
+        bar.update(len(step))
+    return np.concatenate(parts)
 
 
 class _Images:

@@ -1,0 +1,152 @@
+"""Pairs that were verified before an audit was stopped are not verified again, and no others are taken for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audit_files import write_png
+
+import monai_deepssim.audit.verification as verification
+import monai_deepssim.audit.verification_store as verification_store
+from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.similarity import Alignment
+
+
+class Aligner:
+    """Aligned SSIM that counts pairs, and can be told to end like a process that is killed."""
+
+    def __init__(self) -> None:
+        self.num_pairs = 0
+        self.killed_after: int | None = None
+        self.aligned_ssim = verification.aligned_ssim
+
+    def __call__(self, x, y):
+        if self.killed_after is not None and self.num_pairs + len(x) > self.killed_after:
+            raise KeyboardInterrupt
+        self.num_pairs += len(x)
+        return self.aligned_ssim(x, y)
+
+
+@pytest.fixture
+def aligner(monkeypatch) -> Aligner:
+    aligner = Aligner()
+    monkeypatch.setattr(verification, "aligned_ssim", aligner)
+    monkeypatch.setattr(verification, "_PAIRS_A_STEP", 4)
+    monkeypatch.setattr(verification, "_PAIRS_A_FILE", 8)
+    return aligner
+
+
+def run_counting(audit, aligner: Aligner, **options) -> int:
+    before = aligner.num_pairs
+    audit(**{"top_k": 3, **options})
+    return aligner.num_pairs - before
+
+
+@pytest.mark.parametrize("killed_after", [10, 30])
+def test_a_killed_audit_aligns_only_what_was_not_written_yet(audit, folders, aligner, killed_after) -> None:
+    in_all = run_counting(audit, aligner, output_dir="at_once")
+    at_once = {name: (folders / "at_once" / name).read_text() for name in ("matches.csv", "memorized.csv")}
+    assert in_all > 40  # or the second kill comes too late
+    aligner.num_pairs, aligner.killed_after = 0, killed_after
+    with pytest.raises(SystemExit) as ended:
+        audit(top_k=3)
+    assert ended.value.code == 130
+
+    aligner.killed_after = None
+    # Four synthetic images have twelve pairs, in files of eight and four; the training images' pairs follow.
+    written = {10: 8, 30: 12 + 16}[killed_after]
+    assert run_counting(audit, aligner) == in_all - written
+    assert {name: (folders / "out" / name).read_text() for name in at_once} == at_once
+
+
+def test_other_thresholds_shortlists_and_detectors_align_only_pairs_that_are_new(audit, folders, aligner) -> None:
+    assert run_counting(audit, aligner, top_k=4) > 16
+    assert run_counting(audit, aligner, top_k=4, thresholds=[0.2, 0.3]) == 0
+    assert run_counting(audit, aligner, top_k=2) == 0
+    more = run_counting(audit, aligner, top_k=5)
+    assert more >= 4  # a candidate more for each synthetic image, and perhaps some for the training images
+    # All ten training images are shortlisted by whatever detector.
+    run_counting(audit, aligner, top_k=10)
+    assert run_counting(audit, aligner, top_k=10, detector="ncc", checkpoint=None, overwrite=True) == 0
+
+
+def test_scores_of_a_detector_that_shortlists_others_are_not_mixed_up(audit, folders, aligner) -> None:
+    run_counting(audit, aligner)
+    run_counting(audit, aligner, detector="ncc", checkpoint=None, overwrite=True)
+    run_counting(audit, aligner, detector="ncc", checkpoint=None, output_dir="at_once")
+
+    assert (folders / "out" / "matches.csv").read_text() == (folders / "at_once" / "matches.csv").read_text()
+
+
+@pytest.mark.parametrize("side", ["training", "synthetic"])
+def test_a_changed_image_is_verified_anew(audit, folders, aligner, axial, side) -> None:
+    in_all = run_counting(audit, aligner)
+    name = {"training": "sub-2_z60.png", "synthetic": "copy-of-60.png"}[side]
+    write_png(folders / side / name, axial(140))
+    # The training images' pairs with each other are still good where only a synthetic image has changed.
+    again = run_counting(audit, aligner, overwrite=True)
+    assert again == (in_all if side == "training" else 12)
+    run_counting(audit, aligner, output_dir="at_once")
+
+    assert (folders / "out" / "matches.csv").read_text() == (folders / "at_once" / "matches.csv").read_text()
+
+
+def test_another_size_of_the_images_is_verified_anew(audit, folders, aligner) -> None:
+    run_counting(audit, aligner)
+    run_counting(audit, aligner, image_size=(64, 80), overwrite=True)
+    run_counting(audit, aligner, image_size=(64, 80), output_dir="at_once")
+
+    assert (folders / "out" / "matches.csv").read_text() == (folders / "at_once" / "matches.csv").read_text()
+
+
+PAIRS = np.array([[1, 2], [0, 3], [1, 0]])
+CHANGES = [
+    Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0),
+    Alignment((0, 1), (-6.123456789,), (0.1, -3.987654321), 0.951, 1.37),
+    Alignment((1,), (2.0,), (1.0, 2.0), 1.02, 0.5),
+]
+
+
+def store(folder: Path, **changed) -> VerificationStore:
+    return VerificationStore(
+        **{"directory": folder, "query_images": "q", "training_images": "t", "image_size": (64, 64), **changed}
+    )
+
+
+def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
+    ssim = np.array([1.0, 0.123457, 0.5])
+    store(tmp_path).write(VerifiedPairs.pack(PAIRS[:2], ssim[:2], CHANGES[:2]))
+    store(tmp_path).write(VerifiedPairs.pack(PAIRS[2:], ssim[2:], CHANGES[2:]))
+
+    verified = store(tmp_path).load()
+
+    rows = verified.rows_of(PAIRS)
+    assert verified.ssim[rows].tolist() == ssim.tolist()
+    assert [verified.alignment(row) for row in rows] == CHANGES
+    assert verified.rows_of(np.array([[2, 1], [9, 9], [0, 0]])).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"query_images": "x"}, {"training_images": "x"}, {"image_size": (64, 65)}, "version of the package"]
+)
+def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch, changed) -> None:
+    store(tmp_path).write(VerifiedPairs.pack(PAIRS, np.ones(3), CHANGES))
+    if changed == "version of the package":
+        monkeypatch.setattr(verification_store, "package_versions", lambda: {"monai-deepssim": "0.0.0"})
+        changed = {}
+
+    assert len(store(tmp_path, **changed).load()) == 0
+    store(tmp_path, **changed).write(VerifiedPairs.pack(PAIRS[:1], np.ones(1), CHANGES[:1]))
+    assert len(store(tmp_path, **changed).load()) == 1
+
+
+def test_a_file_that_was_cut_short_is_named_and_a_half_written_one_is_not_there(tmp_path) -> None:
+    store(tmp_path).write(VerifiedPairs.pack(PAIRS, np.ones(3), CHANGES))
+    path = tmp_path / "pairs-00000.npy"
+    (tmp_path / "pairs-00001.npy.partial").write_bytes(path.read_bytes()[:100])
+    assert len(store(tmp_path).load()) == 3
+
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UnusableInputError, match=r"pairs-00000\.npy"):
+        store(tmp_path).load()
