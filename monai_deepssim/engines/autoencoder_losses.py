@@ -186,7 +186,7 @@ class PatchDiscriminatorLoss(nn.Module):
 
 
 def perceptual_loss_at_hand(
-    network_type: str | None = "squeeze", device: str | torch.device = "cpu"
+    network_type: str = "squeeze", device: str | torch.device = "cpu"
 ) -> PerceptualLoss | None:
     """Return MONAI's perceptual loss when its weights are on this machine; nothing is ever downloaded.
 
@@ -194,7 +194,7 @@ def perceptual_loss_at_hand(
     (``$TORCH_HOME/hub/checkpoints``). Where either is missing, the log says what and how to get it.
 
     Args:
-        network_type: ``"squeeze"`` (published), ``"alex"`` or ``"vgg"``; ``None`` for no perceptual loss.
+        network_type: ``"squeeze"`` (published), ``"alex"`` or ``"vgg"``; ``"none"`` for no perceptual loss.
         device: where the network goes.
 
     Returns:
@@ -207,13 +207,13 @@ def perceptual_loss_at_hand(
         Zhang et al., *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric*, arXiv 1801.03924.
 
     Example:
-        >>> perceptual_loss_at_hand(None) is None
+        >>> perceptual_loss_at_hand("none") is None
         True
     """
-    if network_type is None:
+    if network_type == "none":
         return None
     if network_type not in _BACKBONES:
-        raise ValueError(f"got network_type={network_type!r}, want squeeze, alex, vgg or None")
+        raise ValueError(f"got network_type={network_type!r}, want squeeze, alex, vgg or none")
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(_BACKBONES[network_type].url).name)
     missing = []
     if not optional_import("lpips")[1]:

@@ -31,7 +31,7 @@ TINY = {
     "autoencoder_batch_size": 2,
     "autoencoder_val_interval": 1,
     "autoencoder_epochs": 1,
-    "perceptual_network": None,
+    "perceptual_network": "none",
 }
 
 
@@ -122,9 +122,8 @@ def test_images_other_than_those_of_the_training_that_lies_there_are_refused(tmp
 
 def test_two_processes_train_together_and_one_of_them_writes(tmp_path):
     arguments = {**TINY, "num_validation": 3, "output_dir": str(tmp_path)}
-    arguments.pop("perceptual_network")
     configs = [str(CONFIGS / f"{name}.json") for name in ("train_autoencoder", "multi_gpu_autoencoder")]
-    (tmp_path / "tiny.json").write_text(json.dumps({**arguments, "perceptual_network": None}))
+    (tmp_path / "tiny.json").write_text(json.dumps(arguments))
     configs.append(str(tmp_path / "tiny.json"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(BUNDLE)]
