@@ -107,7 +107,7 @@ def run_rank(rank: int, folder: str) -> None:
     """Every way to share five validation images and six training images between two processes."""
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=300)
     )
     training_images, inputs = make_images()
     cache_path = Path(folder, "embeddings.pt")

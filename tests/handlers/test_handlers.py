@@ -69,9 +69,13 @@ def test_the_training_images_are_embedded_once_when_the_engine_first_runs():
 def test_without_a_training_loader_the_metric_has_to_be_fitted():
     training_images, inputs = make_images()
     handler = MemorizationHandler(make_embedder(), None, threshold=-1.0)
-    engine = Engine(lambda engine, images: {"pred": images})
-    handler.attach(engine, "copy_fraction")
+
+    def run():
+        engine = Engine(lambda engine, images: {"pred": images})
+        handler.attach(engine, "copy_fraction")
+        return engine.run([inputs]).metrics["copy_fraction"]
+
     with pytest.raises(RuntimeError, match=r"call fit\(training_loader\) first"):
-        engine.run([inputs])
+        run()
     handler.metric_fn.fit([training_images])
-    assert engine.run([inputs]).metrics["copy_fraction"] == 1
+    assert run() == 1
