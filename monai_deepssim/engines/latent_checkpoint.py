@@ -41,6 +41,8 @@ class GeneratorCheckpoint:
         context_size: numbers in the context of an image, 0 for an unconditional generator.
         scaling: how variables were brought to [0, 1].
         evaluator: the MONAI evaluator of the validation.
+        last_path: of a file for the generator at the end of the training, whatever the validations said; ``None`` for
+            none.
 
     Example:
         >>> GeneratorCheckpoint("training/diffusion.pt", nn.Linear(2, 1), inferer=None).path.name
@@ -55,8 +57,10 @@ class GeneratorCheckpoint:
         context_size: int = 0,
         scaling: VariableScaling | None = None,
         evaluator: Evaluator | None = None,
+        last_path: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = Path(path)
+        self.last_path = None if last_path is None else Path(last_path)
         self.network = network
         self.inferer = inferer
         self.context_size = context_size
@@ -73,21 +77,23 @@ class GeneratorCheckpoint:
             best = self.evaluator.state
             if best.best_metric_epoch != engine.state.epoch or not math.isfinite(best.best_metric):
                 return
-        self._write(engine)
+        self._write(engine, self.path)
 
     def _at_the_end(self, engine: Engine) -> None:
+        if self.last_path is not None:
+            self._write(engine, self.last_path)
         if self.evaluator is None:
             return
         best = self.evaluator.state
         if best.best_metric_epoch < 1:
-            self._write(engine)
+            self._write(engine, self.path)
         elif not math.isfinite(best.best_metric):
             engine.logger.warning(
                 f"{self.path} was not written: too many of the images were copies in every validation. More training "
                 "images, augmentation or a smaller network lower that share; a higher max_copy_fraction accepts it."
             )
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Engine, path: Path) -> None:
         if idist.get_rank() > 0:
             return
         content = {
@@ -98,8 +104,8 @@ class GeneratorCheckpoint:
             "autoencoder_sha256": self.inferer.autoencoder_sha256,
             "epoch": engine.state.epoch,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.path) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
             torch.save(content, file)
 
 

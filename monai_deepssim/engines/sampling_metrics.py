@@ -112,10 +112,11 @@ class FIDUnlessCopied(MetricsLambda):
     Example:
         >>> from ignite.metrics import Average
         >>> fid, copy_fraction = Average(), Average()
+        >>> metrics = [FIDUnlessCopied(fid, copy_fraction, limit) for limit in (None, 0.5, 0.25)]
         >>> fid.update(3.0), copy_fraction.update(0.25)
         (None, None)
-        >>> FIDUnlessCopied(fid, copy_fraction, 0.5).compute(), FIDUnlessCopied(fid, copy_fraction, 0.25).compute()
-        (3.0, inf)
+        >>> [metric.compute() for metric in metrics]
+        [3.0, 3.0, inf]
     """
 
     def __init__(self, fid: Metric, copy_fraction: Metric, max_copy_fraction: float | None = None) -> None:
