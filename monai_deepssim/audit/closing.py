@@ -49,6 +49,11 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
             lines.append(f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images.")
         if part.images.converted:
             lines.append(f"Colour: {len(part.images.converted)} {part.side.name} images were converted to grey.")
+        if part.images.resampled:
+            count = f"{len(part.images.resampled)} {part.side.name} images"
+            lines.append(f"Pixels: {count} have pixels that are not square, and were resampled to square ones.")
+    warning = proportions_warning(result)
+    lines += [f"Warning: {warning}"] if warning else []
     if result.demo is not None:
         demo = result.demo
         precision = "none judged a copy" if demo.precision is None else f"precision {demo.precision:.3f}"
@@ -92,6 +97,19 @@ def error_rate_sentence(result: AuditResult) -> str:
             "any to be called: this is no evidence that there is none."
         )
     return text
+
+
+def proportions_warning(result: AuditResult) -> str | None:
+    """What may be wrong where one side alone was resampled to square pixels; ``None`` where nothing is."""
+    resampled = [part.side.name for part in result.sides if part.images.resampled]
+    untouched = [part.side.name for part in result.sides if not part.images.resampled]
+    if not resampled or not untouched:
+        return None
+    return (
+        f"pixels of {' and '.join(resampled)} images were made square, and none of {' and '.join(untouched)} images. "
+        "If the generator was trained on pixels as stored, its images have other proportions than these, and copies "
+        "are missed: give every side with the pixels that the generator saw."
+    )
 
 
 def _holdout_lines(result: AuditResult) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from torch import Tensor
 
-from monai_deepssim.audit.closing import SCORE_NAMES, error_rate_sentence, gate_sentence
+from monai_deepssim.audit.closing import SCORE_NAMES, error_rate_sentence, gate_sentence, proportions_warning
 from monai_deepssim.audit.figures import draw_image, draw_ssim_map, score_histogram
 from monai_deepssim.audit.files import printable, write_text
 from monai_deepssim.audit.result import AuditResult, package_versions
@@ -66,6 +66,7 @@ def render_report(result: AuditResult) -> str:
         memorized=result.memorized[:_NUM_MEMORIZED],
         skipped=result.skipped,
         sides=result.sides,
+        proportions=proportions_warning(result),
         versions=package_versions(),
     )
 

@@ -238,6 +238,7 @@ def what_it_rests_on(
                 "image_size": list(options.image_size),
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
+                "resampled_to_square_pixels": [part.side.items[index]["path"] for index in part.images.resampled],
             }
             for part in sides
         },

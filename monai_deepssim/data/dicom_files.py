@@ -11,12 +11,14 @@ import numpy as np
 import pydicom
 
 from monai_deepssim.data.grey import colour_to_grey
-from monai_deepssim.data.orientation import as_viewed, ras_axes, stored_position
+from monai_deepssim.data.orientation import as_viewed, ras_axes, stored_position, viewed_pixel_size
 from monai_deepssim.data.slices import checked_index
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DicomHeader", "are_one_volume", "dicom_volume_shape", "read_dicom_header", "read_dicom_slice"]
 
+# From the patient's own plane to what is known of the detector's: DICOM PS3.3 10.7.1.3. The last one is a ratio alone.
+_SPACING_TAGS = ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"]
 _HEADER_TAGS = [
     "SeriesInstanceUID",
     "ImageOrientationPatient",
@@ -25,6 +27,7 @@ _HEADER_TAGS = [
     "Columns",
     "NumberOfFrames",
     "SOPClassUID",
+    *_SPACING_TAGS,
 ]
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM PS3.3 C.7.6.2: x to the left, y to the back
 _SAME_DIRECTION = 1e-3
@@ -43,6 +46,7 @@ class DicomHeader:
         row_direction: RAS unit vector in which the row index grows, down the image; ``None`` where unknown.
         column_direction: RAS unit vector in which the column index grows.
         position: RAS position of the first pixel in millimetres; ``None`` where unknown.
+        pixel_size_mm: height and width of a pixel as stored, or two numbers in their ratio; ``None`` where unknown.
     """
 
     path: str
@@ -52,6 +56,7 @@ class DicomHeader:
     row_direction: tuple[float, ...] | None
     column_direction: tuple[float, ...] | None
     position: tuple[float, ...] | None
+    pixel_size_mm: tuple[float, float] | None
 
     @property
     def affine(self) -> np.ndarray | None:
@@ -90,7 +95,17 @@ def read_dicom_header(path: Path) -> DicomHeader | None:
         row_direction=tuple(_LPS_TO_RAS * cosines[3:]) if oriented else None,
         column_direction=tuple(_LPS_TO_RAS * cosines[:3]) if oriented else None,
         position=tuple(_LPS_TO_RAS * position) if len(position) == 3 else None,
+        pixel_size_mm=_pixel_size(dataset),
     )
+
+
+def _pixel_size(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    """Height and width: in each of these tags the distance between rows comes first."""
+    for tag in _SPACING_TAGS:
+        sizes = [float(value) for value in dataset.get(tag) or ()]
+        if len(sizes) == 2 and all(np.isfinite(size) and size > 0 for size in sizes):
+            return sizes[0], sizes[1]
+    return None
 
 
 def are_one_volume(headers: Sequence[DicomHeader]) -> bool:
@@ -152,7 +167,9 @@ def dicom_volume_shape(paths: Sequence[str]) -> tuple[int, int, int]:
     return first, second, third
 
 
-def read_dicom_slice(paths: Sequence[str], index: int | None, slice_axis: int) -> tuple[np.ndarray, bool]:
+def read_dicom_slice(
+    paths: Sequence[str], index: int | None, slice_axis: int
+) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
     """Read a DICOM image, or one slice of a series, as a radiologist sees it.
 
     The modality's rescaling is applied and MONOCHROME1 is inverted; windows are not applied. The usual axial, coronal
@@ -166,7 +183,8 @@ def read_dicom_slice(paths: Sequence[str], index: int | None, slice_axis: int) -
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
 
     Returns:
-        ``(rows, columns)`` as float64 in the modality's units, and whether colour was converted to grey.
+        ``(rows, columns)`` as float64 in the modality's units; whether colour was converted to grey; and the height and
+        width of a pixel in millimetres, or two numbers in their ratio, ``None`` where the file does not tell.
 
     Raises:
         UnusableInputError: there is no such slice, or the files hold no image or several frames.
@@ -178,15 +196,31 @@ def read_dicom_slice(paths: Sequence[str], index: int | None, slice_axis: int) -
     shape = dicom_volume_shape(paths)
     chosen = checked_index(Path(paths[0]), index, shape[slice_axis], slice_axis)
     stored_axis, position = stored_position(axes, slice_axis, chosen, shape[slice_axis])
+    pixel_size_mm = _pixel_size_in_volume(headers, axes, stored_axis)
     if stored_axis == 2:
         plane, converted = _decode(Path(headers[position].path))
     else:
         volume, converted = _whole_volume(tuple(header.path for header in headers))
         plane = np.take(volume, position, axis=stored_axis)
-    return as_viewed(plane, axes, stored_axis), converted
+    return as_viewed(plane, axes, stored_axis), converted, pixel_size_mm
 
 
-def _read_image(path: Path) -> tuple[np.ndarray, bool]:
+def _pixel_size_in_volume(
+    headers: Sequence[DicomHeader], axes: np.ndarray, stored_axis: int
+) -> tuple[float, float] | None:
+    in_plane = headers[0].pixel_size_mm
+    if in_plane is None:
+        return None
+    affine, first, last = headers[0].affine, headers[0].position, headers[-1].position
+    assert affine is not None, "or they are no volume"
+    assert first is not None, "likewise"
+    assert last is not None, "likewise"
+    # Not SliceThickness: slices may overlap, or leave gaps.
+    distance = float(np.dot(affine[:3, 2], np.subtract(last, first))) / (len(headers) - 1)
+    return viewed_pixel_size(np.array([*in_plane, distance]), axes, stored_axis)
+
+
+def _read_image(path: Path) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
     header = read_dicom_header(path)
     if header is None:
         raise UnusableInputError(f"{path}: the DICOM file holds no image. Remove it from the list.")
@@ -196,7 +230,13 @@ def _read_image(path: Path) -> tuple[np.ndarray, bool]:
             "NIfTI, for example with dcm2niix."
         )
     plane, converted = _decode(path)
-    return (plane if header.affine is None else as_viewed(plane, ras_axes(header.affine), 2)), converted
+    size = header.pixel_size_mm
+    if header.affine is None:
+        return plane, converted, size
+    axes = ras_axes(header.affine)
+    if size is not None:
+        size = viewed_pixel_size(np.array([*size, 1.0]), axes, 2)
+    return as_viewed(plane, axes, 2), converted, size
 
 
 @lru_cache(maxsize=1)

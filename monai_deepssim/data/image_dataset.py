@@ -57,20 +57,25 @@ class ImageDataset(Dataset):
         Returns:
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
             ``problem``: why the image cannot be used, ``""`` where it can. ``converted``: whether real colour was
-            converted to grey.
+            converted to grey. ``resampled``: whether its pixels were not square and were made so.
             ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
         """
         try:
             loaded = read_slice(self.items[index])
         except UnusableInputError as error:
-            image, problem, converted, original_size = torch.zeros(1, *self.fit.image_size), str(error), False, (0, 0)
-        else:
-            image, problem, converted = self.fit(loaded.image), "", loaded.converted
-            original_size = (loaded.image.shape[1], loaded.image.shape[2])
+            return {
+                "image": torch.zeros(1, *self.fit.image_size),
+                "index": index,
+                "problem": str(error),
+                "converted": False,
+                "resampled": False,
+                "original_size": (0, 0),
+            }
         return {
-            "image": image,
+            "image": self.fit(loaded.image),
             "index": index,
-            "problem": problem,
-            "converted": converted,
-            "original_size": original_size,
+            "problem": "",
+            "converted": loaded.converted,
+            "resampled": loaded.resampled,
+            "original_size": loaded.original_size,
         }

@@ -16,6 +16,7 @@ from monai_deepssim.data.dicom_files import read_dicom_slice
 from monai_deepssim.data.file_types import file_kind
 from monai_deepssim.data.nifti_files import read_nifti_slice
 from monai_deepssim.data.picture_files import read_picture
+from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["LoadSliced", "LoadedSlice", "load_slice", "read_slice"]
@@ -30,10 +31,14 @@ class LoadedSlice:
     Args:
         image: ``(1, rows, columns)``, float32 in [0, 1].
         converted: whether real colour was converted to grey.
+        original_size: rows and columns before pixels were made square.
+        resampled: whether pixels were made square.
     """
 
     image: torch.Tensor
     converted: bool
+    original_size: tuple[int, int]
+    resampled: bool
 
 
 def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
@@ -42,9 +47,11 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
     The slice comes as a radiologist sees it: NIfTI is turned by its affine, DICOM by ImageOrientationPatient (which
     leaves ordinary acquisitions as stored), and PNG, JPEG and TIFF are taken as a viewer shows them. Axial: front up,
     patient's right on the left. Coronal: head up, patient's right on the left. Sagittal: head up, front on the left.
-    Pixels are not resampled, also where they are not square. Intensities are scaled to [0, 1] by the slice's own
-    minimum and maximum, so that the range in which a format stores them does not matter: one slice written as PNG,
-    TIFF, NIfTI and DICOM gives four identical tensors.
+    Where the header of a NIfTI or DICOM file says that pixels are not square, the slice is resampled to square ones by
+    linear interpolation, so that a body has its own proportions. Those of PNG, JPEG and TIFF are taken to be square, as
+    viewers take them. Intensities are scaled to [0, 1] by the slice's own minimum and maximum, so that the range in
+    which a format stores them does not matter: one slice of square pixels written as PNG, TIFF, NIfTI and DICOM gives
+    four identical tensors.
 
     Args:
         item: ``image``, the file; and optionally ``slice`` (position along ``slice_axis`` in RAS order, ``None`` for
@@ -71,9 +78,9 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
 
 
 def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
-    """Load a slice as :func:`load_slice` does, and tell whether colour was converted to grey."""
+    """Load a slice as :func:`load_slice` does, and tell what was done to it."""
     path = Path(item["image"])
-    pixels, converted = _read_pixels(path, item)
+    pixels, converted, pixel_size_mm = _read_pixels(path, item)
     if not np.isfinite(pixels).all():
         count = int((~np.isfinite(pixels)).sum())
         raise UnusableInputError(
@@ -86,11 +93,19 @@ def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
             f"{_name(item)}: every pixel is {low:g}, so there is nothing to compare. Choose another slice, or remove "
             "the image."
         )
+    original_size = (pixels.shape[0], pixels.shape[1])
+    resampled = pixel_size_mm is not None and not are_square(pixel_size_mm)
+    if pixel_size_mm is not None and resampled:
+        try:
+            pixels = make_square(pixels, pixel_size_mm)
+        except UnusableInputError as error:
+            raise UnusableInputError(f"{_name(item)}: {error}") from error
+        low, high = float(pixels.min()), float(pixels.max())
     scaled = ((pixels - low) / (high - low)).astype(np.float32)
-    return LoadedSlice(torch.from_numpy(np.ascontiguousarray(scaled))[None], converted)
+    return LoadedSlice(torch.from_numpy(np.ascontiguousarray(scaled))[None], converted, original_size, resampled)
 
 
-def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
+def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist" if not path.is_symlink() else "is a broken link"
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
@@ -100,9 +115,10 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool]
     index, slice_axis = item.get("slice"), item.get("slice_axis", _AXIAL)
     try:
         if kind == "picture":
-            return read_picture(path)
+            return *read_picture(path), None
         if kind == "nifti":
-            return read_nifti_slice(path, index, slice_axis), False
+            plane, pixel_size_mm = read_nifti_slice(path, index, slice_axis)
+            return plane, False, pixel_size_mm
         if kind == "dicom":
             return read_dicom_slice(item.get("files") or (str(path),), index, slice_axis)
     except UnusableInputError:

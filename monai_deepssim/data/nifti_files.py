@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from monai_deepssim.data.orientation import as_viewed, ras_axes, stored_position
+from monai_deepssim.data.orientation import as_viewed, ras_axes, stored_position, viewed_pixel_size
 from monai_deepssim.data.slices import checked_index
 from monai_deepssim.errors import UnusableInputError
 
@@ -39,7 +39,7 @@ def nifti_volume_shape(path: Path) -> tuple[int, int, int] | None:
     return first, second, third
 
 
-def read_nifti_slice(path: Path, index: int | None, slice_axis: int) -> np.ndarray:
+def read_nifti_slice(path: Path, index: int | None, slice_axis: int) -> tuple[np.ndarray, tuple[float, float]]:
     """Read one slice of a NIfTI volume, or a NIfTI image, as a radiologist sees it.
 
     A file with one axis of length 1, or with two axes, is an image; its affine tells which plane it shows.
@@ -50,7 +50,7 @@ def read_nifti_slice(path: Path, index: int | None, slice_axis: int) -> np.ndarr
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
 
     Returns:
-        ``(rows, columns)`` in the file's own units.
+        ``(rows, columns)`` in the file's own units, and the height and width of a pixel in millimetres.
 
     Raises:
         UnusableInputError: there is no such slice, or the file has more than three dimensions or colour.
@@ -75,7 +75,8 @@ def read_nifti_slice(path: Path, index: int | None, slice_axis: int) -> np.ndarr
         plane = voxels[tuple(where[: voxels.ndim])].astype(np.float64) * slope + intercept
     else:
         plane = np.asanyarray(image.dataobj[tuple(where[: len(image.shape)])])
-    return as_viewed(plane.astype(np.float64), axes, stored_axis)
+    pixel_size_mm = viewed_pixel_size(nib.affines.voxel_sizes(image.affine), axes, stored_axis)
+    return as_viewed(plane.astype(np.float64), axes, stored_axis), pixel_size_mm
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 
-__all__ = ["AXIS_LETTERS", "AXIS_NAMES", "as_viewed", "ras_axes", "stored_position"]
+__all__ = ["AXIS_LETTERS", "AXIS_NAMES", "as_viewed", "ras_axes", "stored_position", "viewed_pixel_size"]
 
 AXIS_LETTERS = "xyz"
 AXIS_NAMES = ("sagittal", "coronal", "axial")
@@ -83,3 +83,21 @@ def as_viewed(plane: np.ndarray, axes: np.ndarray, stored_axis: int) -> np.ndarr
         plane = plane.T
     # (x, y), (x, z) and (y, z) all want their second axis upright as rows, and both axes reversed.
     return plane.T[::-1, ::-1]
+
+
+def viewed_pixel_size(voxel_size_mm: np.ndarray, axes: np.ndarray, stored_axis: int) -> tuple[float, float]:
+    """Return the height and width of a pixel of what :func:`as_viewed` returns.
+
+    Args:
+        voxel_size_mm: ``(3,)``, along the stored axes.
+        axes: as :func:`ras_axes` returns them.
+        stored_axis: the stored axis that the plane was taken from.
+
+    Example:
+        >>> viewed_pixel_size(np.array([1.0, 2.0, 5.0]), ras_axes(np.eye(4)), 2)
+        (2.0, 1.0)
+    """
+    left_over = [position for position in range(3) if position != stored_axis]
+    # As there: the anatomical axis that comes later is upright.
+    width, height = sorted(left_over, key=lambda position: int(axes[position, 0]))
+    return float(voxel_size_mm[height]), float(voxel_size_mm[width])

@@ -226,6 +226,7 @@ class _BatchCollector:
         self.problems: list[str] = []
         self.converted: list[bool] = []
         self.sizes: list[tuple[int, int]] = []
+        self.resampled: list[bool] = []
 
     def attach(self, engine: SupervisedEvaluator) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -237,6 +238,7 @@ class _BatchCollector:
         self.problems.extend(str(problem) for problem in batch["problem"])
         self.converted.extend(bool(converted) for converted in batch["converted"])
         self.sizes.extend(_size_pairs(batch["original_size"]))
+        self.resampled.extend(bool(resampled) for resampled in batch["resampled"])
         self.bar.update(len(embeddings))
 
     def shard(self, rows: Sequence[int]) -> dict[str, Any]:
@@ -254,6 +256,7 @@ class _BatchCollector:
             "problems": problems,
             "converted": [row for row, flag in zip(rows, self.converted, strict=True) if flag],
             "sizes": [self.sizes[position] for position in usable],
+            "resampled": [row for row, flag in zip(rows, self.resampled, strict=True) if flag],
         }
 
 

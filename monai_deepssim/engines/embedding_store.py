@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from monai_deepssim.errors import UnusableInputError
 __all__ = ["EmbeddedImages", "EmbeddingStore"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 1
+# 2: pixels that are not square are made so.
+_STORE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class EmbeddedImages:
         problems: why an image has no embedding, by its position in the list.
         converted: positions of images whose real colour was converted to grey.
         sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
+        resampled: positions of images whose pixels were not square and were made so.
     """
 
     embeddings: list[np.ndarray]
@@ -38,6 +40,7 @@ class EmbeddedImages:
     problems: dict[int, str]
     converted: list[int]
     sizes: np.ndarray
+    resampled: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.
@@ -171,6 +174,7 @@ class EmbeddingStore:
         problems: Mapping[int, str],
         converted: Sequence[int],
         sizes: Sequence[tuple[int, int]],
+        resampled: Sequence[int] = (),
     ) -> None:
         """Write one shard, whole or not at all.
 
@@ -181,6 +185,7 @@ class EmbeddingStore:
             problems: position to reason, for the images that have no embedding.
             converted: positions of images whose real colour was converted to grey.
             sizes: ``n`` pairs of rows and columns, as in the files.
+            resampled: positions of images whose pixels were not square and were made so.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -190,6 +195,7 @@ class EmbeddingStore:
             "problems": {str(index): reason for index, reason in problems.items()},
             "converted": list(converted),
             "sizes": [list(size) for size in sizes],
+            "resampled": list(resampled),
         }
         try:
             # The array goes last: when it is there, so are the notes.
@@ -211,6 +217,7 @@ class EmbeddingStore:
         problems: dict[int, str] = {}
         converted: list[int] = []
         sizes: list[list[int]] = []
+        resampled: list[int] = []
         for shard in range(self.num_shards):
             path = self._shard_path(shard, "npy")
             try:
@@ -229,12 +236,14 @@ class EmbeddingStore:
             problems.update({int(index): reason for index, reason in notes["problems"].items()})
             converted.extend(notes["converted"])
             sizes.extend(notes["sizes"])
+            resampled.extend(notes["resampled"])
         return EmbeddedImages(
             embeddings=embeddings,
             indices=np.asarray(indices, dtype=np.int64),
             problems=problems,
             converted=converted,
             sizes=np.asarray(sizes, dtype=np.int64).reshape(-1, 2),
+            resampled=resampled,
         )
 
     @property
