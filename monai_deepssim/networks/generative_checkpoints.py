@@ -52,14 +52,15 @@ def load_generator_network(network: nn.Module | Mapping[str, Any], path: str | o
         True
     """
     path = Path(path)
+    built: object = network
     if isinstance(network, Mapping):
         check_generative_target(str(network.get("_target_")))
-        network = ConfigComponent(config=dict(network)).instantiate()
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"got a network of type {type(network).__name__}, want a torch.nn.Module or its definition")
+        built = ConfigComponent(config=dict(network)).instantiate()
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"got a network of type {type(built).__name__}, want a torch.nn.Module or its definition")
     if not path.is_file():
-        raise UnusableInputError(f"{path}: no such file; give the path of the weights of the {type(network).__name__}")
-    network = as_monai_network(network)
+        raise UnusableInputError(f"{path}: no such file; give the path of the weights of the {type(built).__name__}")
+    network = as_monai_network(built)
     state = read_state_dict(path)
     if is_generative_state_dict(state, network):
         try:

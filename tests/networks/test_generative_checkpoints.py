@@ -13,15 +13,28 @@ UNET = AUTOENCODER | {"in_channels": 3, "out_channels": 3, "num_head_channels": 
 CONDITIONED = UNET | {"with_conditioning": True, "cross_attention_dim": 5}
 # Each as monai-generative, as MONAI core, and how it is called.
 NETWORKS = {
-    "autoencoder": ("AutoencoderKL", AUTOENCODER, (torch.rand(2, 1, 16, 8),)),
-    "U-Net": ("DiffusionModelUNet", UNET, (torch.randn(2, 3, 8, 4), torch.tensor([3, 700]))),
+    "autoencoder": ("AutoencoderKL", AUTOENCODER, (torch.linspace(0, 1, 256).reshape(2, 1, 16, 8),)),
+    "U-Net": (
+        "DiffusionModelUNet",
+        UNET,
+        (torch.linspace(-2, 2, 192).sin().reshape(2, 3, 8, 4), torch.tensor([3, 700])),
+    ),
     "conditioned U-Net": (
         "DiffusionModelUNet",
         CONDITIONED,
-        (torch.randn(2, 3, 8, 4), torch.tensor([3, 700]), torch.randn(2, 1, 5)),
+        (
+            torch.linspace(-2, 2, 192).sin().reshape(2, 3, 8, 4),
+            torch.tensor([3, 700]),
+            torch.linspace(-1, 1, 10).reshape(2, 1, 5),
+        ),
     ),
 }
 CHANNELS = {"generative": {"num_channels": (8, 16)}, "monai": {"channels": (8, 16)}}
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_run():
+    torch.manual_seed(0)
 
 
 def make(package, name, options, **more):
