@@ -171,6 +171,17 @@ def test_a_set_of_copies_alone_ends_in_words_with_a_manifest_and_no_folder(small
     assert json.loads((small / "out" / "filter.json").read_text())["after"] is None
 
 
+def test_a_skipped_slice_leaves_its_volume_out(small, checkpoint, axial, volume) -> None:
+    slices = volume[:, :, [130, 135]].copy()
+    slices[:, :, 1] = 0  # as at the end of a head: there is nothing in it to compare
+    nib.save(nib.Nifti1Image(slices, np.eye(4)), small / "synthetic" / "half.nii.gz")
+    write_png(small / "synthetic" / "far.png", axial(130))
+    assert filter_set(small, checkpoint).left_out == {"duplicate": 1, "skipped": 1}
+    row = table(small / "out" / "manifest.csv", "file")["half.nii.gz"]
+    assert (row["kept"], row["class"]) == ("no", "skipped")
+    assert "every pixel is 0" in row["reason"]
+
+
 def test_similar_images_are_left_out_on_request(small, checkpoint, axial) -> None:
     write_png(small / "synthetic" / "near.png", axial(61))
     write_png(small / "synthetic" / "far.png", axial(130))

@@ -26,6 +26,7 @@ from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.steps import perform_audit
+from monai_deepssim.audit.verification_store import VERIFIED_FOLDER
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
 
@@ -140,19 +141,18 @@ def _audit_kept(
     if before.holdout is not None:
         sides.append(before.holdout.side)
     output_dir = options.audit.output_dir / _AUDIT_FOLDER
-    for side in (sides[0], *sides[2:]):
-        _share_embeddings(
-            options.audit.output_dir / EMBEDDINGS_FOLDER / side.name, output_dir / EMBEDDINGS_FOLDER / side.name
-        )
+    for kind in (EMBEDDINGS_FOLDER, VERIFIED_FOLDER):
+        for side in (sides[0], *sides[2:]):
+            _share(options.audit.output_dir / kind / side.name, output_dir / kind / side.name)
     again = replace(
         options.audit, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir
     )
     return perform_audit(again, sides=sides, inferer=inferer, handlers=handlers)
 
 
-def _share_embeddings(source: Path, target: Path) -> None:
-    """Give the second audit the embeddings of the sides that are the same; it checks their fingerprint itself."""
-    if target.exists():
+def _share(source: Path, target: Path) -> None:
+    """Give the second audit what was computed of a side that is the same; it checks the fingerprints itself."""
+    if target.exists() or not source.exists():
         return
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:

@@ -14,6 +14,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import verify
+from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.similarity import Alignment
 
 __all__ = ["ImagePair", "SelfSearch", "patients_of_pair"]
@@ -149,6 +150,7 @@ class SelfSearch:
                 values,
                 image_size=self.options.image_size,
                 description="verifying training images",
+                store=verification_store(self.training, self.training, self.options),
             )
             candidates, scores = verified.indices, verified.scores
             detector_scores, alignments = verified.detector_scores, verified.alignments
