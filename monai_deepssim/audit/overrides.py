@@ -3,6 +3,10 @@
 MONAI accepts any override and parses its value: ``--sythetic_dir x`` is ignored without a word, a folder named ``1e5``
 arrives as the number 100000.0, ``out,1`` as a tuple, ``data#1`` as ``data``. An audit that ran on the wrong folder, or
 on the demo because a name was wrong, would let a release pipeline pass.
+
+One mistake is out of reach: an id of several parts that leads nowhere (``--audits#top_k 5``) is refused by MONAI's
+parser when it merges overrides, before anything of this package is imported. It ends with MONAI's traceback and status
+1, so that no pipeline passes on it either.
 """
 
 from __future__ import annotations

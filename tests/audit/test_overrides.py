@@ -61,6 +61,21 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
     assert not Path("out", "summary.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("mistyped", "error"),
+    [
+        ("--audits#top_k", KeyError),
+        ("--audit#tops#k", KeyError),
+        ("--top_k#x", ValueError),
+        ("--handlers#0", IndexError),
+    ],
+)
+def test_an_id_that_leads_nowhere_is_refused_by_monai_before_the_audit_is_there(command_line, mistyped, error) -> None:
+    with pytest.raises(error):  # a traceback and status 1: out of our reach, as audit/overrides.py says
+        command_line(*FOLDERS, mistyped, "5")
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("given", ["None", ""])
 def test_folders_that_an_empty_variable_gave_do_not_start_the_demo(command_line, given) -> None:
     assert command_line(f"--training_dir={given}", f"--synthetic_dir={given}") == 2
