@@ -73,6 +73,8 @@ class MemorizationMetric(DeepSSIMDetector):
         torch.Size([4, 1])
     """
 
+    threshold: float
+
     def __init__(
         self,
         embedder: nn.Module | str | os.PathLike[str],
@@ -93,7 +95,7 @@ class MemorizationMetric(DeepSSIMDetector):
         self.top_k = top_k
         self._training_images: Tensor | None = None
 
-    def fit(  # type: ignore[override]
+    def fit(
         self, training_images: Iterable[Tensor | Mapping[str, Any]], *, cache_path: str | os.PathLike[str] | None = None
     ) -> Self:
         """Embed the training images, each rank its share, and give every rank all of them.
@@ -138,7 +140,7 @@ class MemorizationMetric(DeepSSIMDetector):
         with _eval_mode(self.embedder):
             return super().represent(images)
 
-    def get_buffer(self) -> Tensor | None:  # type: ignore[override]
+    def get_buffer(self) -> Tensor | None:
         """The scores since ``reset()``, of all ranks.
 
         Returns:
@@ -157,7 +159,7 @@ class MemorizationMetric(DeepSSIMDetector):
         buffer = super().get_buffer()
         return None if buffer is None else buffer[:, 1].long()
 
-    def aggregate(self) -> Tensor:  # type: ignore[override]
+    def aggregate(self) -> Tensor:
         """The copy fraction of all images since ``reset()`` that have a score, of all ranks.
 
         Returns:
