@@ -51,4 +51,4 @@ class WarmUpEMAHandler(EMAHandler):
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_momentum)
 
     def _set_momentum(self, engine: Engine) -> None:
-        engine.state.ema_momentum = self.momentum_at(engine.state.iteration - 1)
+        engine.state.ema_momentum = self.momentum_at(engine.state.iteration - 1)  # type: ignore[attr-defined]

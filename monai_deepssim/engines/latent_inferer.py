@@ -103,8 +103,9 @@ class FrozenAutoencoderInferer(nn.Module, Inferer):
         Raises:
             RuntimeError: the scale factor is not known yet.
         """
-        autoencoder = _AlreadyEncoded() if encoded else self.autoencoder
-        return self._scaled_inferer()(inputs, autoencoder, network, noise, timesteps, condition=condition)
+        autoencoder: Any = _AlreadyEncoded() if encoded else self.autoencoder
+        model: Any = network  # MONAI names its own class, and calls it as any module of that signature
+        return self._scaled_inferer()(inputs, autoencoder, model, noise, timesteps, condition=condition)
 
     @torch.no_grad()
     def sample(
@@ -126,7 +127,8 @@ class FrozenAutoencoderInferer(nn.Module, Inferer):
             RuntimeError: the scale factor is not known yet.
         """
         inferer = self._scaled_inferer()
-        images = inferer.sample(noise, self.autoencoder, network, scheduler, conditioning=condition, verbose=False)
+        model: Any = network
+        images = inferer.sample(noise, self.autoencoder, model, scheduler, conditioning=condition, verbose=False)
         assert isinstance(images, Tensor)  # a tuple only where intermediate images are asked for
         return images.clamp(0, 1)
 

@@ -172,16 +172,16 @@ def test_a_training_is_validated_taken_up_and_sampled(output):
 
 
 def test_variables_condition_a_generator_and_a_csv_says_what_to_draw(output):
-    conditions = {"conditioning": "variables", "conditioning_columns": ["wm_fraction", "csf_fraction"]}
+    conditions = {"conditioning": "variables", "conditioning_columns": ["white_matter_fraction", "csf_fraction"]}
     train(output, diffusion_epochs=1, val_interval=0, **conditions)
     saved = load(output / "diffusion.pt")
     assert saved["context_size"] == 2
-    assert tuple(saved["scaling"]["columns"]) == ("wm_fraction", "csf_fraction")
+    assert tuple(saved["scaling"]["columns"]) == ("white_matter_fraction", "csf_fraction")
     assert list((output / "tensorboard" / "diffusion").glob("events*"))
-    (output / "wanted.csv").write_text("csf_fraction,wm_fraction\n0.1,0.4\n0.2,0.3\n")
+    (output / "wanted.csv").write_text("csf_fraction,white_matter_fraction\n0.1,0.4\n0.2,0.3\n")
     rows = sample(output, conditions_file=str(output / "wanted.csv"), images_per_condition=2)
     assert len(rows) == 4
-    assert rows[0]["condition"] == rows[1]["condition"] == "wm_fraction=0.4 csf_fraction=0.1"
+    assert rows[0]["condition"] == rows[1]["condition"] == "white_matter_fraction=0.4 csf_fraction=0.1"
     # Without a file it is what was said of the training images, each once.
     rows = sample(output, "like_training", images_per_condition=1, phantom=PHANTOM, **conditions)
     assert len(rows) == 3
