@@ -139,7 +139,12 @@ class GeneratorImages(CacheDataset):
         self._positions = [position for position, copies in enumerate(self.copies) for _ in range(copies)]
         keys = ["image", "path", "patient_id", *(["context"] if conditioning != "none" else [])]
         further = [] if transform is None else [transform] if callable(transform) else list(transform)
-        steps = [*reading, SelectItemsd(keys), EnsureTyped("image", dtype=torch.float32, track_meta=False), *further]
+        steps: list[Callable] = [
+            *reading,
+            SelectItemsd(keys),
+            EnsureTyped("image", dtype=torch.float32, track_meta=False),
+            *further,
+        ]
         super().__init__(
             items, Compose(steps), cache_rate=cache_rate, num_workers=num_workers, progress=progress and bool(reading)
         )

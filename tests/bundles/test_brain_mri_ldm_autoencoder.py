@@ -134,7 +134,7 @@ def test_two_processes_train_together_and_one_of_them_writes(tmp_path):
     assert not any(name.startswith("module.") for part in ("network", "discriminator") for name in saved[part])
     assert len(list((tmp_path / "training_images").iterdir())) == 3
     assert len(list((tmp_path / "reconstructions").iterdir())) == 1
-    assert finished.stderr.count("reconstruction_ssim best value") == 1
+    assert finished.stdout.count("Key metric: reconstruction_ssim best value") == 1
 
 
 def test_the_published_settings_are_the_defaults():
