@@ -287,7 +287,6 @@ def test_monais_scheduler_steps_as_monai_generatives_once_it_has_the_same_timest
     assert scheduler.alphas_cumprod.equal(archived_scheduler.alphas_cumprod)
     for each in (scheduler, archived_scheduler):
         each.set_timesteps(50)
-    assert [scheduler.timesteps[0], scheduler.timesteps[-1]] == [999, 0]
     assert [archived_scheduler.timesteps[0], archived_scheduler.timesteps[-1]] == [980, 0]
     scheduler.timesteps = torch.arange(49, -1, -1) * (1000 // 50)
 
