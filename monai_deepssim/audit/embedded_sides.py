@@ -113,7 +113,8 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions, result
                     f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
                     "to replace it."
                 )
-        if results and not all(store.exists() for store in stores):
+        # Held-out images may be given to an audit that was made without them.
+        if results and not all(store.exists() for store in stores if store.directory.name != "holdout"):
             raise UnusableInputError(
                 f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
                 "continued. Give another --output_dir, or --overwrite true to replace it."

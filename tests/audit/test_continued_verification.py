@@ -1,5 +1,6 @@
 """Pairs that were verified before an audit was stopped are not verified again, and no others are taken for them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_other_thresholds_shortlists_and_detectors_align_only_pairs_that_are_new
     # All ten training images are shortlisted by whatever detector.
     run_counting(audit, aligner, top_k=10)
     assert run_counting(audit, aligner, top_k=10, detector="ncc", checkpoint=None, overwrite=True) == 0
+
+
+def test_held_out_images_may_be_added_to_an_audit_and_cost_their_own_pairs_only(audit, folders, aligner, axial) -> None:
+    run_counting(audit, aligner)
+    for level in (57, 68, 93):
+        write_png(folders / "holdout" / f"new-{level}.png", axial(level))
+
+    assert run_counting(audit, aligner, holdout_dir="holdout") == 3 * 3
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["discoveries"]["num_null_patients"] == 3
 
 
 def test_scores_of_a_detector_that_shortlists_others_are_not_mixed_up(audit, folders, aligner) -> None:
