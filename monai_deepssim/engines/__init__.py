@@ -26,7 +26,7 @@ from .reconstruction_picture import ReconstructionPicture
 from .resumable_checkpoint import ResumableCheckpoint
 from .sampling_conditions import Conditions, conditions_of_images, read_conditions, select_conditions
 from .sampling_dataset import SamplingDataset
-from .sampling_features import AutoencoderFeatures, ImageStatistics, InceptionFeatures, load_sampling_features
+from .sampling_features import AutoencoderFeatures, ImageStatistics, load_sampling_features
 from .sampling_folder import SampleFolder
 from .sampling_metrics import FIDUnlessCopied, HeldOutFIDMetric, fitted_predictions
 from .sampling_stop import StopWhenCopying
@@ -46,7 +46,6 @@ __all__ = [
     "HardNegativeSampler",
     "HeldOutFIDMetric",
     "ImageStatistics",
-    "InceptionFeatures",
     "LatentPrepareBatch",
     "LatentSamplingInferer",
     "LatentScaling",

@@ -13,7 +13,7 @@ from ..errors import UnusableInputError
 from ..networks import LayerFeatures
 from ..networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
-__all__ = ["AutoencoderFeatures", "ImageStatistics", "InceptionFeatures", "load_sampling_features"]
+__all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
 
 
 class ImageStatistics(nn.Module):

@@ -88,12 +88,14 @@ class HeldOutFIDMetric(SetScoreMetric):
         """The FID of all images since ``reset()``, of all ranks.
 
         Returns:
-            A scalar tensor; infinite when a feature is not finite.
+            A scalar tensor; infinite when a feature, or the distance itself, is not finite, as NaN would never be
+            replaced as the best of a training.
         """
         buffer = self.get_buffer()
         if buffer is not None and not buffer.isfinite().all():
             return torch.tensor(torch.inf)
-        return super().aggregate()
+        distance = super().aggregate()
+        return distance if distance.isfinite() else torch.tensor(torch.inf)
 
 
 class FIDUnlessCopied(MetricsLambda):
