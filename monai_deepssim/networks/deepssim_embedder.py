@@ -32,9 +32,10 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
-        average_flips: whether an image's embedding is the mean over its four flips (in eval mode; training flips images
-            anyway). Then a flip of the image changes nothing at all, at four times the cost. The weights remember it
-            in a buffer of this name, which the published ones do not have.
+        average_flips: whether an image's embedding is the mean over its four flips, in training too, at four times the
+            cost. Then a flip of the image changes nothing at all (in a canonical pose: nothing but rounding). A mean of
+            four is less noisy than each, and its cosines are higher: a head trained on single views should be trained
+            on with the mean. The weights remember it in a buffer of this name, which the published ones do not have.
         canonical_size: rows and columns to which each image is brought in a canonical pose first
             (:func:`~monai_deepssim.networks.canonicalize_pose`): rotations, shifts and zooms are then undone before
             the backbone sees the image, and it need not learn to ignore them. ``None``: images stay as they are. Takes
@@ -152,7 +153,7 @@ class DeepSSIMEmbedder(nn.Module):
                 x = canonicalize_pose(x.float(), self.canonical_size)
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        if self.training or "average_flips" not in self._buffers:
+        if "average_flips" not in self._buffers:
             return self._embed(x)
         # Added two by two: in any other order a flip would change the last digit of the sum.
         rows = [self._embed(view) + self._embed(view.flip(3)) for view in (x, x.flip(2))]
