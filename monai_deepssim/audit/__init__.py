@@ -1,4 +1,4 @@
-"""The workflows that bundles run, their files and their reports: the audit, what cleans up after it, the benchmark."""
+"""The workflows that bundles run, their files and reports: audit, cleaning up, benchmark, study."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ if TYPE_CHECKING:
     from monai_deepssim.audit.clean_up.copy_filter import CopyFilter
     from monai_deepssim.audit.clean_up.deduplication import Deduplication
     from monai_deepssim.audit.detector_benchmark.benchmark import DetectorBenchmark
+    from monai_deepssim.audit.memorization_study.study import MemorizationStudy
 
-__all__ = ["Audit", "CopyFilter", "Deduplication", "DetectorBenchmark", "find_bundle", "list_bundles"]
+__all__ = [
+    "Audit",
+    "CopyFilter",
+    "Deduplication",
+    "DetectorBenchmark",
+    "MemorizationStudy",
+    "find_bundle",
+    "list_bundles",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +42,8 @@ def __getattr__(name: str) -> Any:
         from monai_deepssim.audit.detector_benchmark.benchmark import DetectorBenchmark
 
         return DetectorBenchmark
+    if name == "MemorizationStudy":
+        from monai_deepssim.audit.memorization_study.study import MemorizationStudy
+
+        return MemorizationStudy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

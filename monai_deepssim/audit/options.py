@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from monai_deepssim.audit.option_checks import device
 from monai_deepssim.audit.overrides import text_of_value
 from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
 from monai_deepssim.errors import UnusableInputError
@@ -99,7 +100,7 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
         fdr=_open_fraction("fdr", values["fdr"]),
         output_dir=path("output_dir") or Path("memorization_audit"),
         checkpoint=path("checkpoint"),
-        device=_device(text("device")),
+        device=device("device", text("device")),
         image_size=_image_size(values["image_size"]),
         slices=values["slices"],  # the readers say what they take, and refuse what means nothing
         slice_axis=_whole("slice_axis", values["slice_axis"], 0, 2),
@@ -202,17 +203,3 @@ def _is_list(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _device(value: str | None) -> torch.device:
-    if value is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(value)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnusableInputError(
-            f"--device: {value!r} cannot be used here ({reason}). Give cpu, or leave the option out."
-        ) from error
-    return device

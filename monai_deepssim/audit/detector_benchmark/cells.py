@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import monai_deepssim
+from monai_deepssim.audit.array_store import ArrayStore
 from monai_deepssim.audit.detector_benchmark.pairs import PairSet
-from monai_deepssim.audit.files import unwritable
-from monai_deepssim.engines import atomic_file
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric
 
@@ -105,7 +104,7 @@ def _ranks(found: np.ndarray, pairs: PairSet) -> np.ndarray:
 
 
 class CellStore:
-    """The cells that are known, a file each, so that a benchmark that was interrupted goes on where it stopped.
+    """The cells that are known, so that a benchmark that was interrupted goes on where it stopped.
 
     A cell counts only if detector, weights, images and this package's version are those that it was made with.
 
@@ -114,7 +113,7 @@ class CellStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self._arrays = ArrayStore(directory)
 
     def key(self, detector_fingerprint: str | None, pairs: PairSet, images: Tensor) -> str | None:
         """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
@@ -127,16 +126,9 @@ class CellStore:
 
     def load(self, detector: str, perturbation: str, key: str | None) -> CellScores | None:
         """Read a cell; ``None`` if there is none of this key."""
-        path = self._path(detector, perturbation)
-        if key is None or not path.is_file():
+        kept: Any = None if key is None else self._arrays.load(f"{detector}/{perturbation}", key)
+        if kept is None or kept.keys() != {field.name for field in fields(CellScores)}:
             return None
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if str(arrays["key"]) != key:
-                    return None
-                kept = {field.name: arrays[field.name] for field in fields(CellScores)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # damaged: it is made again
         return CellScores(**{**kept, "milliseconds": float(kept["milliseconds"])})
 
     def save(self, detector: str, perturbation: str, key: str | None, cell: CellScores) -> None:
@@ -145,15 +137,5 @@ class CellStore:
         Raises:
             UnusableInputError: if it cannot be written.
         """
-        if key is None:
-            return
-        path = self._path(detector, perturbation)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
-                np.savez(file, key=np.array(key), **vars(cell))
-        except OSError as error:
-            raise unwritable(path, error) from error
-
-    def _path(self, detector: str, perturbation: str) -> Path:
-        return self.directory / detector / f"{perturbation}.npz"
+        if key is not None:
+            self._arrays.save(f"{detector}/{perturbation}", key, vars(cell))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit.detector_benchmark.detectors import DetectorSource
+from monai_deepssim.audit.option_checks import image_size, names, share, whole, wrong, yes_or_no
 from monai_deepssim.audit.overrides import text_of_value
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
@@ -75,24 +76,24 @@ def read_options(
     options = BenchmarkOptions(
         detectors=detectors,
         left_out=left_out,
-        two_class=frozenset(_names("two_class", values["two_class"], list(values["detectors"]))),
-        perturbations=tuple(_names("perturbations", values["perturbations"], list(SUPPORTED_PERTURBATIONS)))
+        two_class=frozenset(names("two_class", values["two_class"], list(values["detectors"]))),
+        perturbations=tuple(names("perturbations", values["perturbations"], list(SUPPORTED_PERTURBATIONS)))
         or SUPPORTED_PERTURBATIONS,
         pairs_csv=pairs_csv,
         images_dir=images_dir,
-        tuning_fraction=_share("tuning_fraction", values["tuning_fraction"]),
-        num_pairs=_whole("num_pairs", values["num_pairs"], 6),
-        gallery_size=_whole("gallery_size", values["gallery_size"], 1),
-        test_seed=_whole("test_seed", values["test_seed"], 0),
-        tuning_seed=_whole("tuning_seed", values["tuning_seed"], 0),
-        image_size=_image_size(values["image_size"]),
-        num_resamples=_whole("num_resamples", values["num_resamples"], 1),
-        batch_size=_whole("batch_size", values["batch_size"], 1),
+        tuning_fraction=share("tuning_fraction", values["tuning_fraction"]),
+        num_pairs=whole("num_pairs", values["num_pairs"], 6),
+        gallery_size=whole("gallery_size", values["gallery_size"], 1),
+        test_seed=whole("test_seed", values["test_seed"], 0),
+        tuning_seed=whole("tuning_seed", values["tuning_seed"], 0),
+        image_size=image_size("image_size", values["image_size"], 64),
+        num_resamples=whole("num_resamples", values["num_resamples"], 1),
+        batch_size=whole("batch_size", values["batch_size"], 1),
         output_dir=path("output_dir") or Path("detector_benchmark"),
-        overwrite=_yes_or_no("overwrite", values["overwrite"]),
+        overwrite=yes_or_no("overwrite", values["overwrite"]),
     )
     if pairs_csv is None and options.gallery_size < options.num_pairs:
-        raise _wrong("gallery_size", options.gallery_size, f"at least num_pairs, {options.num_pairs}")
+        raise wrong("gallery_size", options.gallery_size, f"at least num_pairs, {options.num_pairs}")
     if options.test_seed == options.tuning_seed:
         raise UnusableInputError(
             f"--tuning_seed: is {options.tuning_seed}, and so is --test_seed. Thresholds are chosen on pairs that the "
@@ -105,11 +106,11 @@ def _detectors(
     found: Any, only: Any, config: Mapping[str, Any] | None
 ) -> tuple[tuple[DetectorSource, ...], dict[str, str]]:
     if not isinstance(found, Mapping) or not found:
-        raise _wrong("detectors", found, "detectors by name, each a _target_ with its arguments")
+        raise wrong("detectors", found, "detectors by name, each a _target_ with its arguments")
     for name in found:
         if not _NAME.fullmatch(str(name)):
-            raise _wrong("detectors", name, "names of letters, digits, _, - and .")
-    chosen = _names("only", only, list(found)) or list(found)
+            raise wrong("detectors", name, "names of letters, digits, _, - and .")
+    chosen = names("only", only, list(found)) or list(found)
     sources, left_out = [], {}
     for name in found:
         source = DetectorSource(str(name), found[name])
@@ -132,44 +133,3 @@ def _option_of(config: Mapping[str, Any] | None, name: str, argument: str) -> st
     for key in [name, *argument.split("#")]:
         value = value.get(key) if isinstance(value, Mapping) else None
     return f"--{value[1:]}" if isinstance(value, str) and value.startswith("@") else f"--detectors#{name}#{argument}"
-
-
-def _names(option: str, value: Any, known: Sequence[str]) -> list[str]:
-    """Names in the order of ``known``; none when nothing was given."""
-    if value is None:
-        return []
-    given = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
-    for name in given:
-        if name not in known:
-            raise UnusableInputError(f"--{option}: {name!r} is unknown. The names are: {', '.join(known)}.")
-    return [name for name in known if name in given]
-
-
-def _wrong(name: str, value: Any, wanted: str) -> UnusableInputError:
-    return UnusableInputError(f"--{name}: is {value!r}, wanted {wanted}.")
-
-
-def _whole(name: str, value: Any, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise _wrong(name, value, f"a whole number of at least {low}")
-    return value
-
-
-def _share(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise _wrong(name, value, "a share between 0 and 1, such as 0.3")
-    return float(value)
-
-
-def _yes_or_no(name: str, value: Any) -> bool:
-    word = str(value).lower()
-    if word not in ("true", "false"):
-        raise _wrong(name, value, "true or false")
-    return word == "true"
-
-
-def _image_size(value: Any) -> tuple[int, int]:
-    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 64 for side in sides):
-        raise _wrong("image_size", value, "rows and columns of at least 64 pixels each, such as '[136, 112]'")
-    return sides[0], sides[1]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from monai_deepssim.audit.detector_benchmark.outputs import MIX, three_digits
 from monai_deepssim.audit.detector_benchmark.steps import BenchmarkResult
-from monai_deepssim.audit.files import printable, write_text
+from monai_deepssim.audit.files import write_text
+from monai_deepssim.audit.plain_report import data_uri, figure_png, plain_environment
 from monai_deepssim.audit.result import package_versions
 
 __all__ = ["render_report", "write_report"]
@@ -54,22 +52,16 @@ def render_report(result: BenchmarkResult) -> str:
     Returns:
         The HTML. Everything that comes from the user is escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("monai_deepssim.audit.detector_benchmark", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = plain_environment()
     environment.filters["number"] = three_digits
-    environment.filters["shown"] = lambda text: printable(str(text))
-    return environment.get_template("report.html").render(
+    return environment.get_template("detector_benchmark/report.html").render(
         result=result,
         options=result.options,
         headings=_HEADINGS,
         created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
-        auc=_data_uri(_heat_map(result, "roc_auc")),
-        search_auc=_data_uri(_heat_map(result, "search_roc_auc")),
-        macro_f1=_data_uri(_bars(result, "macro_f1")),
+        auc=data_uri(_heat_map(result, "roc_auc")),
+        search_auc=data_uri(_heat_map(result, "search_roc_auc")),
+        macro_f1=data_uri(_bars(result, "macro_f1")),
         f1_under=MIX if MIX in result.options.perturbations else result.options.perturbations[0],
         versions=package_versions(),
     )
@@ -97,7 +89,7 @@ def _heat_map(result: BenchmarkResult, measure: str) -> bytes:
     scale = figure.colorbar(picture, ax=axes, shrink=0.8)
     scale.set_label("0.5 or less: a coin; 1: perfect", fontsize=7.5)
     scale.ax.tick_params(labelsize=7)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _bars(result: BenchmarkResult, measure: str) -> bytes:
@@ -130,14 +122,4 @@ def _bars(result: BenchmarkResult, measure: str) -> bytes:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shown))
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return figure_png(figure)
