@@ -185,9 +185,7 @@ class PatchDiscriminatorLoss(nn.Module):
         return self.weight * 0.5 * (fake + real)
 
 
-def perceptual_loss_at_hand(
-    network_type: str = "squeeze", device: str | torch.device = "cpu"
-) -> PerceptualLoss | None:
+def perceptual_loss_at_hand(network_type: str = "squeeze", device: str | torch.device = "cpu") -> PerceptualLoss | None:
     """Return MONAI's perceptual loss when its weights are on this machine; nothing is ever downloaded.
 
     It needs the package ``lpips``, and the ImageNet weights of its backbone where torchvision keeps its downloads
@@ -217,7 +215,7 @@ def perceptual_loss_at_hand(
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(_BACKBONES[network_type].url).name)
     missing = []
     if not optional_import("lpips")[1]:
-        missing.append("the package lpips is not installed (pip install lpips)")
+        missing.append("the package lpips is not installed (pip install 'monai-deepssim[perceptual]')")
     if not weights.is_file():
         missing.append(f"{weights} is not there (download {_BACKBONES[network_type].url} to it)")
     if missing:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import monai
 import nibabel as nib
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from .atomic_file import atomic_file
 
 __all__ = ["SampleFolder"]
 
-_COLUMNS = ("image", "index", "seed", "condition", "num_inference_steps", "generator_sha256")
+# MONAI from 1.6.0 on takes other steps than before, so that one seed gives two images.
+_COLUMNS = ("image", "index", "seed", "condition", "num_inference_steps", "generator_sha256", "monai_version")
 
 
 class SampleFolder:
@@ -31,8 +33,8 @@ class SampleFolder:
 
     Files are named by the image's number, and read back by :func:`~monai_deepssim.data.load_slice` as the picture that
     was drawn: PNG of 8 bits, or NIfTI of 32-bit floats, one axial slice with the front at the top and the right on the
-    left. ``manifest.csv`` has a row a file: ``image, index, seed, condition, num_inference_steps, generator_sha256``.
-    It is a data list that ``memorization_audit --synthetic_dir`` takes as well as the folder.
+    left. ``manifest.csv`` has a row a file: ``image, index, seed, condition, num_inference_steps, generator_sha256,
+    monai_version``. It is a data list that ``memorization_audit --synthetic_dir`` takes as well as the folder.
 
     Args:
         output_dir: the folder; made when it is not there.
@@ -67,12 +69,12 @@ class SampleFolder:
             raise UnusableInputError(f"file_format is {file_format!r}, and png or nii.gz is wanted.")
         self.directory = Path(output_dir)
         self.manifest = self.directory / "manifest.csv"
-        self.generator_sha256 = generator_sha256
         self.num_inference_steps = int(num_inference_steps)
         self.seed = seed
         self.suffix = f".{file_format}"
         self.pixel_size_mm = pixel_size_mm
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._expected = [str(self.num_inference_steps), generator_sha256, monai.__version__]
         self._rows = self._read()
         self._write_manifest()
 
@@ -111,7 +113,7 @@ class SampleFolder:
         pixels = image.detach().cpu().float().clamp(0, 1)[0]
         with atomic_file(self.directory / name) as file:
             file.write(self._encoded(pixels))
-        row = [name, index, self.seed + index, condition, self.num_inference_steps, self.generator_sha256]
+        row = [name, index, self.seed + index, condition, *self._expected]
         self._rows[index] = [str(cell) for cell in row]
         with self.manifest.open("a", encoding="utf-8", newline="") as text:
             csv.writer(text, lineterminator="\n").writerow(row)
@@ -143,11 +145,11 @@ class SampleFolder:
         rows = {}
         for line, cells in read_table(self.manifest):
             row = [cells.get(column, "") for column in _COLUMNS]
-            index, expected = int(row[1]), [str(self.num_inference_steps), self.generator_sha256]
-            if row[4:] != expected or int(row[2]) != self.seed + index or not row[0].endswith(self.suffix):
+            index = int(row[1])
+            if row[4:] != self._expected or int(row[2]) != self.seed + index or not row[0].endswith(self.suffix):
                 raise UnusableInputError(
-                    f"{self.manifest}, line {line}: the folder holds images of another generator, seed, format or "
-                    "number of inference steps. Give another output_dir for these, or remove it."
+                    f"{self.manifest}, line {line}: the folder holds images of another generator, seed, format, "
+                    "number of inference steps or version of MONAI. Give another output_dir for these, or remove it."
                 )
             if (self.directory / row[0]).is_file():
                 rows[index] = row

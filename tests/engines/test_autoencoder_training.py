@@ -291,7 +291,6 @@ def test_without_weights_on_this_machine_the_perceptual_loss_is_left_out_with_a_
 
 
 def test_with_weights_on_this_machine_the_perceptual_loss_is_monais(tmp_path, monkeypatch):
-    pytest.importorskip("lpips")
     from torchvision.models import squeezenet1_1
 
     (tmp_path / "checkpoints").mkdir()
