@@ -1,7 +1,7 @@
 """Networks that map an image to an embedding."""
 
 from .backbones import SUPPORTED_BACKBONES
-from .canonical_pose import canonicalize_pose
+from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .checkpoints import TorchScriptEmbedder, load_deepssim
 from .copy_detector import CopyDetector, load_copy_detector
 from .deepssim_embedder import DeepSSIMEmbedder
@@ -19,6 +19,7 @@ __all__ = [
     "LayerFeatures",
     "MRICoreEncoder",
     "PairSimilarity",
+    "Pose",
     "TorchScriptEmbedder",
     "as_monai_network",
     "canonicalize_pose",
@@ -28,4 +29,6 @@ __all__ = [
     "load_copy_detector",
     "load_deepssim",
     "load_generator_network",
+    "measure_pose",
+    "move_to_pose",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["canonicalize_pose"]
+__all__ = ["Pose", "canonicalize_pose", "measure_pose", "move_to_pose"]
 
 # Foreground differs from the background by this many standard deviations of the image, give or take the softness: low
 # enough that a gamma of 0.5 to 1.5 hardly moves the outline, high enough that noise of 0.02 is none of it.
@@ -23,18 +24,25 @@ _RADII, _REACH, _POINTS, _FREQUENCIES = 16, 2.3, 180, 60
 _SPREAD = 0.235
 
 
+class Pose(NamedTuple):
+    """Where what the images show lies, how far it leans and how large it is."""
+
+    #: Rows and columns from the image's centre to the centroid, in pixels, ``(N, 2)``.
+    centre: Tensor
+    #: Angle from the vertical to the mirror axis, ``(N,)``.
+    lean_radians: Tensor
+    #: Fourth root of the determinant of the foreground's covariance, in pixels, ``(N,)``.
+    spread: Tensor
+
+
 def canonicalize_pose(images: Tensor, size: Sequence[int]) -> Tensor:
     """Turn, centre and scale images so that what they show lies upright, in the middle and at one size.
 
-    The foreground is what differs from the image's border. Its centroid goes to the centre; the axis about which the
-    image mirrors itself best, within 30 degrees of the vertical, becomes the vertical; and the geometric mean of the
-    foreground's two standard deviations becomes a fixed share of the canvas. Of two poses of one picture, up to flips,
+    The centroid goes to the centre, the mirror axis becomes the vertical, and the spread a fixed share of the canvas
+    (:func:`measure_pose` says what these are). Of two poses of one picture, up to flips,
     that makes one image, without any training: copies of axial slices under shifts within 4 pixels, zooms of 5 % and
     rotations of 12 degrees then have an SSIM of 0.97 to 0.99 with their source, where plain SSIM is 0.3 to 0.55. (The
     longer principal axis in place of the mirror's loses round slices, and turns with every small warp.)
-
-    With f the image on a ring around the centroid and F its Fourier series, ``sum_t f(a + t) f(a - t)`` is
-    ``sum_k Re(F_k² exp(2ika))``; the best angle a is found in steps of half a degree and refined by a parabola.
 
     Args:
         images: standardised images ``(N, 1, H, W)``.
@@ -47,10 +55,6 @@ def canonicalize_pose(images: Tensor, size: Sequence[int]) -> Tensor:
     Raises:
         ValueError: when the images are not ``(N, 1, H, W)``.
 
-    References:
-        Hu, Visual pattern recognition by moment invariants, IRE Transactions on Information Theory 8 (1962): the
-        normalisation by moments.
-
     Example:
         >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
         >>> ellipse = lambda y, x: (((rows - y) / 20) ** 2 + ((columns - x) / 14) ** 2 < 1).float()[None, None]
@@ -58,24 +62,97 @@ def canonicalize_pose(images: Tensor, size: Sequence[int]) -> Tensor:
         >>> bool((here - there).abs().mean() < 1e-3)
         True
     """
-    if images.ndim != 4 or images.shape[1] != 1:
-        raise ValueError(f"got images of shape {tuple(images.shape)}, want (N, 1, H, W)")
+    upright = torch.zeros(len(images), device=images.device)
+    spread = torch.full_like(upright, _SPREAD * math.sqrt(size[0] * size[1]))
+    target = Pose(torch.zeros(len(images), 2, device=images.device), upright, spread)
+    return move_to_pose(images, measure_pose(images), target, size)
+
+
+def move_to_pose(images: Tensor, pose: Pose, target: Pose, size: Sequence[int]) -> Tensor:
+    """Turn, shift and scale images from one pose to another.
+
+    Args:
+        images: ``(N, 1, H, W)``.
+        pose: theirs.
+        target: the wanted one, on a canvas of the given size.
+        size: rows and columns of that canvas in pixels.
+
+    Returns:
+        Images ``(N, 1, *size)``, bilinearly resampled once, with their background around them.
+
+    Example:
+        >>> image = torch.eye(64)[None, None]
+        >>> pose = measure_pose(image)
+        >>> torch.allclose(move_to_pose(image, pose, pose, (64, 64)), image, atol=1e-5)
+        True
+    """
     height, width = images.shape[2:]
     background = _border_median(images)
-    foreground = images.float() - background
-    centre, lean, spread = _measure_pose(foreground[:, 0])
-    zoom = spread / (_SPREAD * math.sqrt(size[0] * size[1]))
-    cosine, sine = zoom * lean.cos(), zoom * lean.sin()
+    zoom = pose.spread / target.spread
+    angle = pose.lean_radians - target.lean_radians
+    cosine, sine = zoom * angle.cos(), zoom * angle.sin()
+    y, x = target.centre.unbind(1)
+    shift_x = pose.centre[:, 1] - cosine * x - sine * y
+    shift_y = pose.centre[:, 0] + sine * x - cosine * y
     # Output positions to input positions; torch counts an axis from -1 to 1, and the columns first.
     theta = torch.stack(
         [
-            torch.stack([cosine * size[1] / width, sine * size[0] / width, centre[:, 1] * 2 / width], dim=1),
-            torch.stack([-sine * size[1] / height, cosine * size[0] / height, centre[:, 0] * 2 / height], dim=1),
+            torch.stack([cosine * size[1] / width, sine * size[0] / width, shift_x * 2 / width], dim=1),
+            torch.stack([-sine * size[1] / height, cosine * size[0] / height, shift_y * 2 / height], dim=1),
         ],
         dim=1,
     )
     grid = F.affine_grid(theta, [len(images), 1, *size], align_corners=False)
-    return F.grid_sample(foreground, grid, align_corners=False) + background
+    return F.grid_sample(images.float() - background, grid, align_corners=False) + background
+
+
+@torch.no_grad()
+def measure_pose(images: Tensor) -> Pose:
+    """Measure where what the images show lies, which way it leans and how large it is.
+
+    The foreground is what differs from the image's border. The mirror axis goes through its centroid, within 30 degrees
+    of the vertical, where the image mirrors itself best: with f the image on a ring around the centroid and F its
+    Fourier series, ``sum_t f(a + t) f(a - t)`` is ``sum_k Re(F_k² exp(2ika))``; the best angle a is found in steps of
+    half a degree and refined by a parabola.
+
+    Args:
+        images: standardised images ``(N, 1, H, W)``.
+
+    Returns:
+        Their poses. An image of nothing but background has that of a full one.
+
+    Raises:
+        ValueError: when the images are not ``(N, 1, H, W)``.
+
+    References:
+        Hu, Visual pattern recognition by moment invariants, IRE Transactions on Information Theory 8 (1962), for the
+        normalisation by moments.
+
+    Example:
+        >>> rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        >>> ellipse = (((rows - 28) / 20) ** 2 + ((columns - 35) / 14) ** 2 < 1).float()[None, None]
+        >>> [round(value, 1) for value in measure_pose(ellipse).centre[0].tolist()]
+        [-3.5, 3.5]
+    """
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"got images of shape {tuple(images.shape)}, want (N, 1, H, W)")
+    foreground = images.float() - _border_median(images)
+    height, width = images.shape[2:]
+    smooth = F.avg_pool2d(foreground, 5, stride=1, padding=2)
+    none = torch.sigmoid(torch.tensor(-_FOREGROUND / _SOFTNESS, device=images.device))
+    weights = torch.sigmoid((smooth[:, 0].abs() - _FOREGROUND) / _SOFTNESS) - none
+    mass = weights.sum((1, 2), keepdim=True)
+    weights = torch.where(mass > 1, weights, torch.ones_like(weights))
+    weights = weights / weights.sum((1, 2), keepdim=True)
+    rows = torch.arange(height, device=images.device) - (height - 1) / 2
+    columns = torch.arange(width, device=images.device) - (width - 1) / 2
+    by_row, by_column = weights.sum(2), weights.sum(1)
+    y, x = by_row @ rows, by_column @ columns
+    covariance = (weights @ columns) @ rows - x * y
+    determinant = (by_row @ rows**2 - y**2) * (by_column @ columns**2 - x**2) - covariance**2
+    spread = determinant.clamp(min=1).pow(0.25)
+    centre = torch.stack([y, x], dim=1)
+    return Pose(centre, _find_mirror_axis(smooth, centre, spread), spread)
 
 
 def _border_median(images: Tensor) -> Tensor:
@@ -83,28 +160,6 @@ def _border_median(images: Tensor) -> Tensor:
     sides = [images[:, 0, :2], images[:, 0, -2:], images[:, 0, :, :2], images[:, 0, :, -2:]]
     border = torch.cat([side.flatten(1) for side in sides], dim=1).float()
     return border.median(dim=1).values.view(-1, 1, 1, 1)
-
-
-@torch.no_grad()
-def _measure_pose(foreground: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centroid from the centre (pixels, ``(N, 2)``), mirror angle (radians) and spread (pixels), ``(N,)``."""
-    height, width = foreground.shape[1:]
-    smooth = F.avg_pool2d(foreground[:, None], 5, stride=1, padding=2)
-    none = torch.sigmoid(torch.tensor(-_FOREGROUND / _SOFTNESS, device=foreground.device))
-    weights = torch.sigmoid((smooth[:, 0].abs() - _FOREGROUND) / _SOFTNESS) - none
-    # An image of nothing but background gets the pose of a full one.
-    mass = weights.sum((1, 2), keepdim=True)
-    weights = torch.where(mass > 1, weights, torch.ones_like(weights))
-    weights = weights / weights.sum((1, 2), keepdim=True)
-    rows = torch.arange(height, device=foreground.device) - (height - 1) / 2
-    columns = torch.arange(width, device=foreground.device) - (width - 1) / 2
-    by_row, by_column = weights.sum(2), weights.sum(1)
-    y, x = by_row @ rows, by_column @ columns
-    covariance = (weights @ columns) @ rows - x * y
-    determinant = (by_row @ rows**2 - y**2) * (by_column @ columns**2 - x**2) - covariance**2
-    spread = determinant.clamp(min=1).pow(0.25)
-    centre = torch.stack([y, x], dim=1)
-    return centre, _find_mirror_axis(smooth, centre, spread), spread
 
 
 def _find_mirror_axis(smooth: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
