@@ -157,7 +157,8 @@ def aligned_ssim(
         y: images of the same shape, whose smallest value is that of the background.
         rotation_degrees: largest angle, in 3-D about each axis.
         shift_pixels: largest shift along each axis.
-        zoom: largest change of size: 0.05 stands for factors from 0.95 to 1.05.
+        zoom: largest change of size: 0.05 stands for factors from 0.95 to 1.05. The coarse search does not try sizes,
+            so that above 0.07 or so the right one is not always found.
         gamma: smallest and largest exponent.
 
     Returns:

@@ -1,5 +1,7 @@
 """Aligned SSIM undoes what was done to a copy, and says what it was."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -98,12 +100,85 @@ def test_a_copy_changed_to_the_limits_is_changed_back(brains, case):
         assert aligned_ssim(original[None], copy[None]).ssim.item() == pytest.approx(known, abs=0.03)
 
 
+def test_the_search_stays_within_the_bounds_that_it_is_given(brains):
+    copies = torch.stack([change(image, (), (8.0,), (-3.0, 4.0), 1.05, 1.5) for image in brains[:3]])
+
+    found = aligned_ssim(copies, brains[:3], rotation_degrees=2.0, shift_pixels=1.0, zoom=0.01, gamma=(0.9, 1.2))
+
+    for alignment in found.alignments:
+        assert abs(alignment.rotation_degrees[0]) <= 2.0 + 1e-9
+        # A shift undone after a rotation is longer by up to the diagonal of a square, and by the zoom.
+        assert max(map(abs, alignment.shift_pixels)) <= np.sqrt(2) * 1.01 / 0.99
+        assert 0.99 - 1e-9 <= alignment.zoom <= 1 / 0.99 + 1e-9
+        assert 1 / 1.2 - 1e-9 <= alignment.gamma <= 1.2 + 1e-9
+
+
+def test_the_bounds_hold_for_the_inverse_of_a_change_too(brains):
+    shrunk = torch.stack([change(image, (), (0.0,), (0.0, 0.0), 0.93, 1.0) for image in brains[:2]])
+    bright = torch.stack([change(image, (), (0.0,), (0.0, 0.0), 1.0, 0.6) for image in brains[:2]])
+
+    enlarged = aligned_ssim(brains[:2], shrunk, zoom=0.07)
+    darkened = aligned_ssim(brains[:2], bright, gamma=(0.6, 1.0))
+
+    assert [alignment.zoom for alignment in enlarged.alignments] == pytest.approx([1 / 0.93] * 2, abs=0.003)
+    assert [alignment.gamma for alignment in darkened.alignments] == pytest.approx([1 / 0.6] * 2, abs=0.02)
+
+
 def test_the_ssim_is_that_of_the_change_it_names(brains):
     found = aligned_ssim(brains, brains.roll(1, 0))
 
     changed = [alignment.apply(image) for alignment, image in zip(found.alignments, brains.roll(1, 0), strict=True)]
     for x, y, ssim in zip(brains, changed, found.ssim, strict=True):
         assert ssim.item() == pytest.approx(ssim_by_scikit_image(x, y), abs=2e-3)
+
+
+def test_where_nothing_may_be_changed_the_ssim_is_that_of_scikit_image(brains, volume):
+    generator = torch.Generator().manual_seed(0)
+    for image in (brains[0], volume):
+        noisy = image + 0.1 * torch.rand(image.shape, generator=generator)
+
+        found = aligned_ssim(image[None], noisy[None], rotation_degrees=0, shift_pixels=0, zoom=0, gamma=(1, 1))
+
+        assert found.alignments[0].flips == ()
+        assert found.ssim.item() == pytest.approx(ssim_by_scikit_image(image, noisy), abs=2e-5)
+
+
+def test_what_comes_from_outside_of_the_image_is_black():
+    texture = torch.rand(1, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    image = 0.3 + torch.nn.functional.interpolate(texture, size=(96, 80), mode="bicubic")[0].clamp(0, 1)
+    image[0, 48, 40] = 0  # its smallest value, without which the frame would be the background
+    copy = change(image, (), (9.0,), (3.0, 3.0), 0.96, 1.0)
+
+    found = aligned_ssim(copy[None], image[None])
+
+    assert found.ssim.item() > 0.98
+    aligned = found.alignments[0].apply(image)
+    assert ssim_by_scikit_image(copy, aligned) == pytest.approx(found.ssim.item(), abs=2e-3)
+
+
+def test_flips_that_look_second_best_from_afar_are_tried_as_well():
+    # Coarse images of this copy correlate best without one of the flips that it went through.
+    image = PhantomBrainDataset(6, seed=4711, progress=False)[5]["image"].as_tensor()
+    copy = change(image, (0, 1), (-11.9,), (2.6, -2.8), 0.977, 0.5)
+    small = [torch.nn.functional.interpolate(full[None], size=(97, 81), mode="area") for full in (copy, image)]
+
+    found = aligned_ssim(*small)
+
+    assert found.ssim.item() > 0.95
+    assert found.alignments[0].flips == (0, 1)
+
+
+def test_of_flips_that_fit_nearly_as_well_the_best_is_found(brains, monkeypatch):
+    x, y = brains[7:], brains[6:7]  # two brains, each nearly its own mirror image
+    found = aligned_ssim(x, y).ssim.item()
+    module = sys.modules[aligned_ssim.__module__]
+    align_pair = module.align_pair
+
+    def with_flips(bits):
+        monkeypatch.setattr(module, "align_pair", lambda *a: align_pair(*a[:-2], np.array([bits]), a[-1]))
+        return aligned_ssim(x, y).ssim.item()
+
+    assert found == pytest.approx(max(with_flips(bits) for bits in (0, 2, 4, 6)), abs=1e-3)
 
 
 def test_unrelated_brains_stay_unlike_and_never_below_their_plain_ssim(brains):
@@ -126,7 +201,9 @@ def test_what_is_the_same_already_is_left_as_it_is(brains):
     found = aligned_ssim(brains, brains)
 
     assert found.ssim.tolist() == pytest.approx([1] * len(brains), abs=1e-4)
-    assert {str(alignment) for alignment in found.alignments} == {"unchanged"}
+    assert found.ssim.max() <= 1
+    assert found.alignments == [Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)] * len(brains)
+    assert str(found.alignments[0]) == "unchanged"
 
 
 def test_a_batch_gives_what_single_pairs_give(brains):
@@ -178,6 +255,20 @@ def test_the_words_leave_out_what_cannot_be_seen():
     )
 
 
+def test_the_words_name_each_axis_and_direction():
+    assert str(Alignment((0,), (0.0,), (-1.0, 2.0), 1.02, 1.0)) == (
+        "flipped top-bottom, shifted 1.0 pixels up and 2.0 pixels right, enlarged to 102.0 %"
+    )
+    assert str(Alignment((0, 1), (0.0,), (0.0, -3.0), 1.0, 1.0)) == (
+        "flipped top-bottom and left-right, shifted 3.0 pixels left"
+    )
+    assert str(Alignment((2,), (0.0, -3.0, 0.0), (0.0, -1.5, 2.0), 1.0, 0.8)) == (
+        "flipped front-back, rotated 0.0°, -3.0°, 0.0° about the axes, "
+        "shifted 1.5 pixels down axis 1 and 2.0 pixels up axis 2, gamma 0.80"
+    )
+    assert str(Alignment((), (0.1, -0.1, 0.1), (0.1, 0.1, 0.1), 1.0, 1.0)) == "unchanged"
+
+
 def test_the_direction_in_words_is_the_one_that_is_seen():
     image = torch.zeros(1, 65, 65)
     image[0, 8:16, 30:35] = 1  # a mark at the top
@@ -188,6 +279,10 @@ def test_the_direction_in_words_is_the_one_that_is_seen():
     assert (turned[0].sum(0) * torch.arange(65)).sum() / turned.sum() > 34  # clockwise: the top goes right
     assert str(moved) == "shifted 5.0 pixels down"
     assert moved.apply(image)[0, 13:21, 30:35].min() > 0.99  # down by five rows
+    aside = Alignment((), (0.0,), (0.0, 5.0), 1.0, 1.0)
+    assert str(aside) == "shifted 5.0 pixels right"
+    assert aside.apply(image)[0, 8:16, 35:40].min() > 0.99
+    assert Alignment((), (0.0,), (0.0, 0.0), 1.2, 1.0).apply(image).sum() > 1.2 * image.sum()  # enlarged
 
 
 @pytest.mark.parametrize(
