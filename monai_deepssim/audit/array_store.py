@@ -66,7 +66,7 @@ class ArrayStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
-                np.savez(file, key=np.array(key), **arrays)
+                np.savez(file, key=np.array(key), **arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise unwritable(path, error) from error
 

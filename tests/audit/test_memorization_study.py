@@ -17,7 +17,7 @@ from monai_deepssim.audit.memorization_study.images import StudyImages
 from monai_deepssim.audit.memorization_study.judges import Controls, Judges
 from monai_deepssim.audit.memorization_study.measures import find_direction, measure_cell, memorized_by_repetition
 from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
+from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector, compute_fid
 from monai_deepssim.networks import CopyDetector
 
 BASE = Setting(training_images=32, repetitions="none", augmentation=False, width=32, epochs=100)
@@ -95,8 +95,9 @@ def test_the_shares_of_a_cell_have_exact_intervals_of_samples_and_wider_ones_of_
     assert cell.shares["memorized_deepssim"].pooled.value == 0.5  # images 0 and 1 of four
     assert cell.shares["false_alarms_deepssim"].pooled.value == 0
     assert cell.shares["false_alarms_copy_detection"].pooled.value == 0.05
-    assert math.isfinite(cell.fid)
-    assert len(cell.fid_by_seed) == 2
+    sets = (torch.from_numpy(rows) for rows in (scores_of(0)["statistics"], CONTROLS.holdout_statistics))
+    expected = compute_fid(*sets).item()
+    assert (cell.fid, *cell.fid_by_seed) == pytest.approx((expected,) * 3)
 
 
 def test_too_few_samples_have_no_fid():
@@ -116,7 +117,7 @@ def test_a_direction_is_clear_only_if_all_seeds_agree_and_chance_is_unlikely():
     assert (up.verdict, up.num_agreeing, up.difference) == ("as expected", 2, pytest.approx(54 / 80))
     assert up.p_value == pytest.approx(fisher_exact([[10, 70], [64, 16]]).pvalue)
     assert find_direction(width, cells((30, 34), (4, 6)), "copies_deepssim").verdict == "against expectation"
-    assert find_direction(width, cells((4, 30), (6, 20)), "copies_deepssim").verdict == "not clear"  # seeds disagree
+    assert find_direction(width, cells((0, 20), (38, 18)), "copies_deepssim").verdict == "not clear"  # seeds disagree
     assert find_direction(width, cells((4, 6), (5, 7)), "copies_deepssim").verdict == "not clear"  # too near
     assert find_direction(width, cells((4, 6), (4, 6)), "copies_deepssim").verdict == "not clear"
 

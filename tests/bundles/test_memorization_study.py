@@ -76,16 +76,20 @@ def run(output_dir, settings, **overrides):
 
 
 class Counting:
-    """Counts what is run, and kills the study at one of the runs, after it or before."""
+    """Counts what is run and from where trainings go on, and kills the study at the beginning of one of the runs."""
 
     def __init__(self, monkeypatch, kill_at=None):
-        self.runs, self.steps, self.kill_at, self.work = [], [], kill_at, trainings.run_config
+        self.runs, self.trained, self.steps, self.kill_at = [], [], [], kill_at
+        self.work = trainings.run_config
         monkeypatch.setattr(trainings, "run_config", self)
 
     def __call__(self, bundle, config, files, overrides):
         self.runs.append(config)
         if config == "train_diffusion":
-            self.steps.append(overrides["diffusion_epochs"] * overrides["diffusion_iterations_per_epoch"])
+            state = Path(overrides["output_dir"]) / "diffusion_training.pt"
+            begin = torch.load(state, weights_only=True)["trainer"]["iteration"] if state.is_file() else 0
+            self.steps.append((begin, overrides["diffusion_epochs"] * overrides["diffusion_iterations_per_epoch"]))
+            self.trained.append(overrides)
         if len(self.runs) == self.kill_at:
             raise KeyboardInterrupt
         self.work(bundle, config, files, overrides)
@@ -112,8 +116,8 @@ def test_a_study_that_was_killed_does_not_train_or_draw_anything_twice(study, se
     folder, killed, taken_up = study
     assert killed.runs == ["train_autoencoder", "train", "train_diffusion", "inference", "train_diffusion"]
     assert Counter(taken_up.runs) == {"train_diffusion": 2, "inference": 2}
-    assert killed.steps == [1, 2]
-    assert taken_up.steps == [2, 2]  # the first training up to its second step, and the other one
+    assert killed.steps == [(0, 1), (1, 2)]
+    assert taken_up.steps == [(1, 2), (0, 2)]  # the first training from its first step, and the other one
     again = Counting(monkeypatch)
     run(folder, settings)
     assert again.runs == []
@@ -126,6 +130,9 @@ def test_a_level_that_is_added_is_trained_alone(study, settings, monkeypatch, tm
     counting = Counting(monkeypatch)
     run(folder, settings, factors={**FACTORS, "repetitions": ["high"], "augmentation": [True]})
     assert Counter(counting.runs) == {"train_diffusion": 2, "inference": 2}
+    given = [(Path(one["duplication"]).name, one["augmentation"]) for one in counting.trained]
+    assert given == [("training-0004-high-seed0.csv", False), ("training-0004-none-seed0.csv", True)]
+    assert all(one["dataset_dir"] == one["duplication"] for one in counting.trained)
     cells = pd.read_csv(folder / "cells.csv")
     assert len(cells) == 2 * 5
     repeated = pd.read_csv(folder / "images" / "training-0004-high-seed0.csv")
@@ -140,7 +147,7 @@ def test_a_training_that_is_past_a_new_level_begins_anew(study, settings, monkey
     shutil.rmtree(next((folder / "cells").glob("images0004-*-epochs00001")))
     counting = Counting(monkeypatch)
     run(folder, settings)
-    assert counting.steps == [1]
+    assert counting.steps == [(0, 1)]
     pd.testing.assert_frame_equal(pd.read_csv(folder / "cells.csv"), pd.read_csv(study[0] / "cells.csv"), atol=1e-3)
 
 

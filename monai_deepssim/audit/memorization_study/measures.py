@@ -82,7 +82,8 @@ class CellMeasures:
         steps: optimisation steps.
         passes: how often each image was seen, on average over the images of the training set with their repetitions.
         shares: by the names of :data:`SHARES`.
-        fid: of the samples of all trainings to held-out images, by 15 statistics; NaN with too few.
+        fid: of samples to held-out images, by 15 statistics, the mean over trainings; NaN with too few. Not of all
+            samples together: FID falls with their number.
         fid_by_seed: of each training alone.
     """
 
@@ -119,14 +120,14 @@ def measure_cell(
         flags["memorized_deepssim"].append(_memorized(own, controls))
         flags["false_alarms_deepssim"].append(own["holdout_aligned_ssim"] > controls.aligned_ssim_threshold)
         flags["false_alarms_copy_detection"].append(own["holdout_correlation"] > controls.correlation_threshold)
-    statistics = [own["statistics"] for own in scores]
+    fids = tuple(compute_fid_of_statistics(own["statistics"], controls.holdout_statistics) for own in scores)
     return CellMeasures(
         setting=setting,
         steps=steps,
         passes=float(np.mean([steps / np.ceil(own["copies"].sum() / batch_size) for own in scores])),
         shares={name: Share.of(own) for name, own in flags.items()},
-        fid=compute_fid_of_statistics(np.concatenate(statistics), controls.holdout_statistics),
-        fid_by_seed=tuple(compute_fid_of_statistics(own, controls.holdout_statistics) for own in statistics),
+        fid=float(np.mean(fids)),
+        fid_by_seed=fids,
     )
 
 

@@ -238,7 +238,7 @@ class StudyTrainings:
         """Steps that a training has behind it and can go on from."""
         interval = checkpoint_interval([self.num_steps(one) for one in training.cells])
         done = self._steps_done(self._folder(training), interval)
-        return done if done < math.inf else 0
+        return int(done) if done < math.inf else 0
 
     def _steps_done(self, folder: Path, interval: int) -> float:
         """Steps behind a training, infinitely many where it cannot go on from what is there."""
