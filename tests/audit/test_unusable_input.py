@@ -169,7 +169,7 @@ def test_an_interrupt_ends_with_status_130_and_says_how_to_go_on(audit, monkeypa
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("monai_deepssim.audit.steps.embed_images", interrupted)
+    monkeypatch.setattr("monai_deepssim.audit.embedded_sides.embed_images", interrupted)
     with pytest.raises(SystemExit) as ended:
         audit()
     assert ended.value.code == 130
@@ -180,7 +180,7 @@ def test_a_defect_of_our_own_is_not_reported_as_the_users_fault(audit, monkeypat
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("monai_deepssim.audit.steps.embed_images", broken)
+    monkeypatch.setattr("monai_deepssim.audit.embedded_sides.embed_images", broken)
     with pytest.raises(ValueError, match="a defect"):
         audit()
 
