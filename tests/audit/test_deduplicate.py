@@ -104,7 +104,8 @@ def test_no_image_is_its_own_nearest_one(deduplicated, folder) -> None:
     rows = table(folder / "out" / "matches.csv", "training_path")
     assert len(rows) == 9
     assert [name for name, row in rows.items() if row["nearest_path"] == name] == []
-    assert rows["scans/sub-80_z80.png"]["flip"] == "top-bottom"
+    # ICBM152's template is the same on the left and on the right: that flip may be there or not.
+    assert rows["scans/sub-80_z80.png"]["flip"].startswith("top-bottom")
 
 
 def test_nothing_of_the_training_set_is_changed_or_deleted(deduplicated) -> None:
