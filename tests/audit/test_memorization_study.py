@@ -15,7 +15,12 @@ from monai_deepssim.audit.memorization_study.figures import draw_contact_sheet, 
 from monai_deepssim.audit.memorization_study.grid import FACTORS, Setting, Training, curve, full_product, one_at_a_time
 from monai_deepssim.audit.memorization_study.images import StudyImages
 from monai_deepssim.audit.memorization_study.judges import Controls, Judges
-from monai_deepssim.audit.memorization_study.measures import find_direction, measure_cell, memorized_by_repetition
+from monai_deepssim.audit.memorization_study.measures import (
+    compute_fid_of_statistics,
+    find_direction,
+    measure_cell,
+    memorized_by_repetition,
+)
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector, compute_fid
 from monai_deepssim.networks import CopyDetector
@@ -182,6 +187,19 @@ def test_brains_look_real_and_noise_blur_and_darkness_do_not(judged):
     blurred = nn.functional.avg_pool2d(study.for_control, 7, stride=1, padding=3)
     for broken in (torch.rand(8, 1, 64, 56), blurred, study.for_control * 0.2, torch.zeros(3, 1, 64, 56) + 0.3):
         assert controls.looks_real(judges.score(broken, rows)).mean() <= 0.05
+
+
+def test_noise_is_further_from_brains_by_fid_than_other_brains_are(judged):
+    judges, study, _ = judged
+    pool = judges.score(study.pool, np.arange(24))["statistics"]
+    np.testing.assert_allclose(pool.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(pool.std(0), 1, atol=1e-3)
+    held_out = judges.controls.holdout_statistics
+    torch.manual_seed(0)
+    coarse_noise = nn.functional.interpolate(torch.randn(20, 1, 16, 14), scale_factor=4, mode="bilinear").clamp(0, 1)
+    noise = judges.score(coarse_noise, np.arange(24))["statistics"]
+    brains = compute_fid_of_statistics(judges.controls.real_statistics, held_out)
+    assert compute_fid_of_statistics(noise, held_out) > 5 * brains
 
 
 def test_what_looks_real_is_judged_behind_the_autoencoder(judged):

@@ -121,7 +121,10 @@ def _estimate_preparation(
         seconds += _AUTOENCODER_OVERHEAD * steps * step
     if options.copy_detector_checkpoint is None and not (folder / "copy_detector" / "finished").is_file():
         parser = parse_config("copy_detector", "train", options.copy_detector_settings, {})
-        batch_size, network = parser["images_per_batch"], parser.get_parsed_content("network_def").to(options.device)
+        batch_size, network = (
+            min(parser["images_per_batch"], max(2, num_pool // 2)),
+            parser.get_parsed_content("network_def").to(options.device),
+        )
         images = torch.rand(2 * batch_size, 1, *options.image_size, device=options.device)
         steps = parser["max_epochs"] * max(1, int(num_pool * (1 - parser["validation_fraction"])) // batch_size)
         seconds += steps * _time(lambda: network(images).square().mean().backward())

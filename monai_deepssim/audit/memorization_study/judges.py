@@ -44,7 +44,8 @@ class Controls:
         highest_distance: and at most this Mahalanobis distance of its statistics from the pool's.
         found_deepssim: of pool images that went through the autoencoder, which were found to be copies.
         found_copy_detection: the same.
-        holdout_statistics: of held-out images, ``(C, 15)``.
+        holdout_statistics: of held-out images, ``(C, 15)``, each less its mean over the pool, in units of its standard
+            deviation there.
         reconstruction_statistics: of those images after they went through the autoencoder, ``(C, 15)``.
         real_statistics: of the other held-out images, ``(T, 15)``.
     """
@@ -98,7 +99,6 @@ class Judges:
         self._deepssim = DeepSSIMDetector(deepssim, device=device)
         self._contrastive = ContrastiveCopyDetector(copy_detector, device=device)
         self._ssim = SSIMDetector().fit(images.pool.split(_BATCH_SIZE))
-        self._statistics = ImageStatistics()
         self._fit = FitImageSize(deepssim_image_size)
         self._top_k = top_k
         self._enlarged_pool = self._enlarge(images.pool)
@@ -107,9 +107,13 @@ class Judges:
         self._contrastive.fit_representations(self._pool_codes)
         self._tau = self._contrastive.fit_threshold(images.for_thresholds.split(_BATCH_SIZE))
 
+        # In units of the pool's spread: else FID would follow the few statistics that have large numbers, and noise
+        # would be as near to brains as their reconstructions are.
+        raw = ImageStatistics()(images.pool).numpy()
+        self._center, self._spread = raw.mean(0), raw.std(0).clip(min=1e-6)
         reconstructed_pool = _reconstruct(autoencoder, images.pool, device)
         # Standardised first: Ledoit and Wolf's estimate shrinks towards features of one variance.
-        statistics = self._statistics(reconstructed_pool).numpy()
+        statistics = self._statistics(reconstructed_pool)
         self._mean, self._scale = statistics.mean(0), statistics.std(0).clip(min=1e-6)
         self._covariance = LedoitWolf().fit((statistics - self._mean) / self._scale)
         self.controls = self._measure_controls(autoencoder, reconstructed_pool, device)
@@ -152,8 +156,11 @@ class Judges:
         codes = self._contrastive.represent_all(images.split(_BATCH_SIZE))
         return _search(self._contrastive, codes, 1)[0][:, 0].numpy()
 
+    def _statistics(self, images: Tensor) -> np.ndarray:
+        return (ImageStatistics()(images).numpy() - self._center) / self._spread
+
     def _realism(self, images: Tensor) -> dict[str, np.ndarray]:
-        statistics = self._statistics(images).numpy()
+        statistics = self._statistics(images)
         squares = self._covariance.mahalanobis((statistics - self._mean) / self._scale)
         nearest, _ = self._ssim.search(self._ssim.represent_all(images.split(_BATCH_SIZE)), 1)
         return {"real_ssim": nearest[:, 0].numpy(), "distance": np.sqrt(squares), "statistics": statistics}
@@ -172,9 +179,9 @@ class Judges:
             highest_distance=float(np.percentile(real["distance"], 100 - _TAIL_PERCENT)),
             found_deepssim=self._verified(copies, everything)[1] > threshold,
             found_copy_detection=self._correlation(copies, everything) > self._tau,
-            holdout_statistics=self._statistics(self._images.for_control).numpy(),
+            holdout_statistics=self._statistics(self._images.for_control),
             reconstruction_statistics=real["statistics"],
-            real_statistics=self._statistics(self._images.for_thresholds).numpy(),
+            real_statistics=self._statistics(self._images.for_thresholds),
         )
 
     def _enlarge(self, images: Tensor) -> Tensor:

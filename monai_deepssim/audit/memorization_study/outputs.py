@@ -107,7 +107,10 @@ def write_summary(path: Path, result: StudyResult) -> None:
         UnusableInputError: if the file cannot be written.
     """
     options, controls = result.options, result.controls
-    best = compute_fid_of_statistics(controls.reconstruction_statistics, controls.holdout_statistics)
+    best, real = (
+        compute_fid_of_statistics(rows, controls.holdout_statistics)
+        for rows in (controls.reconstruction_statistics, controls.real_statistics)
+    )
     summary = {
         "schema_version": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -128,6 +131,7 @@ def write_summary(path: Path, result: StudyResult) -> None:
             "reconstructions_found_deepssim": float(controls.found_deepssim.mean()),
             "reconstructions_found_copy_detection": float(controls.found_copy_detection.mean()),
             "fid_of_the_autoencoder_alone": _finite(best),
+            "fid_of_other_real_images": _finite(real),
         },
         "cells": [_cell(cell) for cell in result.cells],
         "directions": [

@@ -78,6 +78,7 @@ def write_report(path: Path, result: StudyResult, curves: dict[str, bytes]) -> N
             "copy detection": proportion_interval(controls.found_copy_detection),
         },
         best_fid=compute_fid_of_statistics(controls.reconstruction_statistics, controls.holdout_statistics),
+        real_fid=compute_fid_of_statistics(controls.real_statistics, controls.holdout_statistics),
         is_number=lambda value: bool(np.isfinite(value)),
         created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
         versions=package_versions(),

@@ -112,8 +112,11 @@ class StudyTrainings:
             return self.options.copy_detector_checkpoint
         folder = self.options.output_dir / "copy_detector"
         if not (folder / "finished").is_file():
+            settings = parse_config("copy_detector", "train", self.options.copy_detector_settings, {})
             overrides = {
                 "dataset_dir": str(self.images.pool_csv),
+                # Batches that are not full are dropped, and of a small pool none would be left.
+                "images_per_batch": min(settings["images_per_batch"], max(2, len(self.images.pool) // 2)),
                 "output_dir": str(folder),
                 "image_size": list(self.options.image_size),
                 "device": self._device,

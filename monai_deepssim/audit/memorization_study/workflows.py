@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,16 +33,14 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
     Raises:
         UnusableInputError: what the workflow ended with, where it says what is wrong with the input.
     """
-    files = _files(bundle, config, settings)
+    folder = find_bundle(bundle)
     with _nothing_left_switched(), _messages_unwrapped():
         workflow = ConfigWorkflow(
-            [str(file) for file in files],
-            meta_file=str(files[0].with_name("metadata.json")),
-            # Not the bundle's own, which tells of every epoch: a study is dozens of trainings.
+            str(folder / "configs" / f"{config}.json"),
             logging_file=str(find_bundle("memorization_study") / "configs" / "logging.conf"),
             workflow_type=None,
-            bundle_root=str(files[0].parents[1]),
-            **overrides,
+            # As overrides, for MONAI warns of config files that lie in several folders.
+            **{"bundle_root": str(folder), **_read(settings), **overrides},
         )
         workflow.initialize()
         workflow.run()
@@ -67,22 +67,34 @@ def parse_config(bundle: str, config: str, settings: Sequence[Path], overrides: 
         16
     """
     parser = ConfigParser()
-    parser.read_config([str(file) for file in _files(bundle, config, settings)])
-    parser.update(dict(overrides))
+    parser.read_config(str(find_bundle(bundle) / "configs" / f"{config}.json"))
+    parser.update({**_read(settings), **overrides})
     return parser
 
 
-def _files(bundle: str, config: str, settings: Sequence[Path]) -> list[Path]:
-    return [find_bundle(bundle) / "configs" / f"{config}.json", *settings]
+def _read(settings: Sequence[Path]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for file in settings:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UnusableInputError(f"{file}: is no JSON ({error}). Correct it.") from error
+        if not isinstance(found, dict):
+            raise UnusableInputError(f"{file}: holds {type(found).__name__}, wanted settings by id. Correct it.")
+        merged |= found
+    return merged
 
 
 @contextmanager
 def _nothing_left_switched() -> Iterator[None]:
     """A bundle seeds everything, switches off MONAI's metadata and adds to the path of imports."""
-    tracked, path = get_track_meta(), list(sys.path)
+    tracked, path, disabled = get_track_meta(), list(sys.path), logging.root.manager.disable
+    # MONAI's engines have loggers of their own, which tell of every epoch whatever the file says.
+    logging.disable(logging.INFO)
     try:
         yield
     finally:
+        logging.disable(disabled)
         set_track_meta(tracked)
         set_determinism(None)
         sys.path[:] = path
