@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import UnusableInputError
 from ..metrics import SetScoreMetric
 from ..transforms import FitImageSize
+from .sampling_features import ImageStatistics
 
 __all__ = ["FIDUnlessCopied", "HeldOutFIDMetric", "fitted_predictions"]
 
@@ -25,7 +26,9 @@ class HeldOutFIDMetric(SetScoreMetric):
     training, and name the features wherever it is shown. A generator whose images are not finite has infinite FID.
 
     Args:
-        features: maps images ``(B, 1, H, W)`` in [0, 1] to ``(B, D)``; with a ``name``.
+        features: maps images ``(B, 1, H, W)`` in [0, 1] to ``(B, D)``; with a ``name``. Those of
+            :class:`ImageStatistics`, each in a unit of its own, are taken in standard deviations of the held-out
+            images, so that each counts alike.
         held_out_images: batches ``(B, 1, H, W)``, or dictionaries with such an ``image``.
         num_images: how many images will be drawn.
         device: where the features are computed.
@@ -71,7 +74,9 @@ class HeldOutFIDMetric(SetScoreMetric):
                 f"{num_images} are drawn and {len(held_out)} held out. {', '.join(repairs)}, choose fid_features of "
                 "fewer dimensions, or switch the sampling validation off with val_interval 0."
             )
-        super().__init__("fid", held_out)
+        spread = held_out.std(0) if isinstance(features, ImageStatistics) else torch.ones(size)
+        self._scale = 1 / spread.clamp(min=1e-6)
+        super().__init__("fid", held_out * self._scale)
 
     @torch.no_grad()
     def _represent(self, images: Tensor) -> Tensor:
@@ -79,7 +84,7 @@ class HeldOutFIDMetric(SetScoreMetric):
         return self._features(plain).float().cpu()
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        return super()._compute_tensor(self._represent(y_pred))
+        return super()._compute_tensor(self._represent(y_pred) * self._scale)
 
     def _compute_list(self, y_pred: Any, y: Any = None) -> Tensor:  # type: ignore[override]
         return self._compute_tensor(torch.stack([convert_to_tensor(image, track_meta=False) for image in y_pred]))

@@ -124,6 +124,20 @@ def validate(drawn, training, limit, decollate=False):
     return evaluator.state, expected
 
 
+def test_every_statistic_counts_in_its_own_unit():
+    generator = torch.Generator().manual_seed(3)
+    held_out, drawn = torch.rand(2, 40, 1, 16, 16, generator=generator).unbind()
+    metric = HeldOutFIDMetric(ImageStatistics(), [held_out], num_images=40)
+    metric(drawn)
+    spread = ImageStatistics()(held_out).std(0)
+    expected = compute_fid(ImageStatistics()(drawn) / spread, ImageStatistics()(held_out) / spread)
+    assert metric.aggregate().item() == pytest.approx(expected.item(), rel=1e-3)
+    brighter = HeldOutFIDMetric(ImageStatistics(), [held_out], num_images=40)
+    brighter(held_out + 0.05)
+    # The standard error of 256 pixels' mean is 0.018, so that the mean alone is 2.8 standard deviations away.
+    assert brighter.aggregate() > 5
+
+
 @pytest.mark.parametrize("decollate", [False, True])
 def test_the_key_metric_is_fid_until_the_limit_is_reached(decollate):
     generator = torch.Generator().manual_seed(0)
