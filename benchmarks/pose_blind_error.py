@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.networks import Pose, measure_pose, move_to_pose
-from monai_deepssim.similarity import pairwise_ssim, standardize
+from monai_deepssim.similarity import Pose, measure_pose, move_to_pose, pairwise_ssim, standardize
 
 SEED = 9101  # the cohort of benchmarks/shipped_weights.py
 

@@ -2,6 +2,7 @@
 
 python docs/make_figures.py
 python docs/make_figures.py --training deepssim_training   # the learning curve too, from its TensorBoard log
+python docs/make_figures.py --generator brain_mri_ldm memorization_audit   # samples of a generator, and their audit
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_deepssim.data import PhantomBrainDataset
 
 IMAGES = Path(__file__).parent / "images"
+SAMPLES = Path(__file__).parents[1] / "bundles" / "brain_mri_ldm" / "docs" / "samples.png"
 LEARNING_CURVE = Path(__file__).parents[1] / "bundles" / "deepssim_brain_mri" / "docs" / "learning_curve.png"
 ROWS, COLUMNS = 3, 8
 # Not a seed that anything is trained, tuned or tested with.
@@ -64,9 +68,39 @@ def draw_learning_curve(trainings: Sequence[Path], path: Path) -> None:
     figure.savefig(path)
 
 
+def draw_samples(generator: Path, audit: Path, path: Path) -> None:
+    """Draw the first sixteen samples of a generator, in the order in which they were drawn, above what each copies."""
+    matches = pd.read_csv(audit / "matches.csv").sort_values("synthetic_path")[: 2 * COLUMNS]
+    repetitions = pd.read_csv(generator / "repetitions.csv").set_index("image")["copies"]
+    figure = Figure(figsize=(12.8, 9.2), dpi=100, layout="constrained", facecolor="black")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(4, COLUMNS)
+    for place, match in enumerate(matches.itertuples()):
+        above, below = panels[2 * (place // COLUMNS) : 2 * (place // COLUMNS) + 2, place % COLUMNS]
+        copies = repetitions[match.training_path]
+        above.set_title(f"{match.label}\naligned SSIM {match.score:.2f}", color="0.8", fontsize=8, pad=3)
+        below.set_title(
+            f"nearest training image,\nthere {copies} time{'s' * (copies > 1)}", color="0.8", fontsize=8, pad=3
+        )
+        for axes, file in (
+            (above, generator / "samples" / match.synthetic_path),
+            (below, generator / match.training_path),
+        ):
+            axes.imshow(np.asarray(Image.open(file)), cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
+            axes.axis("off")
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--training", type=Path, nargs="+", help="output_dir of trainings of deepssim_brain_mri")
+    parser.add_argument(
+        "--generator",
+        type=Path,
+        nargs=2,
+        metavar=("GENERATOR", "AUDIT"),
+        help="output_dir of brain_mri_ldm and of its audit",
+    )
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_phantom_cohort(IMAGES / "phantom_cohort.png")
@@ -74,6 +108,9 @@ def main() -> None:
     if options.training:
         draw_learning_curve(options.training, LEARNING_CURVE)
         print(f"wrote {LEARNING_CURVE}")
+    if options.generator:
+        draw_samples(*options.generator, SAMPLES)
+        print(f"wrote {SAMPLES}")
 
 
 if __name__ == "__main__":

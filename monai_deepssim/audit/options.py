@@ -15,6 +15,7 @@ from monai_deepssim.audit.overrides import text_of_value
 from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
+from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
 
 __all__ = ["AuditOptions", "read_options"]
 
@@ -49,6 +50,11 @@ class AuditOptions:
     def demo(self) -> bool:
         """Whether the audit makes its own images, because no folder was given."""
         return self.training_dir is None
+
+    @property
+    def num_proposed(self) -> int:
+        """How many training images the detector proposes for each image."""
+        return max(self.top_k, NUM_SCREENED) if self.verify else self.top_k
 
 
 def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOptions:

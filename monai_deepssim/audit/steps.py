@@ -139,7 +139,7 @@ def perform_audit(
 
 
 def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> Shortlist:
-    scores, rows = detector.search(side.images, options.top_k)
+    scores, rows = detector.search(side.images, options.num_proposed)
     candidates = training.images.indices[rows]
     if not options.verify:
         return Shortlist(scores=scores, indices=candidates, detector_scores=scores)
@@ -149,6 +149,7 @@ def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetect
         training.side,
         candidates,
         scores,
+        keep=options.top_k,
         image_size=options.image_size,
         description=f"verifying {side.side.name} images",
         store=verification_store(side, training, options),
@@ -169,8 +170,8 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
         return None
     rows = choose_null_images(len(patients))
     largest = max(Counter(patient for patient in patients if patient).values(), default=1)
-    # In half of the training set an image's top_k nearest are among so many of the whole set, but for chance.
-    keep = 2 * options.top_k
+    # In half of the training set an image's nearest are among so many of the whole set, but for chance.
+    keep = 2 * options.num_proposed
     scores, neighbors = detector.search(training.images.subset(rows), min(len(patients), keep + largest))
     neighbors, scores = keep_strangers(rows, neighbors, scores, patients, keep)
     if not neighbors.shape[1]:
@@ -183,6 +184,7 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
             training.side,
             indices[neighbors],
             scores,
+            keep=2 * options.top_k,
             image_size=options.image_size,
             description="verifying training images",
             store=verification_store(training, training, options),

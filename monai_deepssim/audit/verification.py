@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from monai_deepssim.audit.verdict import Shortlist
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import aligned_ssim
+from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
 
 __all__ = ["verify"]
 
@@ -35,11 +35,14 @@ def verify(
     candidates: np.ndarray,
     detector_scores: np.ndarray,
     *,
+    keep: int,
     image_size: Sequence[int],
     description: str,
     store: VerificationStore | None = None,
 ) -> Shortlist:
-    """Align each candidate with its image, and sort the candidates by the SSIM that this reaches.
+    """Align the best candidates of each image with it, and sort them by the SSIM that this reaches.
+
+    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`.
 
     Args:
         side: of the images that are looked up.
@@ -47,23 +50,28 @@ def verify(
         training: the training side.
         candidates: ``(N, k)``, positions in ``training.items``.
         detector_scores: ``(N, k)``, by which they were chosen.
+        keep: how many candidates of each image are aligned.
         image_size: rows and columns that images are brought to.
         description: what the progress bar calls this.
         store: where verified pairs are kept; those that it has are not aligned again. By default nothing is kept.
 
     Returns:
-        The candidates, the highest aligned SSIM first; equal ones in the order of the detector.
+        ``(N, min(k, keep))`` candidates, the highest aligned SSIM first; equal ones in the order of their posed SSIM.
 
     Raises:
         UnusableInputError: when a file that was readable before no longer is, or the store cannot be used.
     """
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    queries, targets = _Images(side, image_size), _Images(training, image_size)
+    if candidates.shape[1] > keep:
+        best = _screen(indices, candidates, queries, targets, keep, description, interval)
+        candidates = np.take_along_axis(candidates, best, axis=1)
+        detector_scores = np.take_along_axis(detector_scores, best, axis=1)
     pairs = np.stack([np.repeat(indices, candidates.shape[1]), candidates.ravel()], axis=1).astype(np.int64)
     wanted = np.unique(pairs, axis=0)
     known = store.load() if store is not None else VerifiedPairs()
     missing = wanted[known.rows_of(wanted) < 0]
     parts = [known.records]
-    queries, targets = _Images(side, image_size), _Images(training, image_size)
-    interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=len(wanted),
         initial=len(wanted) - len(missing),
@@ -89,6 +97,29 @@ def verify(
     )
 
 
+def _screen(
+    indices: np.ndarray,
+    candidates: np.ndarray,
+    queries: _Images,
+    targets: _Images,
+    keep: int,
+    description: str,
+    interval: float,
+) -> np.ndarray:
+    """Columns of the candidates with the highest posed SSIM, ``(N, keep)``; equal ones in the order of the detector."""
+    chosen = []
+    for index, row in tqdm(
+        zip(indices.tolist(), candidates.tolist(), strict=True),
+        total=len(indices),
+        desc=description.replace("verifying", "screening"),
+        unit=" images",
+        mininterval=interval,
+    ):
+        ssim = posed_ssim(queries.posed(index)[None], torch.stack([targets.posed(target) for target in row]))[0]
+        chosen.append(ssim.argsort(descending=True, stable=True)[:keep].numpy())
+    return np.stack(chosen)
+
+
 def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> np.ndarray:
     """The records of some pairs."""
     parts = []
@@ -103,24 +134,35 @@ def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> 
 
 
 class _Images:
-    """The images of a side, the latest of them kept in memory."""
+    """The images of a side, the latest of them kept in memory, as they are and posed."""
 
     def __init__(self, side: Side, image_size: Sequence[int]) -> None:
         self.side = side
         self.dataset = ImageDataset(side.items, image_size=image_size)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._kept_posed: OrderedDict[int, Tensor] = OrderedDict()
 
     def __getitem__(self, index: int) -> Tensor:
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
+        return _recall(self._kept, index, self._load)
+
+    def posed(self, index: int) -> Tensor:
+        return _recall(self._kept_posed, index, lambda index: pose(self[index][None])[0])
+
+    def _load(self, index: int) -> Tensor:
         item = self.dataset[index]
         if item["problem"]:
             raise UnusableInputError(
                 f"{self.side.items[index]['path']}: was readable when it was embedded and is not any more "
                 f"({item['problem']}). Leave the {self.side.name} images alone while they are audited, and start again."
             )
-        self._kept[index] = torch.as_tensor(item["image"])
-        if len(self._kept) > _IMAGES_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[index]
+        return torch.as_tensor(item["image"])
+
+
+def _recall(kept: OrderedDict[int, Tensor], index: int, make: Callable[[int], Tensor]) -> Tensor:
+    if index in kept:
+        kept.move_to_end(index)
+        return kept[index]
+    kept[index] = make(index)
+    if len(kept) > _IMAGES_KEPT:
+        kept.popitem(last=False)
+    return kept[index]

@@ -1,10 +1,10 @@
 """Networks that map an image to an embedding."""
 
 from .backbones import SUPPORTED_BACKBONES
-from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .checkpoints import TorchScriptEmbedder, load_deepssim
 from .copy_detector import CopyDetector, load_copy_detector
 from .deepssim_embedder import DeepSSIMEmbedder
+from .flip_folding import fold_flips
 from .generative_checkpoints import load_generator_network
 from .generative_networks import as_monai_network, check_generative_target
 from .generative_state_dict import convert_generative_state_dict
@@ -19,16 +19,13 @@ __all__ = [
     "LayerFeatures",
     "MRICoreEncoder",
     "PairSimilarity",
-    "Pose",
     "TorchScriptEmbedder",
     "as_monai_network",
-    "canonicalize_pose",
     "check_generative_target",
     "convert_generative_state_dict",
     "find_stages",
+    "fold_flips",
     "load_copy_detector",
     "load_deepssim",
     "load_generator_network",
-    "measure_pose",
-    "move_to_pose",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from ..errors import UnusableInputError
+from .state_dicts import read_state_dict
 
 __all__ = ["SUPPORTED_BACKBONES", "build_backbone", "load_classifier"]
 
@@ -63,16 +64,20 @@ SUPPORTED_BACKBONES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], i
 }
 
 
-def build_backbone(name: str, pretrained: bool | str | Path = False) -> tuple[nn.Sequential, int]:
+def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels: int = 3) -> tuple[nn.Sequential, int]:
     """Build the feature layers of a torchvision classifier.
 
     Args:
         name: one of :data:`SUPPORTED_BACKBONES`.
         pretrained: ``True`` downloads torchvision's default ImageNet weights; a path loads a state dict of the whole
-            torchvision classifier from there; ``False`` starts from random weights.
+            torchvision classifier from there, or the backbone of a DeepSSIM checkpoint; ``False`` starts from random
+            weights.
+        in_channels: channels of the images. With another number than 3, each gets the mean of a pretrained first
+            convolution's three kernels, scaled so that equal channels give what they give the original.
 
     Returns:
-        The features, a Sequential that maps ``(N, 3, H, W)`` to ``(N, channels, h, w)``, and the number of channels.
+        The features, a Sequential that maps ``(N, in_channels, H, W)`` to ``(N, channels, h, w)``, and the number of
+        channels.
 
     Raises:
         UnusableInputError: when the name is unknown or the weights do not fit.
@@ -86,19 +91,51 @@ def build_backbone(name: str, pretrained: bool | str | Path = False) -> tuple[nn
         raise UnusableInputError(f"unknown backbone {name!r}: choose one of {', '.join(SUPPORTED_BACKBONES)}")
     build, _ = SUPPORTED_BACKBONES[name]
     classifier = build(weights="DEFAULT" if pretrained is True else None)
-    if pretrained and pretrained is not True:
+    own = _backbone_of_checkpoint(pretrained)
+    if pretrained and pretrained is not True and not own:
         load_classifier(classifier, Path(pretrained), name)
     features = getattr(classifier, "features", None)
     if features is None:  # a ResNet names its layers one by one
         features = nn.Sequential(*list(classifier.children())[:-2])
-    return features, _count_channels(features)
+    if in_channels != 3:
+        _widen_input(features, in_channels, bool(pretrained))
+    if own:
+        try:
+            features.load_state_dict(own)
+        except RuntimeError as error:
+            raise UnusableInputError(
+                f"{pretrained}: the backbone of this checkpoint is another one: {error}"
+            ) from error
+    return features, _count_channels(features, in_channels)
 
 
-def _count_channels(features: nn.Sequential) -> int:
+def _backbone_of_checkpoint(path: bool | str | Path) -> dict[str, Tensor]:
+    """The weights of the backbone where the file is a DeepSSIM checkpoint, or none."""
+    if isinstance(path, bool) or not Path(path).is_file():
+        return {}
+    prefix = "feature_extractor."
+    try:
+        state = read_state_dict(Path(path))
+    except UnusableInputError:
+        return {}
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _widen_input(features: nn.Sequential, in_channels: int, pretrained: bool) -> None:
+    """Give the first convolution another number of input channels."""
+    first = next(module for module in features.modules() if isinstance(module, nn.Conv2d))
+    kernels = first.weight.detach()
+    wide = (kernels.mean(dim=1, keepdim=True) * 3 / in_channels).repeat(1, in_channels, 1, 1)
+    # Random kernels are drawn anew, as spread as before: equal ones would not tell the channels apart.
+    first.weight = nn.Parameter(wide if pretrained else torch.randn_like(wide) * kernels.std())
+    first.in_channels = in_channels
+
+
+def _count_channels(features: nn.Sequential, in_channels: int) -> int:
     """Channels of the features' output, found by running them: families order their layers differently."""
     training = features.training
     device = next(features.parameters()).device
-    probe: Tensor = torch.zeros(1, 3, 64, 64, device=device)
+    probe: Tensor = torch.zeros(1, in_channels, 64, 64, device=device)
     with torch.no_grad():
         channels = features.eval()(probe).shape[1]
     features.train(training)

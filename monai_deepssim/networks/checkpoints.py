@@ -20,9 +20,7 @@ from .state_dicts import describe_difference, read_state_dict, shapes_of
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 
 
-def load_deepssim(
-    path: str | os.PathLike[str], backbone: str | None = None, average_flips: bool | None = None
-) -> nn.Module:
+def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> nn.Module:
     """Load a DeepSSIM embedder from a checkpoint, ready to embed (in eval mode, on the CPU).
 
     Takes the state dicts that our bundle writes, its whole training checkpoint, the published state dict
@@ -32,8 +30,6 @@ def load_deepssim(
     Args:
         path: of the file.
         backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
-        average_flips: whether embeddings are averaged over flips, see :class:`DeepSSIMEmbedder`; ``None`` for as the
-            weights say. A TorchScript file stays as it is.
 
     Returns:
         A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
@@ -57,10 +53,6 @@ def load_deepssim(
     if _is_torchscript(path):
         return TorchScriptEmbedder(path)
     state = read_state_dict(path)
-    if average_flips is not None:
-        state.pop("average_flips", None)
-        if average_flips:
-            state["average_flips"] = torch.tensor(True)
     embedder = _build_for(path, state, backbone)
     embedder.load_state_dict(state)
     return embedder.eval()
@@ -140,7 +132,7 @@ def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) ->
     options: dict[str, Any] = {
         "embedding_dim": embedding_dim,
         "hidden_dim": hidden_dim,
-        "average_flips": "average_flips" in state,
+        "fold_flips": "flips_are_folded" in state,
         "canonical_size": _remembered_size(state, "canonical_size"),
         "pooled_size": _remembered_size(state, "pooled_size") or (1, 1),
     }

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ..similarity import canonicalize_pose
 from .backbones import SUPPORTED_BACKBONES, build_backbone
-from .canonical_pose import canonicalize_pose
+from .flip_folding import FOLDED_CHANNELS, fold_flips
+from .state_dicts import read_state_dict
 
 __all__ = ["DeepSSIMEmbedder"]
 
@@ -28,23 +30,25 @@ class DeepSSIMEmbedder(nn.Module):
         in_channels: channels of the images: 1, repeated to the 3 that the backbones take, or 3.
         embedding_dim: length of an embedding.
         dropout: probability of dropout in the head.
-        pretrained: ``True`` for torchvision's ImageNet weights (downloaded), or the path of such a state dict.
+        pretrained: ``True`` for torchvision's ImageNet weights (downloaded), or the path of such a state dict; or of a
+            DeepSSIM checkpoint, whose backbone and statistics of the features are taken, and a new head is trained.
         frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
-        average_flips: whether an image's embedding is the mean over its four flips, in training too, at four times the
-            cost. Then a flip of the image changes nothing at all (in a canonical pose: nothing but rounding). A mean of
-            four is less noisy than each, and its cosines are higher: a head trained on single views should be trained
-            on with the mean. The weights remember it in a buffer of this name, which the published ones do not have.
+        fold_flips: whether images are folded (:func:`~monai_deepssim.networks.fold_flips`) before the backbone, which
+            then takes seven channels of a quarter of the area: a flip of the image changes nothing at all (in a
+            canonical pose: nothing but rounding), and the backbone need not learn to ignore flips. Takes images of one
+            channel. Remembered in a buffer, which the published weights do not have.
         canonical_size: rows and columns to which each image is brought in a canonical pose first
-            (:func:`~monai_deepssim.networks.canonicalize_pose`): rotations, shifts and zooms are then undone before
+            (:func:`~monai_deepssim.similarity.canonicalize_pose`): rotations, shifts and zooms are then undone before
             the backbone sees the image, and it need not learn to ignore them. ``None``: images stay as they are. Takes
             images of one channel. Remembered in a buffer.
         pooled_size: rows and columns that the features are averaged to. More than the published 1 x 1 keeps *where*
             something is, which pays in a canonical pose. Remembered in a buffer.
 
     Raises:
-        ValueError: when ``in_channels`` is neither 1 nor 3, or is 3 with a ``canonical_size``.
+        ValueError: when ``in_channels`` is neither 1 nor 3, or is 3 with ``canonical_size`` or ``fold_flips``, or
+            when the canonical image is too small to be folded.
         UnusableInputError: when the backbone is unknown or its weights do not fit.
 
     References:
@@ -68,7 +72,7 @@ class DeepSSIMEmbedder(nn.Module):
         frozen_stages: int = 2,
         *,
         hidden_dim: int = 512,
-        average_flips: bool = False,
+        fold_flips: bool = False,
         canonical_size: Sequence[int] | None = None,
         pooled_size: Sequence[int] = (1, 1),
     ) -> None:
@@ -77,19 +81,22 @@ class DeepSSIMEmbedder(nn.Module):
             raise ValueError(
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
             )
-        if canonical_size is not None and in_channels != 1:
-            raise ValueError(f"got canonical_size={tuple(canonical_size)} with in_channels=3, want in_channels=1")
+        if (canonical_size is not None or fold_flips) and in_channels != 1:
+            raise ValueError(f"got {in_channels=} with a canonical_size or fold_flips, want in_channels=1")
+        if canonical_size is not None and fold_flips and min(canonical_size) < 2 * MIN_SIDE:
+            raise ValueError(f"got canonical_size={tuple(canonical_size)}, want {2 * MIN_SIDE} pixels with fold_flips")
         self.backbone = backbone
         self._norm_is_frozen = False
-        if average_flips:
-            self.register_buffer("average_flips", torch.tensor(True))
+        self.fold_flips = fold_flips
+        if fold_flips:
+            self.register_buffer("flips_are_folded", torch.tensor(True))
         self.canonical_size = self._remember("canonical_size", canonical_size)
         self.pooled_size = self._remember("pooled_size", pooled_size if tuple(pooled_size) != (1, 1) else None) or (
             1,
             1,
         )
         self.in_channels = in_channels
-        self.feature_extractor, channels = build_backbone(backbone, pretrained)
+        self.feature_extractor, channels = build_backbone(backbone, pretrained, FOLDED_CHANNELS if fold_flips else 3)
         features = channels * self.pooled_size[0] * self.pooled_size[1]
         self.fc = nn.Sequential(
             nn.AdaptiveAvgPool2d(self.pooled_size),
@@ -100,9 +107,20 @@ class DeepSSIMEmbedder(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, embedding_dim),
         )
+        self._take_norm(pretrained)
         _, children_of = SUPPORTED_BACKBONES[backbone]
         self._frozen = children_of(frozen_stages) if pretrained and frozen_stages else 0
         self.feature_extractor[: self._frozen].requires_grad_(False)
+
+    def _take_norm(self, path: bool | str | Path) -> None:
+        """Take the head's norm, which belongs to the features, where the file is a DeepSSIM checkpoint."""
+        if isinstance(path, bool):
+            return
+        state = read_state_dict(Path(path))
+        prefix = "fc.2."
+        norm = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if norm and norm["weight"].shape == self.fc[2].weight.shape:
+            self.fc[2].load_state_dict(norm)
 
     def _remember(self, name: str, size: Sequence[int] | None) -> tuple[int, int] | None:
         """The size as a tuple, kept with the weights where there is one."""
@@ -134,7 +152,8 @@ class DeepSSIMEmbedder(nn.Module):
         """Embed images.
 
         Args:
-            x: standardised images ``(N, in_channels, H, W)``, at least 64 x 64 pixels.
+            x: standardised images ``(N, in_channels, H, W)``, at least 64 x 64 pixels; to be folded without a canonical
+                size, 128 x 128.
 
         Returns:
             Embeddings ``(N, embedding_dim)`` of length 1, float32.
@@ -142,22 +161,23 @@ class DeepSSIMEmbedder(nn.Module):
         Raises:
             ValueError: when the shape is another.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIDE:
+        min_side = 2 * MIN_SIDE if self.fold_flips and self.canonical_size is None else MIN_SIDE
+        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < min_side:
             raise ValueError(
                 f"got images of shape {tuple(x.shape)}, want (N, {self.in_channels}, H, W) with H and W of at least "
-                f"{MIN_SIDE} pixels: resize them or set in_channels"
+                f"{min_side} pixels: resize them or set in_channels"
             )
-        if self.canonical_size is not None:
-            # Positions are too fine for the half-precision types that the backbone may run in.
-            with torch.autocast(x.device.type, enabled=False):
-                x = canonicalize_pose(x.float(), self.canonical_size)
+        if self.canonical_size is not None or self.fold_flips:
+            x = self._prepare(x)
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        if "average_flips" not in self._buffers:
-            return self._embed(x)
-        # Added two by two: in any other order a flip would change the last digit of the sum.
-        rows = [self._embed(view) + self._embed(view.flip(3)) for view in (x, x.flip(2))]
-        return F.normalize(rows[0] + rows[1], dim=1)
-
-    def _embed(self, x: Tensor) -> Tensor:
         return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
+
+    def _prepare(self, x: Tensor) -> Tensor:
+        """Images without what an embedding must not depend on: their pose, and which way round they are."""
+        # Positions, and the cancelling out of flips, are too fine for the half precision that the backbone may run in.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if self.canonical_size is not None:
+                x = canonicalize_pose(x, self.canonical_size)
+            return fold_flips(x) if self.fold_flips else x

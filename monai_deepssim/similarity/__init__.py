@@ -1,7 +1,22 @@
 """The pixel side: what two images share, measured on their pixels."""
 
 from .aligned_ssim import AlignedSSIM, Alignment, aligned_ssim
+from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .pairwise_ssim import pairwise_ssim
+from .posed_ssim import POSED_SIZE, pose, posed_ssim
 from .standardize import standardize
 
-__all__ = ["AlignedSSIM", "Alignment", "aligned_ssim", "pairwise_ssim", "standardize"]
+__all__ = [
+    "POSED_SIZE",
+    "AlignedSSIM",
+    "Alignment",
+    "Pose",
+    "aligned_ssim",
+    "canonicalize_pose",
+    "measure_pose",
+    "move_to_pose",
+    "pairwise_ssim",
+    "pose",
+    "posed_ssim",
+    "standardize",
+]

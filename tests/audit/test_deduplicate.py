@@ -204,7 +204,7 @@ def search_of(angles_degrees: list[float], duplicate_within_degrees: float, top_
     training = EmbeddedSide(Side("training", Path("set"), items, []), images, {}, continued=False)
     thresholds = Thresholds(None, float(np.cos(np.deg2rad(duplicate_within_degrees))), "deepssim", "this test")
     detector = CosineDetector(embeddings)
-    options = SimpleNamespace(top_k=top_k, verify=False, image_size=IMAGE_SIZE)
+    options = SimpleNamespace(top_k=top_k, num_proposed=top_k, verify=False, image_size=IMAGE_SIZE)
     search = SelfSearch(training, range(len(items)), detector, thresholds, options)
     units = [FileUnit((item["image"],), (index,)) for index, item in enumerate(items)]
     return find_duplicates(search, units, [""] * len(items)), detector

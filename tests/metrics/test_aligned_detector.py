@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
-from monai_deepssim.similarity import aligned_ssim
+from monai_deepssim.metrics.detectors.aligned import screen_shortlist
+from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
 from monai_deepssim.transforms import Perturbation
 
 
@@ -24,14 +25,43 @@ def test_a_copy_that_the_first_stage_ranks_low_is_found_within_its_shortlist(pha
     torch.testing.assert_close(result[:, 0], expected)
 
 
-def test_what_is_not_in_the_shortlist_is_not_found(phantoms, copies):
-    detector = AlignedDetector(NCCDetector(), top_k=3).fit([phantoms])
+def test_what_is_not_proposed_is_not_found(phantoms, copies):
+    detector = AlignedDetector(NCCDetector(), top_k=3, num_screened=3).fit([phantoms])
     representations = detector.represent_batch(copies)
     scores, indices = detector.search(representations, num_neighbors=10)
     assert scores.shape == indices.shape == (6, 3)
     assert (scores.diff(dim=1) <= 0).all()
     _, shortlist = NCCDetector().fit([phantoms]).search(NCCDetector().represent_batch(copies), 3)
     assert [sorted(row) for row in indices.tolist()] == [sorted(row) for row in shortlist.tolist()]
+
+
+class ByPosition(NCCDetector):
+    """Proposes the same training images for every image, the first of them first."""
+
+    def search(self, representations, num_neighbors=1):
+        rows = torch.arange(min(num_neighbors, len(self.training_representations)))
+        return torch.zeros(len(representations), len(rows)), rows.repeat(len(representations), 1)
+
+
+def test_a_copy_whose_source_is_proposed_last_is_screened_into_the_shortlist(phantoms):
+    # A warp within the images, and a pose: what an embedding confuses, and pixels in one pose do not.
+    changes = [Perturbation(name).set_random_state(3) for name in ("warp", "rotation_10", "flip_vertical")]
+    for change in changes:
+        changed = torch.stack([change(image) for image in phantoms[-3:]])
+        detector = AlignedDetector(ByPosition(), top_k=1).fit([phantoms])
+        assert detector(changed)[:, 1].tolist() == [9, 10, 11]
+        blind = AlignedDetector(ByPosition(), top_k=1, num_screened=8).fit([phantoms])
+        assert set(blind(changed)[:, 1].tolist()) <= set(range(8))
+
+
+def test_the_shortlist_is_that_of_the_highest_posed_ssim(phantoms, copies):
+    proposed = torch.tensor([[7, 3, 0, 11], [2, 1, 9, 4]])
+    kept = screen_shortlist(copies[:2], phantoms, proposed, top_k=2)
+    ssim = posed_ssim(pose(copies[:2]), pose(phantoms)).gather(1, proposed)
+    assert torch.equal(kept, proposed.gather(1, ssim.argsort(dim=1, descending=True)[:, :2]))
+    assert torch.equal(screen_shortlist(copies[:2], phantoms, proposed, top_k=4), proposed)
+    volumes = torch.zeros(2, 1, 8, 8, 8)
+    assert torch.equal(screen_shortlist(volumes, volumes, proposed, top_k=3), proposed[:, :3])
 
 
 def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
@@ -45,5 +75,7 @@ def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
 def test_errors_name_what_is_wanted(phantoms):
     with pytest.raises(ValueError, match="top_k=0"):
         AlignedDetector(NCCDetector(), top_k=0)
+    with pytest.raises(ValueError, match="num_screened=0"):
+        AlignedDetector(NCCDetector(), num_screened=0)
     with pytest.raises(RuntimeError, match=r"call fit\(training_loader\) first"):
         AlignedDetector(NCCDetector())(phantoms[:1])

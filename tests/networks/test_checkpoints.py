@@ -119,17 +119,14 @@ def test_a_checkpoint_of_something_else_is_an_error(tmp_path):
         load_deepssim(save([1, 2, 3], tmp_path / "list.pt"))
 
 
-def test_weights_remember_that_flips_are_averaged(tmp_path):
-    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
+def test_weights_remember_that_images_are_folded(tmp_path):
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True).eval()
     torch.save(embedder.state_dict(), tmp_path / "model.pt")
     loaded = load_deepssim(tmp_path / "model.pt")
-    images = torch.randn(2, 1, 64, 64)
+    images = torch.randn(2, 1, 128, 128)
+    assert loaded.fold_flips
     assert torch.equal(loaded(images), embedder(images))
     assert torch.equal(loaded(images.flip(3)), loaded(images))
-    plain = load_deepssim(tmp_path / "model.pt", average_flips=False)
-    assert "average_flips" not in plain.state_dict()
-    torch.save(plain.state_dict(), tmp_path / "plain.pt")
-    assert torch.equal(load_deepssim(tmp_path / "plain.pt", average_flips=True)(images), embedder(images))
 
 
 def test_weights_remember_the_canonical_pose_and_the_size_of_the_pooled_features(tmp_path, phantoms):

@@ -7,6 +7,7 @@ from monai.transforms import Rotate
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import SUPPORTED_BACKBONES, DeepSSIMEmbedder
+from monai_deepssim.networks.backbones import build_backbone
 from monai_deepssim.similarity import standardize
 
 
@@ -100,10 +101,10 @@ def test_a_frozen_norm_gives_in_training_what_it_gives_afterwards():
     torch.testing.assert_close(embedder.train()(images[:2]), frozen[:2])  # whatever else is in the batch
 
 
-def test_with_averaged_flips_a_flip_changes_nothing_at_all():
+def test_of_folded_images_a_flip_changes_nothing_at_all():
     torch.manual_seed(0)
-    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
-    images = torch.randn(2, 1, 64, 72)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True).eval()
+    images = torch.randn(2, 1, 128, 144)
     embeddings = embedder(images)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
     for axes in ([2], [3], [2, 3]):
@@ -112,25 +113,48 @@ def test_with_averaged_flips_a_flip_changes_nothing_at_all():
     assert not torch.allclose(plain(images.flip(2)), plain(images))
 
 
-def test_the_mean_over_flips_is_that_of_the_four_embeddings():
+def test_folded_images_may_not_become_too_small_for_the_backbone():
+    with pytest.raises(ValueError, match="at least 128 pixels"):
+        DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True)(torch.zeros(1, 1, 136, 112))
+    with pytest.raises(ValueError, match="128 pixels"):
+        DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True, canonical_size=(128, 96))
+
+
+def test_folding_reaches_the_first_convolution_of_every_family_of_backbones():
+    for backbone in ("convnext_atto", "resnet18", "mobilenet_v3_small"):
+        embedder = DeepSSIMEmbedder(backbone=backbone, fold_flips=True)
+        embedder(torch.randn(2, 1, 128, 128)).sum().backward()
+        first = next(module for module in embedder.modules() if isinstance(module, torch.nn.Conv2d))
+        assert (first.weight.grad.abs().sum((0, 2, 3)) > 0).tolist() == [True] * 7
+
+
+def test_a_pretrained_backbone_takes_folded_images_of_equal_channels_as_it_took_grey_ones(tmp_path):
     torch.manual_seed(0)
-    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True).eval()
-    plain = DeepSSIMEmbedder(backbone="convnext_atto").eval()
-    plain.load_state_dict(embedder.state_dict(), strict=False)
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pt")
+    grey, _ = build_backbone("resnet18", tmp_path / "resnet18.pt")
+    folded, _ = build_backbone("resnet18", tmp_path / "resnet18.pt", in_channels=7)
     images = torch.randn(2, 1, 64, 64)
-    mean = sum(plain(images.flip(axes)) for axes in ([], [2], [3], [2, 3])) / 4
-    torch.testing.assert_close(embedder(images), mean / mean.norm(dim=1, keepdim=True))
+    wanted = grey.eval()(images.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(folded.eval()(images.expand(-1, 7, -1, -1)), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_head_is_trained_on_the_mean_over_flips_too():
-    embedder = DeepSSIMEmbedder(backbone="convnext_atto", average_flips=True, dropout=0.0)
-    embedder.freeze_norm()
-    images = torch.randn(2, 1, 64, 64)
+def test_a_new_head_takes_backbone_and_norm_of_a_checkpoint(tmp_path):
+    options = {"backbone": "convnext_atto", "fold_flips": True, "canonical_size": (128, 128)}
+    narrow = DeepSSIMEmbedder(**options)
+    torch.nn.init.uniform_(narrow.fc[2].running_mean)
+    torch.save(narrow.state_dict(), tmp_path / "model.pt")
+    wide = DeepSSIMEmbedder(
+        **options, pretrained=tmp_path / "model.pt", frozen_stages=0, hidden_dim=96, embedding_dim=80, dropout=0.0
+    )
+    images = torch.randn(2, 1, 96, 80)
+    assert wide.eval()(images).shape == (2, 80)
     with torch.no_grad():
-        for stage in embedder.feature_extractor:
-            stage.eval()
-        trained = embedder(images.flip(2))
-    torch.testing.assert_close(embedder.eval()(images), trained)
+        features = [network.eval().feature_extractor(network._prepare(images)) for network in (narrow, wide)]
+    assert torch.equal(*features)
+    assert torch.equal(wide.fc[2].running_mean, narrow.fc[2].running_mean)
+    assert all(parameter.requires_grad for parameter in wide.parameters())
+    with pytest.raises(UnusableInputError, match=r"model\.pt: the backbone of this checkpoint is another one"):
+        DeepSSIMEmbedder(backbone="convnext_atto", pretrained=tmp_path / "model.pt")
 
 
 def test_in_a_canonical_pose_a_turned_copy_embeds_nearly_the_same(phantoms):

@@ -66,7 +66,7 @@ def patients_of_pair(first: str, second: str) -> str:
 class SelfSearch:
     """Finds the nearest images of other files in the set that an image is of itself.
 
-    The search streams as that of an audit does: memory is that of ``top_k`` neighbours an image and, where many slices
+    The search streams as that of an audit does: memory is that of 64 neighbours an image and, where many slices
     are of one file, as many more as the largest file has slices.
 
     Args:
@@ -116,11 +116,11 @@ class SelfSearch:
         return pairs
 
     def _neighbors(self, rows: np.ndarray, among: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The ``top_k`` nearest of other files for each row, fewer where there are fewer."""
+        """The nearest of other files for each row, as many as are proposed where there are so many."""
         total = len(self.indices)
         neighbors: list[np.ndarray] = [np.empty(0, np.int64)] * len(rows)
         scores: list[np.ndarray] = [np.empty(0)] * len(rows)
-        wanted, pending = self.options.top_k + self._largest_unit, np.arange(len(rows))
+        wanted, pending = self.options.num_proposed + self._largest_unit, np.arange(len(rows))
         while len(pending):
             wanted = min(wanted, total)
             missing = []
@@ -129,8 +129,8 @@ class SelfSearch:
                 found_scores, found = self.detector.search(self.training.images.subset(rows[part]), wanted)
                 strange = among[found] & (self.units[found] != self.units[rows[part]][:, None])
                 for position, near, values, keep in zip(part.tolist(), found, found_scores, strange, strict=True):
-                    neighbors[position] = near[keep][: self.options.top_k]
-                    scores[position] = values[keep][: self.options.top_k]
+                    neighbors[position] = near[keep][: self.options.num_proposed]
+                    scores[position] = values[keep][: self.options.num_proposed]
                     if len(neighbors[position]) < self.options.top_k:
                         missing.append(position)
             # Images that were left out may crowd the list of one that was kept: ask it for more.
@@ -148,6 +148,7 @@ class SelfSearch:
                 self.training.side,
                 candidates,
                 values,
+                keep=self.options.top_k,
                 image_size=self.options.image_size,
                 description="verifying training images",
                 store=verification_store(self.training, self.training, self.options),

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
-from monai_deepssim.similarity import aligned_ssim
+from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
 
-__all__ = ["AlignedDetector", "align_shortlist"]
+__all__ = ["NUM_SCREENED", "AlignedDetector", "align_shortlist", "screen_shortlist"]
+
+#: Training images that a detector proposes for each image, of which posed SSIM chooses those that are aligned.
+NUM_SCREENED = 64
 
 # Synthetic images whose shortlists are verified at once: of 136 x 112 pixels and ten candidates, 39 MB on each side.
 _BLOCK_SIZE = 64
@@ -17,19 +20,22 @@ _BLOCK_SIZE = 64
 class AlignedDetector(CopyDetectionMetric):
     """Aligned SSIM of an image with each of the training images that another detector shortlists.
 
-    A search finds at most ``top_k`` training images, the highest aligned SSIM first; one that is not in the shortlist
-    cannot be found. The score of a pair (:meth:`score_pairs`, :meth:`compare_pairs`) is its aligned SSIM, whether a
-    search would have found it or not. Takes one search of some milliseconds a candidate; see
-    :func:`~monai_deepssim.similarity.aligned_ssim`.
+    The other detector proposes ``num_screened`` training images, :func:`~monai_deepssim.similarity.posed_ssim` chooses
+    ``top_k`` of them, and these are aligned. A search finds at most ``top_k`` training images, the highest aligned SSIM
+    first; one that is not in the shortlist cannot be found. The score of a pair (:meth:`score_pairs`,
+    :meth:`compare_pairs`) is its aligned SSIM, whether a search would have found it or not. Takes one search of some
+    milliseconds a candidate; see :func:`~monai_deepssim.similarity.aligned_ssim`.
 
     Args:
         detector: makes the shortlists. Pixels are kept beside its representations, 60 kB a training image at
             136 x 112.
         top_k: length of a shortlist.
         threshold: aligned SSIM above which an image is a copy.
+        num_screened: training images that the other detector proposes; at least ``top_k`` are taken. Volumes are not
+            screened.
 
     Raises:
-        ValueError: when ``top_k`` is below 1.
+        ValueError: when ``top_k`` or ``num_screened`` is below 1.
 
     Example:
         >>> from monai_deepssim.data import PhantomBrainDataset
@@ -43,10 +49,17 @@ class AlignedDetector(CopyDetectionMetric):
 
     title = "Aligned SSIM"
 
-    def __init__(self, detector: CopyDetectionMetric, top_k: int = 10, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        detector: CopyDetectionMetric,
+        top_k: int = 10,
+        threshold: float | None = None,
+        num_screened: int = NUM_SCREENED,
+    ) -> None:
         super().__init__(threshold, detector.device)
-        if top_k < 1:
-            raise ValueError(f"got top_k={top_k}, want 1 or more")
+        if min(top_k, num_screened) < 1:
+            raise ValueError(f"got top_k={top_k} and num_screened={num_screened}, want 1 or more")
+        self.num_screened = num_screened
         self.detector = detector
         self.top_k = top_k
         self._image_shape = torch.Size()
@@ -73,8 +86,10 @@ class AlignedDetector(CopyDetectionMetric):
             shortlist.
         """
         inner, images = self._split(representations)
-        _, shortlist = self.detector.search(inner, self.top_k)
-        scores, indices = align_shortlist(images, self._split(self.training_representations)[1], shortlist)
+        training_images = self._split(self.training_representations)[1]
+        _, proposed = self.detector.search(inner, max(self.top_k, self.num_screened))
+        shortlist = screen_shortlist(images, training_images, proposed, self.top_k)
+        scores, indices = align_shortlist(images, training_images, shortlist)
         return scores[:, :num_neighbors], indices[:, :num_neighbors]
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
@@ -92,6 +107,42 @@ class AlignedDetector(CopyDetectionMetric):
         size = self._image_shape.numel()
         inner, pixels = representations.split([representations.shape[1] - size, size], dim=1)
         return inner, pixels.unflatten(1, self._image_shape)
+
+
+def screen_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, top_k: int) -> Tensor:
+    """Keep those of the proposed training images that look most like each image in one pose.
+
+    An embedding says which training images are near; which of the nearest is the source of a copy that was deformed a
+    little, the pixels say better, and :func:`~monai_deepssim.similarity.posed_ssim` searches nothing, as an alignment
+    has to.
+
+    Args:
+        images: ``(N, 1, H, W)``; volumes are not screened, and keep the first of what is proposed.
+        training_images: ``(M, 1, H, W)``.
+        proposed: ``(N, K)`` int64, rows of the training images.
+        top_k: how many are kept for each image.
+
+    Returns:
+        ``(N, min(K, top_k))``, the highest posed SSIM first; of equal ones the first that was proposed.
+
+    Example:
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> cohort = PhantomBrainDataset(4, seed=3, progress=False)
+        >>> training = torch.stack([item["image"].as_tensor() for item in cohort])
+        >>> screen_shortlist(training[1:3].flip(3), training, torch.arange(4).expand(2, 4), top_k=1)
+        tensor([[1],
+                [2]])
+    """
+    if proposed.shape[1] <= top_k or images.ndim != 4:
+        return proposed[:, :top_k]
+    needed, positions = proposed.unique(return_inverse=True)
+    posed = torch.cat([pose(training_images[rows]) for rows in needed.split(_BLOCK_SIZE)])
+    chosen = []
+    for block, rows in zip(images.split(_BLOCK_SIZE), positions.split(_BLOCK_SIZE), strict=True):
+        for image, row in zip(pose(block), rows, strict=True):
+            order = posed_ssim(image[None], posed[row])[0].argsort(descending=True, stable=True)
+            chosen.append(order[:top_k])
+    return proposed.gather(1, torch.stack(chosen).to(proposed.device))
 
 
 def align_shortlist(images: Tensor, training_images: Tensor, shortlist: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,7 @@ import torch
 from monai.transforms import AdjustContrast, Affine
 from skimage.draw import ellipse
 
-from monai_deepssim.networks import canonicalize_pose
-from monai_deepssim.similarity import pairwise_ssim, standardize
+from monai_deepssim.similarity import canonicalize_pose, pairwise_ssim, standardize
 
 SIZE = (128, 96)
 
