@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UnusableInputError
 from .deepssim_embedder import MIN_SIDE, DeepSSIMEmbedder
+from .flip_folding import FOLDED_CHANNELS
 
 __all__ = ["LayerFeatures", "find_stages"]
 
@@ -133,7 +134,8 @@ def find_stages(embedder: DeepSSIMEmbedder) -> tuple[str, ...]:
     training = embedder.training
     embedder.eval()
     with torch.no_grad():
-        x = torch.zeros(1, 3, MIN_SIDE, MIN_SIDE, device=next(embedder.parameters()).device)
+        channels = FOLDED_CHANNELS if embedder.fold_flips else 3
+        x = torch.zeros(1, channels, MIN_SIDE, MIN_SIDE, device=next(embedder.parameters()).device)
         for name, layer in embedder.feature_extractor.named_children():
             x = layer(x)
             last[tuple(x.shape[2:])] = f"feature_extractor.{name}"

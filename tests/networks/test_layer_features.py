@@ -129,3 +129,11 @@ def test_stages_end_where_the_resolution_halves(backbone, stages):
     with torch.no_grad():
         embedder.eval()(torch.randn(1, 1, 64, 64))
     assert sizes == [16, 8, 4, 2]
+
+
+def test_the_stages_of_a_backbone_that_takes_folded_images_have_features():
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True, canonical_size=(128, 128)).eval()
+    layers = find_stages(embedder)
+    assert layers == find_stages(DeepSSIMEmbedder(backbone="convnext_atto"))
+    features = LayerFeatures(embedder, layers)(torch.randn(2, 1, 136, 112))
+    assert [features[layer].shape for layer in layers] == [(2, 40), (2, 80), (2, 160), (2, 320)]
