@@ -77,7 +77,7 @@ def draw_samples(generator: Path, audit: Path, path: Path) -> None:
     panels = figure.subplots(4, COLUMNS)
     for place, match in enumerate(matches.itertuples()):
         above, below = panels[2 * (place // COLUMNS) : 2 * (place // COLUMNS) + 2, place % COLUMNS]
-        copies = repetitions[match.training_path]
+        copies = int(repetitions[match.training_path])
         above.set_title(f"{match.label}\naligned SSIM {match.score:.2f}", color="0.8", fontsize=8, pad=3)
         below.set_title(
             f"nearest training image,\nthere {copies} time{'s' * (copies > 1)}", color="0.8", fontsize=8, pad=3
