@@ -3,11 +3,10 @@
 from .aligned_ssim import AlignedSSIM, Alignment, aligned_ssim
 from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .pairwise_ssim import pairwise_ssim
-from .posed_ssim import POSED_SIZE, pose, posed_ssim
+from .posed_ssim import pose, posed_ssim
 from .standardize import standardize
 
 __all__ = [
-    "POSED_SIZE",
     "AlignedSSIM",
     "Alignment",
     "Pose",

@@ -11,14 +11,14 @@ from .canonical_pose import canonicalize_pose
 from .pairwise_ssim import pairwise_ssim
 from .standardize import standardize
 
-__all__ = ["POSED_SIZE", "pose", "posed_ssim"]
+__all__ = ["pose", "posed_ssim"]
 
-#: Rows and columns of a posed image: enough to tell subjects apart, and a third of the pixels of 136 x 112.
-POSED_SIZE = (80, 64)
+# Rows and columns of a posed image: enough to tell subjects apart, and a third of the pixels of 136 x 112.
+_POSED_SIZE = (80, 64)
 _FLIPS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
 
 
-def pose(images: Tensor, size: Sequence[int] = POSED_SIZE) -> Tensor:
+def pose(images: Tensor, size: Sequence[int] = _POSED_SIZE) -> Tensor:
     """Bring images to the pose in which :func:`posed_ssim` compares them.
 
     Args:
