@@ -15,6 +15,7 @@ _FLOAT = np.float32
 
 @njit(nogil=True)
 def clip_change(change, low, high):  # pragma: no cover (compiled)
+    """Bring each number of a change, in place, between its bounds."""
     for k in range(CHANGE_SIZE):
         change[k] = min(max(change[k], low[k]), high[k])
 

@@ -61,6 +61,7 @@ def pool_by_two(x):  # pragma: no cover (compiled)
 
 @njit(nogil=True)
 def flip_axes(y, flips):  # pragma: no cover (compiled)
+    """A copy of an image ``(P, H, W)``, flipped: bit 0 of ``flips`` for planes, bit 1 for rows, bit 2 for columns."""
     out = np.empty_like(y)
     planes, height, width = y.shape
     for p in range(planes):
@@ -94,6 +95,7 @@ def position_matrix(change, scale, matrix, offset):  # pragma: no cover (compile
 
 @njit(nogil=True)
 def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
+    """Fill a table of ``v ** gamma`` for v from 0 to 1, with one entry more so that 1 itself can be interpolated."""
     for i in range(TABLE_SIZE + 1):
         table[i] = (i / TABLE_SIZE) ** gamma
     table[TABLE_SIZE + 1] = 1.0

@@ -77,6 +77,7 @@ def _ssim(x, x_mean, x_var, c1, c2, win_p, win, w):  # pragma: no cover (compile
 
 @njit(nogil=True)
 def score_change(x, x_mean, x_var, c1, c2, win_p, win, y, centre, change, table, warped):  # pragma: no cover (compiled)
+    """SSIM of x with y after the change, which is resampled into ``warped``."""
     matrix, offset = np.empty((3, 3)), np.empty(3)
     position_matrix(change, 1.0, matrix, offset)
     warp(y, matrix, offset, centre, table, warped)
