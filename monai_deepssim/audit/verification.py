@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -125,8 +125,8 @@ def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> 
     parts = []
     for start in range(0, len(pairs), _PAIRS_A_STEP):
         step = pairs[start : start + _PAIRS_A_STEP]
-        x = torch.stack([queries[query] for query in step[:, 0].tolist()])
-        y = torch.stack([targets[index] for index in step[:, 1].tolist()])
+        x = torch.stack([queries.plain(query) for query in step[:, 0].tolist()])
+        y = torch.stack([targets.plain(index) for index in step[:, 1].tolist()])
         found = aligned_ssim(x, y)
         parts.append(VerifiedPairs.pack(step, found.ssim.double().numpy().round(_SCORE_DIGITS), found.alignments))
         bar.update(len(step))
@@ -139,14 +139,8 @@ class _Images:
     def __init__(self, side: Side, image_size: Sequence[int]) -> None:
         self.side = side
         self.dataset = ImageDataset(side.items, image_size=image_size)
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._kept_posed: OrderedDict[int, Tensor] = OrderedDict()
-
-    def __getitem__(self, index: int) -> Tensor:
-        return _recall(self._kept, index, self._load)
-
-    def posed(self, index: int) -> Tensor:
-        return _recall(self._kept_posed, index, lambda index: pose(self[index][None])[0])
+        self.plain = lru_cache(_IMAGES_KEPT)(self._load)
+        self.posed = lru_cache(_IMAGES_KEPT)(self._pose)
 
     def _load(self, index: int) -> Tensor:
         item = self.dataset[index]
@@ -157,12 +151,5 @@ class _Images:
             )
         return torch.as_tensor(item["image"])
 
-
-def _recall(kept: OrderedDict[int, Tensor], index: int, make: Callable[[int], Tensor]) -> Tensor:
-    if index in kept:
-        kept.move_to_end(index)
-        return kept[index]
-    kept[index] = make(index)
-    if len(kept) > _IMAGES_KEPT:
-        kept.popitem(last=False)
-    return kept[index]
+    def _pose(self, index: int) -> Tensor:
+        return pose(self.plain(index)[None])[0]

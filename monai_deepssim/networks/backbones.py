@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from ..errors import UnusableInputError
-from .state_dicts import read_state_dict
 
 __all__ = ["SUPPORTED_BACKBONES", "build_backbone", "load_classifier"]
 
@@ -70,8 +69,7 @@ def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels
     Args:
         name: one of :data:`SUPPORTED_BACKBONES`.
         pretrained: ``True`` downloads torchvision's default ImageNet weights; a path loads a state dict of the whole
-            torchvision classifier from there, or the backbone of a DeepSSIM checkpoint; ``False`` starts from random
-            weights.
+            torchvision classifier from there; ``False`` starts from random weights.
         in_channels: channels of the images. With another number than 3, each gets the mean of a pretrained first
             convolution's three kernels, scaled so that equal channels give what they give the original.
 
@@ -91,34 +89,14 @@ def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels
         raise UnusableInputError(f"unknown backbone {name!r}: choose one of {', '.join(SUPPORTED_BACKBONES)}")
     build, _ = SUPPORTED_BACKBONES[name]
     classifier = build(weights="DEFAULT" if pretrained is True else None)
-    own = _backbone_of_checkpoint(pretrained)
-    if pretrained and pretrained is not True and not own:
+    if pretrained and pretrained is not True:
         load_classifier(classifier, Path(pretrained), name)
     features = getattr(classifier, "features", None)
     if features is None:  # a ResNet names its layers one by one
         features = nn.Sequential(*list(classifier.children())[:-2])
     if in_channels != 3:
         _widen_input(features, in_channels, bool(pretrained))
-    if own:
-        try:
-            features.load_state_dict(own)
-        except RuntimeError as error:
-            raise UnusableInputError(
-                f"{pretrained}: the backbone of this checkpoint is another one: {error}"
-            ) from error
     return features, _count_channels(features, in_channels)
-
-
-def _backbone_of_checkpoint(path: bool | str | Path) -> dict[str, Tensor]:
-    """The weights of the backbone where the file is a DeepSSIM checkpoint, or none."""
-    if isinstance(path, bool) or not Path(path).is_file():
-        return {}
-    prefix = "feature_extractor."
-    try:
-        state = read_state_dict(Path(path))
-    except UnusableInputError:
-        return {}
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _widen_input(features: nn.Sequential, in_channels: int, pretrained: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ..errors import UnusableInputError
 from ..similarity import canonicalize_pose
 from .backbones import SUPPORTED_BACKBONES, build_backbone
 from .flip_folding import FOLDED_CHANNELS, fold_flips
@@ -16,6 +17,7 @@ from .state_dicts import read_state_dict
 
 __all__ = ["DeepSSIMEmbedder"]
 
+_BACKBONE = "feature_extractor."
 MIN_SIDE = 64  # pixels: ConvNeXt halves an image five times and needs two pixels to be left
 
 
@@ -96,7 +98,10 @@ class DeepSSIMEmbedder(nn.Module):
             1,
         )
         self.in_channels = in_channels
-        self.feature_extractor, channels = build_backbone(backbone, pretrained, FOLDED_CHANNELS if fold_flips else 3)
+        own = _read_own_checkpoint(pretrained)
+        self.feature_extractor, channels = build_backbone(
+            backbone, False if own else pretrained, FOLDED_CHANNELS if fold_flips else 3
+        )
         features = channels * self.pooled_size[0] * self.pooled_size[1]
         self.fc = nn.Sequential(
             nn.AdaptiveAvgPool2d(self.pooled_size),
@@ -107,20 +112,21 @@ class DeepSSIMEmbedder(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, embedding_dim),
         )
-        self._take_norm(pretrained)
+        if own:
+            self._take_features(own, pretrained)
         _, children_of = SUPPORTED_BACKBONES[backbone]
         self._frozen = children_of(frozen_stages) if pretrained and frozen_stages else 0
         self.feature_extractor[: self._frozen].requires_grad_(False)
 
-    def _take_norm(self, path: bool | str | Path) -> None:
-        """Take the head's norm, which belongs to the features, where the file is a DeepSSIM checkpoint."""
-        if isinstance(path, bool):
-            return
-        state = read_state_dict(Path(path))
-        prefix = "fc.2."
-        norm = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        if norm and norm["weight"].shape == self.fc[2].weight.shape:
-            self.fc[2].load_state_dict(norm)
+    def _take_features(self, state: Mapping[str, Tensor], path: bool | str | Path) -> None:
+        """Take backbone and norm of a DeepSSIM checkpoint: the norm belongs to the features, where they are as many."""
+        norm = _part(state, "fc.2.")
+        try:
+            self.feature_extractor.load_state_dict(_part(state, _BACKBONE))
+            if norm["weight"].shape == self.fc[2].weight.shape:
+                self.fc[2].load_state_dict(norm)
+        except (RuntimeError, KeyError) as error:
+            raise UnusableInputError(f"{path}: the backbone of this checkpoint is another one: {error}") from error
 
     def _remember(self, name: str, size: Sequence[int] | None) -> tuple[int, int] | None:
         """The size as a tuple, kept with the weights where there is one."""
@@ -181,3 +187,18 @@ class DeepSSIMEmbedder(nn.Module):
             if self.canonical_size is not None:
                 x = canonicalize_pose(x, self.canonical_size)
             return fold_flips(x) if self.fold_flips else x
+
+
+def _read_own_checkpoint(pretrained: bool | str | Path) -> dict[str, Tensor]:
+    """The state dict where the file is a DeepSSIM checkpoint; empty where it is torchvision's, or none."""
+    if isinstance(pretrained, bool) or not Path(pretrained).is_file():
+        return {}
+    try:
+        state = read_state_dict(Path(pretrained))
+    except UnusableInputError:  # what is wrong with it is said by who reads it as torchvision's
+        return {}
+    return state if _part(state, _BACKBONE) else {}
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
