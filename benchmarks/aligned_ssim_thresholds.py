@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.calibration import choose_threshold, measure_threshold
 from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist, screen_shortlist
+from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
 from monai_deepssim.transforms import GradedVariants
@@ -50,7 +50,7 @@ def make_queries(training: Tensor, other_seed: int) -> dict[str, Tensor]:
 def score(queries: Tensor, training: Tensor, embedder: nn.Module) -> Tensor:
     search = NearestNeighbors(NUM_SCREENED).fit(embed(embedder, training, "cpu"))
     proposed = search.query(embed(embedder, queries, "cpu"))[1]
-    return align_shortlist(queries, training, screen_shortlist(queries, training, proposed, TOP_K))[0][:, 0]
+    return align_shortlist(queries, training, proposed, TOP_K)[0][:, 0]
 
 
 def score_classes(seeds: tuple[int, int], embedder: nn.Module) -> dict[str, np.ndarray]:

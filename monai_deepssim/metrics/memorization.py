@@ -12,7 +12,7 @@ from monai.utils import CommonKeys, convert_to_tensor
 from torch import Tensor, nn
 
 from monai_deepssim.metrics.deepssim import _eval_mode
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist, screen_shortlist
+from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist
 from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
 from monai_deepssim.metrics.embedding_cache import EmbeddingCache
 from monai_deepssim.metrics.labelled_pairs import ALIGNED_SSIM_THRESHOLDS
@@ -195,8 +195,7 @@ class MemorizationMetric(DeepSSIMDetector):
                 f"{tuple(self._training_images.shape[1:])}, want one shape, as verify=True aligns their pixels. Bring "
                 "them to one size, with monai_deepssim.transforms.FitImageSize for example."
             )
-        shortlist = screen_shortlist(images, self._training_images, proposed, self.top_k)
-        scores, positions = align_shortlist(images, self._training_images, shortlist)
+        scores, positions = align_shortlist(images, self._training_images, proposed, self.top_k)
         return scores[:, 0], positions[:, 0]
 
 

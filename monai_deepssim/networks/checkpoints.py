@@ -20,7 +20,7 @@ from .state_dicts import describe_difference, read_state_dict, shapes_of
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 
 
-def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> nn.Module:
+def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None, dropout: float = 0.33) -> nn.Module:
     """Load a DeepSSIM embedder from a checkpoint, ready to embed (in eval mode, on the CPU).
 
     Takes the state dicts that our bundle writes, its whole training checkpoint, the published state dict
@@ -30,6 +30,10 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> 
     Args:
         path: of the file.
         backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
+
+        dropout: probability of dropout in the head, when it is trained on; embedding uses none. Weights do not remember
+            it. A head that was trained without should be trained on without: with dropout the cosines of the whole
+            head, without it, come out too high. A TorchScript file stays as it is.
 
     Returns:
         A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
@@ -53,7 +57,7 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None) -> 
     if _is_torchscript(path):
         return TorchScriptEmbedder(path)
     state = read_state_dict(path)
-    embedder = _build_for(path, state, backbone)
+    embedder = _build_for(path, state, backbone, dropout)
     embedder.load_state_dict(state)
     return embedder.eval()
 
@@ -125,13 +129,14 @@ def _remembered_size(state: Mapping[str, Tensor], name: str) -> list[int] | None
     return size.tolist() if size is not None and size.shape == (2,) else None
 
 
-def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None) -> DeepSSIMEmbedder:
+def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None, dropout: float) -> DeepSSIMEmbedder:
     """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
     head = state.get("fc.6.weight")
     hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
     options: dict[str, Any] = {
         "embedding_dim": embedding_dim,
         "hidden_dim": hidden_dim,
+        "dropout": dropout,
         "fold_flips": "flips_are_folded" in state,
         "canonical_size": _remembered_size(state, "canonical_size"),
         "pooled_size": _remembered_size(state, "pooled_size") or (1, 1),

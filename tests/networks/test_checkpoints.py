@@ -129,6 +129,18 @@ def test_weights_remember_that_images_are_folded(tmp_path):
     assert torch.equal(loaded(images.flip(3)), loaded(images))
 
 
+def test_dropout_of_a_head_that_is_trained_on_is_the_callers(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(DeepSSIMEmbedder(backbone="convnext_atto", dropout=0.0).state_dict(), path)
+    images = torch.randn(2, 1, 64, 64)
+    for dropout in (0.33, 0.0):
+        head = load_deepssim(path, dropout=dropout).fc[2:].train()
+        head[0].eval()
+        features = torch.randn(4, 320)
+        assert torch.equal(head(features), head(features)) == (dropout == 0)
+    assert torch.equal(load_deepssim(path, dropout=0.0)(images), load_deepssim(path)(images))
+
+
 def test_weights_remember_the_canonical_pose_and_the_size_of_the_pooled_features(tmp_path, phantoms):
     torch.manual_seed(0)
     embedder = DeepSSIMEmbedder(

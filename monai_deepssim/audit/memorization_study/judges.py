@@ -21,7 +21,7 @@ from monai_deepssim.metrics import (
     DeepSSIMDetector,
     SSIMDetector,
 )
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist, screen_shortlist
+from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist
 from monai_deepssim.transforms import FitImageSize
 
 __all__ = ["Controls", "Judges"]
@@ -148,9 +148,7 @@ class Judges:
         self._deepssim.fit_representations(self._pool_embeddings[rows])
         embeddings = self._deepssim.represent_all(enlarged.split(_BATCH_SIZE))
         scores, proposed = _search(self._deepssim, embeddings, max(self._top_k, NUM_SCREENED))
-        training_images = self._enlarged_pool[rows]
-        shortlist = screen_shortlist(enlarged, training_images, proposed, self._top_k)
-        aligned, order = align_shortlist(enlarged, training_images, shortlist)
+        aligned, order = align_shortlist(enlarged, self._enlarged_pool[rows], proposed, self._top_k)
         return scores[:, 0].numpy(), aligned[:, 0].numpy(), order[:, 0].numpy()
 
     def _correlation(self, images: Tensor, rows: np.ndarray) -> np.ndarray:

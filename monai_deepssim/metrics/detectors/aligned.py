@@ -88,8 +88,7 @@ class AlignedDetector(CopyDetectionMetric):
         inner, images = self._split(representations)
         training_images = self._split(self.training_representations)[1]
         _, proposed = self.detector.search(inner, max(self.top_k, self.num_screened))
-        shortlist = screen_shortlist(images, training_images, proposed, self.top_k)
-        scores, indices = align_shortlist(images, training_images, shortlist)
+        scores, indices = align_shortlist(images, training_images, proposed, self.top_k)
         return scores[:, :num_neighbors], indices[:, :num_neighbors]
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
@@ -145,23 +144,25 @@ def screen_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, 
     return proposed.gather(1, torch.stack(chosen).to(proposed.device))
 
 
-def align_shortlist(images: Tensor, training_images: Tensor, shortlist: Tensor) -> tuple[Tensor, Tensor]:
-    """Order the training images of each image's shortlist by their aligned SSIM with it.
+def align_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Screen the training images that are proposed for each image, and order what is kept by aligned SSIM.
 
     Args:
         images: ``(N, 1, H, W)`` or ``(N, 1, H, W, D)``.
         training_images: ``(M, 1, H, W)`` or ``(M, 1, H, W, D)``.
-        shortlist: ``(N, k)`` int64, rows of the training images.
+        proposed: ``(N, K)`` int64, rows of the training images.
+        top_k: how many are aligned for each image, see :func:`screen_shortlist`.
 
     Returns:
-        ``(scores, indices)``, both ``(N, k)``, the highest aligned SSIM first; of equal ones the first in the
-            shortlist.
+        ``(scores, indices)``, both ``(N, min(K, top_k))``, the highest aligned SSIM first; of equal ones the first in
+        the shortlist.
 
     Example:
         >>> images = torch.rand(3, 1, 32, 32)
-        >>> align_shortlist(images[1:2], images, torch.tensor([[0, 1, 2]]))[1][0, 0]
+        >>> align_shortlist(images[1:2], images, torch.tensor([[0, 1, 2]]), top_k=3)[1][0, 0]
         tensor(1)
     """
+    shortlist = screen_shortlist(images, training_images, proposed, top_k)
     scores, indices = [], []
     for block, candidates in zip(images.split(_BLOCK_SIZE), shortlist.split(_BLOCK_SIZE), strict=True):
         length = candidates.shape[1]
