@@ -110,7 +110,7 @@ class AuditResult:
         detector: name of the detector that made the shortlist.
         embedder: where the scores come from.
         matches: each synthetic image with its nearest training image, the highest score first.
-        shortlist: the ``top_k`` nearest training images of each synthetic image.
+        shortlist: the ``top_k`` training images of each synthetic image that were verified, or are nearest.
         memorized: training images with a copy, the highest score first.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
@@ -249,6 +249,7 @@ def what_it_rests_on(
             "slice_axis": options.slice_axis,
             "patient_id_pattern": options.patient_id_pattern,
             "top_k": options.top_k,
+            "num_proposed": options.num_proposed,
             "report_images": options.report_images,
         },
         "versions": package_versions(),

@@ -60,6 +60,18 @@ def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shor
     assert match.score == pytest.approx(expected, abs=0.15)
 
 
+def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> None:
+    write_png(folders / "synthetic" / "copy-of-60.png", changed(axial(60)))
+
+    # Squared differences do not survive the flip; one image is aligned, and it is the right one.
+    result = audit(detector="mse", checkpoint=None, top_k=1, thresholds=None)
+
+    assert read_matches(folders)["copy-of-60.png"]["training_path"] == "sub-2_z60.png"
+    assert result.shortlist.indices.shape[1] == 1
+    options = json.loads((folders / "out" / "summary.json").read_text())["options"]
+    assert (options["top_k"], options["num_proposed"]) == (1, 64)
+
+
 def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
     result = audit(verify=False)
 

@@ -92,6 +92,29 @@ def test_fine_tuning_starts_from_the_given_weights_with_their_norm_frozen(slices
     assert torch.equal(after["fc.2.running_var"], before["fc.2.running_var"])
 
 
+def test_a_new_head_is_trained_on_the_backbone_of_the_small_training(tmp_path):
+    small = {
+        "train#images#num_subjects": 4,
+        "train#images#levels": ["basal_ganglia"],
+        "validate#images#num_subjects": 2,
+        "items_per_batch": 2,
+        "num_workers": 0,
+        "max_epochs": 1,
+    }
+    run_bundle("train", "small", **small, output_dir=str(tmp_path / "narrow"))
+    narrow = tmp_path / "narrow" / "model.pt"
+    wide = {"initial_weights": str(narrow), "output_dir": str(tmp_path / "wide"), "learning_rate": 1e-6}
+    run_bundle("train", "small", "widen_head", **{**small, **wide})
+    before, after = (load_deepssim(path) for path in (narrow, tmp_path / "wide" / "model.pt"))
+    assert after.fold_flips
+    assert after.canonical_size == before.canonical_size == (192, 144)
+    assert (before.fc[6].out_features, after.fc[6].out_features) == (256, 1024)
+    first = [network.feature_extractor[0][0].weight for network in (before, after)]
+    assert not torch.equal(*first)
+    torch.testing.assert_close(*first, atol=1e-3, rtol=0)
+    assert torch.equal(after.fc[2].running_mean, before.fc[2].running_mean)
+
+
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path):
     configs = [str(CONFIGS / "train.json"), str(CONFIGS / "small.json")]
     overrides = {
