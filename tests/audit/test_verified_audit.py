@@ -70,6 +70,12 @@ def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> Non
     assert result.shortlist.indices.shape[1] == 1
     options = json.loads((folders / "out" / "summary.json").read_text())["options"]
     assert (options["top_k"], options["num_proposed"]) == (1, 64)
+    # What the detector said of that image goes with it, and is what it says when all are aligned.
+    everything = audit(detector="mse", checkpoint=None, top_k=64, thresholds=None)
+    row = next(match.row for match in result.matches if match.synthetic_path == "copy-of-60.png")
+    column = everything.shortlist.indices[row].tolist().index(result.shortlist.indices[row, 0])
+    assert result.shortlist.detector_scores[row, 0] == everything.shortlist.detector_scores[row, column]
+    assert result.shortlist.detector_scores[row, 0] < everything.shortlist.detector_scores[row].max()
 
 
 def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:

@@ -84,7 +84,8 @@ def test_verification_finds_copies_that_the_cosine_misses_and_has_its_own_thresh
     assert (by_cosine(synthetic[:3])[:, 0] < 0.85).all()
     assert by_cosine.aggregate() == 0
 
-    metric = MemorizationMetric(embedder, verify=True, top_k=6).fit(training.split(4))
+    # One image is aligned: of all that the embedder proposes, the one that pixels in one pose choose.
+    metric = MemorizationMetric(embedder, verify=True, top_k=1).fit(training.split(4))
     metric(synthetic[:2])
     metric(list(synthetic[2:]))
     assert metric.get_nearest()[:3].tolist() == [0, 1, 2]

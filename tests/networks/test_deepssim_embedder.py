@@ -6,7 +6,7 @@ import torchvision
 from monai.transforms import Rotate
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks import SUPPORTED_BACKBONES, DeepSSIMEmbedder
+from monai_deepssim.networks import SUPPORTED_BACKBONES, DeepSSIMEmbedder, fold_flips
 from monai_deepssim.networks.backbones import build_backbone
 from monai_deepssim.similarity import standardize
 
@@ -113,6 +113,16 @@ def test_of_folded_images_a_flip_changes_nothing_at_all():
     assert not torch.allclose(plain(images.flip(2)), plain(images))
 
 
+def test_the_backbone_sees_the_folded_image_and_all_seven_channels_of_it():
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True).eval()
+    seen = []
+    embedder.feature_extractor.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    images = torch.randn(2, 1, 128, 144)
+    embedder(images)
+    assert torch.equal(seen[0], fold_flips(images))
+
+
 def test_folded_images_may_not_become_too_small_for_the_backbone():
     with pytest.raises(ValueError, match="at least 128 pixels"):
         DeepSSIMEmbedder(backbone="convnext_atto", fold_flips=True)(torch.zeros(1, 1, 136, 112))
@@ -176,6 +186,11 @@ def test_a_canonical_size_makes_the_embedding_independent_of_the_frame(phantoms)
     framed = torch.nn.functional.pad(images - background, (10, 10, 20, 20)) + background
     with torch.no_grad():
         torch.testing.assert_close(embedder(framed), embedder(images), atol=5e-3, rtol=0)
+
+
+def test_folding_is_refused_for_three_channels():
+    with pytest.raises(ValueError, match="in_channels=3"):
+        DeepSSIMEmbedder(backbone="convnext_atto", in_channels=3, fold_flips=True)
 
 
 def test_a_canonical_pose_is_refused_for_three_channels():
