@@ -8,7 +8,14 @@ from pathlib import Path
 from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.result import AuditResult, Skipped
 
-__all__ = ["SCORE_NAMES", "closing_lines", "error_rate_sentence", "gate_sentence"]
+__all__ = [
+    "SCORE_NAMES",
+    "closing_lines",
+    "error_rate_sentence",
+    "false_alarm_sentence",
+    "gate_sentence",
+    "proportions_warning",
+]
 
 #: What a score is called where people read it; others by the name of their detector.
 SCORE_NAMES = {"aligned_ssim": "SSIM after alignment", "deepssim": "DeepSSIM cosine"}
@@ -28,10 +35,11 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         The lines, safe to print.
     """
     share, share_of_training = result.copy_fraction, result.memorized_fraction
+    interval = "" if result.selection else f"; 95 % interval {share.low:.1%} to {share.high:.1%}"
     lines = [
         "",
         f"{share.count} of {share.total} synthetic images are copies of a training image "
-        f"({share.value:.1%}; 95 % interval {share.low:.1%} to {share.high:.1%}).",
+        f"({share.value:.1%}{interval}).",
         f"Memorized: {share_of_training.count} of {share_of_training.total} training images, {_patients(result)}.",
         "",
         f"Strongest pairs ({SCORE_NAMES.get(result.thresholds.score, result.thresholds.score)}, synthetic image, "
@@ -43,10 +51,15 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
             f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  ({patient})"
         )
     lines += ["", error_rate_sentence(result)]
+    lines += [false_alarm_sentence(result)] if result.false_alarms is not None else []
     lines += _skipped_lines(result.skipped)
     for part in result.sides:
         if part.side.ignored:
-            lines.append(f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images.")
+            first = part.side.ignored[0]
+            lines.append(
+                f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images that are audited, such "
+                f"as {first['path']} ({first['reason']})."
+            )
         if part.images.converted:
             lines.append(f"Colour: {len(part.images.converted)} {part.side.name} images were converted to grey.")
         if part.images.resampled:
@@ -78,12 +91,18 @@ def gate_sentence(result: AuditResult) -> str:
     gate = result.gate
     if gate.max_copy_fraction is None:
         return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
-    return f"at most {gate.max_copy_fraction:.4g} may be copies: {str(gate.result).upper()} ({gate.reason})"
+    reason = gate.reason
+    if result.close:
+        reason += f"; not counted: {_close_words(result)}"
+    return f"at most {gate.max_copy_fraction:.4g} may be copies: {str(gate.result).upper()} ({reason})"
 
 
 def error_rate_sentence(result: AuditResult) -> str:
     """What the false-discovery control found, in a sentence or two."""
     found = result.discoveries
+    if result.selection:
+        text = f"Error rates: none of this set alone, for {result.selection}"
+        return f"{text} By those of the whole set, {_close_words(result)}." if result.close else text
     if found is None:
         return "Error rates: there are no images of two patients to compare scores with. Give --holdout_dir."
     against = "held-out images" if result.holdout is not None else "what training images reach among each other"
@@ -91,12 +110,37 @@ def error_rate_sentence(result: AuditResult) -> str:
         f"Error rates: {found.count} of {len(found.p_values)} synthetic images are closer to a training image than "
         f"{against}, at a false-discovery rate of {found.fdr:g}."
     )
+    if result.close:
+        text += f" Of these, {_close_words(result)}: look at the pairs."
     if found.count == 0 and found.fewest_discoverable > result.copy_fraction.count:
         text += (
             f" With {found.null.num_groups} patients to compare with, {found.fewest_discoverable} would have to be for "
             "any to be called: this is no evidence that there is none."
         )
     return text
+
+
+def false_alarm_sentence(result: AuditResult) -> str:
+    """How many held-out images the threshold calls copies, though none is one."""
+    share = result.false_alarms
+    assert share is not None, "there are no held-out images"
+    text = (
+        f"False alarms: {share.count} of {share.total} held-out images, none of which is a copy, score above the "
+        f"threshold of a copy ({share.value:.1%}; 95 % interval {share.low:.1%} to {share.high:.1%})."
+    )
+    if share.count:
+        text += " If one of them is a training image under another name, take it out: see holdout.csv."
+    return text
+
+
+def _close_words(result: AuditResult) -> str:
+    """Images that are closer to a training image than chance explains, and below the threshold of a copy."""
+    count = len(result.close)
+    verb = "is" if count == 1 else "are"
+    return (
+        f"{count} {verb} no {'copy' if count == 1 else 'copies'} by the threshold and yet closer to a training image "
+        "than chance explains"
+    )
 
 
 def proportions_warning(result: AuditResult) -> str | None:

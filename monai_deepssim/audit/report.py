@@ -12,7 +12,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from torch import Tensor
 
-from monai_deepssim.audit.closing import SCORE_NAMES, error_rate_sentence, gate_sentence, proportions_warning
+from monai_deepssim.audit.closing import (
+    SCORE_NAMES,
+    error_rate_sentence,
+    false_alarm_sentence,
+    gate_sentence,
+    proportions_warning,
+)
 from monai_deepssim.audit.figures import draw_image, draw_ssim_map, score_histogram
 from monai_deepssim.audit.files import printable, write_text
 from monai_deepssim.audit.result import AuditResult, package_versions
@@ -24,6 +30,8 @@ from monai_deepssim.similarity import Alignment
 __all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
 
 _NUM_PAIRS = 24
+# Of those that are no copies the strongest are shown, too: what lies just below the threshold has to be looked at.
+_NUM_BELOW = 8
 _NUM_MEMORIZED = 20
 _NUM_RUNNERS_UP = 4
 
@@ -50,7 +58,9 @@ def render_report(result: AuditResult) -> str:
     Returns:
         The HTML. Everything that comes from files is escaped.
     """
-    pairs = [_pair(match, result) for match in result.matches[:_NUM_PAIRS]]
+    strongest, others = result.matches[:_NUM_PAIRS], result.matches[_NUM_PAIRS:]
+    below = [match for match in others if not match.is_copy][:_NUM_BELOW] if strongest[-1].is_copy else []
+    pairs = [_pair(match, result) for match in [*strongest, *below]]
     scores = np.array([match.score for match in result.matches])
     null_scores = None if result.discoveries is None else np.asarray(result.discoveries.null.scores)
     return report_template("report.html").render(
@@ -61,8 +71,10 @@ def render_report(result: AuditResult) -> str:
         score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
         detector_name=SCORE_NAMES.get(result.detector, result.detector),
         error_rates=error_rate_sentence(result),
+        false_alarms=None if result.false_alarms is None else false_alarm_sentence(result),
         histogram=data_uri(score_histogram(scores, result.thresholds, null_scores)),
         pairs=pairs,
+        num_strongest=len(strongest),
         memorized=result.memorized[:_NUM_MEMORIZED],
         skipped=result.skipped,
         sides=result.sides,
@@ -86,10 +98,20 @@ def _verdict(result: AuditResult) -> dict[str, str]:
         advice += f"{len(result.memorized)} training image{'s' if len(result.memorized) > 1 else ''}"
         known = f" of {patients} known patient{'s' if patients > 1 else ''}."
         advice += known if patients else "; their patients are not known."
+        if result.close:
+            verb = "is" if len(result.close) == 1 else "are"
+            advice += (
+                f" {len(result.close)} more {verb} closer to a training image than chance explains: look there, too."
+            )
         return {"tone": "bad", "title": title, "advice": advice}
     title = f"No copy was found among {share.total} synthetic images"
     if skipped or result.gate.result == "undecided":
         advice = f"{skipped} images could not be read, so this is not the whole set."
+        return {"tone": "unsure", "title": title, "advice": advice}
+    if result.close:
+        verb = "is" if len(result.close) == 1 else "are"
+        advice = f"But {len(result.close)} {verb} closer to a training image than chance explains, though below the "
+        advice += "threshold of a copy: look at every such pair before you share the set."
         return {"tone": "unsure", "title": title, "advice": advice}
     advice = "This is what one detector at one threshold could see; it is no proof that there is none."
     return {"tone": "good", "title": title, "advice": advice}

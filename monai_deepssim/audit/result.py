@@ -17,7 +17,7 @@ from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
-from monai_deepssim.calibration import Discoveries, Proportion
+from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 
 __all__ = [
@@ -114,8 +114,13 @@ class AuditResult:
         memorized: training images with a copy, the highest score first.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
+        false_alarms: share of the held-out images, none of which is a copy, that the same rule calls one; ``None``
+            without held-out images.
+        strangers: each held-out image with its nearest training image, the highest score first.
         discoveries: which images are closer to the training images than chance explains; ``None`` where there is
             nothing to compare them with.
+        selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
+            have no intervals, and the error rates of the whole set.
         gate: whether the set may pass.
         demo: how many planted copies were found; ``None`` in an audit of real folders.
         seconds: time spent, by step.
@@ -133,7 +138,10 @@ class AuditResult:
     memorized: list[MemorizedImage]
     copy_fraction: Proportion
     memorized_fraction: Proportion
+    false_alarms: Proportion | None
+    strangers: list[Match]
     discoveries: Discoveries | None
+    selection: str
     gate: Gate
     demo: DemoResult | None
     seconds: dict[str, float]
@@ -158,9 +166,21 @@ class AuditResult:
         """Memorized training images whose patient is unknown."""
         return sum(not image.patient_id for image in self.memorized)
 
+    @property
+    def close(self) -> list[Match]:
+        """No copies by the threshold, and yet closer to a training image than chance explains: discoveries."""
+        rates = [1.0 if match.q_value is None else match.q_value for match in self.matches]
+        found = discoveries_at_fdr(rates, self.options.fdr)
+        return [match for match, called in zip(self.matches, found, strict=True) if called and not match.is_copy]
+
     def count(self, label: str) -> int:
         """How many synthetic images have a label."""
         return sum(match.label == label for match in self.matches)
+
+    def fraction_as_json(self, share: Proportion) -> dict[str, Any]:
+        """A share with its interval, which images that were chosen by their scores do not have."""
+        without = {"interval": None, "confidence": None, "method": None, "effective_total": None}
+        return {**share.as_json(), **(without if self.selection else {})}
 
 
 def write_summary(path: Path, result: AuditResult) -> None:
@@ -190,8 +210,11 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_memorized": result.memorized_fraction.count,
         "num_patients": len(result.patients) if result.patients or not result.memorized else None,
         "num_memorized_without_patient": result.memorized_without_patient,
-        "copy_fraction": result.copy_fraction.as_json(),
-        "memorized_fraction": result.memorized_fraction.as_json(),
+        "num_close": len(result.close),
+        "selection": result.selection or None,
+        "copy_fraction": result.fraction_as_json(result.copy_fraction),
+        "memorized_fraction": result.fraction_as_json(result.memorized_fraction),
+        "false_alarms": None if result.false_alarms is None else result.false_alarms.as_json(),
         "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
         "gate": vars(result.gate),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,28 @@ from monai_deepssim.audit.progress import timed, warn
 from monai_deepssim.audit.report import write_report
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary
 from monai_deepssim.audit.sources import Side, list_sides
-from monai_deepssim.audit.tables import write_matches, write_memorized
+from monai_deepssim.audit.tables import write_holdout, write_matches, write_memorized
 from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
 
-__all__ = ["perform_audit"]
+__all__ = ["Selection", "perform_audit"]
 
-_RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv"]
+_RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is known of synthetic images that were chosen by their scores: they are no sample of their generator.
+
+    Attributes:
+        reason: a sentence that says what they were chosen from.
+        rates: p-value and q-value that each image had among all of them, by its path.
+    """
+
+    reason: str
+    rates: Mapping[str, tuple[float, float]]
 
 
 def perform_audit(
@@ -37,6 +50,7 @@ def perform_audit(
     *,
     sides: Sequence[Side] | None = None,
     result_files: Sequence[str] = (),
+    selection: Selection | None = None,
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
 ) -> AuditResult:
@@ -46,6 +60,8 @@ def perform_audit(
         options: checked.
         sides: the training, the synthetic and any held-out side, where they are known already; by default the folders
             that the options name are listed.
+        selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
+            and no interval is given.
         result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
@@ -85,19 +101,24 @@ def perform_audit(
     with timed(seconds, "search"):
         shortlist = _shortlist(synthetic, training, detector, options)
     with timed(seconds, "error_rates"):
+        null: NullScores | None = None
         if holdout is not None:
-            null: NullScores | None = _holdout_null(holdout, training, detector, options)
-        else:
+            of_holdout = _shortlist(holdout, training, detector, options)
+            null = NullScores(of_holdout.scores[:, 0], groups=_patients(holdout))
+        elif selection is None:
             null = _training_null(training, detector, options)
     thresholds = options.thresholds or _rule_of_dar(holdout, training, detector)
     matches = _matches(training.side, synthetic, shortlist, thresholds)
+    strangers = [] if holdout is None else _matches(training.side, holdout, of_holdout, thresholds)
     if options.memorization_index:
         with timed(seconds, "memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
-    matches, discoveries = add_error_rates(matches, null, options.fdr)
-    memorized = memorized_images(matches)
-    copied = {match.training_index for match in matches if match.is_copy}
-    audited = [training.side.items[index] for index in training.images.indices.tolist()]
+    if selection is None:
+        matches, discoveries = add_error_rates(matches, null, options.fdr)
+    else:
+        matches, discoveries = [_with_rates(match, selection) for match in matches], None
+    memorized = memorized_images(matches, shortlist, training.side.items, thresholds)
+    copied = {image.training_index for image in memorized}
     result = AuditResult(
         options=options,
         thresholds=thresholds,
@@ -116,9 +137,16 @@ def perform_audit(
         ),
         memorized_fraction=proportion_interval(
             [index in copied for index in training.images.indices.tolist()],
-            groups=[item["patient_id"] for item in audited],
+            groups=_patients(training),
         ),
+        false_alarms=(
+            None
+            if holdout is None
+            else proportion_interval([stranger.is_copy for stranger in strangers], groups=_patients(holdout))
+        ),
+        strangers=strangers,
         discoveries=discoveries,
+        selection="" if selection is None else selection.reason,
         gate=apply_gate(
             options.max_copy_fraction,
             num_copies=sum(match.is_copy for match in matches),
@@ -132,6 +160,8 @@ def perform_audit(
     with timed(seconds, "report"):
         write_matches(options.output_dir / "matches.csv", matches, detector.name)
         write_memorized(options.output_dir / "memorized.csv", memorized)
+        if holdout is not None:
+            write_holdout(options.output_dir / "holdout.csv", strangers, holdout.side.items)
         write_report(options.output_dir / "report.html", result)
     # Last: where there is a summary, the audit is complete.
     write_summary(options.output_dir / "summary.json", result)
@@ -156,16 +186,19 @@ def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetect
     )
 
 
-def _holdout_null(
-    holdout: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions
-) -> NullScores:
-    found = _shortlist(holdout, training, detector, options)
-    patients = [holdout.side.items[index]["patient_id"] for index in holdout.images.indices.tolist()]
-    return NullScores(found.scores[:, 0], groups=patients)
+def _patients(part: EmbeddedSide) -> list[str]:
+    return [part.side.items[index]["patient_id"] for index in part.images.indices.tolist()]
+
+
+def _with_rates(match: Match, selection: Selection) -> Match:
+    if match.synthetic_path not in selection.rates:
+        return match
+    p_value, q_value = selection.rates[match.synthetic_path]
+    return replace(match, p_value=p_value, q_value=q_value)
 
 
 def _training_null(training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> NullScores | None:
-    patients = [training.side.items[index]["patient_id"] for index in training.images.indices.tolist()]
+    patients = _patients(training)
     if len({patient or f"image {row}" for row, patient in enumerate(patients)}) < 2:
         return None
     rows = choose_null_images(len(patients))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from monai_deepssim.audit.verdict import Match, MemorizedImage
 from monai_deepssim.similarity import Alignment
 
 __all__ = [
+    "HOLDOUT_COLUMNS",
     "MATCHES_COLUMNS",
     "MEMORIZED_COLUMNS",
     "alignment_columns",
+    "write_holdout",
     "write_matches",
     "write_memorized",
     "write_table",
@@ -40,6 +42,8 @@ MATCHES_COLUMNS = [
     "q_value",
     "label",
 ]
+
+HOLDOUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
 
 MEMORIZED_COLUMNS = ["training_path", "patient_id", "num_copies", "max_score", "synthetic_paths"]
 
@@ -100,6 +104,31 @@ def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, st
 def _number(value: float | None) -> str:
     # Enough digits that a q-value compared with a rate falls on the same side as in the audit itself.
     return "" if value is None else f"{value:.9g}"
+
+
+def write_holdout(path: Path, strangers: Sequence[Match], items: Sequence[Mapping[str, Any]]) -> None:
+    """Write a row for each held-out image, the highest score first.
+
+    Args:
+        path: of the CSV file.
+        strangers: each held-out image with its nearest training image.
+        items: the list of held-out images.
+
+    Raises:
+        UnusableInputError: if the file cannot be written.
+    """
+    rows = [
+        {
+            "holdout_path": match.synthetic_path,
+            "patient_id": items[match.synthetic_index]["patient_id"],
+            "training_path": match.training_path,
+            "training_patient_id": match.patient_id,
+            "score": f"{match.score:.6f}",
+            "label": match.label,
+        }
+        for match in strangers
+    ]
+    write_table(path, HOLDOUT_COLUMNS, rows)
 
 
 def write_memorized(path: Path, memorized: Sequence[MemorizedImage]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -130,12 +131,14 @@ class MemorizedImage:
     """A training image that has at least one copy.
 
     Attributes:
+        training_index: position in the list of training images.
         training_path: relative to its folder.
         patient_id: empty when unknown.
         max_score: of its copies.
         synthetic_paths: its copies, the strongest first.
     """
 
+    training_index: int
     training_path: str
     patient_id: str
     max_score: float
@@ -157,28 +160,43 @@ class Gate:
     reason: str
 
 
-def memorized_images(matches: Sequence[Match]) -> list[MemorizedImage]:
-    """Gather the copies by the training image that they copy, the strongest first.
+def memorized_images(
+    matches: Sequence[Match], shortlist: Shortlist, training: Sequence[Mapping[str, Any]], thresholds: Thresholds
+) -> list[MemorizedImage]:
+    """Gather the copies by the training images that they copy, the strongest first.
+
+    An image that is there twice, under two patients' names too, is copied twice: all training images of a shortlist
+    that score as a duplicate count, not the nearest alone.
+
+    Args:
+        matches: each synthetic image with its nearest training image.
+        shortlist: of the synthetic images.
+        training: the list of training images.
+        thresholds: of the score.
 
     Example:
-        >>> match = Match("fake.png", "real.png", "p1", 0.99, 0.9, None, "duplicate", 0, 0, 0)
-        >>> memorized_images([match])
-        [MemorizedImage(training_path='real.png', patient_id='p1', max_score=0.99, synthetic_paths=['fake.png'])]
+        >>> match = Match("fake.png", "a.png", "p1", 0.99, 0.9, None, "duplicate", 0, 0, 0)
+        >>> shortlist = Shortlist(np.array([[0.99, 0.98, 0.5]]), np.array([[0, 2, 1]]), np.zeros((1, 3)))
+        >>> training = [{"path": f"{name}.png", "patient_id": ""} for name in "abc"]
+        >>> [image.training_path for image in memorized_images([match], shortlist, training, PUBLISHED_THRESHOLDS)]
+        ['a.png', 'c.png']
     """
-    copies: dict[int, list[Match]] = {}
+    copies: dict[int, list[tuple[float, str]]] = {}
     for match in matches:
-        if match.is_copy:
-            copies.setdefault(match.training_index, []).append(match)
+        candidates = zip(shortlist.indices[match.row].tolist(), shortlist.scores[match.row].tolist(), strict=True)
+        for index, score in candidates:
+            if score > thresholds.duplicate:
+                copies.setdefault(index, []).append((score, match.synthetic_path))
     found = []
-    for group in copies.values():
-        group.sort(key=lambda match: (-match.score, match.synthetic_path))
-        strongest = group[0]
+    for index, group in copies.items():
+        group.sort(key=lambda copy: (-copy[0], copy[1]))
         found.append(
             MemorizedImage(
-                training_path=strongest.training_path,
-                patient_id=strongest.patient_id,
-                max_score=strongest.score,
-                synthetic_paths=[match.synthetic_path for match in group],
+                training_index=index,
+                training_path=training[index]["path"],
+                patient_id=training[index]["patient_id"],
+                max_score=group[0][0],
+                synthetic_paths=[path for _, path in group],
             )
         )
     return sorted(found, key=lambda image: (-image.max_score, image.training_path))

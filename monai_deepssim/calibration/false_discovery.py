@@ -74,7 +74,7 @@ def discoveries_at_fdr(q_values: Vector, fdr: float = 0.05) -> np.ndarray:
 
 
 def fewest_discoverable(num_images: int, smallest_p_value: float, fdr: float = 0.05) -> int:
-    r"""Compute how many images must score above all held-out ones before any of them can be called a copy.
+    r"""Compute how many images must be called copies together, or none of them can be.
 
     .. math:: k = \lceil m \, p_{\min} / a \rceil
 
@@ -125,7 +125,7 @@ class Discoveries:
 
     @property
     def fewest_discoverable(self) -> int:
-        """How many images must score above all null scores before one can be discovered."""
+        """How many images must be discovered together, or none can be."""
         return fewest_discoverable(len(self.p_values), self.null.smallest_p_value, self.fdr)
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from monai_deepssim.calibration.vectors import Groups, Vector, as_flags, as_grou
 __all__ = ["Proportion", "proportion_interval"]
 
 _EXACT = "exact binomial (Clopper-Pearson)"
-_CLUSTERED = "exact binomial for the effective number of images, clustered by patient (Korn-Graubard)"
+_CLUSTERED = "exact binomial for the effective number of images, clustered by patient or file (Korn-Graubard)"
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Proportion:
         high: upper end of the interval.
         confidence: of the interval, such as 0.95.
         method: of the interval, in words.
-        num_groups: how many patients they are of, an unknown one counting each time; ``None`` where images were taken
-            as independent.
+        num_groups: how many patients or files they are of, an unknown one counting each time; ``None`` where images
+            were taken as independent.
         effective_total: the number of independent images that would tell as much; ``None`` likewise.
     """
 
@@ -53,7 +53,7 @@ class Proportion:
             "interval": [self.low, self.high],
             "confidence": self.confidence,
             "method": self.method,
-            "num_patients": self.num_groups,
+            "num_groups": self.num_groups,
             "effective_total": self.effective_total,
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["FILE_KINDS", "FileKind", "file_kind"]
+__all__ = ["FILE_KINDS", "UNREAD_SUFFIXES", "FileKind", "file_kind"]
 
 FileKind = Literal["picture", "nifti", "dicom"]
 
@@ -22,6 +22,13 @@ FILE_KINDS: dict[str, FileKind] = {
     ".ima": "dicom",
 }
 """The suffixes that are read, in lower case, with the reader each belongs to."""
+
+UNREAD_SUFFIXES = (
+    *(".bmp", ".gif", ".webp", ".jp2", ".npy"),
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".img", ".mnc", ".par"),
+)
+"""Suffixes of images that are not read: in a folder such a file is an image that cannot be used, and is reported so,
+since an audit that passed over it would be smaller than asked for."""
 
 
 def file_kind(path: Path) -> FileKind | None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_deepssim.data.file_types import FILE_KINDS, file_kind
+from monai_deepssim.data.file_types import FILE_KINDS, UNREAD_SUFFIXES, file_kind
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["find_image_files"]
@@ -91,7 +91,7 @@ def _reason_to_ignore(path: Path, wanted: tuple[str, ...] | None) -> str:
         return "a hidden file"
     if wanted is not None and not path.name.lower().endswith(wanted):
         return f"not one of the extensions asked for ({', '.join(wanted)})"
-    if file_kind(path) is None:
+    if file_kind(path) is None and not path.name.lower().endswith(UNREAD_SUFFIXES):
         return "not a PNG, JPEG, TIFF, NIfTI or DICOM image"
     return ""
 

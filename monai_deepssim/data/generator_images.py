@@ -15,6 +15,7 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, EnsureTyped, SelectItemsd
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset
 
 from ..errors import UnusableInputError
 from ..transforms import FitImageSized
@@ -164,6 +165,21 @@ class GeneratorImages(CacheDataset):
     def context_size(self) -> int:
         """C, the numbers in an image's context; 0 without conditions."""
         return int(self.data[0]["context"].shape[-1]) if "context" in self.data[0] else 0
+
+    def once(self) -> Subset:
+        """View the images with each of them there once, however often it is repeated.
+
+        Returns:
+            A data set of the items, in the order of ``data``.
+
+        Example:
+            >>> images = GeneratorImages(phantom={"num_subjects": 2, "seed": 7}, image_size=(80, 64), progress=False,
+            ...     duplication="high")
+            >>> len(images) > 2, [item["path"] for item in images.once()]
+            (True, ['phantom-7-0/basal_ganglia', 'phantom-7-1/basal_ganglia'])
+        """
+        first = {position: place for place, position in reversed(list(enumerate(self._positions)))}
+        return Subset(self, sorted(first.values()))
 
     def write(self, output_dir: str | os.PathLike[str]) -> Path:
         """Write the images as a generator sees them, and how often it sees each.

@@ -148,7 +148,7 @@ def _expand(
         kind = file_kind(entry.path)
         if entry.files:
             places[place] = _slices(entry, patient_of, lambda files=entry.files: dicom_volume_shape(files))  # type: ignore[misc]
-        elif kind == "picture":
+        elif kind is None or kind == "picture":  # of no kind: refused when loaded
             places[place] = [_item(entry, patient_of, None)]
         elif kind == "nifti":
             places[place] = _slices(entry, patient_of, lambda path=entry.path: nifti_volume_shape(path))  # type: ignore[misc]

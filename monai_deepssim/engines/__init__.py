@@ -29,6 +29,7 @@ from .sampling_dataset import SamplingDataset
 from .sampling_features import AutoencoderFeatures, ImageStatistics, load_sampling_features
 from .sampling_folder import SampleFolder
 from .sampling_metrics import FIDUnlessCopied, HeldOutFIDMetric, fitted_predictions
+from .sampling_picture import FirstBatchImageHandler
 from .sampling_stop import StopWhenCopying
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "EmbeddedImages",
     "EmbeddingStore",
     "FIDUnlessCopied",
+    "FirstBatchImageHandler",
     "FrozenAutoencoderInferer",
     "GeneratorCheckpoint",
     "GradientClipping",

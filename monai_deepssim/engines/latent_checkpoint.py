@@ -89,8 +89,10 @@ class GeneratorCheckpoint:
             self._write(engine, self.path)
         elif not math.isfinite(best.best_metric):
             engine.logger.warning(
-                f"{self.path} was not written: too many of the images were copies in every validation. More training "
-                "images, augmentation or a smaller network lower that share; a higher max_copy_fraction accepts it."
+                f"{self.path} was not written, since in no validation the key metric was finite: too many of the "
+                "images were copies, or they had no finite pixels. More training images, augmentation or a smaller "
+                "network lower the share of copies, and a higher max_copy_fraction accepts it; a lower learning rate "
+                "keeps a training from diverging."
             )
 
     def _write(self, engine: Engine, path: Path) -> None:
@@ -150,12 +152,16 @@ class TrainedGenerator:
         return load_generator_network(network, self.path).to(device)
 
 
-def load_generator(path: str | os.PathLike[str], scale_factor: float | None = None) -> TrainedGenerator:
+def load_generator(
+    path: str | os.PathLike[str], scale_factor: float | None = None, context_size: int | None = None
+) -> TrainedGenerator:
     """Read what sampling needs to know of a trained diffusion model, with ``weights_only=True``.
 
     Args:
         path: of a file that :class:`GeneratorCheckpoint` wrote; or of a state dict alone, with ``scale_factor``.
         scale_factor: in place of the file's.
+        context_size: numbers in the context of an image, in place of the file's; of a state dict alone it is 0, an
+            unconditional generator, unless it is given.
 
     Returns:
         The generator.
@@ -187,7 +193,7 @@ def load_generator(path: str | os.PathLike[str], scale_factor: float | None = No
     return TrainedGenerator(
         path=str(path),
         scale_factor=float(known),
-        context_size=int(content.get("context_size", 0)),
+        context_size=int(content.get("context_size", 0) if context_size is None else context_size),
         scaling=None if scaling is None else VariableScaling(**{key: tuple(value) for key, value in scaling.items()}),
         autoencoder_sha256=content.get("autoencoder_sha256", ""),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),

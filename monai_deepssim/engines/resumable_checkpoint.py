@@ -21,7 +21,7 @@ __all__ = ["ResumableCheckpoint"]
 # What AdversarialTrainer puts into its state, all of it objects.
 _ADVERSARIAL_KEYS = {f"{side}_{part}" for side in "gd" for part in ("network", "optimizer", "scaler", "loss_function")}
 _ADVERSARIAL_KEYS.add("recon_loss_function")
-_SCALERS = ("g_scaler", "d_scaler")
+_SCALERS = ("scaler", "g_scaler", "d_scaler")
 
 
 class ResumableCheckpoint:
@@ -80,6 +80,7 @@ class ResumableCheckpoint:
             self._keep_objects_out(engine)
         if not self.path.is_file():
             return
+        epoch_length = engine.state.epoch_length
         try:
             loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
@@ -87,12 +88,18 @@ class ResumableCheckpoint:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             best = content["best"]
             for name in _SCALERS:
-                if name in content and getattr(engine.state, name, None) is not None:
-                    getattr(engine.state, name).load_state_dict(content[name])
-        except (KeyError, RuntimeError) as error:
+                if name in content and _scaler(engine, name) is not None:
+                    _scaler(engine, name).load_state_dict(content[name])
+        except (KeyError, RuntimeError, ValueError) as error:
             raise UnusableInputError(
                 f"{self.path}: this checkpoint is of another training ({error}). Move it away, or give another folder."
             ) from error
+        if engine.state.epoch_length != epoch_length:
+            raise UnusableInputError(
+                f"{self.path}: this training has {engine.state.epoch_length} steps an epoch, and would now have "
+                f"{epoch_length}. Go on with as many images, batches as large and as many processes as it was begun "
+                "with, or give another folder."
+            )
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]
             self.evaluator.state.best_metric_epoch = best["epoch"]
@@ -109,7 +116,7 @@ class ResumableCheckpoint:
             if self.best_path is not None and best["epoch"] == engine.state.epoch:
                 network = self.save_dict["network"]
                 _save({name: value.cpu() for name, value in network.state_dict().items()}, self.best_path)
-        scalers = {name: getattr(engine.state, name, None) for name in _SCALERS}
+        scalers = {name: _scaler(engine, name) for name in _SCALERS}
         parts = {**self.save_dict, **{name: scaler for name, scaler in scalers.items() if scaler is not None}}
         states = {name: part.state_dict() for name, part in parts.items()}
         _save({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
@@ -123,6 +130,11 @@ class ResumableCheckpoint:
                 f"save_dict has no {' and no '.join(missing)} of the trainer, want both, and both networks"
             )
         engine.state_dict_user_keys[:] = [key for key in engine.state_dict_user_keys if key not in _ADVERSARIAL_KEYS]
+
+
+def _scaler(engine: Engine, name: str) -> Any:
+    """The loss scaler of a mixed-precision training: SupervisedTrainer's own, or of AdversarialTrainer's state."""
+    return getattr(engine, name, None) if name == "scaler" else getattr(engine.state, name, None)
 
 
 def _save(state: Any, path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import monai
 import nibabel as nib
@@ -21,11 +24,15 @@ from torch import Tensor
 from ..data.tables import read_table
 from ..errors import UnusableInputError
 from .atomic_file import atomic_file
+from .sampling_conditions import Conditions, describe_condition
 
 __all__ = ["SampleFolder"]
 
 # MONAI from 1.6.0 on takes other steps than before, so that one seed gives two images.
-_COLUMNS = ("image", "index", "seed", "condition", "num_inference_steps", "generator_sha256", "monai_version")
+_COLUMNS = (
+    *("image", "index", "seed", "condition"),
+    *("num_inference_steps", "generator_sha256", "settings_sha256", "monai_version"),
+)
 
 
 class SampleFolder:
@@ -34,12 +41,14 @@ class SampleFolder:
     Files are named by the image's number, and read back by :func:`~monai_deepssim.data.load_slice` as the picture that
     was drawn: PNG of 8 bits, or NIfTI of 32-bit floats, one axial slice with the front at the top and the right on the
     left. ``manifest.csv`` has a row a file: ``image, index, seed, condition, num_inference_steps, generator_sha256,
-    monai_version``. It is a data list that ``memorization_audit --synthetic_dir`` takes as well as the folder.
+    settings_sha256, monai_version``. It is a data list that ``memorization_audit --synthetic_dir`` takes as well as the
+    folder.
 
     Args:
         output_dir: the folder; made when it is not there.
         generator_sha256: hash of the diffusion model's file.
         num_inference_steps: of the sampling.
+        settings: what else an image depends on, by name: the autoencoder, the scale factor, the noise schedule.
         seed: of image 0.
         file_format: ``"png"`` or ``"nii.gz"``.
         pixel_size_mm: side of a pixel, for NIfTI.
@@ -64,6 +73,7 @@ class SampleFolder:
         seed: int = 0,
         file_format: str = "png",
         pixel_size_mm: float = 1.0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if file_format not in ("png", "nii.gz"):
             raise UnusableInputError(f"file_format is {file_format!r}, and png or nii.gz is wanted.")
@@ -74,7 +84,8 @@ class SampleFolder:
         self.suffix = f".{file_format}"
         self.pixel_size_mm = pixel_size_mm
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._expected = [str(self.num_inference_steps), generator_sha256, monai.__version__]
+        digest = hashlib.sha256(json.dumps(dict(settings or {}), sort_keys=True).encode()).hexdigest()
+        self._expected = [str(self.num_inference_steps), generator_sha256, digest, monai.__version__]
         self._rows = self._read()
         self._write_manifest()
 
@@ -90,15 +101,29 @@ class SampleFolder:
         for image, index, condition in zip(images, batch["index"].tolist(), conditions, strict=True):
             self.write(image, index, condition)
 
-    def missing(self, indices: Sequence[int] | range) -> list[int]:
+    def missing(
+        self, indices: Sequence[int] | range, conditions: Conditions | None = None, images_per_condition: int = 1
+    ) -> list[int]:
         """Say which of the images are still to be drawn.
 
         Args:
             indices: numbers of images.
+            conditions: what the generator is told, as of :class:`SamplingDataset`.
+            images_per_condition: likewise.
 
         Returns:
             Those that the manifest or the folder does not have, in the same order.
+
+        Raises:
+            UnusableInputError: an image that is there was drawn under another condition.
         """
+        for index in indices:
+            wanted = "" if conditions is None else describe_condition(conditions, images_per_condition, index)
+            if index in self._rows and self._rows[index][3] != wanted:
+                raise UnusableInputError(
+                    f"{self.manifest}: image {index} was drawn under {self._rows[index][3] or 'no condition'!r}, and "
+                    f"{wanted or 'no condition'!r} is wanted now. Give another samples_dir, or remove it."
+                )
         return [index for index in indices if index not in self._rows]
 
     def write(self, image: Tensor, index: int, condition: str = "") -> None:
@@ -149,7 +174,8 @@ class SampleFolder:
             if row[4:] != self._expected or int(row[2]) != self.seed + index or not row[0].endswith(self.suffix):
                 raise UnusableInputError(
                     f"{self.manifest}, line {line}: the folder holds images of another generator, seed, format, "
-                    "number of inference steps or version of MONAI. Give another output_dir for these, or remove it."
+                    "number of inference steps, scale factor, noise schedule or version of MONAI. Give another "
+                    "output_dir for these, or remove it."
                 )
             if (self.directory / row[0]).is_file():
                 rows[index] = row

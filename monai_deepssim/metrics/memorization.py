@@ -32,7 +32,7 @@ class MemorizationMetric(DeepSSIMDetector):
         \text{copy fraction} = \frac{1}{N} \sum_{i=1}^N \Big[ \max_j \operatorname{score}(x_i, t_j) > \tau \Big]
 
     The score is DeepSSIM, the cosine of two embeddings. With ``verify``, it is the aligned SSIM on the pixels, of the
-    ``top_k`` training images whose embeddings are nearest.
+    ``top_k`` training images that are most like it in one pose, among the 64 whose embeddings are nearest.
 
     ``fit(training_loader)`` once, on every rank; then ``metric(synthetic_images)`` batch by batch, with
     ``(B, 1, H, W)`` in [0, 1] or a list of ``(1, H, W)``. Like every :class:`CopyDetectionMetric`, a call gives

@@ -104,13 +104,21 @@ def test_the_manifest_has_every_file_with_class_score_training_image_patient_and
 def test_what_is_kept_is_audited_again_and_the_gate_is_about_that(filtered, folder) -> None:
     result, _, _ = filtered
     summary = json.loads((folder / "out" / "filter.json").read_text())
-    assert summary["num_left_out"] == {"duplicate": 4, "similar": 0, "skipped": 1, "ignored": 1}
+    assert summary["num_left_out"] == {"duplicate": 4, "similar": 0, "discovery": 0, "skipped": 1, "ignored": 1}
     assert (summary["before"]["num_copies"], summary["before"]["num_synthetic"]) == (3, 10)
     assert (summary["after"]["num_copies"], summary["after"]["num_synthetic"]) == (0, 5)
     assert summary["gate"]["result"] == "passed"
     again = json.loads((folder / "out" / "filtered_audit" / "summary.json").read_text())
     assert again["synthetic_dir"] == str(folder / "out" / "filtered")
     assert (again["num_copies"], again["num_synthetic"], again["skipped"]) == (0, 5, [])
+    # Images that were chosen by their scores: no intervals, no error rates but those of the whole set.
+    assert again["selection"] == "its images were chosen by their scores from 10, of which 3 were copies."
+    assert again["copy_fraction"]["interval"] is None
+    assert summary["after"]["copy_fraction"]["interval"] is None
+    assert summary["before"]["copy_fraction"]["interval"] is not None
+    assert again["discoveries"] is None
+    rates = {match.synthetic_path: match.q_value for match in result.before.matches}
+    assert {match.synthetic_path: match.q_value for match in result.after.matches}.items() <= rates.items()
     assert (folder / "out" / "filtered_audit" / "report.html").is_file()
     # The training images are the same, so they are not embedded again; the files that were written are.
     assert result.after.training.continued
@@ -190,6 +198,28 @@ def test_similar_images_are_left_out_on_request(small, checkpoint, axial) -> Non
     result = filter_set(small, checkpoint, **options, leave_out="duplicate,similar", output_dir=str(small / "strict"))
     assert result.left_out == {"duplicate": 1, "similar": 1}
     assert files_of(small / "strict" / "filtered") == {"far.png"}
+
+
+def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(small, checkpoint, axial, capsys) -> None:
+    for level in (66, 72, 86):
+        write_png(small / "training" / f"z{level}.png", axial(level))
+    write_png(small / "synthetic" / "near.png", axial(61))
+    write_png(small / "synthetic" / "far.png", axial(130))
+    options = {"slices": None, "fdr": 0.6, "max_copy_fraction": 0.0}
+    result = filter_set(small, checkpoint, **options)
+    assert [match.synthetic_path for match in result.after.close] == ["near.png"]
+    assert "PASSED (0 of the images are copies; not counted: 1 is no copy by the threshold and yet closer" in (
+        capsys.readouterr().out
+    )
+    assert "But 1 is closer" in (small / "out" / "filtered_audit" / "report.html").read_text()
+    options |= {"leave_out": "duplicate,discovery", "output_dir": str(small / "strict")}
+    result = filter_set(small, checkpoint, **options)
+    assert result.left_out == {"duplicate": 1, "discovery": 1}
+    assert files_of(small / "strict" / "filtered") == {"far.png"}
+    row = table(small / "strict" / "manifest.csv", "file")["near.png"]
+    assert (row["kept"], row["class"]) == ("no", "discovery")
+    assert "closer than chance explains (q 0." in row["reason"]
+    assert result.after.close == []
 
 
 def test_if_copies_were_kept_the_audit_of_what_is_kept_would_end_with_status_3(

@@ -82,6 +82,18 @@ def test_of_a_list_the_rows_of_the_files_that_are_kept_go_with_them(source, tmp_
     assert written == {"name": "mine", "training": [{"image": "b.png", "slice": 3}]}
 
 
+def test_a_list_that_is_given_away_names_files_and_slices_alone(source, tmp_path) -> None:
+    files = kept(source, "b.png")
+    (source / "list.csv").write_text("patient_id,image,slice\nMRN-12,b.png,\nMRN-13,c.png,\n")
+    write_kept_files(tmp_path / "new", files, "copy", source / "list.csv", names_only=True)
+    assert (tmp_path / "new" / "list.csv").read_text().split() == ["image,slice", "b.png,"]
+    rows = {"test": [{"image": "c.png"}], "training": [{"image": "b.png", "patient_id": "MRN-12", "slice": 3}]}
+    (source / "list.json").write_text(json.dumps(rows))
+    write_kept_files(tmp_path / "other", files, "copy", source / "list.json", names_only=True)
+    written = json.loads((tmp_path / "other" / "list.json").read_text())
+    assert written == {"training": [{"image": "b.png", "slice": 3}]}
+
+
 def test_slices_of_a_volume_and_files_of_a_series_stand_and_fall_together() -> None:
     items = [
         {"image": "/d/1.dcm", "slice": 0, "files": ("/d/1.dcm", "/d/2.dcm")},

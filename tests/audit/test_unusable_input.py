@@ -87,8 +87,11 @@ def test_unusable_images_are_skipped_with_their_reason_and_counted(audit, folder
     holes[3, 4] = np.nan
     Image.fromarray(holes).save(synthetic / "holes.tiff")
     (synthetic / "notes.txt").write_text("no image")
+    # A format that is not read is no reason to audit fewer images than there are.
+    Image.fromarray(axial(60)).save(synthetic / "copy-of-60.bmp")
+    np.save(synthetic / "slice.npy", axial(60))
     result = audit()
-    bad = ["constant.png", "empty.png", "holes.tiff", "text.png", "truncated.png"]
+    bad = ["constant.png", "copy-of-60.bmp", "empty.png", "holes.tiff", "slice.npy", "text.png", "truncated.png"]
     assert [entry.path for entry in result.skipped] == bad
     assert result.copy_fraction.total == 4
     summary = json.loads((folders / "out" / "summary.json").read_text())
@@ -96,7 +99,7 @@ def test_unusable_images_are_skipped_with_their_reason_and_counted(audit, folder
     assert all(entry["reason"] and entry["side"] == "synthetic" for entry in summary["skipped"])
     assert [file["path"] for file in summary["ignored_files"]["synthetic"]] == ["notes.txt"]
     told = capsys.readouterr().out
-    assert "Skipped: 5 images" in told
+    assert "Skipped: 7 images" in told
     assert [name for name in bad if f"synthetic {name}:" not in told] == []
     assert "1 files in synthetic are no images" in told
 

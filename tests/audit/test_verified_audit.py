@@ -145,6 +145,30 @@ def test_held_out_images_give_p_and_q_values(audit, folders, axial) -> None:
     assert summary["discoveries"]["num_discoveries"] == 2
     assert result.holdout is not None
     assert "held-out" in (folders / "out" / "report.html").read_text()
+    with (folders / "out" / "holdout.csv").open() as file:
+        strangers = list(csv.DictReader(file))
+    assert [row["patient_id"] for row in strangers if row["label"] == "duplicate"] == []
+    assert {row["holdout_path"] for row in strangers} == {f"new-{number}.png" for number in range(9)}
+    assert (summary["false_alarms"]["count"], summary["false_alarms"]["total"]) == (0, 9)
+
+
+def test_a_held_out_image_that_is_a_training_image_is_a_false_alarm_that_the_files_name(
+    audit, folders, axial, capsys
+) -> None:
+    for number, level in enumerate((52, 60, 63)):
+        write_png(folders / "holdout" / f"new-{number}.png", axial(level))
+    audit(holdout_dir="holdout", patient_id_pattern=r"(sub-\d|new-\d)")
+    assert "False alarms: 1 of 3 held-out images" in capsys.readouterr().out
+    assert "take it out: see holdout.csv" in (folders / "out" / "report.html").read_text()
+    first = (folders / "out" / "holdout.csv").read_text().splitlines()[1].split(",")
+    assert (first[0], first[2], first[5]) == ("new-1.png", "sub-2_z60.png", "duplicate")
+
+
+def test_a_training_image_that_is_there_under_two_names_is_copied_under_both(audit, folders, axial) -> None:
+    write_png(folders / "training" / "sub-9_again.png", axial(60))
+    result = audit(patient_id_pattern=r"(sub-\d)")
+    assert {image.patient_id for image in result.memorized} == {"sub-2", "sub-9"}
+    assert result.memorized_fraction.count == 3
 
 
 def test_a_held_out_patient_of_the_training_set_is_refused(audit, folders, axial, capsys) -> None:

@@ -142,7 +142,8 @@ def test_a_training_is_validated_taken_up_and_sampled(output):
         drawn = [autoencoder.encode_stage_2_inputs(item["image"][None].repeat(50, 1, 1, 1)) for item in images]
     assert first["scale_factor"] == pytest.approx(1 / torch.cat(drawn).std().item(), rel=0.01)
 
-    # Other images now, which would give another factor.
+    # Other images now, which would give another factor, and are refused unless what names them is removed.
+    (output / "repetitions.csv").unlink()
     train(output, diffusion_epochs=3, phantom={**PHANTOM, "seed": 8, "skull_fraction": 1.0})
     resumed = load(output / "diffusion_training.pt")
     assert resumed["trainer"]["iteration"] == 6
@@ -193,11 +194,28 @@ def test_texts_condition_a_generator(output):
     vectors = {f"phantom-3-{subject}/basal_ganglia": np.full(5, subject, dtype=np.float32) for subject in range(3)}
     np.savez(output / "captions.npz", **vectors)
     texts = {"conditioning": "text", "conditioning_file": str(output / "captions.npz")}
-    train(output, diffusion_epochs=1, val_interval=0, **texts)
-    assert load(output / "diffusion.pt")["context_size"] == 5
+    train(output, diffusion_epochs=1, **texts)  # validated: held-out images need no text
+    saved = load(output / "diffusion.pt")
+    assert saved["context_size"] == 5
     rows = sample(output, conditions_file=str(output / "captions.npz"), images_per_condition=1, file_format="nii.gz")
     assert [row["condition"] for row in rows] == list(vectors)
     assert load_slice(list_images(output / "samples")[0]).shape == (1, 40, 32)
+    # Of a state dict alone somebody has to say that it is conditioned, and on how many numbers.
+    torch.save(saved["network"], output / "plain.pt")
+    plain = {"diffusion_checkpoint": str(output / "plain.pt"), "scale_factor": saved["scale_factor"], "num_images": 1}
+    rows = sample(
+        output, "plain", conditions_file=str(output / "captions.npz"), generator_context_size=5, indices=[0], **plain
+    )
+    assert [row["condition"] for row in rows] == [next(iter(vectors))]
+
+
+def test_the_generator_is_trained_on_the_images_that_the_folder_says(output):
+    settings = {"diffusion_epochs": 1, "val_interval": 0}
+    train(output, **settings)
+    assert len(list((output / "training_images").iterdir())) == 3
+    # Another seed draws other repetitions; of images of one's own also other patients.
+    with refused(r"repetitions\.csv: this folder holds a training on other images"):
+        train(output, **settings, seed=1)
 
 
 def test_a_training_that_copies_in_two_validations_running_ends_and_writes_no_generator(output):

@@ -124,8 +124,8 @@ def test_tensors_and_unknown_patients_are_taken_and_the_summary_is_plain() -> No
     assert entry["value"] == 0.4
     assert entry["interval"] == [share.low, share.high]
     assert entry["confidence"] == 0.95
-    assert "clustered by patient" in entry["method"]
-    assert entry["num_patients"] == 4
+    assert "clustered by patient or file" in entry["method"]
+    assert entry["num_groups"] == 4
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_a_repeated_image_is_there_as_often_as_it_was_drawn(folder, tmp_path):
     positions = [position for position, path in enumerate(seen) if path == "p1_s0.png"]
     assert all(torch.equal(images[position]["image"], images[positions[0]]["image"]) for position in positions)
     assert images[-1]["path"] == seen[-1]
+    assert [item["path"] for item in images.once()] == list(dict.fromkeys(seen))
     # Held-out images are never repeated.
     assert len(images_of(folder, split="validation", **arguments)) == 10
 

@@ -18,7 +18,7 @@ class KilledError(Exception):
     pass
 
 
-def make_training(folder, epochs, kill_at=None, values=None):
+def make_training(folder, epochs, kill_at=None, values=None, batch_size=4):
     """A tiny real MONAI training; ``kill_at`` stops it in the middle of that epoch."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
@@ -65,7 +65,7 @@ def make_training(folder, epochs, kill_at=None, values=None):
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=DataLoader(data, batch_size=4),
+        train_data_loader=DataLoader(data, batch_size=batch_size),
         network=network,
         optimizer=optimizer,
         loss_function=lambda prediction, label: prediction.square().mean(),
@@ -140,6 +140,35 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
     trainer, _, _ = make_training(tmp_path, epochs=1)
     with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: this checkpoint is of another training"):
         trainer.run()
+
+
+def test_a_training_of_other_steps_an_epoch_or_of_fewer_epochs_is_refused_in_words(tmp_path):
+    make_training(tmp_path, epochs=2)[0].run()
+    with pytest.raises(UnusableInputError, match="has 2 steps an epoch, and would now have 4"):
+        make_training(tmp_path, epochs=3, batch_size=2)[0].run()
+    with pytest.raises(UnusableInputError, match="of another training"):
+        make_training(tmp_path, epochs=1)[0].run()
+
+
+def test_the_scaler_of_a_mixed_precision_training_is_saved(tmp_path):
+    class Scaler:
+        scale = 65536.0
+
+        def state_dict(self):
+            return {"scale": self.scale}
+
+        def load_state_dict(self, state):
+            self.scale = state["scale"]
+
+    trainer = make_training(tmp_path, epochs=1)[0]
+    trainer.run()
+    trainer.scaler = Scaler()
+    trainer.scaler.scale = 1024.0
+    checkpoint = ResumableCheckpoint(tmp_path / "checkpoint.pt", {"network": trainer.network})
+    checkpoint.save(trainer)
+    trainer.scaler.scale = 1.0
+    checkpoint.load(trainer)
+    assert trainer.scaler.scale == 1024.0
 
 
 def test_the_gradient_norm_is_at_most_the_limit_when_the_optimizer_steps(tmp_path):

@@ -16,6 +16,7 @@ from torchvision.models import inception_v3
 
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.engines import (
+    Conditions,
     FIDUnlessCopied,
     HeldOutFIDMetric,
     ImageStatistics,
@@ -42,7 +43,15 @@ def test_a_written_image_is_read_back_as_the_same_picture(tmp_path, icbm152_slic
             scaled = (image - image.min()) / (image.max() - image.min())
             assert load_slice(item).shape == image.shape
             assert (load_slice(item) - scaled).abs().max() <= (1 / 255 if file_format == "png" else 1e-6)
-    assert SampleFolder(tmp_path, "ab", 50, 10, file_format).missing(range(4)) == [3]
+    told = Conditions(torch.zeros(1, 1, 2), ["age=3, sex=0"])
+    again = SampleFolder(tmp_path, "ab", 50, 10, file_format)
+    assert again.missing(range(4), told) == [3]
+    told = Conditions(torch.zeros(2, 1, 2), ["age=3, sex=0", "age=5, sex=1"])
+    assert again.missing([0, 1, 5], told, images_per_condition=3) == [5]
+    with pytest.raises(UnusableInputError, match="image 1 was drawn under 'age=3, sex=0', and 'age=5, sex=1'"):
+        again.missing(range(4), told)
+    with pytest.raises(UnusableInputError, match="and 'no condition' is wanted"):
+        again.missing(range(4))
 
 
 def test_a_manifest_that_a_kill_cut_short_is_taken_up(tmp_path):
@@ -58,6 +67,8 @@ def test_a_manifest_that_a_kill_cut_short_is_taken_up(tmp_path):
     for other in (("cd", 50, 0, "png"), ("ab", 20, 0, "png"), ("ab", 50, 1, "png"), ("ab", 50, 0, "nii.gz")):
         with pytest.raises(UnusableInputError, match=r"manifest\.csv, line 2: the folder holds images of another"):
             SampleFolder(tmp_path, *other)
+    with pytest.raises(UnusableInputError, match="scale factor"):
+        SampleFolder(tmp_path, "ab", 50, settings={"scale_factor": 0.5})
 
 
 def test_statistics_tell_brains_from_empty_blurred_noisy_and_dark_images(phantoms):

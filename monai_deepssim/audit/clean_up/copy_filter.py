@@ -23,7 +23,8 @@ class CopyFilter(Audit):
     only read.
 
     Args:
-        leave_out: classes that are left out: ``duplicate``, or ``duplicate`` and ``similar``.
+        leave_out: classes that are left out: ``duplicate``, and further ``similar``, ``discovery`` (closer to a
+            training image than chance explains) or both.
         files: ``copy``, ``symlink`` (to the absolute path) or ``hardlink``.
         options: those of :class:`Audit`. ``max_copy_fraction`` decides about the set that was kept.
 

@@ -10,8 +10,11 @@ from monai_deepssim.audit.clean_up.file_units import file_units, relative_to_sou
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Match
+from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FILTER_COLUMNS", "FileDecision", "decide_files", "write_filter_manifest"]
+
+_DISCOVERY = "discovery"
 
 #: Columns of the manifest.
 FILTER_COLUMNS = ["file", "kept", "class", "score", "training_path", "patient_id", "decided_by", "reason"]
@@ -25,8 +28,9 @@ class FileDecision:
         path: relative to its source, which is also its place among the files that are kept.
         file: absolute path; empty for a file that was ignored.
         kept: whether it is kept.
-        label: ``duplicate``, ``similar`` or ``different``, by its closest slice; ``skipped`` where that or another
-            slice could not be used; ``ignored`` of a file that is no image.
+        label: ``duplicate``, ``similar`` or ``different``, by its closest slice; ``discovery`` of a file that is left
+            out because that is closer than chance explains; ``skipped`` where that or another slice could not be used;
+            ``ignored`` of a file that is no image.
         reason: in words.
         match: of the slice that decided; ``None`` where none was judged.
     """
@@ -47,21 +51,34 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
 
     Args:
         result: of the audit.
-        leave_out: classes, ``duplicate`` among them.
+        leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains.
 
     Returns:
         The decisions, in the order of the paths.
+
+    Raises:
+        UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
     """
     side = result.synthetic.side
     root = source_root(side.source)
     matches = {match.synthetic_index: match for match in result.matches}
     problems = result.synthetic.images.problems
+    close = {match.synthetic_index for match in result.close} if _DISCOVERY in leave_out else set()
+    if _DISCOVERY in leave_out and result.discoveries is None:
+        raise UnusableInputError(
+            "--leave_out: has discovery, and there are no images of two patients that would tell what chance explains. "
+            "Give --holdout_dir, or leave it out."
+        )
     decisions = []
     for unit in file_units(side.items):
         judged = [matches[index] for index in unit.indices if index in matches]
         closest = max(judged, key=lambda match: match.score, default=None)
         unusable = [index for index in unit.indices if index in problems]
-        if closest is not None and (closest.label in leave_out or not unusable):
+        discovered = next((match for match in judged if match.synthetic_index in close), None)
+        if discovered is not None and closest is not None and closest.label not in leave_out:
+            kept, label, closest = False, _DISCOVERY, discovered
+            reason = f"closer than chance explains (q {discovered.q_value:.2g}), though {_reason(discovered, result)}"
+        elif closest is not None and (closest.label in leave_out or not unusable):
             kept, label = closest.label not in leave_out, closest.label
             reason = _reason(closest, result)
         else:

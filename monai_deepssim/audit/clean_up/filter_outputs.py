@@ -18,6 +18,7 @@ _SCHEMA_VERSION = 1
 _WORDS = {
     "duplicate": "copies of a training image",
     "similar": "similar to a training image",
+    "discovery": "closer to a training image than chance explains",
     "skipped": "could not be used",
     "ignored": "no images",
 }
@@ -97,7 +98,8 @@ def _numbers(result: AuditResult) -> dict[str, Any]:
         "num_copies": result.copy_fraction.count,
         "num_similar": result.count("similar"),
         "num_memorized": result.memorized_fraction.count,
-        "copy_fraction": result.copy_fraction.as_json(),
+        "num_close": len(result.close),
+        "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "fingerprint": result.synthetic.fingerprint["images"],
     }
 

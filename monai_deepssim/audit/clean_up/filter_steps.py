@@ -25,7 +25,7 @@ from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
 from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.steps import perform_audit
+from monai_deepssim.audit.steps import Selection, perform_audit
 from monai_deepssim.audit.verification_store import VERIFIED_FOLDER
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
@@ -82,7 +82,9 @@ class FilterResult:
     def left_out(self) -> dict[str, int]:
         """Files that are left out, by class; an absent class is not in it."""
         counts = Counter(decision.label for decision in self.decisions if not decision.kept)
-        return {name: counts[name] for name in ("duplicate", "similar", "skipped", "ignored") if counts[name]}
+        return {
+            name: counts[name] for name in ("duplicate", "similar", "discovery", "skipped", "ignored") if counts[name]
+        }
 
 
 def perform_filter(
@@ -109,25 +111,25 @@ def perform_filter(
     kept = {decision.path: decision.file for decision in decisions if decision.kept}
     if is_occupied(folder):
         # Refused unless it is the same: a folder keeps the manifest that it was written with.
-        write_kept_files(folder, kept, options.files, before.synthetic.side.source)
+        write_kept_files(folder, kept, options.files, before.synthetic.side.source, names_only=True)
     write_filter_manifest(manifest, decisions)
     after = None
     if kept:
-        write_kept_files(folder, kept, options.files, before.synthetic.side.source)
-        after = _audit_kept(before, folder, kept, options, inferer, handlers)
+        write_kept_files(folder, kept, options.files, before.synthetic.side.source, names_only=True)
+        after = _audit_kept(before, folder, decisions, options, inferer, handlers)
     return FilterResult(options, before, decisions, folder, manifest, after, _demo_result(options, decisions))
 
 
 def _audit_kept(
     before: AuditResult,
     folder: Path,
-    kept: dict[str, str],
+    decisions: Sequence[FileDecision],
     options: FilterOptions,
     inferer: Inferer | None,
     handlers: Sequence[Any],
 ) -> AuditResult:
     """Audit the files that were written, slice for slice as in the audit before."""
-    new_files = {file: str(folder / path) for path, file in kept.items()}
+    new_files = {decision.file: str(folder / decision.path) for decision in decisions if decision.kept}
     items = []
     for item in before.synthetic.side.items:
         image = new_files.get(os.path.abspath(item["image"]))
@@ -147,7 +149,19 @@ def _audit_kept(
     again = replace(
         options.audit, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir
     )
-    return perform_audit(again, sides=sides, inferer=inferer, handlers=handlers)
+    share = before.copy_fraction
+    were = "was a copy" if share.count == 1 else "were copies"
+    chosen = Selection(
+        reason=f"its images were chosen by their scores from {share.total}, of which {share.count} {were}.",
+        rates={
+            match.synthetic_path: (match.p_value, match.q_value)
+            for match in before.matches
+            if match.p_value is not None and match.q_value is not None
+        },
+    )
+    is_chosen = set(options.leave_out) & {decision.label for decision in decisions if not decision.kept}
+    selection = chosen if is_chosen else None
+    return perform_audit(again, sides=sides, selection=selection, inferer=inferer, handlers=handlers)
 
 
 def _share(source: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = ["FILE_MODES", "check_kept_folder", "is_occupied", "write_kept_files"]
 FILE_MODES = ("copy", "symlink", "hardlink")
 
 _IMAGE_COLUMNS = ("image", "path", "filename")
+_SLICE_COLUMNS = ("slice", "slice_axis")
 
 
 def check_kept_folder(folder: Path, manifest: Path, columns: list[str]) -> None:
@@ -58,7 +59,9 @@ def is_occupied(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
-def write_kept_files(folder: Path, files: Mapping[str, str], mode: str, source: Path) -> bool:
+def write_kept_files(
+    folder: Path, files: Mapping[str, str], mode: str, source: Path, *, names_only: bool = False
+) -> bool:
     """Copy or link files into a new folder.
 
     The files themselves are only read. A source that is a CSV or JSON list is written there, too, with the rows of
@@ -69,6 +72,8 @@ def write_kept_files(folder: Path, files: Mapping[str, str], mode: str, source: 
         files: path in the folder, and the file that goes there.
         mode: ``copy``; ``symlink``, to the absolute path; or ``hardlink``.
         source: what the user named.
+        names_only: whether a list keeps nothing but files and slices: what is given away should not say of which
+            patient, or in which other files, something is.
 
     Returns:
         Whether they were written; ``False`` where an earlier run has written the very same.
@@ -77,7 +82,7 @@ def write_kept_files(folder: Path, files: Mapping[str, str], mode: str, source: 
         UnusableInputError: if the folder holds anything else, or cannot be written.
     """
     wanted = dict(files)
-    list_text = _kept_list(source, set(files)) if _is_list(source) else None
+    list_text = _kept_list(source, set(files), names_only) if _is_list(source) else None
     if is_occupied(folder):
         _check_same(folder, wanted, list_text, source.name)
         return False
@@ -145,7 +150,7 @@ def _is_list(source: Path) -> bool:
     return source.is_file() and source.suffix.lower() in (".csv", ".json")
 
 
-def _kept_list(source: Path, kept: set[str]) -> str:
+def _kept_list(source: Path, kept: set[str], names_only: bool) -> str:
     """A CSV or JSON list with those of its rows that name a file that was kept, or a folder with such a file."""
     named = kept | {parent.as_posix() for file in kept for parent in Path(file).parents}
 
@@ -157,11 +162,15 @@ def _kept_list(source: Path, kept: set[str]) -> str:
         content = json.loads(source.read_text(encoding="utf-8"))
         entries = content["training"] if isinstance(content, dict) else content
         rows = [{**entry, "image": name} for entry in entries if (name := new_name(str(entry["image"])))]
+        if names_only:
+            rows = [{key: entry[key] for key in ("image", *_SLICE_COLUMNS) if key in entry} for entry in rows]
+            content = {"training": rows} if isinstance(content, dict) else rows
         return json.dumps({**content, "training": rows} if isinstance(content, dict) else rows, indent=2) + "\n"
     table = read_table(source)
     column = next(name for name in _IMAGE_COLUMNS if name in table.columns)
     cells = [{**row, column: name} for _, row in table if (name := new_name(row[column]))]
-    lines = [list(table.columns), *([row[name] for name in table.columns] for row in cells)]
+    columns = [name for name in table.columns if not names_only or name in (column, *_SLICE_COLUMNS)]
+    lines = [columns, *([row[name] for name in columns] for row in cells)]
     return _csv_text(lines)
 
 

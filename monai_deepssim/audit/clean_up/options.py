@@ -12,7 +12,7 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DeduplicationOptions", "FilterOptions", "read_deduplication_options", "read_filter_options"]
 
-_COPY, _SIMILAR = "duplicate", "similar"
+_COPY, *_OTHERS = _CLASSES = ("duplicate", "similar", "discovery")
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def read_filter_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> 
     found = values["leave_out"]
     if isinstance(found, str):
         found = found.replace(",", " ").split()
-    known = isinstance(found, Sequence) and all(name in (_COPY, _SIMILAR) for name in found)
+    known = isinstance(found, Sequence) and all(name in _CLASSES for name in found)
     if not known or _COPY not in found:
         raise UnusableInputError(
-            f"--leave_out: is {values['leave_out']!r}, wanted {_COPY}, or {_COPY},{_SIMILAR} to leave out similar "
-            "images, too."
+            f"--leave_out: is {values['leave_out']!r}, wanted {_COPY}, with {' or '.join(_OTHERS)} or both behind it, "
+            "such as duplicate,discovery or duplicate,similar."
         )
-    leave_out = tuple(name for name in (_COPY, _SIMILAR) if name in found)
+    leave_out = tuple(name for name in _CLASSES if name in found)
     return FilterOptions(read_options(values, typed), leave_out, _files(values["files"]))
 
 

@@ -154,10 +154,16 @@ def _time_unet(options: StudyOptions, trainings: StudyTrainings, width: int) -> 
 
 def _time(work: Callable[[], object]) -> float:
     """The shortest of a few runs, after one that warms up."""
-    work()
+
+    def work_to_the_end() -> None:
+        work()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # a GPU has only been told what to do
+
+    work_to_the_end()
     seconds = []
     for _ in range(_TIMED_STEPS):
         start = time.perf_counter()
-        work()
+        work_to_the_end()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
