@@ -83,7 +83,7 @@ class MemorizationStudy:
         base: Any = None,
         design: Any = "one_factor",
         equal: Any = "steps",
-        num_seeds: Any = 3,
+        num_seeds: Any = 2,
         num_samples: Any = 64,
         dataset_dir: Any = None,
         patient_id_pattern: Any = None,
