@@ -71,7 +71,8 @@ def draw_curve(factor: Factor, cells: Sequence[CellMeasures], controls: Controls
     if np.isfinite(best):
         fid.axhline(best, color=_CONTROL, linewidth=1, linestyle=(0, (2, 2)), label="the autoencoder alone")
     fid.set_ylabel("FID, 15 statistics (lower is better)", fontsize=8.5)
-    fid.set_ylim(bottom=0)
+    drawn = [value for cell in cells for value in (cell.fid, *cell.fid_by_seed) if np.isfinite(value)]
+    fid.set_ylim(0, 1.08 * max([*drawn, 1.0]))
     for axes in (copies, real):
         axes.set_ylim(-0.03, 1.03)
     for axes in (copies, real, fid):
