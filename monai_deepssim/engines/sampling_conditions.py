@@ -16,7 +16,7 @@ from ..data.tables import read_table
 from ..errors import UnusableInputError
 from .latent_checkpoint import TrainedGenerator
 
-__all__ = ["Conditions", "conditions_of_images", "describe_condition", "read_conditions", "select_conditions"]
+__all__ = ["Conditions", "conditions_of_images", "read_conditions", "select_conditions"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Conditions:
         """Return how many there are."""
         return len(self.contexts)
 
+    def of_image(self, index: int, images_per_condition: int) -> tuple[Tensor, str]:
+        """Context and description of an image: number ``index // images_per_condition``, then the first again.
 
-def describe_condition(conditions: Conditions, images_per_condition: int, index: int) -> str:
-    """Describe the condition under which an image is drawn: number ``index // images_per_condition``, going round.
-
-    Example:
-        >>> describe_condition(Conditions(torch.rand(2, 1, 6), ["age=20", "age=70"]), 3, index=4)
-        'age=70'
-    """
-    return conditions.descriptions[(index // images_per_condition) % len(conditions)]
+        Example:
+            >>> Conditions(torch.rand(2, 1, 6), ["age=20", "age=70"]).of_image(4, images_per_condition=3)[1]
+            'age=70'
+        """
+        number = (index // images_per_condition) % len(self)
+        return self.contexts[number], self.descriptions[number]
 
 
 def conditions_of_images(images: GeneratorImages | None) -> Conditions | None:

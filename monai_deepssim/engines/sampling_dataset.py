@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UnusableInputError
@@ -90,7 +89,6 @@ class SamplingDataset(Dataset):
             "seed": self.seed + index,
         }
         if self.conditions is not None:
-            number = (index // self.images_per_condition) % len(self.conditions)
-            context: Tensor = self.conditions.contexts[number]
-            item |= {"context": context, "condition": self.conditions.descriptions[number]}
+            context, description = self.conditions.of_image(index, self.images_per_condition)
+            item |= {"context": context, "condition": description}
         return item

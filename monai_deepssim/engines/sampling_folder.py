@@ -24,7 +24,7 @@ from torch import Tensor
 from ..data.tables import read_table
 from ..errors import UnusableInputError
 from .atomic_file import atomic_file
-from .sampling_conditions import Conditions, describe_condition
+from .sampling_conditions import Conditions
 
 __all__ = ["SampleFolder"]
 
@@ -118,7 +118,7 @@ class SampleFolder:
             UnusableInputError: an image that is there was drawn under another condition.
         """
         for index in indices:
-            wanted = "" if conditions is None else describe_condition(conditions, images_per_condition, index)
+            wanted = "" if conditions is None else conditions.of_image(index, images_per_condition)[1]
             if index in self._rows and self._rows[index][3] != wanted:
                 raise UnusableInputError(
                     f"{self.manifest}: image {index} was drawn under {self._rows[index][3] or 'no condition'!r}, and "

@@ -207,6 +207,7 @@ def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(sm
     write_png(small / "synthetic" / "far.png", axial(130))
     options = {"slices": None, "fdr": 0.6, "max_copy_fraction": 0.0}
     result = filter_set(small, checkpoint, **options)
+    assert [match.synthetic_path for match in result.before.close] == ["near.png"]  # and not the copy
     assert [match.synthetic_path for match in result.after.close] == ["near.png"]
     assert "PASSED (0 of the images are copies; not counted: 1 is no copy by the threshold and yet closer" in (
         capsys.readouterr().out
