@@ -11,6 +11,7 @@ import pytest
 from audit_files import IMAGE_SIZE, write_png
 from PIL import Image
 
+from monai_deepssim.audit import report as report_module
 from monai_deepssim.audit.report import score_histogram
 from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS
 from monai_deepssim.data import ImageDataset, list_images
@@ -119,3 +120,14 @@ def test_without_a_copy_the_report_does_not_promise_that_there_is_none(audit, fo
 @pytest.mark.parametrize("scores", [[0.6, 0.85, 1.0], [-0.4], [1.0], [0.0, 0.0]])
 def test_the_histogram_takes_any_scores(scores) -> None:
     assert Image.open(io.BytesIO(score_histogram(np.array(scores), PUBLISHED_THRESHOLDS))).size[0] > 1000
+
+
+def test_when_all_that_is_shown_are_copies_the_next_that_are_none_are_shown_too(
+    audit, read_report, monkeypatch
+) -> None:
+    monkeypatch.setattr(report_module, "_NUM_PAIRS", 1)
+    audit()
+    report = re.sub(r"\s+", " ", read_report())
+    assert "3 of 4 synthetic images: the 1 with the highest scores and the 2 next that are no copies" in report
+    assert "1 more copies are in" in report
+    assert "other-120.png" in report

@@ -18,6 +18,7 @@ from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.engines import (
     Conditions,
     FIDUnlessCopied,
+    FirstBatchImageHandler,
     HeldOutFIDMetric,
     ImageStatistics,
     SampleFolder,
@@ -228,3 +229,19 @@ def test_a_limit_that_all_or_none_can_keep_is_refused(limit):
     for make in (lambda: StopWhenCopying(None, limit), lambda: FIDUnlessCopied(None, None, limit)):
         with pytest.raises(UnusableInputError, match="max_copy_fraction is"):
             make()
+
+
+def test_the_picture_of_a_validation_is_its_first_batch(tmp_path):
+    seen = []
+
+    def look(output):
+        seen.append(float(output.mean()))
+        return [output]
+
+    handler = FirstBatchImageHandler(
+        log_dir=str(tmp_path), batch_transform=lambda batch: ([None], [None]), output_transform=look
+    )
+    evaluator = Engine(lambda engine, batch: torch.full((1, 8, 8), batch))
+    handler.attach(evaluator)
+    evaluator.run([1.0, 2.0, 3.0])
+    assert seen == [1.0]

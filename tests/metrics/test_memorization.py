@@ -189,3 +189,12 @@ class Pool(torch.nn.Module):
 
     def forward(self, x):
         return torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+
+
+def test_a_list_of_images_of_different_sizes_is_scored_one_by_one(training_images):
+    embedder = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten())
+    metric = MemorizationMetric(embedder).fit([training_images])
+    larger = torch.nn.functional.interpolate(training_images[3:4], scale_factor=2)[0]
+    scores = metric([training_images[1], larger])
+    assert scores[:, 1].tolist() == [1.0, 3.0]
+    assert scores[:, 0].min() > 0.999
