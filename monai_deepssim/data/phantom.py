@@ -146,6 +146,7 @@ class GeneratePhantomd(Transform):
         skull_fraction: float = 0.3,
         pixel_size_mm: Sequence[float] = (1.4, 1.6),
     ) -> None:
+        _icbm152_maps()  # here, since MONAI makes a RuntimeError of what a transform's call raises
         self.image_size = tuple(image_size)
         self.level_jitter_mm = level_jitter_mm
         self.skull_fraction = skull_fraction

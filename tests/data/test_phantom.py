@@ -110,7 +110,7 @@ def test_without_nilearn_the_error_says_what_to_install(monkeypatch):
     phantom._icbm152_maps.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "nilearn", None)
     with pytest.raises(ImportError, match=r"monai-deepssim\[demo\]"):
-        phantom._icbm152_maps()
+        PhantomBrainDataset(num_subjects=1, seed=0, progress=False)
     monkeypatch.undo()
     phantom._icbm152_maps.cache_clear()
 
