@@ -25,7 +25,7 @@ from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
-from monai_deepssim.similarity import Alignment
+from monai_deepssim.similarity import Alignment, deform_onto
 
 __all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
 
@@ -150,6 +150,8 @@ def draw_pair(images: Sequence[tuple[str, Tensor | None]], alignment: Alignment 
     if alignment is None or first is None or second is None:
         return drawn
     aligned = alignment.apply(second)
+    if alignment.deformation_pixels:
+        aligned = deform_onto(first[None], aligned[None])[0]
     return [
         *drawn,
         (f"{name}, aligned", data_uri(draw_image(aligned))),

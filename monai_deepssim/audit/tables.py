@@ -36,6 +36,7 @@ MATCHES_COLUMNS = [
     "rotation_degrees",
     "shift_pixels",
     "gamma",
+    "deformation_pixels",
     "mi",
     "oni",
     "p_value",
@@ -83,7 +84,7 @@ def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, st
 
     Args:
         alignment: the change.
-        score: the SSIM that it reaches.
+        score: the SSIM that it reaches, less what a deformation costs.
 
     Example:
         >>> alignment_columns(Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2), 0.9)["flip"]
@@ -98,6 +99,7 @@ def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, st
         "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
         "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
         "gamma": f"{alignment.gamma:.3f}",
+        "deformation_pixels": f"{alignment.deformation_pixels:.2f}",
     }
 
 

@@ -16,7 +16,7 @@ from monai_deepssim.audit.verdict import Shortlist
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pose, posed_ssim
 
 __all__ = ["verify"]
 
@@ -41,6 +41,8 @@ def verify(
     store: VerificationStore | None = None,
 ) -> Shortlist:
     """Align the best candidates of each image with it, and sort them by the SSIM that this reaches.
+
+    Alignment includes a small deformation, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
 
     The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`.
 
@@ -127,7 +129,7 @@ def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> 
         step = pairs[start : start + _PAIRS_A_STEP]
         x = torch.stack([queries.plain(query) for query in step[:, 0].tolist()])
         y = torch.stack([targets.plain(index) for index in step[:, 1].tolist()])
-        found = aligned_ssim(x, y)
+        found = aligned_ssim(x, y, deformation_cost=DEFORMATION_COST)
         parts.append(VerifiedPairs.pack(step, found.ssim.double().numpy().round(_SCORE_DIGITS), found.alignments))
         bar.update(len(step))
     return np.concatenate(parts)

@@ -23,7 +23,7 @@ __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verificatio
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 1
+_STORE_VERSION = 2
 _PAIR = np.dtype(
     [
         ("query", "<i8"),
@@ -34,6 +34,7 @@ _PAIR = np.dtype(
         ("shift_pixels", "<f8", (2,)),
         ("zoom", "<f8"),
         ("gamma", "<f8"),
+        ("deformation_pixels", "<f8"),
     ]
 )
 
@@ -87,6 +88,7 @@ class VerifiedPairs:
             (record["rotation_degrees"],) = change.rotation_degrees
             record["shift_pixels"] = change.shift_pixels
             record["zoom"], record["gamma"] = change.zoom, change.gamma
+            record["deformation_pixels"] = change.deformation_pixels
         return records
 
     def rows_of(self, pairs: np.ndarray) -> np.ndarray:
@@ -113,6 +115,7 @@ class VerifiedPairs:
             shift_pixels=tuple(record["shift_pixels"].tolist()),
             zoom=float(record["zoom"]),
             gamma=float(record["gamma"]),
+            deformation_pixels=float(record["deformation_pixels"]),
         )
 
 

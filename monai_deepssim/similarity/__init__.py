@@ -1,17 +1,19 @@
 """The pixel side: what two images share, measured on their pixels."""
 
-from .aligned_ssim import AlignedSSIM, Alignment, aligned_ssim
+from .aligned_ssim import DEFORMATION_COST, AlignedSSIM, Alignment, aligned_ssim, deform_onto
 from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .pairwise_ssim import pairwise_ssim
 from .posed_ssim import pose, posed_ssim
 from .standardize import standardize
 
 __all__ = [
+    "DEFORMATION_COST",
     "AlignedSSIM",
     "Alignment",
     "Pose",
     "aligned_ssim",
     "canonicalize_pose",
+    "deform_onto",
     "measure_pose",
     "move_to_pose",
     "pairwise_ssim",

@@ -1,8 +1,8 @@
-"""SSIM after the best alignment: whether an image is another one that was flipped, turned, shifted or re-contrasted."""
+"""SSIM after the best alignment: whether an image is another one, flipped, turned, re-contrasted or deformed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,16 +11,23 @@ import torch
 from monai.transforms import AdjustContrast, Affine, Flip
 from torch import Tensor
 
-from .alignment_resampling import CHANGE_SIZE
+from .alignment_deformation import deform_pair
+from .alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
 from .alignment_search import align_pair
 from .ssim_kernel import window_means
 from .standardize import standardize
 
-__all__ = ["AlignedSSIM", "Alignment", "aligned_ssim"]
+__all__ = ["DEFORMATION_COST", "AlignedSSIM", "Alignment", "aligned_ssim", "deform_onto"]
+
+#: SSIM that a pixel of deformation costs in a verdict. At this price a deformed copy scores above a similar image that
+#: was deformed as much, and images of different people gain nothing (``docs/detectors.md``).
+DEFORMATION_COST = 0.1
 
 _WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
 # A coarse image keeps at least so many pixels a side, or there is nothing left to align.
 _SMALLEST_SIDE = 16
+# In SSIM: a deformation has to be worth this much.
+_NO_GAIN = 1e-4
 # What a negative and a positive shift along each axis is called, in 2-D and 3-D.
 _DIRECTIONS = {
     2: (("up", "down"), ("left", "right")),
@@ -32,6 +39,8 @@ _DIRECTIONS = {
 class Alignment:
     """A change of an image, in the order in which it happens: flips, then rotation, shift and zoom at once, then gamma.
 
+    A deformation may follow; it depends on the other image, and :func:`deform_onto` makes it.
+
     Attributes:
         flips: the spatial axes that are flipped, counted from 0.
         rotation_degrees: one angle in 2-D, positive clockwise as the image is shown; in 3-D one about each axis.
@@ -40,6 +49,8 @@ class Alignment:
             right.
         zoom: factor of size; above 1 the content is larger.
         gamma: exponent of the intensities between the smallest and the largest.
+        deformation_pixels: length of the displacements by which the image is deformed after all this, root mean square
+            where it has structure.
 
     Example:
         >>> print(Alignment(flips=(1,), rotation_degrees=(6.5,), shift_pixels=(0.0, 0.0), zoom=1.0, gamma=1.2))
@@ -51,9 +62,10 @@ class Alignment:
     shift_pixels: tuple[float, ...]
     zoom: float
     gamma: float
+    deformation_pixels: float = 0.0
 
     def apply(self, image: Tensor) -> Tensor:
-        """Change an image, by MONAI's transforms.
+        """Change an image, by MONAI's transforms; all but the deformation.
 
         Args:
             image: ``(1, H, W)`` or ``(1, H, W, D)``; outside of it are zeros.
@@ -105,6 +117,8 @@ class Alignment:
             words.append(f"{'enlarged' if self.zoom > 1 else 'shrunk'} to {100 * self.zoom:.1f} %")
         if abs(self.gamma - 1) >= 0.03:
             words.append(f"gamma {self.gamma:.2f}")
+        if self.deformation_pixels >= 0.05:
+            words.append(f"deformed by {self.deformation_pixels:.1f} pixels")
         return ", ".join(words) or "unchanged"
 
 
@@ -113,7 +127,7 @@ class AlignedSSIM:
     """The result of :func:`aligned_ssim` for a batch of pairs.
 
     Attributes:
-        ssim: ``(B,)`` float32, the highest SSIM that was found, on the device of x.
+        ssim: ``(B,)`` float32, the highest SSIM that was found, less what its deformation costs, on the device of x.
         alignments: for each pair the change of y that reaches it.
     """
 
@@ -130,6 +144,7 @@ def aligned_ssim(
     shift_pixels: float = 4.0,
     zoom: float = 0.05,
     gamma: Sequence[float] = (0.5, 1.5),
+    deformation_cost: float | None = None,
 ) -> AlignedSSIM:
     """Find the change of each ``y[i]`` that gives it the highest SSIM with ``x[i]``.
 
@@ -145,6 +160,9 @@ def aligned_ssim(
        number after the other, three trials and a parabola through them, first by 0.6 degrees, 0.3 pixels, 0.6 % and
        0.06 in gamma, then by a third of that.
     5. If y as it is does as well, to 1e-4, it is left as it is.
+    6. With a ``deformation_cost``, y is then deformed onto x: at half the size, eight steps of a dense, damped and
+       smoothed optical flow (Lucas and Kanade 1981), whose displacements change over some ten pixels. It is kept where
+       SSIM less ``deformation_cost`` times the length of the displacements in pixels is higher than without.
 
     The bounds hold for a change and for its inverse: a copy that was made with gamma 0.5 needs gamma 2 to become the
     original again. For images that have nothing to do with each other the result is a local maximum.
@@ -160,12 +178,15 @@ def aligned_ssim(
         zoom: largest change of size: 0.05 stands for factors from 0.95 to 1.05. The coarse search does not try sizes,
             so that above 0.07 or so the right one is not always found.
         gamma: smallest and largest exponent.
+        deformation_cost: SSIM that a pixel of deformation costs, 0 or more; :data:`DEFORMATION_COST` in verdicts. By
+            default nothing is deformed.
 
     Returns:
         SSIM and change of each pair.
 
     Raises:
-        ValueError: when the shapes are not as above, a side is below 16 pixels or a pixel is not finite.
+        ValueError: when the shapes are not as above, a side is below 16 pixels, a pixel is not finite, or the cost is
+            below 0.
 
     Example:
         >>> from monai_deepssim.transforms import RandStructurePreserving
@@ -177,47 +198,121 @@ def aligned_ssim(
         (True, (1,), [6])
     """
     _check(x, y)
+    if deformation_cost is not None and not deformation_cost >= 0:
+        raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
     spatial = x.ndim - 2
-    x_volumes, y_volumes = _volumes(x), _volumes(y)
-    levels = max(0, min(2, int(np.log2(min(x.shape[2:]) / _SMALLEST_SIDE))))
+    references, volumes = _References(x), _volumes(y)
+    x_volumes = _volumes(x)
     low, high, free, steps = _bounds(spatial, rotation_degrees, shift_pixels, zoom, gamma)
     radians = np.deg2rad(rotation_degrees)
     angles = np.linspace(-radians, radians, 7 if spatial == 2 else 3)
+    levels = references.levels
     reach = int(np.ceil(shift_pixels / 2**levels))
     flip_bits = np.array([0, 2, 4, 6] if spatial == 2 else range(8))
     ssim = torch.empty(len(x))
     changes = np.zeros((len(x), CHANGE_SIZE))
     flips = np.zeros(len(x), np.int64)
-    ranges = _ranges(standardize(x.detach().cpu()))
-    c1, c2 = (_K1 * ranges) ** 2, (_K2 * ranges) ** 2
-    win_planes = 1 if spatial == 2 else _WIN_SIZE
+    deformations = np.zeros(len(x))
 
     def align(i: int) -> None:
-        constant = [volumes[i].min() == volumes[i].max() for volumes in (x_volumes, y_volumes)]
+        constant = [side[i].min() == side[i].max() for side in (x_volumes, volumes)]
         if any(constant):
             # No change makes them more alike; the rule is that of pairwise_ssim.
             ssim[i] = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
-            changes[i, 6:] = 1.0
+            changes[i, ZOOM:] = 1.0
             return
-        z = standardize(x[i : i + 1].detach().cpu().double())
-        z = (z[0] if spatial == 2 else z[0, 0]).contiguous()
-        valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
-        mean, var = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
-        window_means(z[None].numpy(), win_planes, _WIN_SIZE, mean, var)
+        reference = references.prepare(i)
         ssim[i], flips[i] = align_pair(
-            x_volumes[i], z.float().numpy(), mean[0], var[0], c1[i], c2[i], win_planes, _WIN_SIZE,
-            y_volumes[i], levels, free, angles, reach, steps, low, high, flip_bits, changes[i],
-        )  # fmt: skip
+            x_volumes[i], *reference, volumes[i], levels, free, angles, reach, steps, low, high, flip_bits, changes[i]
+        )
+        if deformation_cost is None:
+            return
+        deformed = np.empty_like(volumes[i])
+        after, pixels = deform_pair(*reference, volumes[i], flips[i], changes[i], levels > 0, deformed)
+        if min(after, 1.0) - deformation_cost * pixels > ssim[i] + _NO_GAIN:
+            ssim[i], deformations[i] = min(after, 1.0) - deformation_cost * pixels, pixels
 
-    threads = min(torch.get_num_threads(), len(x))
-    if threads <= 1:
-        for i in range(len(x)):
-            align(i)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(align, range(len(x))))
-    alignments = [_alignment(spatial, bits, change) for bits, change in zip(flips.tolist(), changes, strict=True)]
+    _for_each(align, len(x))
+    alignments = [
+        _alignment(spatial, bits, change, deformation)
+        for bits, change, deformation in zip(flips.tolist(), changes, deformations.tolist(), strict=True)
+    ]
     return AlignedSSIM(ssim.to(x.device), alignments)
+
+
+@torch.no_grad()
+def deform_onto(x: Tensor, y: Tensor) -> Tensor:
+    """Deform each ``y[i]``, which is aligned to ``x[i]``, a little, so that it fits better.
+
+    What :func:`aligned_ssim` does last, by itself: to look at what its deformations made of an image.
+
+    Args:
+        x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range.
+        y: images of the same shape, changed by :meth:`Alignment.apply`.
+
+    Returns:
+        The deformed y, with the intensities of y, float32, on its device. A constant image stays as it is.
+
+    Raises:
+        ValueError: when the shapes are not as above, a side is below 16 pixels or a pixel is not finite.
+
+    Example:
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> from monai_deepssim.transforms import RandWarp
+        >>> image = PhantomBrainDataset(1, seed=3, progress=False)[0]["image"].as_tensor()
+        >>> warped = RandWarp().set_random_state(0)(image)
+        >>> found = aligned_ssim(warped[None], image[None], deformation_cost=0.0)
+        >>> print(found.alignments[0])
+        >>> deformed = deform_onto(warped[None], found.alignments[0].apply(image)[None])
+    """
+    _check(x, y)
+    references, volumes = _References(x), _volumes(y)
+    plain = y.detach().cpu().float()
+    out = plain.clone()
+    unchanged = np.zeros(CHANGE_SIZE)
+    unchanged[ZOOM], unchanged[GAMMA] = 1.0, 1.0
+
+    def deform(i: int) -> None:
+        if x[i].min() == x[i].max() or y[i].min() == y[i].max():
+            return
+        deformed = np.empty_like(volumes[i])
+        deform_pair(*references.prepare(i), volumes[i], 0, unchanged, references.levels > 0, deformed)
+        mean, deviation = plain[i].mean(), plain[i].std(correction=0)
+        out[i] = torch.from_numpy(deformed).view_as(out[i]) * deviation + mean
+
+    _for_each(deform, len(x))
+    return out.to(y.device)
+
+
+class _References:
+    """The images that others are compared with, as the compiled functions take them."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._images = x.detach().cpu()
+        self.levels = max(0, min(2, int(np.log2(min(x.shape[2:]) / _SMALLEST_SIDE))))
+        self._win_planes = 1 if x.ndim == 4 else _WIN_SIZE
+        self._ranges = _ranges(standardize(self._images))
+
+    def prepare(self, i: int) -> tuple:
+        """Image i standardised ``(P, H, W)``, its window statistics, SSIM's constants and the sides of its window."""
+        z = standardize(self._images[i : i + 1].double())
+        z = (z[0] if z.ndim == 4 else z[0, 0]).contiguous()
+        valid = [z.shape[0] - self._win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
+        mean, var = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
+        window_means(z[None].numpy(), self._win_planes, _WIN_SIZE, mean, var)
+        c1, c2 = (_K1 * self._ranges[i]) ** 2, (_K2 * self._ranges[i]) ** 2
+        return z.float().numpy(), mean[0], var[0], c1, c2, self._win_planes, _WIN_SIZE
+
+
+def _for_each(function: Callable[[int], None], count: int) -> None:
+    """Call a function whose work is compiled, and holds no lock, on as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1:
+        for i in range(count):
+            function(i)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(function, range(count)))
 
 
 def _bounds(spatial: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]):
@@ -229,20 +324,21 @@ def _bounds(spatial: int, rotation_degrees: float, shift_pixels: float, zoom: fl
     for k in free[: len(free) - 2]:
         high[k] = radians if k < 3 else shift
         low[k] = -high[k]
-    low[6], high[6] = min(1 - zoom, 1 / (1 + zoom)), max(1 + zoom, 1 / (1 - zoom))
-    low[7], high[7] = min(*gamma, 1 / max(gamma)), max(*gamma, 1 / min(gamma))
+    low[ZOOM], high[ZOOM] = min(1 - zoom, 1 / (1 + zoom)), max(1 + zoom, 1 / (1 - zoom))
+    low[GAMMA], high[GAMMA] = min(*gamma, 1 / max(gamma)), max(*gamma, 1 / min(gamma))
     steps = np.array([np.deg2rad(0.6)] * 3 + [0.3] * 3 + [0.006, 0.06])
     return low, high, np.array(free), steps
 
 
-def _alignment(spatial: int, flips: int, change: np.ndarray) -> Alignment:
+def _alignment(spatial: int, flips: int, change: np.ndarray, deformation_pixels: float) -> Alignment:
     first = 3 - spatial  # a 2-D image has no planes
     return Alignment(
         flips=tuple(axis for axis in range(spatial) if flips >> (axis + first) & 1),
         rotation_degrees=tuple(np.rad2deg(change[: 1 if spatial == 2 else 3]).tolist()),
-        shift_pixels=tuple((-change[6] * change[3 + first : 6]).tolist()),
-        zoom=float(change[6]),
-        gamma=float(change[7]),
+        shift_pixels=tuple((-change[ZOOM] * change[3 + first : ZOOM]).tolist()),
+        zoom=float(change[ZOOM]),
+        gamma=float(change[GAMMA]),
+        deformation_pixels=deformation_pixels,
     )
 
 

@@ -10,6 +10,10 @@ Only :func:`~monai_deepssim.similarity.alignment_search.align_pair`, into which 
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+from types import ModuleType
+
 import numpy as np
 from numba import njit
 
@@ -18,6 +22,7 @@ __all__ = [
     "GAMMA",
     "TABLE_SIZE",
     "ZOOM",
+    "digest_of_sources",
     "fill_gamma_table",
     "flip_axes",
     "pool_by_two",
@@ -33,6 +38,11 @@ ZOOM, GAMMA = 6, 7
 #: Entries of the table that stands for x**gamma: a power a pixel would cost more than all the rest.
 TABLE_SIZE = 1024
 _FLOAT = np.float32
+
+
+def digest_of_sources(*modules: ModuleType) -> str:
+    """What numba's cache has to go by where a function is compiled from several files: it looks at one only."""
+    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
 
 
 @njit(nogil=True)

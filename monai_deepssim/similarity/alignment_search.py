@@ -5,8 +5,6 @@ A change is a row of numbers, as :mod:`~monai_deepssim.similarity.alignment_resa
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import sys
 
 import numpy as np
@@ -19,6 +17,7 @@ from .alignment_resampling import (
     GAMMA,
     TABLE_SIZE,
     ZOOM,
+    digest_of_sources,
     fill_gamma_table,
     flip_axes,
     pool_by_two,
@@ -253,11 +252,8 @@ def _cached(sources: str):
     return align_pair
 
 
-def _digest_of_sources() -> str:
-    modules = (alignment_least_squares, alignment_resampling, alignment_ssim, sys.modules[__name__])
-    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
-
-
 #: :func:`_align_pair`, cached for as long as none of the files changes that are compiled into it. Left alone, numba
 #: looks at the file of the cached function only, and would keep an old resampling for ever.
-align_pair = _cached(_digest_of_sources())
+align_pair = _cached(
+    digest_of_sources(alignment_least_squares, alignment_resampling, alignment_ssim, sys.modules[__name__])
+)

@@ -7,13 +7,13 @@ from numba import njit
 
 from .alignment_resampling import position_matrix, warp
 
-__all__ = ["score_change"]
+__all__ = ["mean_ssim", "score_change"]
 
 _FLOAT = np.float32
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
-def _ssim(x, x_mean, x_var, c1, c2, win_p, win, w):  # pragma: no cover (compiled)
+def mean_ssim(x, x_mean, x_var, c1, c2, win_p, win, w):  # pragma: no cover (compiled)
     """SSIM of standardised x with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it."""
     planes, height, width = x.shape
     total, squares = np.float64(0.0), np.float64(0.0)
@@ -81,4 +81,4 @@ def score_change(x, x_mean, x_var, c1, c2, win_p, win, y, centre, change, table,
     matrix, offset = np.empty((3, 3)), np.empty(3)
     position_matrix(change, 1.0, matrix, offset)
     warp(y, matrix, offset, centre, table, warped)
-    return _ssim(x, x_mean, x_var, c1, c2, win_p, win, warped)
+    return mean_ssim(x, x_mean, x_var, c1, c2, win_p, win, warped)

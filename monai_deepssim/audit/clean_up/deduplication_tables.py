@@ -55,6 +55,7 @@ NEAREST_COLUMNS = [
     "rotation_degrees",
     "shift_pixels",
     "gamma",
+    "deformation_pixels",
     "label",
 ]
 

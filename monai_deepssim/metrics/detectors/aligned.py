@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
-from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pose, posed_ssim
 
 __all__ = ["NUM_SCREENED", "AlignedDetector", "align_shortlist", "screen_shortlist"]
 
@@ -19,6 +19,8 @@ _BLOCK_SIZE = 64
 
 class AlignedDetector(CopyDetectionMetric):
     """Aligned SSIM of an image with each of the training images that another detector shortlists.
+
+    Training images may be deformed a little for that, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
 
     The other detector proposes ``num_screened`` training images, :func:`~monai_deepssim.similarity.posed_ssim` chooses
     ``top_k`` of them, and these are aligned. A search finds at most ``top_k`` training images, the highest aligned SSIM
@@ -97,7 +99,7 @@ class AlignedDetector(CopyDetectionMetric):
         return pairs.view(len(queries), len(training))
 
     def compare_pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        return aligned_ssim(self._split(first)[1], self._split(second)[1]).ssim
+        return _align(self._split(first)[1], self._split(second)[1])
 
     def _split(self, representations: Tensor) -> tuple[Tensor, Tensor]:
         """The other detector's representations, and the images ``(N, 1, H, W)``."""
@@ -166,8 +168,12 @@ def align_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, t
     scores, indices = [], []
     for block, candidates in zip(images.split(_BLOCK_SIZE), shortlist.split(_BLOCK_SIZE), strict=True):
         length = candidates.shape[1]
-        ssim = aligned_ssim(block.repeat_interleave(length, 0), training_images[candidates.flatten()]).ssim
+        ssim = _align(block.repeat_interleave(length, 0), training_images[candidates.flatten()])
         ordered, order = ssim.view(-1, length).sort(dim=1, descending=True, stable=True)
         scores.append(ordered)
         indices.append(candidates.gather(1, order))
     return torch.cat(scores), torch.cat(indices)
+
+
+def _align(images: Tensor, training_images: Tensor) -> Tensor:
+    return aligned_ssim(images, training_images, deformation_cost=DEFORMATION_COST).ssim
