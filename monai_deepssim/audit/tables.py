@@ -36,12 +36,13 @@ MATCHES_COLUMNS = [
     "rotation_degrees",
     "shift_pixels",
     "gamma",
-    "deformation_pixels",
     "mi",
     "oni",
     "p_value",
     "q_value",
     "label",
+    "zoom",
+    "deformation_pixels",
 ]
 
 HOLDOUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
@@ -99,6 +100,7 @@ def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, st
         "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
         "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
         "gamma": f"{alignment.gamma:.3f}",
+        "zoom": f"{alignment.zoom:.4f}",
         "deformation_pixels": f"{alignment.deformation_pixels:.2f}",
     }
 

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import AdversarialTrainer, Evaluator, Trainer
 from monai.handlers import CheckpointLoader
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import UnusableInputError
 from .atomic_file import atomic_file
@@ -22,6 +23,8 @@ __all__ = ["ResumableCheckpoint"]
 _ADVERSARIAL_KEYS = {f"{side}_{part}" for side in "gd" for part in ("network", "optimizer", "scaler", "loss_function")}
 _ADVERSARIAL_KEYS.add("recon_loss_function")
 _SCALERS = ("scaler", "g_scaler", "d_scaler")
+# What torch's learning-rate schedules call their length, and what they derive from it.
+_LENGTHS = ("total_steps", "_schedule_phases", "T_max", "total_iters")
 
 
 class ResumableCheckpoint:
@@ -30,6 +33,9 @@ class ResumableCheckpoint:
     MONAI's CheckpointSaver writes in place and removes the old file first, and its CheckpointLoader fails when there is
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
     In a distributed training every rank loads and rank 0 saves.
+
+    A training may go on with more epochs. A learning-rate schedule in ``save_dict`` then keeps its place and has the
+    length that it was made with this time: the rate is what it would be if that had been its length from the start.
 
     What MONAI's AdversarialTrainer adds to its own state, whole networks and optimizers as pickled objects, is kept out
     of the file, which ``weights_only=True`` could not load otherwise: name both networks and both optimizers in
@@ -81,6 +87,7 @@ class ResumableCheckpoint:
         if not self.path.is_file():
             return
         epoch_length = engine.state.epoch_length
+        lengths = {name: _lengths(part) for name, part in self.save_dict.items() if isinstance(part, LRScheduler)}
         try:
             loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
@@ -100,6 +107,8 @@ class ResumableCheckpoint:
                 f"{epoch_length}. Go on with as many images, batches as large and as many processes as it was begun "
                 "with, or give another folder."
             )
+        for name, wanted in lengths.items():
+            _stretch(self.save_dict[name], wanted)
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]
             self.evaluator.state.best_metric_epoch = best["epoch"]
@@ -135,6 +144,24 @@ class ResumableCheckpoint:
 def _scaler(engine: Engine, name: str) -> Any:
     """The loss scaler of a mixed-precision training: SupervisedTrainer's own, or of AdversarialTrainer's state."""
     return getattr(engine, name, None) if name == "scaler" else getattr(engine.state, name, None)
+
+
+def _lengths(schedule: LRScheduler) -> dict[str, Any]:
+    return {name: getattr(schedule, name) for name in _LENGTHS if hasattr(schedule, name)}
+
+
+def _stretch(schedule: LRScheduler, lengths: Mapping[str, Any]) -> None:
+    """Give a schedule these lengths, and its optimizer the rate that it has come to by now."""
+    if _lengths(schedule) == lengths:
+        return
+    for name, value in lengths.items():
+        setattr(schedule, name, value)
+    # Without it (OneCycleLR) a rate is computed from the number of steps alone, at the next of them.
+    if hasattr(schedule, "_get_closed_form_lr"):
+        rates = schedule._get_closed_form_lr()
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
 
 def _save(state: Any, path: Path) -> None:

@@ -18,12 +18,12 @@ class KilledError(Exception):
     pass
 
 
-def make_training(folder, epochs, kill_at=None, values=None, batch_size=4):
+def make_training(folder, epochs, kill_at=None, values=None, batch_size=4, schedule=None):
     """A tiny real MONAI training; ``kill_at`` stops it in the middle of that epoch."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    scheduler = schedule(optimizer, epochs) if schedule else torch.optim.lr_scheduler.StepLR(optimizer, 1)
     images = torch.rand(8, 1, 12, 12)
     data = [{"image": image, "label": image} for image in images]
     metric = IgniteMetricHandler(
@@ -140,6 +140,29 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
     trainer, _, _ = make_training(tmp_path, epochs=1)
     with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: this checkpoint is of another training"):
         trainer.run()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first"),
+    [
+        # One cycle says what a rate is only when it steps: the first epoch is still at the rate it was saved with.
+        (lambda optimizer, epochs: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs + 1), 5),
+        (lambda optimizer, epochs: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=0.001), 4),
+        (lambda optimizer, epochs: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=epochs), 4),
+    ],
+    ids=["one cycle", "cosine", "linear"],
+)
+def test_with_more_epochs_a_training_goes_on_along_the_longer_schedule(tmp_path, schedule, first):
+    at_once, in_two = [], []
+    make_training(tmp_path / "once", 7, values=at_once, schedule=schedule)[0].run()
+
+    make_training(tmp_path / "two", 3, schedule=schedule)[0].run()
+    make_training(tmp_path / "two", 7, values=in_two, schedule=schedule)[0].run()
+
+    wanted = dict(at_once)
+    assert {epoch for epoch, _ in in_two} == {4, 5, 6, 7}
+    for epoch, rate in dict(in_two).items():
+        assert epoch < first or rate == pytest.approx(wanted[epoch], rel=1e-6)
 
 
 def test_a_training_of_other_steps_an_epoch_or_of_fewer_epochs_is_refused_in_words(tmp_path):

@@ -55,8 +55,9 @@ NEAREST_COLUMNS = [
     "rotation_degrees",
     "shift_pixels",
     "gamma",
-    "deformation_pixels",
     "label",
+    "zoom",
+    "deformation_pixels",
 ]
 
 _PATIENTS = {"same": "the same patient", "different": "another patient", "unknown": "an unknown patient"}

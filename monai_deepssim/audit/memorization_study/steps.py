@@ -36,7 +36,7 @@ from monai_deepssim.errors import UnusableInputError
 __all__ = ["StudyResult", "estimate_only", "perform_study"]
 
 # Changed when a cell's arrays change their meaning, so that earlier ones are made again.
-_CELL_VERSION = 1
+_CELL_VERSION = 2
 _COPIES = ("copies_deepssim", "copies_copy_detection")
 
 
