@@ -242,7 +242,13 @@ def _deform_pair(
     position_matrix(change, 1.0, matrix, offset)
     aligned = np.empty_like(y)
     warp(flip_axes(y, flips), matrix, offset, centre, table, aligned)
-    mean, deviation = aligned.mean(), aligned.std()
+    # numba sums float32 in float32, which large volumes are too large for.
+    total, squared = 0.0, 0.0
+    for value in aligned.flat:
+        total += value
+        squared += np.float64(value) * value
+    mean = total / aligned.size
+    deviation = np.sqrt(max(0.0, squared / aligned.size - mean * mean))
     if deviation < 1e-6:
         deformed[:] = 0
         return 0.0, 0.0

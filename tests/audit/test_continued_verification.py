@@ -22,11 +22,11 @@ class Aligner:
         self.killed_after: int | None = None
         self.aligned_ssim = verification.aligned_ssim
 
-    def __call__(self, x, y):
+    def __call__(self, x, y, **options):
         if self.killed_after is not None and self.num_pairs + len(x) > self.killed_after:
             raise KeyboardInterrupt
         self.num_pairs += len(x)
-        return self.aligned_ssim(x, y)
+        return self.aligned_ssim(x, y, **options)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ PAIRS = np.array([[1, 2], [0, 3], [1, 0]])
 CHANGES = [
     Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0),
     Alignment((0, 1), (-6.123456789,), (0.1, -3.987654321), 0.951, 1.37),
-    Alignment((1,), (2.0,), (1.0, 2.0), 1.02, 0.5),
+    Alignment((1,), (2.0,), (1.0, 2.0), 1.02, 0.5, deformation_pixels=0.987654321),
 ]
 
 

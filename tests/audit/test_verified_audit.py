@@ -11,8 +11,10 @@ from audit_files import write_png
 from monai.transforms import AdjustContrast, Affine
 from PIL import Image
 
+from monai_deepssim.audit import report
 from monai_deepssim.audit.error_rates import halves_null, keep_strangers
-from monai_deepssim.similarity import aligned_ssim, standardize
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pairwise_ssim, standardize
+from monai_deepssim.transforms import RandWarp
 
 
 def read_matches(folder: Path) -> dict[str, dict[str, str]]:
@@ -43,6 +45,30 @@ def test_a_changed_copy_is_verified_and_its_change_is_told(audit, folders, axial
     assert "flipped top-bottom" in report
     assert "training, aligned" in report
     assert result.count("duplicate") == 2
+
+
+def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, axial, monkeypatch) -> None:
+    image = torch.from_numpy(axial(75).copy()).float()[None] / 255
+    # Large bumps: the audit works on 64 x 64 pixels, not on the file's.
+    warped = RandWarp(5.0, 50).set_random_state(1)(image)[0]
+    write_png(folders / "synthetic" / "warped-75.png", (warped.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    drawn = []
+    monkeypatch.setattr(report, "draw_ssim_map", lambda *pair: drawn.append(pair) or b"")
+
+    result = audit()
+
+    row = read_matches(folders)["warped-75.png"]
+    pixels = float(row["deformation_pixels"])
+    assert pixels > 0.3
+    assert row["training_path"].endswith("z75.png")
+    assert f"deformed by {pixels:.1f} pixels" in (folders / "out" / "report.html").read_text()
+    match = next(match for match in result.matches if match.synthetic_path == "warped-75.png")
+    report._pictures(match, result)
+    first, aligned = (standardize(one[None]) for one in drawn[-1])
+    shown = pairwise_ssim(first, aligned).item()
+    assert shown - DEFORMATION_COST * pixels == pytest.approx(match.score, abs=0.01)
+    undeformed = next(match for match in result.matches if match.synthetic_path == "copy-of-60.png")
+    assert undeformed.alignment.deformation_pixels == 0
 
 
 def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shortlist(audit, folders) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
 from monai_deepssim.metrics.detectors.aligned import screen_shortlist
-from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pose, posed_ssim
 from monai_deepssim.transforms import Perturbation
 
 
@@ -70,6 +70,20 @@ def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
     matrix = detector.compare(detector.represent_batch(copies[:2]), detector.represent_batch(phantoms[:3]))
     assert matrix.shape == (2, 3)
     assert matrix.argmax(1).tolist() == [0, 1]
+
+
+def test_a_deformed_copy_is_scored_as_in_an_audit_with_its_deformation_paid(phantoms):
+    change = Perturbation("warp").set_random_state(2)
+    warped = torch.stack([change(image).as_tensor() for image in phantoms[:4]])
+    detector = AlignedDetector(NCCDetector(), top_k=2).fit([phantoms])
+
+    found = aligned_ssim(warped, phantoms[:4], deformation_cost=DEFORMATION_COST)
+
+    assert (found.ssim - aligned_ssim(warped, phantoms[:4]).ssim).mean() > 0.03
+    torch.testing.assert_close(detector.score_pairs(warped, phantoms[:4]), found.ssim)
+    nearest = detector(warped)
+    assert nearest[:, 1].tolist() == [0, 1, 2, 3]
+    torch.testing.assert_close(nearest[:, 0], found.ssim)
 
 
 def test_errors_name_what_is_wanted(phantoms):
