@@ -164,6 +164,30 @@ def test_halves_of_the_training_set_accuse_too_many_and_doubled_p_values_do_not(
     assert doubled.mean() > 0.05
 
 
+@pytest.mark.parametrize("num_copies", [0, 6])
+@pytest.mark.parametrize("slices_of_each", [np.ones(300, dtype=int), np.arange(240) % 3 + 1], ids=["images", "slices"])
+def test_the_false_discovery_rate_holds_with_halves_of_the_training_set(slices_of_each, num_copies) -> None:
+    generator = np.random.default_rng(26)
+    proportions, recalls = [], []
+    for run in range(NUM_RUNS):
+        training, patients = draw_patients(generator, slices_of_each)
+        similarity = training @ training.T
+
+        def score_between(indices, searched, similarity=similarity):
+            return similarity[np.ix_(indices, searched)].max(axis=1)
+
+        null = random_halves_null(score_between, len(training), patients, repeats=2, seed=run)
+        strangers, _ = draw_patients(generator, np.ones(20 - num_copies, dtype=int))
+        copies = draw_copies(generator, training, num_copies)
+        found = find_discoveries(highest(np.concatenate([copies, strangers]), training), null, fdr=0.2)
+        proportions.append(found.is_discovery[num_copies:].sum() / max(found.count, 1))
+        recalls.append(found.is_discovery[:num_copies].mean() if num_copies else np.nan)
+    assert_at_most(np.array(proportions), 0.2)
+    # Doubled p-values are on the safe side, and not far on it; copies are found.
+    assert np.mean(proportions) > 0.02
+    assert not num_copies or np.mean(recalls) > 0.99
+
+
 def test_unknown_patients_in_the_training_set_hide_copies_from_the_halves() -> None:
     generator = np.random.default_rng(24)
     training, patients = draw_patients(generator, np.full(100, 3))
