@@ -62,8 +62,8 @@ VERIFIED_THRESHOLDS = Thresholds(
     similar=ALIGNED_SSIM_THRESHOLDS[0],
     duplicate=ALIGNED_SSIM_THRESHOLDS[1],
     score="aligned_ssim",
-    source="measured on phantom subjects kept for tuning (benchmarks/aligned_ssim_thresholds.py); not calibrated on "
-    "this data",
+    source="chosen on phantom subjects kept for tuning, measured on others (benchmarks/aligned_ssim_thresholds.py); "
+    "not calibrated on this data",
 )
 
 

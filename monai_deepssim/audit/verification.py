@@ -42,9 +42,8 @@ def verify(
 ) -> Shortlist:
     """Align the best candidates of each image with it, and sort them by the SSIM that this reaches.
 
-    Alignment includes a small deformation, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
-
-    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`.
+    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`. Alignment includes a small
+    deformation, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
 
     Args:
         side: of the images that are looked up.

@@ -15,7 +15,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, package_versions
 from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import Alignment
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, Alignment
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verification_store"]
 
@@ -124,8 +124,8 @@ class VerificationStore:
 
     What a pair scores depends on its two images, the size they were brought to and the search, and on nothing else: not
     on the detector, the length of the shortlist or the thresholds, with any of which an audit may be continued. A
-    fingerprint over the content of both sides' files, the image size and the version of this package says which pairs
-    they are. Pairs of another one are of no use, and removed.
+    fingerprint over the content of both sides' files, the image size and the versions of this package and of the score
+    says which pairs they are. Pairs of another one are of no use, and removed.
 
     Args:
         directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
@@ -152,6 +152,7 @@ class VerificationStore:
         self.directory = Path(directory)
         self.fingerprint: dict[str, Any] = {
             "store_version": _STORE_VERSION,
+            "aligned_ssim_version": ALIGNED_SSIM_VERSION,
             "monai-deepssim": package_versions()["monai-deepssim"],
             "query_images": query_images,
             "training_images": training_images,

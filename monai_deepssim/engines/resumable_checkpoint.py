@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import AdversarialTrainer, Evaluator, Trainer
 from monai.handlers import CheckpointLoader
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..errors import UnusableInputError
 from .atomic_file import atomic_file
@@ -23,8 +25,9 @@ __all__ = ["ResumableCheckpoint"]
 _ADVERSARIAL_KEYS = {f"{side}_{part}" for side in "gd" for part in ("network", "optimizer", "scaler", "loss_function")}
 _ADVERSARIAL_KEYS.add("recon_loss_function")
 _SCALERS = ("scaler", "g_scaler", "d_scaler")
-# What torch's learning-rate schedules call their length, and what they derive from it.
-_LENGTHS = ("total_steps", "_schedule_phases", "T_max", "total_iters")
+# What a learning-rate schedule counts with, and what the schedules of torch and MONAI write to the optimizer.
+_PROGRESS = {"last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step", "T_cur", "T_i"}
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "base_momentum", "max_momentum")
 
 
 class ResumableCheckpoint:
@@ -34,8 +37,9 @@ class ResumableCheckpoint:
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
     In a distributed training every rank loads and rank 0 saves.
 
-    A training may go on with more epochs. A learning-rate schedule in ``save_dict`` then keeps its place and has the
-    length that it was made with this time: the rate is what it would be if that had been its length from the start.
+    A training may go on with more epochs. A learning-rate schedule in ``save_dict`` that is not made as it was when the
+    training began (it is longer, say) is stepped anew to where the training is, so that the rate is what it would be
+    had the schedule been this one from the start. (Not ``ReduceLROnPlateau``, which goes on as it was.)
 
     What MONAI's AdversarialTrainer adds to its own state, whole networks and optimizers as pickled objects, is kept out
     of the file, which ``weights_only=True`` could not load otherwise: name both networks and both optimizers in
@@ -87,7 +91,7 @@ class ResumableCheckpoint:
         if not self.path.is_file():
             return
         epoch_length = engine.state.epoch_length
-        lengths = {name: _lengths(part) for name, part in self.save_dict.items() if isinstance(part, LRScheduler)}
+        schedules = [_FreshSchedule(part) for part in self.save_dict.values() if isinstance(part, LRScheduler)]
         try:
             loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
@@ -107,8 +111,8 @@ class ResumableCheckpoint:
                 f"{epoch_length}. Go on with as many images, batches as large and as many processes as it was begun "
                 "with, or give another folder."
             )
-        for name, wanted in lengths.items():
-            _stretch(self.save_dict[name], wanted)
+        for schedule in schedules:
+            schedule.replay_if_changed()
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]
             self.evaluator.state.best_metric_epoch = best["epoch"]
@@ -146,22 +150,41 @@ def _scaler(engine: Engine, name: str) -> Any:
     return getattr(engine, name, None) if name == "scaler" else getattr(engine.state, name, None)
 
 
-def _lengths(schedule: LRScheduler) -> dict[str, Any]:
-    return {name: getattr(schedule, name) for name in _LENGTHS if hasattr(schedule, name)}
+class _FreshSchedule:
+    """A learning-rate schedule before its state is loaded, which brings settings of its own."""
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self.schedule = schedule
+        self.state = copy.deepcopy(schedule.state_dict())
+        self.groups = [
+            {name: group[name] for name in _RATES if name in group} for group in schedule.optimizer.param_groups
+        ]
+
+    def replay_if_changed(self) -> None:
+        """Where what was loaded has other settings, go back, and take as many steps as it had taken."""
+        loaded = self.schedule.state_dict()
+        if isinstance(self.schedule, ReduceLROnPlateau) or _settings(loaded) == _settings(self.state):
+            return
+        num_steps = _num_steps(loaded)
+        self.schedule.load_state_dict(copy.deepcopy(self.state))
+        for group, fresh in zip(self.schedule.optimizer.param_groups, self.groups, strict=True):
+            group.update(fresh)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the optimizer took these steps in an earlier run
+            for _ in range(num_steps):
+                self.schedule.step()
 
 
-def _stretch(schedule: LRScheduler, lengths: Mapping[str, Any]) -> None:
-    """Give a schedule these lengths, and its optimizer the rate that it has come to by now."""
-    if _lengths(schedule) == lengths:
-        return
-    for name, value in lengths.items():
-        setattr(schedule, name, value)
-    # Without it (OneCycleLR) a rate is computed from the number of steps alone, at the next of them.
-    if hasattr(schedule, "_get_closed_form_lr"):
-        rates = schedule._get_closed_form_lr()
-        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        schedule._last_lr = rates
+def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schedule was made with, and those that it is made of."""
+    inner = [_settings(part) for part in state.get("_schedulers", [])]
+    own = {name: value for name, value in state.items() if name not in _PROGRESS and name != "_schedulers"}
+    return {**own, "_schedulers": inner}
+
+
+def _num_steps(state: Mapping[str, Any]) -> int:
+    # A ChainedScheduler does not count by itself.
+    return int(state["last_epoch"]) if "last_epoch" in state else _num_steps(state["_schedulers"][0])
 
 
 def _save(state: Any, path: Path) -> None:

@@ -39,7 +39,8 @@ _SCALARS = ("macro_f1", "roc_auc", "silhouette")
 #: DeepSSIM's published thresholds for its cosine (arXiv 2509.16582): at most the first is different, above the second
 #: a duplicate.
 DEEPSSIM_THRESHOLDS = (0.60, 0.85)
-#: Thresholds for aligned SSIM, measured by benchmarks/aligned_ssim_thresholds.py on phantom subjects kept for tuning.
+#: Thresholds for aligned SSIM, chosen on phantom subjects kept for tuning and measured on others by
+#: benchmarks/aligned_ssim_thresholds.py; docs/measured.md says why they are a little below the best F1.
 ALIGNED_SSIM_THRESHOLDS = (0.63, 0.86)
 
 

@@ -1,12 +1,14 @@
 """The pixel side: what two images share, measured on their pixels."""
 
-from .aligned_ssim import DEFORMATION_COST, AlignedSSIM, Alignment, aligned_ssim, deform_onto
+from .aligned_ssim import ALIGNED_SSIM_VERSION, DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
+from .alignment import Alignment
 from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from .pairwise_ssim import pairwise_ssim
 from .posed_ssim import pose, posed_ssim
 from .standardize import standardize
 
 __all__ = [
+    "ALIGNED_SSIM_VERSION",
     "DEFORMATION_COST",
     "AlignedSSIM",
     "Alignment",

@@ -5,7 +5,8 @@ three rotations in radians (about planes, rows and columns; in 2-D only the firs
 gamma. Its convention is that of MONAI's ``Affine``: with indices counted from the centre, the output at v is the input
 at ``R (v / zoom + shift)``; then follows gamma.
 
-Only :func:`~monai_deepssim.similarity.alignment_search.align_pair`, into which all of this is compiled, is cached.
+Only :func:`~monai_deepssim.similarity.alignment_search.align_pair` and
+:func:`~monai_deepssim.similarity.alignment_deformation.deform_pair`, into which this is compiled, are cached.
 """
 
 from __future__ import annotations

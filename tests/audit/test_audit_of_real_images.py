@@ -95,7 +95,8 @@ def test_matches_have_all_columns_and_empty_cells_for_what_was_not_asked_for(aud
     with (folders / "out" / "matches.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == MATCHES_COLUMNS
-    empty = {"aligned_ssim", "flip", "rotation_degrees", "shift_pixels", "gamma", "mi", "oni"}
+    changes = {"flip", "rotation_degrees", "shift_pixels", "gamma", "zoom", "deformation_pixels"}
+    empty = {"aligned_ssim", *changes, "mi", "oni"}
     assert all(row[column] == "" for row in rows for column in empty)
     assert all(row["score"] == row["deepssim"] for row in rows)
 

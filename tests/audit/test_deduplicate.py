@@ -106,6 +106,8 @@ def test_no_image_is_its_own_nearest_one(deduplicated, folder) -> None:
     assert [name for name, row in rows.items() if row["nearest_path"] == name] == []
     # ICBM152's template is the same on the left and on the right: that flip may be there or not.
     assert rows["scans/sub-80_z80.png"]["flip"].startswith("top-bottom")
+    assert all(0.9 < float(row["zoom"]) < 1.1 for row in rows.values())
+    assert all(0 <= float(row["deformation_pixels"]) < 3 for row in rows.values())
 
 
 def test_nothing_of_the_training_set_is_changed_or_deleted(deduplicated) -> None:

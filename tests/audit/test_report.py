@@ -48,6 +48,13 @@ def test_a_report_without_images_has_only_the_histogram(audit, read_report) -> N
     assert "copy-of-60.png" in report
 
 
+def test_the_report_says_what_the_score_is(audit, read_report) -> None:
+    audit(report_images="false")
+    words = re.sub(r"<[^>]+>", "", read_report())
+    assert "less 0.1 for each pixel of deformation" in words
+    assert "each pixel (root mean square) costs 0.1" in words
+
+
 def test_names_of_files_are_escaped(audit, folders, axial, read_report) -> None:
     name = "<b>x</b> & 'y'.png"
     (folders / "synthetic" / "<script>alert(1)<").mkdir()

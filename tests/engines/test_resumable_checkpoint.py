@@ -1,5 +1,6 @@
 """Trainings that take up where they stopped."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import IgniteMetricHandler, ValidationHandler, from_engine
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
+from torch.optim import lr_scheduler
 
 from monai_deepssim.engines import GradientClipping, ResumableCheckpoint
 from monai_deepssim.errors import UnusableInputError
@@ -23,7 +26,7 @@ def make_training(folder, epochs, kill_at=None, values=None, batch_size=4, sched
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    scheduler = schedule(optimizer, epochs) if schedule else torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    scheduler = schedule(optimizer, epochs) if schedule else lr_scheduler.StepLR(optimizer, 1)
     images = torch.rand(8, 1, 12, 12)
     data = [{"image": image, "label": image} for image in images]
     metric = IgniteMetricHandler(
@@ -142,27 +145,61 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
         trainer.run()
 
 
-@pytest.mark.parametrize(
-    ("schedule", "first"),
-    [
-        # One cycle says what a rate is only when it steps: the first epoch is still at the rate it was saved with.
-        (lambda optimizer, epochs: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs + 1), 5),
-        (lambda optimizer, epochs: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=0.001), 4),
-        (lambda optimizer, epochs: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=epochs), 4),
-    ],
-    ids=["one cycle", "cosine", "linear"],
-)
-def test_with_more_epochs_a_training_goes_on_along_the_longer_schedule(tmp_path, schedule, first):
+def warmed_up(optimizer, epochs):
+    parts = [
+        lr_scheduler.LinearLR(optimizer, 0.1, total_iters=2),
+        lr_scheduler.CosineAnnealingLR(optimizer, epochs - 2),
+    ]
+    return lr_scheduler.SequentialLR(optimizer, parts, milestones=[2])
+
+
+def chained(optimizer, epochs):
+    parts = [lr_scheduler.LinearLR(optimizer, 0.1, total_iters=epochs), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+    return lr_scheduler.ChainedScheduler(parts)
+
+
+SCHEDULES = {
+    "one cycle": lambda optimizer, epochs: lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs + 1),
+    "cosine": lambda optimizer, epochs: lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=0.001),
+    "linear": lambda optimizer, epochs: lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=epochs),
+    "steps": lambda optimizer, epochs: lr_scheduler.MultiStepLR(optimizer, [epochs // 3, epochs // 2]),
+    "restarts": lambda optimizer, epochs: lr_scheduler.CosineAnnealingWarmRestarts(optimizer, epochs // 3),
+    "warmed up": warmed_up,
+    "chained": chained,
+    "monai": lambda optimizer, epochs: WarmupCosineSchedule(optimizer, 2, epochs),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*EPOCH PARAMETER.*", "ignore:.*epoch parameter.*")
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("before", [4, 12])
+def test_with_another_number_of_epochs_a_training_goes_on_along_the_schedule_of_that_length(tmp_path, schedule, before):
     at_once, in_two = [], []
-    make_training(tmp_path / "once", 7, values=at_once, schedule=schedule)[0].run()
+    make_training(tmp_path / "once", 9, values=at_once, schedule=schedule)[0].run()
 
-    make_training(tmp_path / "two", 3, schedule=schedule)[0].run()
-    make_training(tmp_path / "two", 7, values=in_two, schedule=schedule)[0].run()
+    trainer, _, _ = make_training(tmp_path / "two", before, kill_at=5, schedule=schedule)
+    with nullcontext() if before < 5 else pytest.raises(KilledError):
+        trainer.run()
+    make_training(tmp_path / "two", 9, values=in_two, schedule=schedule)[0].run()
 
-    wanted = dict(at_once)
-    assert {epoch for epoch, _ in in_two} == {4, 5, 6, 7}
-    for epoch, rate in dict(in_two).items():
-        assert epoch < first or rate == pytest.approx(wanted[epoch], rel=1e-6)
+    assert [epoch for epoch, _ in in_two] == [epoch for epoch, _ in at_once if epoch > 4]
+    for (_, rate), (_, wanted) in zip(in_two, at_once[-len(in_two) :], strict=True):
+        assert rate == pytest.approx(wanted, rel=1e-6, abs=1e-12)
+
+
+class Plateau(lr_scheduler.ReduceLROnPlateau):
+    def step(self):
+        super().step(1.0)
+
+
+def test_a_plateau_goes_on_as_it_was(tmp_path):
+    values = []
+    make_training(tmp_path, 3, schedule=lambda optimizer, epochs: Plateau(optimizer, factor=0.5, patience=3))[0].run()
+
+    longer = make_training(tmp_path, 6, values=values, schedule=lambda optimizer, _: Plateau(optimizer, patience=9))
+    longer[0].run()
+
+    assert dict(values)[6] == pytest.approx(0.005)
 
 
 def test_a_training_of_other_steps_an_epoch_or_of_fewer_epochs_is_refused_in_words(tmp_path):

@@ -1,8 +1,9 @@
-"""A copy that was deformed a little is deformed back, at a price that no look-alike can pay."""
+"""A copy that was deformed a little is deformed back, at a price that does not pay for a stranger."""
 
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from skimage.registration import optical_flow_ilk
 from skimage.transform import warp
 
@@ -15,7 +16,7 @@ from monai_deepssim.similarity import (
     pairwise_ssim,
     standardize,
 )
-from monai_deepssim.transforms import RandWarp
+from monai_deepssim.transforms import GradedVariants, RandWarp
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +142,10 @@ def test_volumes_are_deformed_along_all_axes():
         noise = torch.randn(1, 1, *cells, generator=generator)
         return torch.nn.functional.interpolate(noise, size=grid.shape[1:], mode="trilinear", align_corners=True)[0, 0]
 
-    volume = smooth((10, 12, 9))
+    volume = smooth((8, 9, 7))
     for axis in range(3):
         moved = grid.clone()
-        moved[axis] += 2.0 * smooth((3, 3, 3))
+        moved[axis] += 2.2 * smooth((3, 3, 3))
         at = moved.movedim(0, -1).flip(-1) / (torch.tensor([36.0, 48.0, 40.0]) - 1) * 2 - 1
         copy = torch.nn.functional.grid_sample(volume[None, None], at[None], padding_mode="border", align_corners=True)
 
@@ -153,9 +154,42 @@ def test_volumes_are_deformed_along_all_axes():
         found = aligned_ssim(copy, volume[None, None], deformation_cost=0.0)
 
         assert before < 0.9
-        assert 1 - after < 0.4 * (1 - before)
-        assert found.ssim.item() > 0.95
+        assert 1 - after < 0.65 * (1 - before)
+        assert found.ssim.item() > aligned_ssim(copy, volume[None, None]).ssim.item() + 0.02
         assert found.alignments[0].deformation_pixels > 0.3
+
+
+def test_a_volume_of_a_stranger_gains_nothing_at_the_price_of_a_verdict():
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(2, 1, 8, 9, 7, generator=generator)
+    x, y = torch.nn.functional.interpolate(noise, size=(40, 48, 36), mode="trilinear", align_corners=True)[:, None]
+
+    found = aligned_ssim(x, y, deformation_cost=DEFORMATION_COST)
+
+    rigid = aligned_ssim(x, y).ssim.item()
+    assert rigid <= found.ssim.item() < rigid + 0.02
+
+
+def test_what_is_deformed_keeps_its_device_and_becomes_float32(brains, warped):
+    expected = deform_onto(warped[:1].as_tensor(), brains[:1])
+
+    for y in (brains[:1].double(), MetaTensor(brains[:1])):
+        deformed = deform_onto(warped[:1], y)
+        assert deformed.dtype == torch.float32
+        torch.testing.assert_close(torch.as_tensor(deformed), expected, atol=1e-5, rtol=0)
+    eight_bits = (brains[:1] * 255).round().to(torch.uint8)
+    torch.testing.assert_close(deform_onto(warped[:1], eight_bits), 255 * expected, atol=2, rtol=0, check_dtype=False)
+
+
+def test_a_warped_copy_is_above_a_look_alike_that_was_warped_as_much(brains, warped):
+    variants = [GradedVariants(1, ssim_range=(0.65, 0.80)).set_random_state(i)(x)[2] for i, x in enumerate(brains)]
+    look_alikes = torch.stack([RandWarp().set_random_state(i)(x) for i, x in enumerate(variants)])
+
+    copies = aligned_ssim(warped, brains, deformation_cost=DEFORMATION_COST).ssim
+    others = aligned_ssim(look_alikes, brains, deformation_cost=DEFORMATION_COST).ssim
+
+    assert (copies > others).all()
+    assert copies.median() > others.median() + 0.08
 
 
 def test_a_batch_gives_what_single_pairs_give(brains, warped):

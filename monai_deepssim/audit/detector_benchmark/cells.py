@@ -17,6 +17,7 @@ from monai_deepssim.audit.array_store import ArrayStore
 from monai_deepssim.audit.detector_benchmark.pairs import PairSet
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
 
 __all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "CellStore", "score_cell"]
 
@@ -106,7 +107,8 @@ def _ranks(found: np.ndarray, pairs: PairSet) -> np.ndarray:
 class CellStore:
     """The cells that are known, so that a benchmark that was interrupted goes on where it stopped.
 
-    A cell counts only if detector, weights, images and this package's version are those that it was made with.
+    A cell counts only if detector, weights, images and the versions of this package and of aligned SSIM are those that
+    it was made with.
 
     Args:
         directory: of the files; made when the first is written.
@@ -119,7 +121,8 @@ class CellStore:
         """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
         if detector_fingerprint is None:
             return None
-        parts = [monai_deepssim.__version__, detector_fingerprint, pairs.fingerprint]
+        versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION)]
+        parts = [*versions, detector_fingerprint, pairs.fingerprint]
         digest = hashlib.sha256("\n".join(parts).encode())
         digest.update(images.numpy().tobytes())
         return digest.hexdigest()

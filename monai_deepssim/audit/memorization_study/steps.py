@@ -32,11 +32,12 @@ from monai_deepssim.audit.memorization_study.trainings import StudyTrainings
 from monai_deepssim.calibration import Proportion
 from monai_deepssim.engines import load_autoencoder
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
 
 __all__ = ["StudyResult", "estimate_only", "perform_study"]
 
 # Changed when a cell's arrays change their meaning, so that earlier ones are made again.
-_CELL_VERSION = 2
+_CELL_VERSION = 1
 _COPIES = ("copies_deepssim", "copies_copy_detection")
 
 
@@ -194,7 +195,14 @@ def _file(cell: Setting, training: Training) -> str:
 
 def _key(identity: str, options: StudyOptions, trainings: StudyTrainings, cell: Setting) -> str:
     """What a cell's scores were made of, beside the cell itself, which its file names."""
-    parts = [_CELL_VERSION, identity, trainings.num_steps(cell), options.num_samples, options.top_k]
+    parts = [
+        _CELL_VERSION,
+        ALIGNED_SSIM_VERSION,
+        identity,
+        trainings.num_steps(cell),
+        options.num_samples,
+        options.top_k,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -1,0 +1,105 @@
+"""A change that brings one image onto another: what it is, in words, and made by MONAI's transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from monai.transforms import AdjustContrast, Affine, Flip
+from torch import Tensor
+
+__all__ = ["Alignment"]
+
+# What a negative and a positive shift along each axis is called, in 2-D and 3-D.
+_DIRECTIONS = {
+    2: (("up", "down"), ("left", "right")),
+    3: tuple((f"down axis {axis}", f"up axis {axis}") for axis in range(3)),
+}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A change of an image, in the order in which it happens: flips, then rotation, shift and zoom at once, then gamma.
+
+    A deformation may follow; it depends on the other image, and :func:`deform_onto` makes it.
+
+    Attributes:
+        flips: the spatial axes that are flipped, counted from 0.
+        rotation_degrees: one angle in 2-D, positive clockwise as the image is shown; in 3-D one about each axis.
+            As in MONAI's ``Affine``, whose angles are in radians.
+        shift_pixels: how far the content moves along each axis once it is turned: positive is down, and to the
+            right.
+        zoom: factor of size; above 1 the content is larger.
+        gamma: exponent of the intensities between the smallest and the largest.
+        deformation_pixels: length of the displacements by which the image is deformed after all this, root mean square
+            where it has structure.
+
+    Example:
+        >>> print(Alignment(flips=(1,), rotation_degrees=(6.5,), shift_pixels=(0.0, 0.0), zoom=1.0, gamma=1.2))
+        flipped left-right, rotated 6.5° clockwise, gamma 1.20
+    """
+
+    flips: tuple[int, ...]
+    rotation_degrees: tuple[float, ...]
+    shift_pixels: tuple[float, ...]
+    zoom: float
+    gamma: float
+    deformation_pixels: float = 0.0
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Change an image, by MONAI's transforms; all but the deformation.
+
+        Args:
+            image: ``(1, H, W)`` or ``(1, H, W, D)``; outside of it are zeros.
+
+        Returns:
+            The changed image, of the same shape, float32.
+
+        Example:
+            >>> import torch
+            >>> image = torch.rand(1, 8, 8)
+            >>> bool(torch.equal(Alignment((0,), (0.0,), (0.0, 0.0), 1.0, 1.0).apply(image), image.flip(1)))
+            True
+        """
+        changed = image.as_tensor() if hasattr(image, "as_tensor") else image
+        if self.flips:
+            changed = Flip(self.flips)(changed)
+        if any(self.rotation_degrees) or any(self.shift_pixels) or self.zoom != 1:
+            changed = Affine(
+                rotate_params=[float(np.deg2rad(angle)) for angle in self.rotation_degrees],
+                # Affine's translation is that of the position that is read, before the zoom.
+                translate_params=[-shift / self.zoom for shift in self.shift_pixels],
+                scale_params=[1 / self.zoom] * len(self.shift_pixels),
+                padding_mode="zeros",
+                image_only=True,
+            )(changed)
+        if self.gamma != 1:
+            changed = AdjustContrast(self.gamma)(changed)
+        return changed.as_tensor() if hasattr(changed, "as_tensor") else changed
+
+    def __str__(self) -> str:
+        """The change in words; what is too small to be seen is left out."""
+        words = []
+        if self.flips:
+            names = ("top-bottom", "left-right", "front-back")
+            words.append("flipped " + " and ".join(names[axis] for axis in self.flips))
+        if len(self.rotation_degrees) == 1:
+            angle = self.rotation_degrees[0]
+            if abs(angle) >= 0.25:
+                words.append(f"rotated {abs(angle):.1f}° {'clockwise' if angle > 0 else 'counter-clockwise'}")
+        elif max(abs(angle) for angle in self.rotation_degrees) >= 0.25:
+            words.append("rotated " + ", ".join(f"{angle:.1f}°" for angle in self.rotation_degrees) + " about the axes")
+        moves = [
+            f"{abs(shift):.1f} pixels {way[shift > 0]}"
+            for shift, way in zip(self.shift_pixels, _DIRECTIONS[len(self.shift_pixels)], strict=True)
+            if abs(shift) >= 0.25
+        ]
+        if moves:
+            words.append("shifted " + " and ".join(moves))
+        if abs(self.zoom - 1) >= 0.005:
+            words.append(f"{'enlarged' if self.zoom > 1 else 'shrunk'} to {100 * self.zoom:.1f} %")
+        if abs(self.gamma - 1) >= 0.03:
+            words.append(f"gamma {self.gamma:.2f}")
+        if self.deformation_pixels >= 0.05:
+            words.append(f"deformed by {self.deformation_pixels:.1f} pixels")
+        return ", ".join(words) or "unchanged"
