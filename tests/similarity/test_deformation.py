@@ -108,6 +108,35 @@ def test_at_the_price_of_a_verdict_a_deformed_copy_gains_and_a_stranger_does_not
     assert gain["strangers"].max() < 0.02
 
 
+def test_the_field_is_stiff_and_lifts_a_stranger_little_even_free_of_charge(brains):
+    rigid = aligned_ssim(brains, brains.roll(1, 0)).ssim
+
+    free = aligned_ssim(brains, brains.roll(1, 0), deformation_cost=0.0).ssim
+
+    assert 0.05 < (free - rigid).mean() < 0.13
+    assert free.max() < 0.7
+
+
+def test_a_copy_that_was_flipped_first_is_deformed_as_one_that_was_not(brains, warped):
+    plain = aligned_ssim(warped, brains, deformation_cost=DEFORMATION_COST)
+
+    found = aligned_ssim(warped, brains.flip(2), deformation_cost=DEFORMATION_COST)
+
+    assert all(0 in alignment.flips for alignment in found.alignments)
+    torch.testing.assert_close(found.ssim, plain.ssim, atol=0.01, rtol=0)
+
+
+def test_the_length_is_that_of_displacements_which_can_be_seen(brains):
+    # Where nothing but the deformation may move the head: by 1.5 pixels, and the empty background by less.
+    moved = Alignment((), (0.0,), (1.5, 0.0), 1.0, 1.0).apply(brains[0])
+
+    found = aligned_ssim(
+        moved[None], brains[:1], rotation_degrees=0, shift_pixels=0, zoom=0, gamma=(1, 1), deformation_cost=0.0
+    )
+
+    assert found.alignments[0].deformation_pixels == pytest.approx(1.5, abs=0.15)
+
+
 def test_displacements_point_the_right_way():
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(80.0), indexing="ij")
 
