@@ -139,12 +139,22 @@ def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"query_images": "x"}, {"training_images": "x"}, {"image_size": (64, 65)}, "version of the package"]
+    "changed",
+    [
+        {"query_images": "x"},
+        {"training_images": "x"},
+        {"image_size": (64, 65)},
+        "version of the package",
+        "version of the score",
+    ],
 )
 def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch, changed) -> None:
     store(tmp_path).write(VerifiedPairs.pack(PAIRS, np.ones(3), CHANGES))
     if changed == "version of the package":
         monkeypatch.setattr(verification_store, "package_versions", lambda: {"monai-deepssim": "0.0.0"})
+        changed = {}
+    if changed == "version of the score":
+        monkeypatch.setattr(verification_store, "ALIGNED_SSIM_VERSION", 0)
         changed = {}
 
     assert len(store(tmp_path, **changed).load()) == 0

@@ -47,6 +47,16 @@ def test_a_changed_copy_is_verified_and_its_change_is_told(audit, folders, axial
     assert result.count("duplicate") == 2
 
 
+def test_the_table_tells_how_much_a_copy_was_enlarged(audit, folders, axial) -> None:
+    image = torch.from_numpy(axial(60).copy()).float()[None] / 255
+    larger = Affine(scale_params=[1 / 1.04] * 2, padding_mode="zeros", image_only=True)(image)[0]
+    write_png(folders / "synthetic" / "larger-60.png", (larger.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+    audit()
+
+    assert float(read_matches(folders)["larger-60.png"]["zoom"]) == pytest.approx(1.04, abs=0.01)
+
+
 def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, axial, monkeypatch) -> None:
     image = torch.from_numpy(axial(75).copy()).float()[None] / 255
     # Large bumps: the audit works on 64 x 64 pixels, not on the file's.
