@@ -127,12 +127,11 @@ def test_a_copy_that_was_flipped_first_is_deformed_as_one_that_was_not(brains, w
 
 
 def test_the_length_is_that_of_displacements_which_can_be_seen(brains):
-    # Where nothing but the deformation may move the head: by 1.5 pixels, and the empty background by less.
-    moved = Alignment((), (0.0,), (1.5, 0.0), 1.0, 1.0).apply(brains[0])
+    # Nothing but the deformation may move the head, by 1.5 pixels; the empty background around it stays.
+    image = torch.nn.functional.pad(brains[:1], (60, 60, 60, 60), value=brains[0].min().item())
+    moved = Alignment((), (0.0,), (1.5, 0.0), 1.0, 1.0).apply(image[0])[None]
 
-    found = aligned_ssim(
-        moved[None], brains[:1], rotation_degrees=0, shift_pixels=0, zoom=0, gamma=(1, 1), deformation_cost=0.0
-    )
+    found = aligned_ssim(moved, image, rotation_degrees=0, shift_pixels=0, zoom=0, gamma=(1, 1), deformation_cost=0.0)
 
     assert found.alignments[0].deformation_pixels == pytest.approx(1.5, abs=0.15)
 
@@ -186,6 +185,18 @@ def test_volumes_are_deformed_along_all_axes():
         assert 1 - after < 0.65 * (1 - before)
         assert found.ssim.item() > aligned_ssim(copy, volume[None, None]).ssim.item() + 0.02
         assert found.alignments[0].deformation_pixels > 0.3
+
+
+def test_the_axes_of_a_volume_are_alike():
+    noise = torch.randn(2, 1, 6, 7, 8, generator=torch.Generator().manual_seed(2))
+    x, y = torch.nn.functional.interpolate(noise, size=(34, 40, 46), mode="trilinear", align_corners=True)[:, None]
+    x = y + 0.3 * x
+    expected = deform_onto(x, y)
+
+    turned = deform_onto(x.permute(0, 1, 4, 2, 3), y.permute(0, 1, 4, 2, 3)).permute(0, 1, 3, 4, 2)
+
+    assert (expected - y).abs().max() > 0.1
+    torch.testing.assert_close(turned, expected, atol=2e-3, rtol=0)
 
 
 def test_a_volume_of_a_stranger_gains_nothing_at_the_price_of_a_verdict():
