@@ -129,15 +129,20 @@ def measure_errors(embedder: nn.Module, images: Tensor, device: str) -> dict[str
     }
 
 
-def measure_volume(embedder: nn.Module, path: str, device: str) -> dict[str, Any]:
-    """A real volume's axial slices, every other one that shows a tenth of the largest brain area."""
+def read_slices(path: str) -> Tensor:
+    """A real volume's axial slices that show three tenths of the largest brain area or more, from the feet up."""
     fit = FitImageSize((136, 112))
     slices = []
     for item in list_images(path, slices="all"):
         with contextlib.suppress(UnusableInputError):  # slices outside of the head are empty
             slices.append(load_slice(item))
     area = torch.tensor([(image > 0.1).float().mean() * image.numel() for image in slices])
-    images = torch.stack([fit(image) for image, size in zip(slices, area, strict=True) if size > 0.3 * area.max()][::2])
+    return torch.stack([fit(image) for image, size in zip(slices, area, strict=True) if size > 0.3 * area.max()])
+
+
+def measure_volume(embedder: nn.Module, path: str, device: str) -> dict[str, Any]:
+    """Every other slice of a real volume."""
+    images = read_slices(path)[::2]
     rows, *_ = measure_retrieval(embedder, images, device, seed=500)
     return {"num_slices": len(images), "changes": rows}
 
