@@ -29,7 +29,10 @@ from monai_deepssim.transforms import Perturbation
 NEIGHBOR, TOP_K, WARP_SEED = 3, 10, 700
 TUNING_SEEDS = (9401, 5001, 9301)
 NUM_PAIRS = 300
-PRICES = {"not deformed": None, "free of charge": 0.0, f"{DEFORMATION_COST} a pixel": DEFORMATION_COST}
+PRICES = {
+    "not deformed": None,
+    **{f"{price} a pixel": price for price in (0.0, DEFORMATION_COST / 2, DEFORMATION_COST)},
+}
 
 
 def score(x: Tensor, y: Tensor) -> dict[str, np.ndarray]:
@@ -60,7 +63,7 @@ def summarize(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | list[
 
 def print_row(name: str, row: dict) -> None:
     percentiles = "".join(f"   {row[key][0]:.3f} {row[key][1]:.3f} {row[key][2]:.3f}" for key in CLASS_NAMES)
-    print(f"{name:28}{row['auc']:7.4f}{percentiles}", flush=True)
+    print(f"{name:32}{row['auc']:7.4f}{percentiles}", flush=True)
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def main() -> None:
     if len(options.volume) == 1:
         parser.error("--volume: give two volumes or more, of different people, or none")
     heads = "".join(f"   {name + ' 2/50/98 %':17}" for name in CLASS_NAMES)
-    print(f"{'':28}{'AUC':>7}{heads}")
+    print(f"{'':32}{'AUC':>7}{heads}")
     for seed in TUNING_SEEDS:
         pairs = make_phantom_pairs(NUM_PAIRS, NUM_PAIRS, seed, (136, 112))
         for row in ("none", "warp"):
