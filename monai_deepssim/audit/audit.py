@@ -28,6 +28,7 @@ from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines.embedding import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.similarity import DEFORMATION_COST
 
 __all__ = ["PROGRAM", "Audit"]
 
@@ -58,6 +59,8 @@ class Audit:
         checkpoint: weights of the detector; of DeepSSIM, as :func:`monai_deepssim.networks.load_deepssim` takes them,
             by default those of the bundle ``deepssim_brain_mri``.
         verify: whether the shortlist is verified by aligned SSIM, which then decides; else the detector's own score.
+        deformation_cost: SSIM that a pixel of deformation costs where the shortlist is verified, 0 or more; ``none``
+            deforms nothing. See :func:`~monai_deepssim.similarity.aligned_ssim`.
         memorization_index: whether MI and ONI are reported beside DeepSSIM.
         fdr: false-discovery rate at which images are called closer to the training images than chance explains.
         device: such as ``cuda:0``; by default a GPU if there is one.
@@ -96,6 +99,7 @@ class Audit:
         detector: Any = "deepssim",
         checkpoint: Any = None,
         verify: Any = True,
+        deformation_cost: Any = DEFORMATION_COST,
         memorization_index: Any = False,
         fdr: Any = 0.05,
         device: Any = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOL
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
+from monai_deepssim.similarity import DEFORMATION_COST
 
 __all__ = ["AuditOptions", "read_options"]
 
@@ -31,6 +32,7 @@ class AuditOptions:
     detector: str
     checkpoint: Path | None
     verify: bool
+    deformation_cost: float | None
     memorization_index: bool
     fdr: float
     device: torch.device
@@ -96,12 +98,14 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
         )
     detector = _one_of("detector", text("detector") or "deepssim", list(SUPPORTED_DETECTORS))
     verify = _yes_or_no("verify", values["verify"])
+    deformation_cost = _deformation_cost(values["deformation_cost"])
     return AuditOptions(
         training_dir=training_dir,
         synthetic_dir=synthetic_dir,
         holdout_dir=holdout_dir,
         detector=detector,
         verify=verify,
+        deformation_cost=deformation_cost,
         memorization_index=_yes_or_no("memorization_index", values["memorization_index"]),
         fdr=_open_fraction("fdr", values["fdr"]),
         output_dir=path("output_dir") or Path("memorization_audit"),
@@ -112,7 +116,9 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
         slice_axis=_whole("slice_axis", values["slice_axis"], 0, 2),
         patient_id_pattern=text("patient_id_pattern"),
         top_k=_whole("top_k", values["top_k"], 1),
-        thresholds=_thresholds(values["thresholds"], detector, verify, has_holdout=holdout_dir is not None),
+        thresholds=_thresholds(
+            values["thresholds"], detector, verify, deformation_cost, has_holdout=holdout_dir is not None
+        ),
         max_copy_fraction=_fraction("max_copy_fraction", values["max_copy_fraction"]),
         batch_size=_whole("batch_size", values["batch_size"], 1),
         num_workers=_whole("num_workers", values["num_workers"], 0),
@@ -170,11 +176,25 @@ def _image_size(value: Any) -> tuple[int, int]:
     return int(value[0]), int(value[1])
 
 
-def _thresholds(value: Any, detector: str, verify: bool, *, has_holdout: bool) -> Thresholds | None:
+def _deformation_cost(value: Any) -> float | None:
+    if value is None or str(value).lower() == "none":
+        return None
+    if not _is_number(value) or value < 0:
+        raise _wrong("deformation_cost", value, "an SSIM of 0 or more, such as 0.1, or none")
+    return float(value)
+
+
+def _thresholds(
+    value: Any, detector: str, verify: bool, deformation_cost: float | None, *, has_holdout: bool
+) -> Thresholds | None:
     """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
     score = "aligned_ssim" if verify else detector
     if score in ("aligned_ssim", "deepssim"):
         default = VERIFIED_THRESHOLDS if verify else PUBLISHED_THRESHOLDS
+        if verify and deformation_cost != DEFORMATION_COST:
+            default = replace(
+                default, source=f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this"
+            )
         if value is None:
             return default
         numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)

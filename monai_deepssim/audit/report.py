@@ -25,7 +25,7 @@ from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
-from monai_deepssim.similarity import DEFORMATION_COST, Alignment, deform_onto
+from monai_deepssim.similarity import Alignment, deform_onto
 
 __all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
 
@@ -164,7 +164,6 @@ def report_template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["deformation_cost"] = DEFORMATION_COST
     environment.filters["shown"] = lambda text: printable(str(text))
     return environment.get_template(name)
 

@@ -272,6 +272,7 @@ def what_it_rests_on(
             "slice_axis": options.slice_axis,
             "patient_id_pattern": options.patient_id_pattern,
             "top_k": options.top_k,
+            "deformation_cost": options.deformation_cost,
             "num_proposed": options.num_proposed,
             "report_images": options.report_images,
         },

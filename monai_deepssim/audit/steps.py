@@ -181,6 +181,7 @@ def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetect
         scores,
         keep=options.top_k,
         image_size=options.image_size,
+        deformation_cost=options.deformation_cost,
         description=f"verifying {side.side.name} images",
         store=verification_store(side, training, options),
     )
@@ -219,6 +220,7 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
             scores,
             keep=2 * options.top_k,
             image_size=options.image_size,
+            deformation_cost=options.deformation_cost,
             description="verifying training images",
             store=verification_store(training, training, options),
         )

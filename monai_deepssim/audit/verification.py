@@ -16,7 +16,7 @@ from monai_deepssim.audit.verdict import Shortlist
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pose, posed_ssim
+from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
 
 __all__ = ["verify"]
 
@@ -37,13 +37,13 @@ def verify(
     *,
     keep: int,
     image_size: Sequence[int],
+    deformation_cost: float | None,
     description: str,
     store: VerificationStore | None = None,
 ) -> Shortlist:
     """Align the best candidates of each image with it, and sort them by the SSIM that this reaches.
 
-    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`. Alignment includes a small
-    deformation, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
+    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`.
 
     Args:
         side: of the images that are looked up.
@@ -53,6 +53,7 @@ def verify(
         detector_scores: ``(N, k)``, by which they were chosen.
         keep: how many candidates of each image are aligned.
         image_size: rows and columns that images are brought to.
+        deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
         description: what the progress bar calls this.
         store: where verified pairs are kept; those that it has are not aligned again. By default nothing is kept.
 
@@ -82,7 +83,7 @@ def verify(
         disable=not len(missing),
     ) as bar:
         for start in range(0, len(missing), _PAIRS_A_FILE):
-            part = _align(missing[start : start + _PAIRS_A_FILE], queries, targets, bar)
+            part = _align(missing[start : start + _PAIRS_A_FILE], queries, targets, deformation_cost, bar)
             if store is not None:
                 store.write(part)
             parts.append(part)
@@ -121,14 +122,16 @@ def _screen(
     return np.stack(chosen)
 
 
-def _align(pairs: np.ndarray, queries: _Images, targets: _Images, bar: tqdm) -> np.ndarray:
+def _align(
+    pairs: np.ndarray, queries: _Images, targets: _Images, deformation_cost: float | None, bar: tqdm
+) -> np.ndarray:
     """The records of some pairs."""
     parts = []
     for start in range(0, len(pairs), _PAIRS_A_STEP):
         step = pairs[start : start + _PAIRS_A_STEP]
         x = torch.stack([queries.plain(query) for query in step[:, 0].tolist()])
         y = torch.stack([targets.plain(index) for index in step[:, 1].tolist()])
-        found = aligned_ssim(x, y, deformation_cost=DEFORMATION_COST)
+        found = aligned_ssim(x, y, deformation_cost=deformation_cost)
         parts.append(VerifiedPairs.pack(step, found.ssim.double().numpy().round(_SCORE_DIGITS), found.alignments))
         bar.update(len(step))
     return np.concatenate(parts)

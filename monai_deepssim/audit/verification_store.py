@@ -15,7 +15,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, package_versions
 from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, Alignment
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, DEFORMATION_COST, Alignment
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verification_store"]
 
@@ -124,8 +124,8 @@ class VerificationStore:
 
     What a pair scores depends on its two images, the size they were brought to and the search, and on nothing else: not
     on the detector, the length of the shortlist or the thresholds, with any of which an audit may be continued. A
-    fingerprint over the content of both sides' files, the image size and the versions of this package and of the score
-    says which pairs they are. Pairs of another one are of no use, and removed.
+    fingerprint over the content of both sides' files, the image size, the price of a deformation and the versions of this
+    package and of the score says which pairs they are. Pairs of another one are of no use, and removed.
 
     Args:
         directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
@@ -133,6 +133,7 @@ class VerificationStore:
         query_images: fingerprint of the images that are looked up.
         training_images: fingerprint of the training images.
         image_size: rows and columns that images are brought to.
+        deformation_cost: SSIM that a pixel of deformation costs.
 
     Example:
         >>> import tempfile
@@ -148,6 +149,7 @@ class VerificationStore:
         query_images: str,
         training_images: str,
         image_size: Sequence[int],
+        deformation_cost: float | None = DEFORMATION_COST,
     ) -> None:
         self.directory = Path(directory)
         self.fingerprint: dict[str, Any] = {
@@ -157,6 +159,7 @@ class VerificationStore:
             "query_images": query_images,
             "training_images": training_images,
             "image_size": [int(side) for side in image_size],
+            "deformation_cost": deformation_cost,
         }
 
     def load(self) -> VerifiedPairs:
@@ -228,6 +231,7 @@ def verification_store(side: EmbeddedSide, training: EmbeddedSide, options: Audi
         side.fingerprint["images"],
         training.fingerprint["images"],
         options.image_size,
+        options.deformation_cost,
     )
 
 

@@ -144,6 +144,7 @@ def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
         {"query_images": "x"},
         {"training_images": "x"},
         {"image_size": (64, 65)},
+        {"deformation_cost": 0.05},
         "version of the package",
         "version of the score",
     ],

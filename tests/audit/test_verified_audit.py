@@ -81,6 +81,25 @@ def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, 
     assert undeformed.alignment.deformation_pixels == 0
 
 
+@pytest.mark.parametrize("cost", ["none", 0, 0.05])
+def test_the_price_of_a_deformation_is_an_option_and_other_scores_are_not_mixed_in(audit, folders, axial, cost) -> None:
+    image = torch.from_numpy(axial(75).copy()).float()[None] / 255
+    warped = RandWarp(5.0, 50).set_random_state(1)(image)[0]
+    write_png(folders / "synthetic" / "warped-75.png", (warped.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    dear = next(match for match in audit(thresholds=None).matches if match.synthetic_path == "warped-75.png")
+
+    result = audit(deformation_cost=cost, thresholds=None)
+
+    match = next(match for match in result.matches if match.synthetic_path == "warped-75.png")
+    assert (match.alignment.deformation_pixels > 0) == (cost != "none")
+    assert match.score < dear.score - 0.01 if cost == "none" else match.score > dear.score + 0.01
+    assert "not this" in result.thresholds.source
+    report_text = (folders / "out" / "report.html").read_text()
+    assert ("deformed a little" in report_text) == (cost != "none")
+    options = json.loads((folders / "out" / "summary.json").read_text())["options"]
+    assert options["deformation_cost"] == (None if cost == "none" else cost)
+
+
 def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shortlist(audit, folders) -> None:
     result = audit(top_k=3)
 
@@ -150,6 +169,8 @@ def test_another_detector_makes_the_shortlist_and_aligned_ssim_verifies_it(audit
         ({"detector": "copy_detector", "checkpoint": None}, "needs weights"),
         ({"detector": "deepsim"}, "one of deepssim"),
         ({"fdr": 0}, "a share between 0 and 1"),
+        ({"deformation_cost": -0.1}, "an SSIM of 0 or more"),
+        ({"deformation_cost": "cheap"}, "an SSIM of 0 or more"),
         ({"verify": "perhaps"}, "true or false"),
         ({"detector": "ncc", "checkpoint": None, "memorization_index": True}, "--memorization_index"),
         ({"training_dir": None, "synthetic_dir": None, "holdout_dir": "training"}, "--holdout_dir"),

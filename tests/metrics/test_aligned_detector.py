@@ -84,6 +84,9 @@ def test_a_deformed_copy_is_scored_as_in_an_audit_with_its_deformation_paid(phan
     nearest = detector(warped)
     assert nearest[:, 1].tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(nearest[:, 0], found.ssim)
+    stiff = AlignedDetector(NCCDetector(), top_k=2, deformation_cost=None).fit([phantoms])
+    torch.testing.assert_close(stiff(warped)[:, 0], aligned_ssim(warped, phantoms[:4]).ssim)
+    torch.testing.assert_close(stiff.score_pairs(warped, phantoms[:4]), aligned_ssim(warped, phantoms[:4]).ssim)
 
 
 def test_errors_name_what_is_wanted(phantoms):

@@ -150,6 +150,7 @@ class SelfSearch:
                 values,
                 keep=self.options.top_k,
                 image_size=self.options.image_size,
+                deformation_cost=self.options.deformation_cost,
                 description="verifying training images",
                 store=verification_store(self.training, self.training, self.options),
             )

@@ -20,7 +20,7 @@ _BLOCK_SIZE = 64
 class AlignedDetector(CopyDetectionMetric):
     """Aligned SSIM of an image with each of the training images that another detector shortlists.
 
-    Training images may be deformed a little for that, at :data:`~monai_deepssim.similarity.DEFORMATION_COST`.
+    Training images may be deformed a little for that, at a price.
 
     The other detector proposes ``num_screened`` training images, :func:`~monai_deepssim.similarity.posed_ssim` chooses
     ``top_k`` of them, and these are aligned. A search finds at most ``top_k`` training images, the highest aligned SSIM
@@ -35,6 +35,7 @@ class AlignedDetector(CopyDetectionMetric):
         threshold: aligned SSIM above which an image is a copy.
         num_screened: training images that the other detector proposes; at least ``top_k`` are taken. Volumes are not
             screened.
+        deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
 
     Raises:
         ValueError: when ``top_k`` or ``num_screened`` is below 1.
@@ -57,6 +58,7 @@ class AlignedDetector(CopyDetectionMetric):
         top_k: int = 10,
         threshold: float | None = None,
         num_screened: int = NUM_SCREENED,
+        deformation_cost: float | None = DEFORMATION_COST,
     ) -> None:
         super().__init__(threshold, detector.device)
         if min(top_k, num_screened) < 1:
@@ -64,6 +66,7 @@ class AlignedDetector(CopyDetectionMetric):
         self.num_screened = num_screened
         self.detector = detector
         self.top_k = top_k
+        self.deformation_cost = deformation_cost
         self._image_shape = torch.Size()
 
     def represent(self, images: Tensor) -> Tensor:
@@ -90,7 +93,7 @@ class AlignedDetector(CopyDetectionMetric):
         inner, images = self._split(representations)
         training_images = self._split(self.training_representations)[1]
         _, proposed = self.detector.search(inner, max(self.top_k, self.num_screened))
-        scores, indices = align_shortlist(images, training_images, proposed, self.top_k)
+        scores, indices = align_shortlist(images, training_images, proposed, self.top_k, self.deformation_cost)
         return scores[:, :num_neighbors], indices[:, :num_neighbors]
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ class AlignedDetector(CopyDetectionMetric):
         return pairs.view(len(queries), len(training))
 
     def compare_pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        return _align(self._split(first)[1], self._split(second)[1])
+        return aligned_ssim(self._split(first)[1], self._split(second)[1], deformation_cost=self.deformation_cost).ssim
 
     def _split(self, representations: Tensor) -> tuple[Tensor, Tensor]:
         """The other detector's representations, and the images ``(N, 1, H, W)``."""
@@ -146,7 +149,13 @@ def screen_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, 
     return proposed.gather(1, torch.stack(chosen).to(proposed.device))
 
 
-def align_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def align_shortlist(
+    images: Tensor,
+    training_images: Tensor,
+    proposed: Tensor,
+    top_k: int,
+    deformation_cost: float | None = DEFORMATION_COST,
+) -> tuple[Tensor, Tensor]:
     """Screen the training images that are proposed for each image, and order what is kept by aligned SSIM.
 
     Args:
@@ -154,6 +163,7 @@ def align_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, t
         training_images: ``(M, 1, H, W)`` or ``(M, 1, H, W, D)``.
         proposed: ``(N, K)`` int64, rows of the training images.
         top_k: how many are aligned for each image, see :func:`screen_shortlist`.
+        deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
 
     Returns:
         ``(scores, indices)``, both ``(N, min(K, top_k))``, the highest aligned SSIM first; of equal ones the first in
@@ -168,12 +178,9 @@ def align_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, t
     scores, indices = [], []
     for block, candidates in zip(images.split(_BLOCK_SIZE), shortlist.split(_BLOCK_SIZE), strict=True):
         length = candidates.shape[1]
-        ssim = _align(block.repeat_interleave(length, 0), training_images[candidates.flatten()])
+        x, y = block.repeat_interleave(length, 0), training_images[candidates.flatten()]
+        ssim = aligned_ssim(x, y, deformation_cost=deformation_cost).ssim
         ordered, order = ssim.view(-1, length).sort(dim=1, descending=True, stable=True)
         scores.append(ordered)
         indices.append(candidates.gather(1, order))
     return torch.cat(scores), torch.cat(indices)
-
-
-def _align(images: Tensor, training_images: Tensor) -> Tensor:
-    return aligned_ssim(images, training_images, deformation_cost=DEFORMATION_COST).ssim
