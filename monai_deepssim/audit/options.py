@@ -192,9 +192,8 @@ def _thresholds(
     if score in ("aligned_ssim", "deepssim"):
         default = VERIFIED_THRESHOLDS if verify else PUBLISHED_THRESHOLDS
         if verify and deformation_cost != DEFORMATION_COST:
-            default = replace(
-                default, source=f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this"
-            )
+            source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"
+            default = replace(default, source=source)
         if value is None:
             return default
         numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)

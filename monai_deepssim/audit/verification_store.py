@@ -124,8 +124,8 @@ class VerificationStore:
 
     What a pair scores depends on its two images, the size they were brought to and the search, and on nothing else: not
     on the detector, the length of the shortlist or the thresholds, with any of which an audit may be continued. A
-    fingerprint over the content of both sides' files, the image size, the price of a deformation and the versions of this
-    package and of the score says which pairs they are. Pairs of another one are of no use, and removed.
+    fingerprint over the content of both sides' files, the image size, the price of a deformation and the versions of
+    this package and of the score says which pairs they are. Pairs of another one are of no use, and removed.
 
     Args:
         directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
