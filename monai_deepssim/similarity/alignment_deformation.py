@@ -275,7 +275,8 @@ def _deform_pair(
 def _cached(sources: str):
     @njit(nogil=True, cache=True)
     def deform_pair(*arguments):  # pragma: no cover (compiled)
-        # As in alignment_search: a variable of a closure is part of the cache's key.
+        # As in alignment_search, and not shared with it: a compiled function in the closure would make another key of
+        # the cache in every process.
         sources  # noqa: B018
         return _deform_pair(*arguments)
 

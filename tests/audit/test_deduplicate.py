@@ -100,6 +100,16 @@ def test_the_manifest_says_of_every_file_why_it_was_kept_or_left_out(deduplicate
     assert "no image" in rows["notes.txt"]["reason"]
 
 
+def test_the_price_of_a_deformation_is_an_option_here_too(folder, checkpoint, tmp_path) -> None:
+    dear, free = (
+        deduplicate(folder, checkpoint, output_dir=str(tmp_path / str(cost)), deformation_cost=cost)
+        for cost in ("none", 0)
+    )
+
+    assert all(pair.alignment.deformation_pixels == 0 for pair in dear.duplicates.nearest.values())
+    assert any(pair.alignment.deformation_pixels > 0 for pair in free.duplicates.nearest.values())
+
+
 def test_no_image_is_its_own_nearest_one(deduplicated, folder) -> None:
     rows = table(folder / "out" / "matches.csv", "training_path")
     assert len(rows) == 9

@@ -11,8 +11,9 @@ from audit_files import write_png
 from monai.transforms import AdjustContrast, Affine
 from PIL import Image
 
-from monai_deepssim.audit import report
+from monai_deepssim.audit import report, steps
 from monai_deepssim.audit.error_rates import halves_null, keep_strangers
+from monai_deepssim.audit.verification import verify
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pairwise_ssim, standardize
 from monai_deepssim.transforms import RandWarp
 
@@ -98,6 +99,26 @@ def test_the_price_of_a_deformation_is_an_option_and_other_scores_are_not_mixed_
     assert ("deformed a little" in report_text) == (cost != "none")
     options = json.loads((folders / "out" / "summary.json").read_text())["options"]
     assert options["deformation_cost"] == (None if cost == "none" else cost)
+
+
+def test_all_scores_of_an_audit_have_one_price(audit, folders, axial, monkeypatch) -> None:
+    write_png(folders / "holdout" / "sub-x_z100.png", axial(100))
+    prices = []
+
+    def verify_and_note(*sides, deformation_cost, description, **options):
+        prices.append((description, deformation_cost))
+        return verify(*sides, deformation_cost=deformation_cost, description=description, **options)
+
+    monkeypatch.setattr(steps, "verify", verify_and_note)
+    audit(deformation_cost=0.03)
+    audit(deformation_cost=0.03, holdout_dir="holdout", overwrite=True)
+
+    assert {description for description, _ in prices} == {
+        "verifying synthetic images",
+        "verifying training images",
+        "verifying holdout images",
+    }
+    assert {price for _, price in prices} == {0.03}
 
 
 def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shortlist(audit, folders) -> None:
