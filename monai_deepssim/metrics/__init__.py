@@ -1,7 +1,7 @@
 """Scores and how good they are: a function that does the arithmetic first, a MONAI metric around it where one fits."""
 
 from monai_deepssim.metrics.auth_pct import compute_auth_pct
-from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
+from monai_deepssim.metrics.copy_detection import CopyDetectionMetric, SearchStages
 from monai_deepssim.metrics.copy_fractions import CopyFractions, compute_copy_fractions
 from monai_deepssim.metrics.ct_score import compute_ct_score
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
@@ -10,6 +10,7 @@ from monai_deepssim.metrics.detectors import (
     AlignedDetector,
     ContrastiveCopyDetector,
     DeepSSIMDetector,
+    LocalFeaturesDetector,
     MemorizationIndexMetric,
     MRICoreMemorizationIndexMetric,
     MSEDetector,
@@ -39,6 +40,8 @@ from monai_deepssim.metrics.set_scores import (
     SetScores,
     compute_set_scores,
 )
+from monai_deepssim.metrics.side_comparison import MIN_COMPARED_IMAGES, SideComparison, compare_sides
+from monai_deepssim.metrics.side_differences import SIDE_DIFFERENCE_KINDS, SideDifference
 from monai_deepssim.metrics.ssim_matching import (
     SSIMMatchingMetric,
     compute_ssim_matching_errors,
@@ -50,6 +53,8 @@ __all__ = [
     "CLASS_NAMES",
     "DEEPSSIM_THRESHOLDS",
     "FID_WARNING",
+    "MIN_COMPARED_IMAGES",
+    "SIDE_DIFFERENCE_KINDS",
     "SUPPORTED_DETECTORS",
     "SUPPORTED_SET_SCORES",
     "AlignedDetector",
@@ -59,6 +64,7 @@ __all__ = [
     "DeepSSIMDetector",
     "DeepSSIMMetric",
     "LabelledPairsMetric",
+    "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
     "MemorizationIndex",
@@ -70,10 +76,14 @@ __all__ = [
     "ReconstructionSSIMMetric",
     "SSIMDetector",
     "SSIMMatchingMetric",
+    "SearchStages",
     "SetScoreMetric",
     "SetScores",
+    "SideComparison",
+    "SideDifference",
     "TorchScriptDetector",
     "classify_scores",
+    "compare_sides",
     "compute_auth_pct",
     "compute_copy_fractions",
     "compute_ct_score",

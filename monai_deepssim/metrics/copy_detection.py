@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from monai.metrics.metric import CumulativeIterationMetric
@@ -17,7 +17,23 @@ from monai_deepssim.search import NearestNeighbors, search_by_similarity
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CopyDetectionMetric"]
+__all__ = ["CopyDetectionMetric", "SearchStages"]
+
+
+class SearchStages(NamedTuple):
+    """A search of the training images, with what each of its stages kept: it shows where a copy was lost.
+
+    Unused places of a row of ``proposed`` and ``kept`` hold -1.
+    """
+
+    #: float ``(N, k)``, the highest first.
+    scores: Tensor
+    #: int64 ``(N, k)``, training images with these scores.
+    indices: Tensor
+    #: int64 ``(N, P)``, training images that a search proposed.
+    proposed: Tensor
+    #: int64 ``(N, K)``, the proposed training images that were compared on the pixels.
+    kept: Tensor
 
 
 class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
@@ -185,6 +201,19 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         if type(self).compare is CopyDetectionMetric.compare:
             return NearestNeighbors(num_neighbors).fit(self.training_representations).query(representations)
         return search_by_similarity(representations, self.training_representations, self.compare, num_neighbors)
+
+    def search_stages(self, representations: Tensor, num_neighbors: int = 1) -> SearchStages:
+        """Find the training images that are most similar, and report what each stage of the search kept.
+
+        Args:
+            representations: ``(N, D)``, of :meth:`represent_batch`.
+            num_neighbors: how many, k.
+
+        Returns:
+            Scores, indices and stages. A detector of one stage proposes and keeps what it finds.
+        """
+        scores, indices = self.search(representations, num_neighbors)
+        return SearchStages(scores, indices, indices, indices)
 
     def score_pairs(self, x: Tensor, y: Tensor) -> Tensor:
         """Score each image of one batch against its partner in another.

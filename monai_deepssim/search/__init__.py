@@ -1,8 +1,18 @@
-"""The embedding side: which training images are nearest to an image, by the cosine of their embeddings."""
+"""Which training images are nearest to an image: by the cosine of embeddings, and by local features."""
 
 from monai_deepssim.search.block_search import search_by_similarity
+from monai_deepssim.search.descriptor_index import DescriptorIndex
 from monai_deepssim.search.faiss_neighbors import FaissNeighbors
+from monai_deepssim.search.local_feature_search import LocalFeatureSearch
 from monai_deepssim.search.nearest_neighbors import NearestNeighbors
 from monai_deepssim.search.normalized_rows import Embeddings, NormalizedRows
 
-__all__ = ["Embeddings", "FaissNeighbors", "NearestNeighbors", "NormalizedRows", "search_by_similarity"]
+__all__ = [
+    "DescriptorIndex",
+    "Embeddings",
+    "FaissNeighbors",
+    "LocalFeatureSearch",
+    "NearestNeighbors",
+    "NormalizedRows",
+    "search_by_similarity",
+]

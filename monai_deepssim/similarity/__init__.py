@@ -3,6 +3,14 @@
 from .aligned_ssim import ALIGNED_SSIM_VERSION, DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
 from .alignment import Alignment
 from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
+from .local_features import (
+    VERSIONS,
+    LocalFeatures,
+    LocalMatch,
+    Version,
+    extract_local_features,
+    match_local_features,
+)
 from .pairwise_ssim import pairwise_ssim
 from .posed_ssim import pose, posed_ssim
 from .standardize import standardize
@@ -10,12 +18,18 @@ from .standardize import standardize
 __all__ = [
     "ALIGNED_SSIM_VERSION",
     "DEFORMATION_COST",
+    "VERSIONS",
     "AlignedSSIM",
     "Alignment",
+    "LocalFeatures",
+    "LocalMatch",
     "Pose",
+    "Version",
     "aligned_ssim",
     "canonicalize_pose",
     "deform_onto",
+    "extract_local_features",
+    "match_local_features",
     "measure_pose",
     "move_to_pose",
     "pairwise_ssim",

@@ -1,18 +1,21 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
-from .fit_image_size import FitImageSize, FitImageSized
-from .graded_variants import GradedVariants, GradedVariantsd
-from .perturbations import (
+from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
+from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
+from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
+from monai_deepssim.transforms.perturbation_intensity import JPEGCompression
+from monai_deepssim.transforms.perturbations import (
+    PART_PERTURBATIONS,
+    PARTNER_PERTURBATIONS,
     SUPPORTED_PERTURBATIONS,
-    JPEGCompression,
     Perturbation,
     Perturbationd,
-    RandCropResize,
-    RandWarp,
 )
-from .structure_preserving import RandStructurePreserving, RandStructurePreservingd
+from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
 
 __all__ = [
+    "PARTNER_PERTURBATIONS",
+    "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
     "FitImageSize",
     "FitImageSized",

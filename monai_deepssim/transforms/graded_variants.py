@@ -15,7 +15,7 @@ from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from ..similarity import pairwise_ssim, standardize
+from monai_deepssim.similarity import pairwise_ssim, standardize
 
 __all__ = ["GradedVariants", "GradedVariantsd"]
 

@@ -11,14 +11,18 @@ import monai.bundle
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from monai_deepssim.audit import DetectorBenchmark
+from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "detector_benchmark"
 CONFIGS = [str(BUNDLE / "configs" / f"{name}.json") for name in ("inference", "quick")]
 FEW_PAIRS = {"num_pairs": 12, "gallery_size": 14, "num_resamples": 50}
-DEFAULT_DETECTORS = ["deepssim", "deepssim_aligned", "memorization_index", "ssim", "ncc", "mse", "phash"]
+DEFAULT_DETECTORS = [
+    "deepssim", "deepssim_aligned", "local_features", "memorization_index", "ssim", "ncc", "mse", "phash",
+]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:14 training images are few")
 
@@ -51,9 +55,12 @@ def test_every_detector_that_needs_no_weights_has_a_row_a_perturbation(results):
         (name, change) for name in DEFAULT_DETECTORS for change in ("none", "flip_horizontal", "mix")
     ]
     measures = ["macro_f1", "roc_auc", "average_precision", "tpr_at_1_fpr", "fpr_at_95_recall", "rank_1", "rank_10"]
-    for name in [*measures, "search_roc_auc"]:
+    searched = ["search_roc_auc", "search_tpr_at_1_fpr", "recall_at_one_threshold", "proposed", "kept", "scored"]
+    for name in [*measures, *searched]:
         assert ((results[f"{name}_low"] <= results[name]) & (results[name] <= results[f"{name}_high"])).all(), name
     assert (results["milliseconds_per_image"] > 0).all()
+    assert (results["scored"] == results["rank_1"]).all()
+    assert (results["kept"] <= results["proposed"]).all()
 
 
 def test_unchanged_copies_are_found_by_all_and_flipped_ones_by_those_that_can(results):
@@ -89,6 +96,11 @@ def test_the_table_is_that_of_the_results(output, results):
     table = (output / "table.md").read_text()
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     by_name = {row[0]: row for row in rows if row[0] in DEFAULT_DETECTORS}
+    by_change = [row for row in rows if row[0] == "none"]
+    assert len(by_change) == 1 + len(DEFAULT_DETECTORS), "one row in the table of AUC, and one per detector"
+    last = results.loc[(DEFAULT_DETECTORS[-1], "none")]
+    assert float(by_change[-1][1]) == pytest.approx(last["search_roc_auc"], abs=1e-3)
+    assert float(by_change[-1][5]) == pytest.approx(last["proposed"], abs=1e-3)
     assert list(by_name) == DEFAULT_DETECTORS
     for name, row in by_name.items():
         assert float(row[1]) == pytest.approx(results.loc[(name, "mix"), "macro_f1"], abs=1e-3)
@@ -115,11 +127,11 @@ def test_the_report_stands_alone(output):
 
 def test_a_run_that_was_interrupted_goes_on_where_it_stopped(output, results):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.npz")}
-    assert len(before) == 7 * 4
+    assert len(before) == len(DEFAULT_DETECTORS) * 4
     lost = output / "cells" / "ncc" / "mix.npz"
     lost.unlink()
     again, summary = run(output)
-    assert summary["cells_of_an_earlier_run"] == 7 * 3 - 1
+    assert summary["cells_of_an_earlier_run"] == len(DEFAULT_DETECTORS) * 3 - 1
     after = {path: path.stat().st_mtime_ns for path in output.rglob("*.npz")}
     assert {path for path in after if after[path] != before[path]} == {lost}
     columns = [name for name in results.columns if not name.startswith("milliseconds")]
@@ -146,9 +158,30 @@ def test_a_detector_of_ones_own_is_added_by_a_file(tmp_path):
     assert pd.read_csv(tmp_path / "results.csv")["detector"].tolist() == ["phash", "hash_16"]
 
 
+def test_images_of_ones_own_need_no_further_config(tmp_path):
+    rows = ["image,patient"]
+    for number, item in enumerate(PhantomBrainDataset(12, seed=45, progress=False)):
+        Image.fromarray((item["image"][0] * 255).round().byte().numpy()).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{number}")
+    (tmp_path / "images.csv").write_text("\n".join(rows) + "\n")
+    overrides = {
+        "output_dir": str(tmp_path / "out"), "images": str(tmp_path / "images.csv"), "group_column": "patient",
+        "only": ["deepssim", "ncc"], "perturbations": ["none", "average_of_two"], "num_resamples": 20,
+    }  # fmt: skip
+    monai.bundle.run(config_file=CONFIGS[0], bundle_root=str(BUNDLE), **overrides)
+    results = pd.read_csv(tmp_path / "out" / "results.csv").set_index(["detector", "perturbation"])
+    assert (results.loc[(slice(None), "none"), ["roc_auc", "proposed", "kept", "scored"]] == 1).all(axis=None)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["pairs"]["test"] == {"copies": 4, "strangers": 2}
+    assert summary["pairs"]["gallery_size"] == 4
+    assert summary["pairs"]["group_column"] == "patient"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--image", "folder"], "Did you mean --images?"),
+        (["--images", "no_such_folder"], "no_such_folder"),
         (["--num_pair", "9"], "Did you mean --num_pairs?"),
         (["--copy_detector_chekpoint", "x.pt"], "Did you mean --copy_detector_checkpoint?"),
         (["--copy_detector_checkpoint", "no_such.pt"], "--detectors#copy_detector: no_such.pt"),

@@ -26,7 +26,10 @@ _RESULT_FILES = ["summary.json", "report.html", "table.md", "results.csv"]
 
 
 class DetectorBenchmark:
-    """Hold copy detectors against each other on the same labelled pairs, under the same changes of the copies.
+    """Compare copy detectors on the same images, under the same changes of the copies.
+
+    The images are phantom pairs by default, labelled pairs of one's own (``pairs_csv``), or images of one's own
+    (``images``) of which the benchmark makes copies.
 
     Writes ``results.csv``, ``table.md``, ``report.html``, ``summary.json``, and ``cells/``, from which a run that was
     interrupted is continued. All arguments are plain values, checked by :meth:`run` only.
@@ -40,11 +43,17 @@ class DetectorBenchmark:
         pairs_csv: labelled pairs in the published format (:func:`~monai_deepssim.data.labelled_pairs`); by default
             phantom pairs are made.
         images_dir: folder of the images of ``pairs_csv``.
+        images: images of one's own, a folder or a CSV with a column ``image``, of which copies and strangers are made.
+        group_column: column of the CSV whose images belong together, such as a patient's; ``patient_id`` by default.
+        patient_id_pattern: how to read the patient from the path of an image, as an audit does.
+        num_copies: of images of one's own, how many are changed and searched for.
+        num_strangers: of images of one's own, how many that are no copies are changed and searched for.
         tuning_fraction: of ``pairs_csv``, the share of patients whose pairs are for the thresholds alone.
         num_pairs: of phantoms, for the test and again for the thresholds; a third of each class.
-        gallery_size: real images among which a search has to find the source; those of the pairs, and other phantoms.
-        test_seed: of the phantoms of the test, and of what the perturbations draw.
-        tuning_seed: of the phantoms for the thresholds, or of the draw of patients.
+        gallery_size: real images among which a search has to find the source: 1000 for phantoms, those of the pairs and
+            others; at most 600 for images of one's own.
+        test_seed: of the images of the test, and of what the perturbations draw.
+        tuning_seed: of the phantoms for the thresholds, or of the split of patients.
         image_size: rows and columns of all images.
         num_resamples: of the bootstrap.
         batch_size: images a step.
@@ -68,9 +77,14 @@ class DetectorBenchmark:
         perturbations: Any = None,
         pairs_csv: Any = None,
         images_dir: Any = None,
+        images: Any = None,
+        group_column: Any = None,
+        patient_id_pattern: Any = None,
+        num_copies: Any = 60,
+        num_strangers: Any = 40,
         tuning_fraction: Any = 0.3,
         num_pairs: Any = 300,
-        gallery_size: Any = 1000,
+        gallery_size: Any = None,
         test_seed: Any = 9402,
         tuning_seed: Any = 9401,
         image_size: Any = (136, 112),

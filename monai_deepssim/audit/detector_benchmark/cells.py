@@ -15,8 +15,9 @@ from torch import Tensor
 import monai_deepssim
 from monai_deepssim.audit.array_store import ArrayStore
 from monai_deepssim.audit.detector_benchmark.pairs import PairSet
+from monai_deepssim.audit.detector_benchmark.queries import QuerySet
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric
+from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric, SearchStages
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
 
 __all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "CellStore", "score_cell"]
@@ -30,57 +31,57 @@ NOT_VERIFIED = -1.0
 
 @dataclass(frozen=True)
 class CellScores:
-    """What a detector said of the pairs.
+    """What a detector reported on the queries, and on labelled pairs where there are some.
 
     Attributes:
-        pair_scores: ``(N,)``, of each pair.
+        pair_scores: ``(N,)``, of each labelled pair; empty where there are none.
         nearest_scores: ``(S,)``, of each synthetic image with the nearest image of the gallery.
-        ranks: ``(S,)``, of a copy's source among the gallery, from 1; :data:`NOT_FOUND` if it is not among the ten
+        ranks: ``(S,)``, rank of a copy's source among the gallery, from 1; :data:`NOT_FOUND` if it is not among the ten
             nearest, and for images that are no copies.
-        milliseconds: to represent a synthetic image and to search the gallery for it.
+        is_proposed: ``(S,)``, whether a copy's source is among the candidates of the searches.
+        is_kept: ``(S,)``, whether it is among the candidates that are compared on the pixels.
+        milliseconds: Time to represent a synthetic image and to search the gallery for it.
     """
 
     pair_scores: np.ndarray
     nearest_scores: np.ndarray
     ranks: np.ndarray
+    is_proposed: np.ndarray
+    is_kept: np.ndarray
     milliseconds: float
 
 
 @torch.no_grad()
-def score_cell(detector: CopyDetectionMetric, pairs: PairSet, images: Tensor, batch_size: int) -> CellScores:
-    """Let a detector score pairs and search the gallery.
+def score_cell(detector: CopyDetectionMetric, queries: QuerySet, images: Tensor, batch_size: int) -> CellScores:
+    """Let a detector search the gallery, and score the labelled pairs where there are some.
 
     A pair's score is that of its two images. A detector in two stages looks only at pairs in a shortlist of the
     gallery, as in an audit; all others have the lowest score, :data:`NOT_VERIFIED`.
 
     Args:
-        detector: fitted to the gallery.
-        pairs: what is compared with what.
-        images: the synthetic images, changed, ``(S, 1, H, W)``.
-        batch_size: images a step.
+        detector: Detector that is fitted to the gallery.
+        queries: What is searched for, or the labelled pairs.
+        images: Synthetic images, changed, ``(S, 1, H, W)``.
+        batch_size: Images per step.
 
     Returns:
         The scores.
 
     Raises:
-        UnusableInputError: if a score is not finite.
+        UnusableInputError: A score is not finite.
     """
     length = max(_NUM_NEIGHBORS, detector.top_k) if isinstance(detector, AlignedDetector) else _NUM_NEIGHBORS
     start = time.perf_counter()
     representations = detector.represent_all(images.split(batch_size))
-    scores, found = detector.search(representations, length)
-    nearest = scores[:, 0]
+    stages = detector.search_stages(representations, min(length, len(queries.gallery)))
+    nearest = stages.scores[:, 0]
     if isinstance(detector, MemorizationIndexMetric):
         nearest = detector.compute_index(representations).mi  # the published score of an image, not of a pair
     seconds = time.perf_counter() - start
 
-    synthetic, real = torch.as_tensor(pairs.synthetic_index), torch.as_tensor(pairs.real_index)
-    if isinstance(detector, AlignedDetector):
-        is_real = found[synthetic] == real[:, None]
-        pair_scores = torch.where(is_real, scores[synthetic], NOT_VERIFIED).amax(1)
-    else:
-        gallery = detector.training_representations
-        pair_scores = detector.compare_pairs(representations[synthetic], gallery[real])
+    pair_scores = torch.empty(0)
+    if isinstance(queries, PairSet):
+        pair_scores = _score_pairs(detector, queries, representations, stages)
     for values in (pair_scores, nearest):
         if not values.isfinite().all():
             raise UnusableInputError(
@@ -90,15 +91,28 @@ def score_cell(detector: CopyDetectionMetric, pairs: PairSet, images: Tensor, ba
     return CellScores(
         pair_scores=pair_scores.double().numpy(),
         nearest_scores=nearest.double().numpy(),
-        ranks=_ranks(found[:, :_NUM_NEIGHBORS].numpy(), pairs),
+        ranks=_rank_sources(stages.indices[:, :_NUM_NEIGHBORS].numpy(), queries),
+        is_proposed=_rank_sources(stages.proposed.numpy(), queries) != NOT_FOUND,
+        is_kept=_rank_sources(stages.kept.numpy(), queries) != NOT_FOUND,
         milliseconds=1000 * seconds / len(images),
     )
 
 
-def _ranks(found: np.ndarray, pairs: PairSet) -> np.ndarray:
-    ranks = np.full(len(found), NOT_FOUND)
-    for row, sources in enumerate(pairs.sources):
-        places = np.flatnonzero(np.isin(found[row], sources))
+def _score_pairs(
+    detector: CopyDetectionMetric, pairs: PairSet, representations: Tensor, stages: SearchStages
+) -> Tensor:
+    synthetic, real = torch.as_tensor(pairs.synthetic_index), torch.as_tensor(pairs.real_index)
+    if isinstance(detector, AlignedDetector):
+        is_real = stages.indices[synthetic] == real[:, None]
+        return torch.where(is_real, stages.scores[synthetic], NOT_VERIFIED).amax(1)
+    return detector.compare_pairs(representations[synthetic], detector.training_representations[real])
+
+
+def _rank_sources(neighbors: np.ndarray, queries: QuerySet) -> np.ndarray:
+    """Rank of the first source of each synthetic image among its neighbors, from 1, or :data:`NOT_FOUND`."""
+    ranks = np.full(len(neighbors), NOT_FOUND)
+    for row, sources in enumerate(queries.sources):
+        places = np.flatnonzero(np.isin(neighbors[row], sources))
         if len(places):
             ranks[row] = places[0] + 1
     return ranks
@@ -117,12 +131,12 @@ class CellStore:
     def __init__(self, directory: Path) -> None:
         self._arrays = ArrayStore(directory)
 
-    def key(self, detector_fingerprint: str | None, pairs: PairSet, images: Tensor) -> str | None:
+    def key(self, detector_fingerprint: str | None, queries: QuerySet, images: Tensor) -> str | None:
         """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
         if detector_fingerprint is None:
             return None
         versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION)]
-        parts = [*versions, detector_fingerprint, pairs.fingerprint]
+        parts = [*versions, detector_fingerprint, queries.fingerprint]
         digest = hashlib.sha256("\n".join(parts).encode())
         digest.update(images.numpy().tobytes())
         return digest.hexdigest()

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 
 from monai_deepssim.audit.detector_benchmark.cells import CellScores
 from monai_deepssim.audit.detector_benchmark.pairs import PairSet
+from monai_deepssim.audit.detector_benchmark.queries import QuerySet
 from monai_deepssim.calibration import (
     ClassThresholds,
     bootstrap_weights,
@@ -19,48 +20,127 @@ from monai_deepssim.calibration import (
 )
 from monai_deepssim.metrics import CLASS_NAMES, classify_scores
 
-__all__ = ["MEASURES", "Measure", "measure_cell"]
+__all__ = [
+    "PAIR_MEASURES",
+    "SEARCH_MEASURES",
+    "Measure",
+    "choose_stranger_threshold",
+    "measure_pairs",
+    "measure_search",
+]
 
-#: Names of the measures in the order of the columns, and whether more is better.
-MEASURES: dict[str, bool] = {
-    "macro_f1": True,
-    "roc_auc": True,
-    "average_precision": True,
-    "tpr_at_1_fpr": True,
-    "fpr_at_95_recall": False,
-    "search_roc_auc": True,
-    "rank_1": True,
-    "rank_10": True,
-}
+#: Names of the measures of a search, in the order of the columns.
+SEARCH_MEASURES: tuple[str, ...] = (
+    "roc_auc",
+    "tpr_at_1_fpr",
+    "recall_at_one_threshold",
+    "fpr_at_one_threshold",
+    "proposed",
+    "kept",
+    "scored",
+    "called",
+    "called_strangers",
+)
+#: Names of the measures of labelled pairs, likewise.
+PAIR_MEASURES: tuple[str, ...] = (
+    "macro_f1",
+    "roc_auc",
+    "average_precision",
+    "tpr_at_1_fpr",
+    "fpr_at_95_recall",
+    "rank_1",
+    "rank_10",
+)
 _DUPLICATE = CLASS_NAMES.index("duplicate")
+_FPR = 0.01
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval; NaN where it is not defined."""
 
     value: float
     low: float
     high: float
 
 
-def measure_cell(
-    cell: CellScores, pairs: PairSet, thresholds: ClassThresholds, num_resamples: int
-) -> dict[str, Measure]:
-    """Compute the numbers of :data:`MEASURES`.
-
-    Macro F1, AUC, average precision, TPR and FPR are of the pairs' scores, the AUC of the search of the synthetic
-    images' nearest scores; the ranks are of the images that are copies. Intervals: exact binomial ones for the ranks,
-    percentiles of the bootstrap for all others; pairs of one patient are resampled together.
+def choose_stranger_threshold(scores: np.ndarray) -> float:
+    """Choose the lowest threshold that at most 1 % of the strangers' scores exceed.
 
     Args:
-        cell: the scores.
-        pairs: their labels and patients.
-        thresholds: chosen on other pairs.
-        num_resamples: of the bootstrap.
+        scores: ``(N,)``, scores of images that are no copies.
 
     Returns:
-        A measure a name.
+        The threshold, one of the scores: an image is called a copy when its score is above it.
+
+    Example:
+        >>> choose_stranger_threshold(np.arange(200.0)), choose_stranger_threshold(np.arange(50.0))
+        (197.0, 49.0)
+    """
+    return float(np.sort(scores)[::-1][int(_FPR * len(scores))])
+
+
+def measure_search(
+    cell: CellScores, queries: QuerySet, one_threshold: float, own_threshold: float | None, num_resamples: int
+) -> dict[str, Measure]:
+    """Compute the numbers of :data:`SEARCH_MEASURES` from the nearest scores: copies against all other images.
+
+    Intervals: binomial ones for shares, with images of one group taken together; percentiles of the bootstrap over
+    groups for the AUC and the recall at an FPR of 1 %.
+
+    Args:
+        cell: The scores.
+        queries: Which images are copies, and their groups.
+        one_threshold: Threshold for all perturbations, chosen on other groups.
+        own_threshold: Threshold of the detector itself, if it has one.
+        num_resamples: Number of bootstrap resamplings.
+
+    Returns:
+        A measure per name.
+    """
+    is_copy, groups = queries.is_copy, np.asarray(queries.groups)
+    weights = bootstrap_weights(len(is_copy), num_resamples, groups=queries.groups)
+    rates = compute_detection_rates(cell.nearest_scores, is_copy)
+    resampled = resample_detection_rates(cell.nearest_scores, is_copy, weights)
+    measures = {
+        name: Measure(rates[name], *percentile_interval(resampled[name])) for name in ("roc_auc", "tpr_at_1_fpr")
+    }
+
+    def share(flags: np.ndarray, among: np.ndarray) -> Measure:
+        return _share(flags[among], groups[among].tolist())
+
+    is_above = cell.nearest_scores > one_threshold
+    # A comparison with NaN is false, which would say that nothing is called.
+    is_called = cell.nearest_scores > (np.nan if own_threshold is None else own_threshold)
+    undefined = Measure(float("nan"), float("nan"), float("nan"))
+    return measures | {
+        "recall_at_one_threshold": share(is_above, is_copy),
+        "fpr_at_one_threshold": share(is_above, ~is_copy),
+        "proposed": share(cell.is_proposed, is_copy),
+        "kept": share(cell.is_kept, is_copy),
+        "scored": share(cell.ranks == 1, is_copy),
+        "called": undefined if own_threshold is None else share(is_called, is_copy),
+        "called_strangers": undefined if own_threshold is None else share(is_called, ~is_copy),
+    }
+
+
+def measure_pairs(
+    cell: CellScores, pairs: PairSet, thresholds: ClassThresholds, num_resamples: int
+) -> dict[str, Measure]:
+    """Compute the numbers of :data:`PAIR_MEASURES`.
+
+    Macro F1, AUC, average precision, TPR and FPR are of the pairs' scores; the ranks are of the images that are copies.
+    Intervals: binomial ones for the ranks, percentiles of the bootstrap for all others; pairs of one patient are
+    resampled together.
+
+    Args:
+        cell: The scores.
+        pairs: Labels and patients of the pairs.
+        thresholds: Thresholds that were chosen on other pairs.
+        num_resamples: Number of bootstrap resamplings.
+
+    Returns:
+        A measure per name.
     """
     is_duplicate = pairs.labels == _DUPLICATE
     weights = bootstrap_weights(len(pairs.labels), num_resamples, groups=pairs.patients)
@@ -74,18 +154,18 @@ def measure_cell(
     resampled_f1 = _resample_macro_f1(pairs.labels, predicted, classes, weights)
     measures["macro_f1"] = Measure(float(macro_f1), *percentile_interval(resampled_f1))
 
-    is_copy = np.array([len(sources) > 0 for sources in pairs.sources])
-    image_weights = bootstrap_weights(len(is_copy), num_resamples, groups=pairs.synthetic_patients)
-    auc = resample_detection_rates(cell.nearest_scores, is_copy, image_weights)["roc_auc"]
-    measures["search_roc_auc"] = Measure(
-        compute_detection_rates(cell.nearest_scores, is_copy)["roc_auc"], *percentile_interval(auc)
-    )
-    copied_patients = [patient for patient, copy in zip(pairs.synthetic_patients, is_copy, strict=True) if copy]
+    ranks = cell.ranks[pairs.is_copy]
+    patients = np.asarray(pairs.groups)[pairs.is_copy].tolist()
     for k in (1, 10):
-        found = (cell.ranks[is_copy] >= 1) & (cell.ranks[is_copy] <= k)
-        share = proportion_interval(found, groups=copied_patients)
-        measures[f"rank_{k}"] = Measure(share.value, share.low, share.high)
-    return {name: measures[name] for name in MEASURES}
+        measures[f"rank_{k}"] = _share((ranks >= 1) & (ranks <= k), patients)
+    return {name: measures[name] for name in PAIR_MEASURES}
+
+
+def _share(flags: np.ndarray, groups: list[str]) -> Measure:
+    if len(flags) == 0:
+        return Measure(float("nan"), float("nan"), float("nan"))
+    share = proportion_interval(flags, groups=groups)
+    return Measure(share.value, share.low, share.high)
 
 
 def _resample_macro_f1(

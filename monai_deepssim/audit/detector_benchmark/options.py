@@ -18,6 +18,7 @@ __all__ = ["BenchmarkOptions", "read_options"]
 
 # A name is a folder of cells too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PHANTOM_GALLERY, _OWN_GALLERY = 1000, 600
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class BenchmarkOptions:
     perturbations: tuple[str, ...]
     pairs_csv: Path | None
     images_dir: Path | None
+    images: Path | None
+    group_column: str | None
+    patient_id_pattern: str | None
+    num_copies: int
+    num_strangers: int
     tuning_fraction: float
     num_pairs: int
     gallery_size: int
@@ -59,11 +65,15 @@ def read_options(
         UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
     """
 
-    def path(name: str) -> Path | None:
-        found = text_of_value(name, values[name], typed)
-        if found is not None and not found.strip():
+    def text(name: str) -> str | None:
+        value = text_of_value(name, values[name], typed)
+        if value is not None and not value.strip():
             raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
-        return None if found is None else Path(found).expanduser()
+        return value
+
+    def path(name: str) -> Path | None:
+        value = text(name)
+        return None if value is None else Path(value).expanduser()
 
     pairs_csv, images_dir = path("pairs_csv"), path("images_dir")
     if (pairs_csv is None) != (images_dir is None):
@@ -72,6 +82,11 @@ def read_options(
             f"--{wanted}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or "
             "neither for phantom pairs."
         )
+    images, group_column, patient_id_pattern = path("images"), text("group_column"), text("patient_id_pattern")
+    _check_images(images, pairs_csv, group_column, patient_id_pattern)
+    gallery_size = values["gallery_size"]
+    if gallery_size is None:
+        gallery_size = _PHANTOM_GALLERY if images is None else _OWN_GALLERY
     detectors, left_out = _detectors(values["detectors"], values["only"], config)
     options = BenchmarkOptions(
         detectors=detectors,
@@ -81,9 +96,14 @@ def read_options(
         or SUPPORTED_PERTURBATIONS,
         pairs_csv=pairs_csv,
         images_dir=images_dir,
+        images=images,
+        group_column=group_column,
+        patient_id_pattern=patient_id_pattern,
+        num_copies=whole("num_copies", values["num_copies"], 1),
+        num_strangers=whole("num_strangers", values["num_strangers"], 1),
         tuning_fraction=share("tuning_fraction", values["tuning_fraction"]),
         num_pairs=whole("num_pairs", values["num_pairs"], 6),
-        gallery_size=whole("gallery_size", values["gallery_size"], 1),
+        gallery_size=whole("gallery_size", gallery_size, 1),
         test_seed=whole("test_seed", values["test_seed"], 0),
         tuning_seed=whole("tuning_seed", values["tuning_seed"], 0),
         image_size=image_size("image_size", values["image_size"], 64),
@@ -92,14 +112,32 @@ def read_options(
         output_dir=path("output_dir") or Path("detector_benchmark"),
         overwrite=yes_or_no("overwrite", values["overwrite"]),
     )
-    if pairs_csv is None and options.gallery_size < options.num_pairs:
+    if pairs_csv is None and images is None and options.gallery_size < options.num_pairs:
         raise wrong("gallery_size", options.gallery_size, f"at least num_pairs, {options.num_pairs}")
     if options.test_seed == options.tuning_seed:
         raise UnusableInputError(
-            f"--tuning_seed: is {options.tuning_seed}, and so is --test_seed. Thresholds are chosen on pairs that the "
+            f"--tuning_seed: is {options.tuning_seed}, and so is --test_seed. Thresholds are chosen on images that the "
             "test does not have: give another seed."
         )
     return options
+
+
+def _check_images(
+    images: Path | None, pairs_csv: Path | None, group_column: str | None, patient_id_pattern: str | None
+) -> None:
+    if images is not None and pairs_csv is not None:
+        raise UnusableInputError(
+            "--images: was given together with --pairs_csv. Give labelled pairs, or images of your own of which the "
+            "benchmark makes copies."
+        )
+    for name, value in (("group_column", group_column), ("patient_id_pattern", patient_id_pattern)):
+        if value is not None and images is None:
+            raise UnusableInputError(f"--{name}: is about images of your own. Give --images too.")
+    if group_column is not None and patient_id_pattern is not None:
+        raise UnusableInputError(
+            "--group_column: was given together with --patient_id_pattern. Both say which images belong together: "
+            "give one of them."
+        )
 
 
 def _detectors(

@@ -1,4 +1,4 @@
-"""The labelled pairs of a benchmark, with the gallery of real images in which a search looks for the sources."""
+"""The labelled pairs of a benchmark: of phantoms, or read from a CSV in the published format."""
 
 from __future__ import annotations
 
@@ -11,57 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_deepssim.audit.detector_benchmark.queries import QuerySet, perturb_each, stack_images
 from monai_deepssim.data import GeneratePhantomd, PhantomPairDataset, labelled_pairs, load_slice, split_by_patient
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import CLASS_NAMES
-from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS, FitImageSize, Perturbation
+from monai_deepssim.transforms import FitImageSize
 
-__all__ = ["PairSet", "make_phantom_pairs", "perturb", "perturb_in_turn", "read_pairs"]
+__all__ = ["PairSet", "label_pairs", "make_phantom_pairs", "perturb_in_turn", "read_pairs"]
 
 _DUPLICATE = CLASS_NAMES.index("duplicate")
 _LEVEL = "basal_ganglia"
+_NUM_PARTNERS = 30
 
 
 @dataclass(frozen=True)
-class PairSet:
-    """Pairs of a real and a synthetic image, and the real images among which a search has to find the right one.
+class PairSet(QuerySet):
+    """Labelled pairs of a real and a synthetic image, beside what a search is asked; made by :func:`label_pairs`.
 
     Attributes:
-        gallery: real images ``(M, 1, H, W)`` in [0, 1], each once.
-        synthetic: synthetic images ``(S, 1, H, W)`` in [0, 1], each once.
-        real_index: ``(N,)``, the row of each pair's real image in ``gallery``.
-        synthetic_index: ``(N,)``, the row of each pair's synthetic image in ``synthetic``.
+        real_index: ``(N,)``, row of each pair's real image in ``gallery``.
+        synthetic_index: ``(N,)``, row of each pair's synthetic image in ``synthetic``.
         labels: ``(N,)``, 0 different, 1 duplicate, 2 similar.
-        patients: N, of the real images; empty where unknown.
+        patients: Patients of the N real images; empty where unknown.
     """
 
-    gallery: Tensor
-    synthetic: Tensor
     real_index: np.ndarray
     synthetic_index: np.ndarray
     labels: np.ndarray
     patients: Sequence[str]
 
     @cached_property
-    def sources(self) -> list[np.ndarray]:
-        """Rows in ``gallery`` that each synthetic image is a duplicate of; none for most of them."""
-        copies = self.labels == _DUPLICATE
-        return [self.real_index[copies & (self.synthetic_index == row)] for row in range(len(self.synthetic))]
-
-    @cached_property
-    def synthetic_patients(self) -> list[str]:
-        """For each synthetic image the patient of the first real image that it is paired with."""
-        first = {int(row): position for position, row in reversed(list(enumerate(self.synthetic_index)))}
-        return [self.patients[first[row]] for row in range(len(self.synthetic))]
-
-    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all that a score depends on, but for what is done to the synthetic images."""
         digest = hashlib.sha256(self.gallery.numpy().tobytes())
         for array in (self.real_index, self.synthetic_index, self.labels):
             digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
@@ -71,6 +54,49 @@ class PairSet:
     def counts(self) -> dict[str, int]:
         """Pairs by name of their class."""
         return {name: int((self.labels == number).sum()) for number, name in enumerate(CLASS_NAMES)}
+
+
+def label_pairs(
+    gallery: Tensor,
+    synthetic: Tensor,
+    partners: Tensor,
+    *,
+    real_index: np.ndarray,
+    synthetic_index: np.ndarray,
+    labels: np.ndarray,
+    patients: Sequence[str],
+) -> PairSet:
+    """Make a set of labelled pairs.
+
+    A synthetic image is a copy of the real images that it is paired with as a duplicate. Its group is the patient of
+    the first real image that it is paired with.
+
+    Args:
+        gallery: ``(M, 1, H, W)``.
+        synthetic: ``(S, 1, H, W)``.
+        partners: ``(S, 1, H, W)``.
+        real_index: ``(N,)``.
+        synthetic_index: ``(N,)``.
+        labels: ``(N,)``.
+        patients: N.
+
+    Returns:
+        The set.
+    """
+    is_duplicate = labels == _DUPLICATE
+    rows = range(len(synthetic))
+    first = {int(row): position for position, row in reversed(list(enumerate(synthetic_index)))}
+    return PairSet(
+        gallery=gallery,
+        synthetic=synthetic,
+        partners=partners,
+        sources=[real_index[is_duplicate & (synthetic_index == row)] for row in rows],
+        groups=[patients[first[row]] for row in rows],
+        real_index=real_index,
+        synthetic_index=synthetic_index,
+        labels=labels,
+        patients=patients,
+    )
 
 
 def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size: Sequence[int]) -> PairSet:
@@ -96,10 +122,15 @@ def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size:
         generate({"subject": (seed, 2 * num_pairs + i), "level": _LEVEL})["image"]
         for i in tqdm(range(gallery_size - num_pairs), desc="Other subjects", disable=not shown)
     ]
+    first = 2 * num_pairs + gallery_size - num_pairs
+    partners = [
+        generate({"subject": (seed, first + i), "level": _LEVEL})["image"] for i in range(min(num_pairs, _NUM_PARTNERS))
+    ]
     rows = np.arange(num_pairs)
-    return PairSet(
-        gallery=_stack([*(pair["real"] for pair in pairs), *fillers]),
-        synthetic=_stack([pair["synthetic"] for pair in pairs]),
+    return label_pairs(
+        stack_images([*(pair["real"] for pair in pairs), *fillers]),
+        stack_images([pair["synthetic"] for pair in pairs]),
+        stack_images(partners)[rows % len(partners)],
         real_index=rows,
         synthetic_index=rows,
         labels=np.array([pair["label"] for pair in pairs]),
@@ -145,67 +176,48 @@ def read_pairs(
                 f"{csv_file}: split by patient, {len(part)} pairs are for {name}, {duplicates} of them duplicates; "
                 "duplicates and others are wanted. Give more pairs, or another --tuning_fraction or --tuning_seed."
             )
-    images = [_load_pairs(part, image_size) for part in (tuning, test)]
-    return images[0], images[1], len(pairs) - len(tuning) - len(test)
-
-
-def perturb(pairs: PairSet, name: str, seed: int) -> Tensor:
-    """Change every synthetic image by one perturbation.
-
-    Args:
-        pairs: as made above.
-        name: of the perturbation.
-        seed: of what it draws; image i draws the same whatever the other images are.
-
-    Returns:
-        ``(S, 1, H, W)``.
-    """
-    return _perturb(pairs.synthetic, [name] * len(pairs.synthetic), seed)
+    galleries = [_load_side(part, "real", image_size) for part in (tuning, test)]
+    # The patients of the other part are in no pair of this one.
+    partners = galleries[::-1]
+    sets = [_load_pairs(*parts, image_size) for parts in zip((tuning, test), galleries, partners, strict=True)]
+    return sets[0], sets[1], len(pairs) - len(tuning) - len(test)
 
 
 def perturb_in_turn(pairs: PairSet, names: Sequence[str], seed: int) -> Tensor:
     """Change the synthetic images by all perturbations in turn, evenly within each class.
 
     Args:
-        pairs: as made above.
-        names: of the perturbations.
-        seed: of what they draw.
+        pairs: The pairs.
+        names: Names of the perturbations.
+        seed: Seed of what they draw.
 
     Returns:
         ``(S, 1, H, W)``.
     """
     label_of = {int(row): int(label) for row, label in zip(pairs.synthetic_index, pairs.labels, strict=True)}
     seen = dict.fromkeys(range(len(CLASS_NAMES)), 0)
+    smallest_class = min(count for count in pairs.counts.values() if count)
+    # Two of a class each time where there are enough: similar phantoms are warps and slices in turn, and should get
+    # all of them too.
+    repeats = 2 if 2 * len(names) <= smallest_class else 1
     chosen = []
     for row in range(len(pairs.synthetic)):
-        # Two of a class each time: similar phantoms are warps and slices in turn, and should get all of them too.
-        chosen.append(names[seen[label_of[row]] // 2 % len(names)])
+        chosen.append(names[seen[label_of[row]] // repeats % len(names)])
         seen[label_of[row]] += 1
-    return _perturb(pairs.synthetic, chosen, seed)
+    return perturb_each(pairs, chosen, seed)
 
 
-def _perturb(images: Tensor, names: Sequence[str], seed: int) -> Tensor:
-    transforms = {name: Perturbation(name) for name in set(names)}
-    changed = []
-    for row, (image, name) in enumerate(zip(images, names, strict=True)):
-        own = np.random.SeedSequence([seed, SUPPORTED_PERTURBATIONS.index(name), row]).generate_state(1)[0]
-        changed.append(transforms[name].set_random_state(int(own))(image))
-    return _stack(changed)
-
-
-def _load_pairs(pairs: Sequence[dict[str, Any]], image_size: Sequence[int]) -> PairSet:
-    fit = FitImageSize(image_size)
-    rows: dict[str, dict[str, int]] = {"real": {}, "synthetic": {}}
-    images: dict[str, list[Tensor]] = {"real": [], "synthetic": []}
-    for pair in tqdm(pairs, desc="Reading pairs", unit=" pairs", disable=not sys.stderr.isatty()):
-        for role in rows:
-            path = pair[role]["path"]
-            if path not in rows[role]:
-                rows[role][path] = len(images[role])
-                images[role].append(fit(load_slice(pair[role])))
-    return PairSet(
-        gallery=_stack(images["real"]),
-        synthetic=_stack(images["synthetic"]),
+def _load_pairs(
+    pairs: Sequence[dict[str, Any]], gallery: dict[str, Tensor], partners: dict[str, Tensor], image_size: Sequence[int]
+) -> PairSet:
+    synthetic = _load_side(pairs, "synthetic", image_size)
+    rows = {"real": {path: row for row, path in enumerate(gallery)}}
+    rows["synthetic"] = {path: row for row, path in enumerate(synthetic)}
+    others = list(partners.values())
+    return label_pairs(
+        stack_images(list(gallery.values())),
+        stack_images(list(synthetic.values())),
+        stack_images([others[row % len(others)] for row in range(len(synthetic))]),
         real_index=np.array([rows["real"][pair["real"]["path"]] for pair in pairs]),
         synthetic_index=np.array([rows["synthetic"][pair["synthetic"]["path"]] for pair in pairs]),
         labels=np.array([pair["label"] for pair in pairs]),
@@ -213,5 +225,11 @@ def _load_pairs(pairs: Sequence[dict[str, Any]], image_size: Sequence[int]) -> P
     )
 
 
-def _stack(images: Sequence[Any]) -> Tensor:
-    return torch.stack([convert_to_tensor(image, track_meta=False) for image in images])
+def _load_side(pairs: Sequence[dict[str, Any]], side: str, image_size: Sequence[int]) -> dict[str, Tensor]:
+    """Load each real or synthetic image of the pairs once, by its path, in the order of the pairs."""
+    fit = FitImageSize(image_size)
+    images: dict[str, Tensor] = {}
+    for pair in tqdm(pairs, desc=f"Reading {side} images", unit=" pairs", disable=not sys.stderr.isatty()):
+        if pair[side]["path"] not in images:
+            images[pair[side]["path"]] = fit(load_slice(pair[side]))
+    return images

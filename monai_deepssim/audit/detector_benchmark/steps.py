@@ -12,15 +12,18 @@ from tqdm import tqdm
 
 from monai_deepssim.audit.detector_benchmark.cells import CellScores, CellStore, score_cell
 from monai_deepssim.audit.detector_benchmark.detectors import DetectorSource
-from monai_deepssim.audit.detector_benchmark.measures import Measure, measure_cell
-from monai_deepssim.audit.detector_benchmark.options import BenchmarkOptions
-from monai_deepssim.audit.detector_benchmark.pairs import (
-    PairSet,
-    make_phantom_pairs,
-    perturb,
-    perturb_in_turn,
-    read_pairs,
+from monai_deepssim.audit.detector_benchmark.measures import (
+    PAIR_MEASURES,
+    SEARCH_MEASURES,
+    Measure,
+    choose_stranger_threshold,
+    measure_pairs,
+    measure_search,
 )
+from monai_deepssim.audit.detector_benchmark.options import BenchmarkOptions
+from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
+from monai_deepssim.audit.detector_benchmark.pairs import PairSet, make_phantom_pairs, perturb_in_turn, read_pairs
+from monai_deepssim.audit.detector_benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds, choose_class_thresholds
 from monai_deepssim.metrics import CopyDetectionMetric
 
@@ -34,11 +37,11 @@ class Row:
     """One detector under one perturbation.
 
     Attributes:
-        detector: its name.
-        perturbation: its name.
-        measures: by name.
-        milliseconds: an image, to represent it and to search the gallery.
-        is_kept: whether the scores were taken from an earlier run.
+        detector: Name of the detector.
+        perturbation: Name of the perturbation.
+        measures: Numbers by name.
+        milliseconds: Time per image, to represent it and to search the gallery.
+        is_kept: Whether the scores were taken from an earlier run.
     """
 
     detector: str
@@ -53,19 +56,24 @@ class BenchmarkResult:
     """Everything that a benchmark found out.
 
     Attributes:
-        options: as given.
-        rows: a row a detector and perturbation, by detector first.
-        thresholds: of each detector, from the tuning pairs.
-        tuning: pairs that thresholds were chosen on, by class.
-        test: pairs of the test, by class.
-        gallery_size: real images of the test.
-        num_left_out_pairs: pairs of a CSV that lie across the split.
-        seconds: in all.
+        options: Options of the benchmark.
+        rows: One row per detector and perturbation, by detector first.
+        class_thresholds: Thresholds of each detector from the tuning pairs; none without labelled pairs.
+        one_thresholds: For each detector the threshold that at most 1 % of the tuning strangers exceed, over all
+            perturbations.
+        own_thresholds: Threshold of each detector itself, ``None`` where it has none.
+        tuning: Tuning pairs by class, or tuning queries by kind.
+        test: Test pairs by class, or test queries by kind.
+        gallery_size: Number of real images that are searched in the test.
+        num_left_out_pairs: Number of pairs of a CSV that lie across the split.
+        seconds: Time in all.
     """
 
     options: BenchmarkOptions
     rows: list[Row]
-    thresholds: dict[str, ClassThresholds]
+    class_thresholds: dict[str, ClassThresholds]
+    one_thresholds: dict[str, float]
+    own_thresholds: dict[str, float | None]
     tuning: dict[str, int]
     test: dict[str, int]
     gallery_size: int
@@ -73,7 +81,7 @@ class BenchmarkResult:
     seconds: float
 
     def row(self, detector: str, perturbation: str) -> Row:
-        """The row of a cell."""
+        """Return the row of a detector under a perturbation."""
         return next(row for row in self.rows if (row.detector, row.perturbation) == (detector, perturbation))
 
     @property
@@ -81,63 +89,122 @@ class BenchmarkResult:
         """Names, in the order of the config."""
         return [source.name for source in self.options.detectors]
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether labelled pairs were scored; the user's own images have none."""
+        return bool(self.class_thresholds)
+
+    @property
+    def search_measures(self) -> dict[str, str]:
+        """For each of :data:`SEARCH_MEASURES` its name in the rows, where pairs may have the plain name."""
+        return {name: _name_search_measure(name) if self.has_pairs else name for name in SEARCH_MEASURES}
+
 
 def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
-    """Score all pairs by all detectors under all perturbations.
+    """Let all detectors search for all synthetic images under all perturbations, and score the labelled pairs.
 
     Args:
-        options: checked.
+        options: Checked options.
 
     Returns:
         What was found; files other than cells are not written.
 
     Raises:
-        UnusableInputError: if the pairs, a detector or the output folder cannot be used.
+        UnusableInputError: The images, the pairs, a detector or the output folder cannot be used.
     """
     start = time.perf_counter()
     # First, so that a wrong path is known before any image is made.
     detectors = {source.name: source.make() for source in options.detectors}
-    store = CellStore(options.output_dir / "cells")
-    num_left_out = 0
-    if options.pairs_csv is not None and options.images_dir is not None:
-        tuning, test, num_left_out = read_pairs(
-            options.pairs_csv, options.images_dir, options.tuning_fraction, options.tuning_seed, options.image_size
-        )
-    else:
-        tuning, test = (
-            make_phantom_pairs(options.num_pairs, options.gallery_size, seed, options.image_size)
-            for seed in (options.tuning_seed, options.test_seed)
-        )
-    total = len(detectors) * (len(options.perturbations) + 1)
+    tuning, test, num_left_out = _read_queries(options)
+    num_tuning_cells = 1 if isinstance(tuning, PairSet) else len(options.perturbations)
+    total = len(detectors) * (len(options.perturbations) + num_tuning_cells)
     # Into a log file a bar writes a line each time it moves, so there it moves rarely.
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, desc="Scoring", unit=" cells", mininterval=interval) as bar:
-        cells = _Cells(options, store, detectors, bar)
-        images = perturb_in_turn(tuning, options.perturbations, options.tuning_seed)
-        thresholds = {}
-        for source in options.detectors:
-            scores, _ = cells.get(source, _TUNING, tuning, images)
-            thresholds[source.name] = choose_class_thresholds(
-                scores.pair_scores, tuning.labels, two_class=source.name in options.two_class
-            )
+        cells = _Cells(options, CellStore(options.output_dir / "cells"), detectors, bar)
+        class_thresholds, one_thresholds = _choose_thresholds(options, cells, tuning)
         rows = []
         for perturbation in options.perturbations:
             images = perturb(test, perturbation, options.test_seed)
             for source in options.detectors:
+                name = source.name
                 scores, is_kept = cells.get(source, perturbation, test, images)
-                measures = measure_cell(scores, test, thresholds[source.name], options.num_resamples)
-                rows.append(Row(source.name, perturbation, measures, scores.milliseconds, is_kept))
+                measures = measure_search(
+                    scores, test, one_thresholds[name], detectors[name].threshold, options.num_resamples
+                )
+                if isinstance(test, PairSet):
+                    searched = {_name_search_measure(measure): value for measure, value in measures.items()}
+                    measures = measure_pairs(scores, test, class_thresholds[name], options.num_resamples) | searched
+                rows.append(Row(name, perturbation, measures, scores.milliseconds, is_kept))
     order = {name: position for position, name in enumerate(detectors)}
     return BenchmarkResult(
         options=options,
         rows=sorted(rows, key=lambda row: order[row.detector]),
-        thresholds=thresholds,
+        class_thresholds=class_thresholds,
+        one_thresholds=one_thresholds,
+        own_thresholds={name: detector.threshold for name, detector in detectors.items()},
         tuning=tuning.counts,
         test=test.counts,
         gallery_size=len(test.gallery),
         num_left_out_pairs=num_left_out,
         seconds=time.perf_counter() - start,
     )
+
+
+def _read_queries(options: BenchmarkOptions) -> tuple[QuerySet, QuerySet, int]:
+    """Return the tuning and the test queries, and the number of pairs that are in neither."""
+    if options.images is not None:
+        tuning, test = read_own_images(
+            options.images,
+            group_column=options.group_column,
+            patient_id_pattern=options.patient_id_pattern,
+            num_copies=options.num_copies,
+            num_strangers=options.num_strangers,
+            gallery_size=options.gallery_size,
+            tuning_seed=options.tuning_seed,
+            test_seed=options.test_seed,
+            image_size=options.image_size,
+        )
+        return tuning, test, 0
+    if options.pairs_csv is not None and options.images_dir is not None:
+        return read_pairs(
+            options.pairs_csv, options.images_dir, options.tuning_fraction, options.tuning_seed, options.image_size
+        )
+    tuning, test = (
+        make_phantom_pairs(options.num_pairs, options.gallery_size, seed, options.image_size)
+        for seed in (options.tuning_seed, options.test_seed)
+    )
+    return tuning, test, 0
+
+
+def _choose_thresholds(
+    options: BenchmarkOptions, cells: _Cells, tuning: QuerySet
+) -> tuple[dict[str, ClassThresholds], dict[str, float]]:
+    """Return the thresholds of classes, where there are labelled pairs, and the one that tuning strangers set."""
+    class_thresholds: dict[str, ClassThresholds] = {}
+    stranger_scores: dict[str, list[np.ndarray]] = {source.name: [] for source in options.detectors}
+    if isinstance(tuning, PairSet):
+        images = perturb_in_turn(tuning, options.perturbations, options.tuning_seed)
+        for source in options.detectors:
+            scores, _ = cells.get(source, _TUNING, tuning, images)
+            class_thresholds[source.name] = choose_class_thresholds(
+                scores.pair_scores, tuning.labels, two_class=source.name in options.two_class
+            )
+            stranger_scores[source.name].append(scores.nearest_scores[~tuning.is_copy])
+    else:
+        for perturbation in options.perturbations:
+            images = perturb(tuning, perturbation, options.tuning_seed)
+            for source in options.detectors:
+                scores, _ = cells.get(source, f"{_TUNING}_{perturbation}", tuning, images)
+                stranger_scores[source.name].append(scores.nearest_scores[~tuning.is_copy])
+    one_thresholds = {
+        name: choose_stranger_threshold(np.concatenate(scores)) for name, scores in stranger_scores.items()
+    }
+    return class_thresholds, one_thresholds
+
+
+def _name_search_measure(name: str) -> str:
+    return f"search_{name}" if name in PAIR_MEASURES else name
 
 
 class _Cells:
@@ -150,26 +217,28 @@ class _Cells:
         self.store = store
         self.detectors = detectors
         self.bar = bar
-        self.fitted_to: dict[str, PairSet] = {}
+        self.fitted_to: dict[str, QuerySet] = {}
 
-    def get(self, source: DetectorSource, perturbation: str, pairs: PairSet, images: Tensor) -> tuple[CellScores, bool]:
+    def get(
+        self, source: DetectorSource, perturbation: str, queries: QuerySet, images: Tensor
+    ) -> tuple[CellScores, bool]:
         self.bar.set_postfix_str(f"{source.name}, {perturbation}", refresh=False)
-        key = self.store.key(source.fingerprint, pairs, images)
+        key = self.store.key(source.fingerprint, queries, images)
         cell = None if self.options.overwrite else self.store.load(source.name, perturbation, key)
         is_kept = cell is not None
         if cell is None:
-            cell = score_cell(self._fitted(source.name, pairs), pairs, images, self.options.batch_size)
+            cell = score_cell(self._fitted(source.name, queries), queries, images, self.options.batch_size)
             self.store.save(source.name, perturbation, key, cell)
         self.bar.update()
         return cell, is_kept
 
-    def _fitted(self, name: str, pairs: PairSet) -> CopyDetectionMetric:
+    def _fitted(self, name: str, queries: QuerySet) -> CopyDetectionMetric:
         detector = self.detectors[name]
-        if self.fitted_to.get(name) is not pairs:
-            detector.fit(pairs.gallery.split(self.options.batch_size))
+        if self.fitted_to.get(name) is not queries:
+            detector.fit(queries.gallery.split(self.options.batch_size))
             # Compilation and first calls take time that is no part of an image's.
-            detector.search(detector.represent_batch(pairs.synthetic[:2]), 1)
-            self.fitted_to[name] = pairs
+            detector.search(detector.represent_batch(queries.synthetic[:2]), 1)
+            self.fitted_to[name] = queries
         return detector
 
 

@@ -6,6 +6,7 @@ from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
 from monai_deepssim.metrics.detectors.aligned import AlignedDetector
 from monai_deepssim.metrics.detectors.copy_detector import ContrastiveCopyDetector
 from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
+from monai_deepssim.metrics.detectors.local_features import LocalFeaturesDetector
 from monai_deepssim.metrics.detectors.memorization_index import (
     MemorizationIndexMetric,
     MRICoreMemorizationIndexMetric,
@@ -22,6 +23,7 @@ __all__ = [
     "AlignedDetector",
     "ContrastiveCopyDetector",
     "DeepSSIMDetector",
+    "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
     "MemorizationIndexMetric",
@@ -40,6 +42,7 @@ SUPPORTED_DETECTORS: dict[str, type[CopyDetectionMetric]] = {
     "copy_detector": ContrastiveCopyDetector,
     "torchscript": TorchScriptDetector,
     "open_clip": OpenCLIPDetector,
+    "local_features": LocalFeaturesDetector,
     "ssim": SSIMDetector,
     "ncc": NCCDetector,
     "mse": MSEDetector,
