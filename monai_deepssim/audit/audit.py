@@ -74,6 +74,7 @@ class Audit:
             DeepSSIM; one score, above which it is a copy, of another detector. Those that belong to the score by
             default.
         max_copy_fraction: share of copies, 0 to 1, above which the exit status is 3; no gate by default.
+        count_parts: whether copies of a part of a training image count as copies for the gate.
         batch_size: images a step.
         num_workers: processes that read images; 0 reads in this one.
         overwrite: whether to replace an audit of other images in ``output_dir``.
@@ -110,6 +111,7 @@ class Audit:
         top_k: Any = 10,
         thresholds: Any = None,
         max_copy_fraction: Any = None,
+        count_parts: Any = True,
         batch_size: Any = 64,
         num_workers: Any = 0,
         overwrite: Any = False,

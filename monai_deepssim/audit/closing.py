@@ -7,6 +7,7 @@ from pathlib import Path
 
 from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.result import AuditResult, Skipped
+from monai_deepssim.audit.side_sentences import side_lines
 
 __all__ = [
     "SCORE_NAMES",
@@ -18,7 +19,7 @@ __all__ = [
 ]
 
 #: What a score is called where people read it; others by the name of their detector.
-SCORE_NAMES = {"aligned_ssim": "SSIM after alignment", "deepssim": "DeepSSIM cosine"}
+SCORE_NAMES = {"copy_score": "copy score", "deepssim": "DeepSSIM cosine"}
 
 _NUM_PAIRS = 5
 _NUM_SKIPPED = 20
@@ -50,7 +51,10 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         lines.append(
             f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  ({patient})"
         )
-    lines += ["", error_rate_sentence(result)]
+    parts = result.count("part")
+    if parts:
+        lines.append(f"Of the copies, {parts} {'is' if parts == 1 else 'are'} of a part of a training image.")
+    lines += ["", error_rate_sentence(result), *side_lines(result.sides_differ)]
     lines += [false_alarm_sentence(result)] if result.false_alarms is not None else []
     lines += _skipped_lines(result.skipped)
     for part in result.sides:

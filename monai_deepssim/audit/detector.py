@@ -90,6 +90,21 @@ class AuditDetector:
         scores, rows = self._search(_rows(images), num_neighbors)
         return np.round(scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS), rows.cpu().numpy()
 
+    def compare(self, images: EmbeddedImages, training: EmbeddedImages, pairs: np.ndarray) -> np.ndarray:
+        """Score pairs.
+
+        Args:
+            images: as stored.
+            training: as stored, the ones that were fitted.
+            pairs: int64 ``(P, 2)``, positions in the lists of the two.
+
+        Returns:
+            float64 ``(P,)``, higher is closer.
+        """
+        first = _rows(images.subset(np.searchsorted(images.indices, pairs[:, 0])))
+        second = _rows(training.subset(np.searchsorted(training.indices, pairs[:, 1])))
+        return np.round(self.metric.compare_pairs(first, second).cpu().numpy().astype(np.float64), _SCORE_DIGITS)
+
 
 def _rows(images: EmbeddedImages) -> Tensor:
     return torch.from_numpy(np.concatenate(images.embeddings))

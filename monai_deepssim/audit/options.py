@@ -43,6 +43,7 @@ class AuditOptions:
     top_k: int
     thresholds: Thresholds | None
     max_copy_fraction: float | None
+    count_parts: bool
     batch_size: int
     num_workers: int
     overwrite: bool
@@ -120,6 +121,7 @@ def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOp
             values["thresholds"], detector, verify, deformation_cost, has_holdout=holdout_dir is not None
         ),
         max_copy_fraction=_fraction("max_copy_fraction", values["max_copy_fraction"]),
+        count_parts=_yes_or_no("count_parts", values["count_parts"]),
         batch_size=_whole("batch_size", values["batch_size"], 1),
         num_workers=_whole("num_workers", values["num_workers"], 0),
         overwrite=_yes_or_no("overwrite", values["overwrite"]),
@@ -188,8 +190,8 @@ def _thresholds(
     value: Any, detector: str, verify: bool, deformation_cost: float | None, *, has_holdout: bool
 ) -> Thresholds | None:
     """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
-    score = "aligned_ssim" if verify else detector
-    if score in ("aligned_ssim", "deepssim"):
+    score = "copy_score" if verify else detector
+    if score in ("copy_score", "deepssim"):
         default = VERIFIED_THRESHOLDS if verify else PUBLISHED_THRESHOLDS
         if verify and deformation_cost != DEFORMATION_COST:
             source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"

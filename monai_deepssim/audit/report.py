@@ -22,6 +22,7 @@ from monai_deepssim.audit.closing import (
 from monai_deepssim.audit.figures import draw_image, draw_ssim_map, score_histogram
 from monai_deepssim.audit.files import printable, write_text
 from monai_deepssim.audit.result import AuditResult, package_versions
+from monai_deepssim.audit.side_figures import draw_side_comparison
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
@@ -79,6 +80,8 @@ def render_report(result: AuditResult) -> str:
         skipped=result.skipped,
         sides=result.sides,
         proportions=proportions_warning(result),
+        sides_differ=result.sides_differ,
+        sides_picture=(data_uri(draw_side_comparison(result.sides_differ)) if result.options.report_images else None),
         versions=package_versions(),
     )
 

@@ -19,6 +19,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.metrics import SideComparison
 
 __all__ = [
     "AuditResult",
@@ -122,6 +123,7 @@ class AuditResult:
         selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
             have no intervals, and the error rates of the whole set.
         gate: whether the set may pass.
+        sides_differ: how the preprocessing of the two sides differs.
         demo: how many planted copies were found; ``None`` in an audit of real folders.
         seconds: time spent, by step.
     """
@@ -143,6 +145,7 @@ class AuditResult:
     discoveries: Discoveries | None
     selection: str
     gate: Gate
+    sides_differ: SideComparison
     demo: DemoResult | None
     seconds: dict[str, float]
 
@@ -205,6 +208,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_training": result.memorized_fraction.total,
         "num_synthetic": result.copy_fraction.total,
         "num_copies": result.copy_fraction.count,
+        "num_parts": result.count("part"),
         "num_similar": result.count("similar"),
         "num_different": result.count("different"),
         "num_memorized": result.memorized_fraction.count,
@@ -217,6 +221,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "false_alarms": None if result.false_alarms is None else result.false_alarms.as_json(),
         "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
         "gate": vars(result.gate),
+        "sides_differ": result.sides_differ.as_json(),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
@@ -272,6 +277,7 @@ def what_it_rests_on(
             "slice_axis": options.slice_axis,
             "patient_id_pattern": options.patient_id_pattern,
             "top_k": options.top_k,
+            "count_parts": options.count_parts,
             "deformation_cost": options.deformation_cost,
             "num_proposed": options.num_proposed,
             "report_images": options.report_images,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,13 @@ from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates, choose_null_images, halves_null, keep_strangers
 from monai_deepssim.audit.files import ensure_writable
+from monai_deepssim.audit.local_candidates import LocalCandidates
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.progress import timed, warn
 from monai_deepssim.audit.report import write_report
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary
+from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
 from monai_deepssim.audit.tables import write_holdout, write_matches, write_memorized
 from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
@@ -98,15 +100,21 @@ def perform_audit(
     if len(training.images.indices) == 1:
         warn("there is one training image: every synthetic image is compared with it alone.")
     detector.fit(training.images, options.device)
+    with timed(seconds, "comparing_sides"):
+        sides_differ = check_sides(training, synthetic, options.image_size)
+    local = None
+    if options.verify:
+        with timed(seconds, "local_features"):
+            local = LocalCandidates(training.side, training.images.indices, options.image_size)
     with timed(seconds, "search"):
-        shortlist = _shortlist(synthetic, training, detector, options)
+        shortlist = _shortlist(synthetic, training, detector, options, local)
     with timed(seconds, "error_rates"):
         null: NullScores | None = None
         if holdout is not None:
-            of_holdout = _shortlist(holdout, training, detector, options)
+            of_holdout = _shortlist(holdout, training, detector, options, local)
             null = NullScores(of_holdout.scores[:, 0], groups=_patients(holdout))
         elif selection is None:
-            null = _training_null(training, detector, options)
+            null = _training_null(training, detector, options, local)
     thresholds = options.thresholds or _rule_of_dar(holdout, training, detector)
     matches = _matches(training.side, synthetic, shortlist, thresholds)
     strangers = [] if holdout is None else _matches(training.side, holdout, of_holdout, thresholds)
@@ -147,12 +155,16 @@ def perform_audit(
         strangers=strangers,
         discoveries=discoveries,
         selection="" if selection is None else selection.reason,
+        sides_differ=sides_differ,
         gate=apply_gate(
             options.max_copy_fraction,
-            num_copies=sum(match.is_copy for match in matches),
+            num_copies=sum(match.label == "duplicate" for match in matches),
+            num_parts=sum(match.label == "part" for match in matches),
+            count_parts=options.count_parts,
             num_synthetic=len(matches),
             skipped_synthetic=len(synthetic.skipped),
             skipped_training=len(training.skipped),
+            hidden_by=sides_differ.uncovered[0].description if sides_differ.uncovered else "",
         ),
         demo=evaluate_demo(demo_folder, matches) if options.demo else None,
         seconds=seconds,
@@ -168,7 +180,13 @@ def perform_audit(
     return result
 
 
-def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> Shortlist:
+def _shortlist(
+    side: EmbeddedSide,
+    training: EmbeddedSide,
+    detector: AuditDetector,
+    options: AuditOptions,
+    local: LocalCandidates | None,
+) -> Shortlist:
     scores, rows = detector.search(side.images, options.num_proposed)
     candidates = training.images.indices[rows]
     if not options.verify:
@@ -184,6 +202,8 @@ def _shortlist(side: EmbeddedSide, training: EmbeddedSide, detector: AuditDetect
         deformation_cost=options.deformation_cost,
         description=f"verifying {side.side.name} images",
         store=verification_store(side, training, options),
+        local=local,
+        compare=lambda pairs: detector.compare(side.images, training.images, pairs),
     )
 
 
@@ -198,7 +218,9 @@ def _with_rates(match: Match, selection: Selection) -> Match:
     return replace(match, p_value=p_value, q_value=q_value)
 
 
-def _training_null(training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> NullScores | None:
+def _training_null(
+    training: EmbeddedSide, detector: AuditDetector, options: AuditOptions, local: LocalCandidates | None
+) -> NullScores | None:
     patients = _patients(training)
     if len({patient or f"image {row}" for row, patient in enumerate(patients)}) < 2:
         return None
@@ -212,6 +234,14 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
         return None
     if options.verify:
         indices = training.images.indices
+        members: dict[str, list[int]] = {}
+        for row, patient in enumerate(patients):
+            members.setdefault(patient, []).append(int(indices[row]))
+
+        def own_patient(index: int) -> Collection[int]:
+            patient = training.side.items[index]["patient_id"]
+            return members[patient] if patient else [index]
+
         found = verify(
             training.side,
             indices[rows],
@@ -223,6 +253,9 @@ def _training_null(training: EmbeddedSide, detector: AuditDetector, options: Aud
             deformation_cost=options.deformation_cost,
             description="verifying training images",
             store=verification_store(training, training, options),
+            local=local,
+            exclude=own_patient,
+            compare=lambda pairs: detector.compare(training.images, training.images, pairs),
         )
         # From positions in the list of files back to rows.
         neighbors, scores = np.searchsorted(indices, found.indices), found.scores
@@ -245,6 +278,7 @@ def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thre
     for row, index in enumerate(synthetic.images.indices.tolist()):
         nearest = int(shortlist.indices[row, 0])
         score = float(shortlist.scores[row, 0])
+        area = None if shortlist.copied_areas is None else _known(shortlist.copied_areas[row, 0])
         matches.append(
             Match(
                 synthetic_path=synthetic.side.items[index]["path"],
@@ -253,10 +287,17 @@ def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thre
                 score=score,
                 detector_score=float(shortlist.detector_scores[row, 0]),
                 alignment=shortlist.alignments[row][0] if shortlist.alignments is not None else None,
-                label=thresholds.classify(score),
+                label=thresholds.classify(score, area),
                 synthetic_index=index,
                 training_index=nearest,
                 row=row,
+                aligned_ssim=None if shortlist.ssim is None else float(shortlist.ssim[row, 0]),
+                inliers=None if shortlist.inliers is None else int(shortlist.inliers[row, 0]),
+                copied_area=area,
             )
         )
     return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)

@@ -43,6 +43,10 @@ MATCHES_COLUMNS = [
     "label",
     "zoom",
     "deformation_pixels",
+    "stretch",
+    "inverted",
+    "inliers",
+    "copied_area",
 ]
 
 HOLDOUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
@@ -68,7 +72,9 @@ def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
             "patient_id": match.patient_id,
             "score": f"{match.score:.6f}",
             "deepssim": f"{match.detector_score:.6f}" if detector == "deepssim" else "",
-            **alignment_columns(match.alignment, match.score),
+            **alignment_columns(match.alignment, match.aligned_ssim),
+            "inliers": "" if match.inliers is None else match.inliers,
+            "copied_area": "" if match.copied_area is None else f"{match.copied_area:.3f}",
             "mi": _number(match.mi),
             "oni": _number(match.oni),
             "p_value": _number(match.p_value),
@@ -80,12 +86,12 @@ def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
     write_table(path, MATCHES_COLUMNS, rows)
 
 
-def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, str]:
+def alignment_columns(alignment: Alignment | None, ssim: float | None) -> dict[str, str]:
     """The cells that tell how one image was changed to fit another one, by column; none where nothing was aligned.
 
     Args:
         alignment: the change.
-        score: the SSIM that it reaches, less what a deformation costs.
+        ssim: what it reaches, less what a deformation costs; wanted with an alignment.
 
     Example:
         >>> alignment_columns(Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2), 0.9)["flip"]
@@ -95,13 +101,15 @@ def alignment_columns(alignment: Alignment | None, score: float) -> dict[str, st
         return {}
     names = ("top-bottom", "left-right")
     return {
-        "aligned_ssim": f"{score:.6f}",
+        "aligned_ssim": "" if ssim is None else f"{ssim:.6f}",
         "flip": " ".join(names[axis] for axis in alignment.flips),
         "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
         "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
         "gamma": f"{alignment.gamma:.3f}",
         "zoom": f"{alignment.zoom:.4f}",
         "deformation_pixels": f"{alignment.deformation_pixels:.2f}",
+        "stretch": f"{alignment.stretch:.4f}",
+        "inverted": "true" if alignment.inverted else "false",
     }
 
 

@@ -14,6 +14,7 @@ from monai_deepssim.similarity import Alignment
 __all__ = [
     "PUBLISHED_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
+    "WHOLE_IMAGE_AREA",
     "Gate",
     "Match",
     "MemorizedImage",
@@ -40,17 +41,27 @@ class Thresholds:
     score: str
     source: str
 
-    def classify(self, score: float) -> str:
+    def classify(self, score: float, copied_area: float | None = None) -> str:
         """Name the class of a score; a score on a threshold is of the class below it.
+
+        Args:
+            score: of an image.
+            copied_area: share of the image that was copied. Where it is known and below :data:`WHOLE_IMAGE_AREA`, a
+                duplicate is a part copy.
 
         Example:
             >>> [PUBLISHED_THRESHOLDS.classify(score) for score in (0.60, 0.61, 0.86)]
             ['different', 'similar', 'duplicate']
+            >>> PUBLISHED_THRESHOLDS.classify(0.9, copied_area=0.25)
+            'part'
         """
         if score > self.duplicate:
-            return "duplicate"
+            return "part" if copied_area is not None and copied_area < WHOLE_IMAGE_AREA else "duplicate"
         return "similar" if self.similar is not None and score > self.similar else "different"
 
+
+#: Share of an image below which what was copied is a part of it.
+WHOLE_IMAGE_AREA = 0.6
 
 PUBLISHED_THRESHOLDS = Thresholds(
     similar=DEEPSSIM_THRESHOLDS[0],
@@ -61,7 +72,7 @@ PUBLISHED_THRESHOLDS = Thresholds(
 VERIFIED_THRESHOLDS = Thresholds(
     similar=ALIGNED_SSIM_THRESHOLDS[0],
     duplicate=ALIGNED_SSIM_THRESHOLDS[1],
-    score="aligned_ssim",
+    score="copy_score",
     source="chosen on phantom subjects kept for tuning, measured on others (benchmarks/aligned_ssim_thresholds.py); "
     "not calibrated on this data",
 )
@@ -78,7 +89,7 @@ class Match:
         score: the number that the verdict rests on; higher is closer.
         detector_score: similarity by the detector that made the shortlist, such as DeepSSIM's cosine.
         alignment: how the training image was changed to fit; ``None`` where the match was not verified.
-        label: ``duplicate``, ``similar`` or ``different``.
+        label: ``duplicate``, ``part``, ``similar`` or ``different``.
         synthetic_index: position in the list of synthetic images.
         training_index: position in the list of training images.
         row: of the shortlist.
@@ -86,6 +97,9 @@ class Match:
         oni: overfit / novelty index, likewise.
         p_value: how often an image that is no copy scores as high; ``None`` where there is nothing to tell it from.
         q_value: false-discovery rate at which this image would be called a copy.
+        aligned_ssim: SSIM after alignment; ``None`` where the match was not verified, as what follows.
+        inliers: keypoints that agree on one transform.
+        copied_area: share of the synthetic image that the training image shows; ``None`` also where the score is low.
     """
 
     synthetic_path: str
@@ -102,11 +116,14 @@ class Match:
     oni: float | None = None
     p_value: float | None = None
     q_value: float | None = None
+    aligned_ssim: float | None = None
+    inliers: int | None = None
+    copied_area: float | None = None
 
     @property
     def is_copy(self) -> bool:
-        """Whether the synthetic image is judged a duplicate."""
-        return self.label == "duplicate"
+        """Whether the synthetic image is judged a copy, of the whole training image or of a part."""
+        return self.label in ("duplicate", "part")
 
 
 @dataclass(frozen=True)
@@ -117,13 +134,20 @@ class Shortlist:
         scores: float64 ``(N, k)``, descending; higher is closer. Those that the verdict rests on.
         indices: int64 ``(N, k)``, positions in the list of training images.
         detector_scores: float64 ``(N, k)``, similarities by the detector.
-        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified.
+        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified, as
+            what follows.
+        ssim: float64 ``(N, k)``, aligned SSIM.
+        inliers: int32 ``(N, k)``, keypoints that agree.
+        copied_areas: float64 ``(N, k)``, share of the image that was copied; NaN where it was not measured.
     """
 
     scores: np.ndarray
     indices: np.ndarray
     detector_scores: np.ndarray
     alignments: list[list[Alignment]] | None = None
+    ssim: np.ndarray | None = None
+    inliers: np.ndarray | None = None
+    copied_areas: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +208,7 @@ def memorized_images(
     copies: dict[int, list[tuple[float, str]]] = {}
     for match in matches:
         candidates = zip(shortlist.indices[match.row].tolist(), shortlist.scores[match.row].tolist(), strict=True)
-        for index, score in candidates:
+        for index, score in dict(candidates).items():
             if score > thresholds.duplicate:
                 copies.setdefault(index, []).append((score, match.synthetic_path))
     found = []
@@ -206,9 +230,12 @@ def apply_gate(
     max_copy_fraction: float | None,
     *,
     num_copies: int,
+    num_parts: int = 0,
+    count_parts: bool = True,
     num_synthetic: int,
     skipped_synthetic: int,
     skipped_training: int,
+    hidden_by: str = "",
 ) -> Gate:
     """Decide whether a set of synthetic images may pass.
 
@@ -217,10 +244,13 @@ def apply_gate(
 
     Args:
         max_copy_fraction: share of copies accepted, 0 to 1; ``None`` for no gate.
-        num_copies: synthetic images judged copies.
+        num_copies: synthetic images judged copies of a whole image.
+        num_parts: synthetic images judged copies of a part of one.
+        count_parts: whether these count as copies.
         num_synthetic: synthetic images audited.
         skipped_synthetic: synthetic images that could not be read.
         skipped_training: training images that could not be read.
+        hidden_by: a difference between the sides that could hide copies, in a sentence; empty for none.
 
     Example:
         >>> counts = {"num_synthetic": 100, "skipped_synthetic": 0, "skipped_training": 0}
@@ -229,6 +259,7 @@ def apply_gate(
     """
     if max_copy_fraction is None:
         return Gate(None, None, "no gate was asked for")
+    num_copies += num_parts if count_parts else 0
     share = num_copies / num_synthetic
     if share > max_copy_fraction:
         return Gate(max_copy_fraction, "exceeded", f"{share:.4g} of the images are copies")
@@ -239,4 +270,6 @@ def apply_gate(
     if worst > max_copy_fraction:
         reason = f"if the synthetic images that were skipped ({skipped_synthetic}) were copies, it would be {worst:.4g}"
         return Gate(max_copy_fraction, "undecided", reason)
+    if hidden_by:
+        return Gate(max_copy_fraction, "undecided", f"the sides do not fit: {hidden_by.rstrip('.')}")
     return Gate(max_copy_fraction, "passed", f"{share:.4g} of the images are copies")

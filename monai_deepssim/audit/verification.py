@@ -1,9 +1,9 @@
-"""The second stage of an audit: the shortlist of each image is looked at on the pixels, after alignment."""
+"""The second stage of an audit: the candidates of each image are compared with it on the pixels."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_deepssim.audit.local_candidates import LocalCandidates
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Shortlist
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import aligned_ssim, pose, posed_ssim
+from monai_deepssim.search import is_proven, unite_candidates
+from monai_deepssim.similarity import LocalMatch, copied_area, copy_score, pose, posed_ssim
 
 __all__ = ["verify"]
 
@@ -25,7 +27,8 @@ _PAIRS_A_STEP = 256
 _PAIRS_A_FILE = 2048
 # 136 x 112 float32 are 60 KB: a quarter of a GB at most. Training images come up again and again.
 _IMAGES_KEPT = 4096
-_SCORE_DIGITS = 6
+# Below this score nobody asks which part of an image was copied.
+_LEAST_SCORE_WITH_AREA = 0.5
 
 
 def verify(
@@ -40,10 +43,14 @@ def verify(
     deformation_cost: float | None,
     description: str,
     store: VerificationStore | None = None,
+    local: LocalCandidates | None = None,
+    exclude: Callable[[int], Collection[int]] = lambda _: (),
+    compare: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Shortlist:
-    """Align the best candidates of each image with it, and sort them by the SSIM that this reaches.
+    """Compare the best candidates of each image with it on the pixels, and sort them by their copy score.
 
-    The best are those of the highest :func:`~monai_deepssim.similarity.posed_ssim`.
+    The best are those that share local features, and those of the highest
+    :func:`~monai_deepssim.similarity.posed_ssim`; where local features prove a copy, the first of the detector alone.
 
     Args:
         side: of the images that are looked up.
@@ -51,25 +58,50 @@ def verify(
         training: the training side.
         candidates: ``(N, k)``, positions in ``training.items``.
         detector_scores: ``(N, k)``, by which they were chosen.
-        keep: how many candidates of each image are aligned.
+        keep: how many candidates of each image are compared.
         image_size: rows and columns that images are brought to.
         deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
         description: what the progress bar calls this.
-        store: where verified pairs are kept; those that it has are not aligned again. By default nothing is kept.
+        store: where verified pairs are kept; those that it has are not compared again. By default nothing is kept.
+        local: proposes candidates by local features; by default the detector alone does.
+        exclude: for a position in ``side.items``, positions in ``training.items`` that ``local`` must not propose.
+        compare: the detector's scores of pairs ``(P, 2)`` of positions; wanted with ``local``.
 
     Returns:
-        ``(N, min(k, keep))`` candidates, the highest aligned SSIM first; equal ones in the order of their posed SSIM.
+        ``(N, keep or fewer)`` candidates, the highest copy score first; equal ones in the order of the search. Where
+        fewer were compared, the last is repeated.
 
     Raises:
         UnusableInputError: when a file that was readable before no longer is, or the store cannot be used.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
     queries, targets = _Images(side, image_size), _Images(training, image_size)
+    found: list[list[tuple[int, LocalMatch]]] = [[] for _ in indices]
+    if local is not None:
+        for row, index in enumerate(
+            tqdm(
+                indices.tolist(),
+                desc=description.replace("verifying", "matching"),
+                unit=" images",
+                mininterval=interval,
+            )
+        ):
+            found[row] = local.query(side, index, exclude(index))
+    chosen = [line.tolist() for line in candidates]
     if candidates.shape[1] > keep:
-        best = _screen(indices, candidates, queries, targets, keep, description, interval)
-        candidates = np.take_along_axis(candidates, best, axis=1)
-        detector_scores = np.take_along_axis(detector_scores, best, axis=1)
-    pairs = np.stack([np.repeat(indices, candidates.shape[1]), candidates.ravel()], axis=1).astype(np.int64)
+        rows = [row for row in range(len(indices)) if not is_proven(found[row])]
+        best = _screen(indices[rows], candidates[rows], queries, targets, keep, description, interval)
+        for row, columns in zip(rows, best, strict=True):
+            chosen[row] = candidates[row][columns].tolist()
+    shortlists = [unite_candidates(matches, line, keep) for matches, line in zip(found, chosen, strict=True)]
+    pairs = np.array(
+        [(index, other) for index, line in zip(indices.tolist(), shortlists, strict=True) for other in line], np.int64
+    )
+    matched = {
+        (index, other): match
+        for index, matches in zip(indices.tolist(), found, strict=True)
+        for other, match in matches
+    }
     wanted = np.unique(pairs, axis=0)
     known = store.load() if store is not None else VerifiedPairs()
     missing = wanted[known.rows_of(wanted) < 0]
@@ -83,19 +115,37 @@ def verify(
         disable=not len(missing),
     ) as bar:
         for start in range(0, len(missing), _PAIRS_A_FILE):
-            part = _align(missing[start : start + _PAIRS_A_FILE], queries, targets, deformation_cost, bar)
+            part = _align(missing[start : start + _PAIRS_A_FILE], matched, queries, targets, deformation_cost, bar)
             if store is not None:
                 store.write(part)
             parts.append(part)
     verified = VerifiedPairs(np.concatenate(parts))
-    rows = verified.rows_of(pairs).reshape(candidates.shape)
-    order = np.argsort(-verified.ssim[rows], axis=1, kind="stable")
-    rows = np.take_along_axis(rows, order, axis=1)
+    cosines = {
+        (index, other): score
+        for index, line, scores in zip(indices.tolist(), candidates.tolist(), detector_scores.tolist(), strict=True)
+        for other, score in zip(line, scores, strict=True)
+    }
+    unknown = np.array([pair for pair in wanted.tolist() if tuple(pair) not in cosines], np.int64).reshape(-1, 2)
+    if len(unknown):
+        assert compare is not None, "candidates of another search need the detector's scores"
+        cosines |= {(a, b): score for (a, b), score in zip(unknown.tolist(), compare(unknown).tolist(), strict=True)}
+    length = max(len(line) for line in shortlists)
+    ordered = np.empty((len(indices), length), np.int64)
+    rows_of_pairs = np.split(verified.rows_of(pairs), np.cumsum([len(line) for line in shortlists])[:-1])
+    for row, places in enumerate(rows_of_pairs):
+        order = np.argsort(-verified.score[places], kind="stable")
+        ordered[row] = np.pad(places[order], (0, length - len(places)), mode="edge")
+    records = verified.records[ordered]
     return Shortlist(
-        scores=verified.ssim[rows],
-        indices=np.take_along_axis(candidates, order, axis=1),
-        detector_scores=np.take_along_axis(detector_scores, order, axis=1),
-        alignments=[[verified.alignment(row) for row in line] for line in rows.tolist()],
+        scores=records["score"],
+        indices=records["training"],
+        detector_scores=np.vectorize(lambda a, b: cosines[a, b], otypes=[np.float64])(
+            records["query"], records["training"]
+        ),
+        alignments=[[verified.alignment(row) for row in line] for line in ordered.tolist()],
+        ssim=records["ssim"],
+        inliers=records["inliers"],
+        copied_areas=records["copied_area"],
     )
 
 
@@ -123,7 +173,12 @@ def _screen(
 
 
 def _align(
-    pairs: np.ndarray, queries: _Images, targets: _Images, deformation_cost: float | None, bar: tqdm
+    pairs: np.ndarray,
+    matched: Mapping[tuple[int, int], LocalMatch],
+    queries: _Images,
+    targets: _Images,
+    deformation_cost: float | None,
+    bar: tqdm,
 ) -> np.ndarray:
     """The records of some pairs."""
     parts = []
@@ -131,8 +186,14 @@ def _align(
         step = pairs[start : start + _PAIRS_A_STEP]
         x = torch.stack([queries.plain(query) for query in step[:, 0].tolist()])
         y = torch.stack([targets.plain(index) for index in step[:, 1].tolist()])
-        found = aligned_ssim(x, y, deformation_cost=deformation_cost)
-        parts.append(VerifiedPairs.pack(step, found.ssim.double().numpy().round(_SCORE_DIGITS), found.alignments))
+        matches = [matched.get((query, index)) for query, index in step.tolist()]
+        found = copy_score(x, y, matches, deformation_cost=deformation_cost)
+        areas = np.full(len(step), np.nan)
+        for row in (found.score > _LEAST_SCORE_WITH_AREA).nonzero().flatten().tolist():
+            match = matches[row]
+            points = None if match is None else match.points
+            areas[row], _ = copied_area(x[row], y[row], found.alignments[row], points)
+        parts.append(VerifiedPairs.pack(step, found, areas))
         bar.update(len(step))
     return np.concatenate(parts)
 

@@ -15,7 +15,13 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, package_versions
 from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, DEFORMATION_COST, Alignment
+from monai_deepssim.similarity import (
+    ALIGNED_SSIM_VERSION,
+    COPY_SCORE_VERSION,
+    DEFORMATION_COST,
+    Alignment,
+    CopyScore,
+)
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verification_store"]
 
@@ -23,34 +29,45 @@ __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verificatio
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 2
+_STORE_VERSION = 3
+# As many as the files of an audit have.
+_SCORE_DIGITS = 6
 _PAIR = np.dtype(
     [
         ("query", "<i8"),
         ("training", "<i8"),
+        ("score", "<f8"),
         ("ssim", "<f8"),
+        ("inliers", "<i4"),
+        ("copied_area", "<f8"),
         ("flips", "u1"),
         ("rotation_degrees", "<f8"),
         ("shift_pixels", "<f8", (2,)),
         ("zoom", "<f8"),
         ("gamma", "<f8"),
         ("deformation_pixels", "<f8"),
+        ("stretch", "<f8"),
+        ("stretch_degrees", "<f8"),
+        ("inverted", "?"),
     ]
 )
 
 
 class VerifiedPairs:
-    """The aligned SSIM of pairs of images, and the change that reaches it.
+    """The copy score of pairs of images, what it is made of, and the change that reaches its SSIM.
 
     Args:
         records: one a pair, as :meth:`pack` makes them; none by default.
 
     Example:
         >>> change = Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2)
-        >>> verified = VerifiedPairs(VerifiedPairs.pack(np.array([[4, 7]]), np.array([0.97]), [change]))
+        >>> import torch
+        >>> numbers = torch.tensor([0.75])
+        >>> scores = CopyScore(numbers, numbers, torch.tensor([0]), [change])
+        >>> verified = VerifiedPairs(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
         >>> rows = verified.rows_of(np.array([[4, 7], [7, 4]]))
-        >>> rows, verified.ssim[rows[0]], verified.alignment(rows[0]) == change
-        (array([ 0, -1]), np.float64(0.97), True)
+        >>> rows, verified.score[rows[0]], verified.alignment(rows[0]) == change
+        (array([ 0, -1]), np.float64(0.75), True)
     """
 
     def __init__(self, records: np.ndarray | None = None) -> None:
@@ -64,31 +81,36 @@ class VerifiedPairs:
         return len(self.records)
 
     @property
-    def ssim(self) -> np.ndarray:
-        """float64 ``(P,)``, the aligned SSIM of each pair."""
-        return self.records["ssim"]
+    def score(self) -> np.ndarray:
+        """float64 ``(P,)``, the copy score of each pair."""
+        return self.records["score"]
 
     @staticmethod
-    def pack(pairs: np.ndarray, ssim: np.ndarray, alignments: Sequence[Alignment]) -> np.ndarray:
+    def pack(pairs: np.ndarray, scores: CopyScore, areas: np.ndarray) -> np.ndarray:
         """Write pairs as records.
 
         Args:
             pairs: int64 ``(P, 2)``, positions in the list of the images that are looked up and in that of the training
                 images.
-            ssim: ``(P,)``.
-            alignments: of two-dimensional images.
+            scores: of these pairs of two-dimensional images.
+            areas: ``(P,)``, the share of each image that was copied; NaN where it was not measured.
 
         Returns:
             ``(P,)``.
         """
         records = np.empty(len(pairs), _PAIR)
-        records["query"], records["training"], records["ssim"] = pairs[:, 0], pairs[:, 1], ssim
-        for record, change in zip(records, alignments, strict=True):
+        records["query"], records["training"] = pairs[:, 0], pairs[:, 1]
+        for name in ("score", "ssim"):
+            records[name] = getattr(scores, name).double().cpu().numpy().round(_SCORE_DIGITS)
+        records["inliers"], records["copied_area"] = scores.inliers.cpu().numpy(), areas
+        for record, change in zip(records, scores.alignments, strict=True):
             record["flips"] = sum(1 << axis for axis in change.flips)
             (record["rotation_degrees"],) = change.rotation_degrees
             record["shift_pixels"] = change.shift_pixels
             record["zoom"], record["gamma"] = change.zoom, change.gamma
             record["deformation_pixels"] = change.deformation_pixels
+            record["stretch"], record["stretch_degrees"] = change.stretch, change.stretch_degrees
+            record["inverted"] = change.inverted
         return records
 
     def rows_of(self, pairs: np.ndarray) -> np.ndarray:
@@ -116,6 +138,9 @@ class VerifiedPairs:
             zoom=float(record["zoom"]),
             gamma=float(record["gamma"]),
             deformation_pixels=float(record["deformation_pixels"]),
+            stretch=float(record["stretch"]),
+            stretch_degrees=float(record["stretch_degrees"]),
+            inverted=bool(record["inverted"]),
         )
 
 
@@ -138,9 +163,12 @@ class VerificationStore:
     Example:
         >>> import tempfile
         >>> store = VerificationStore(tempfile.mkdtemp(), "one digest", "another digest", (136, 112))
-        >>> store.write(VerifiedPairs.pack(np.array([[4, 7]]), [0.97], [Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)]))
-        >>> store.load().ssim
-        array([0.97])
+        >>> import torch
+        >>> numbers, change = torch.tensor([0.75]), Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)
+        >>> scores = CopyScore(numbers, numbers, torch.tensor([0]), [change])
+        >>> store.write(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
+        >>> store.load().score
+        array([0.75])
     """
 
     def __init__(
@@ -155,6 +183,7 @@ class VerificationStore:
         self.fingerprint: dict[str, Any] = {
             "store_version": _STORE_VERSION,
             "aligned_ssim_version": ALIGNED_SSIM_VERSION,
+            "copy_score_version": COPY_SCORE_VERSION,
             "monai-deepssim": package_versions()["monai-deepssim"],
             "query_images": query_images,
             "training_images": training_images,

@@ -17,7 +17,8 @@ from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
 from monai_deepssim.metrics.embedding_cache import EmbeddingCache
 from monai_deepssim.metrics.labelled_pairs import ALIGNED_SSIM_THRESHOLDS
 from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
-from monai_deepssim.search import NearestNeighbors
+from monai_deepssim.search import LocalFeatureSearch, NearestNeighbors
+from monai_deepssim.similarity import extract_local_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -94,6 +95,7 @@ class MemorizationMetric(DeepSSIMDetector):
         self.verify = verify
         self.top_k = top_k
         self._training_images: Tensor | None = None
+        self._local: LocalFeatureSearch | None = None
 
     def fit(
         self, training_images: Iterable[Tensor | Mapping[str, Any]], *, cache_path: str | os.PathLike[str] | None = None
@@ -134,6 +136,9 @@ class MemorizationMetric(DeepSSIMDetector):
         if cache is not None and idist.get_rank() == 0:
             cache.save(held[0], held[1])
         self._training_images = held[-1] if self.verify else None
+        self._local = None
+        if self.verify and held[-1].ndim == 4:
+            self._local = LocalFeatureSearch().fit([extract_local_features(image) for image in held[-1]])
         return self.fit_representations(held[0])
 
     def represent(self, images: Tensor) -> Tensor:
@@ -195,7 +200,10 @@ class MemorizationMetric(DeepSSIMDetector):
                 f"{tuple(self._training_images.shape[1:])}, want one shape, as verify=True aligns their pixels. Bring "
                 "them to one size, with monai_deepssim.transforms.FitImageSize for example."
             )
-        scores, positions = align_shortlist(images, self._training_images, proposed, self.top_k)
+        found = None
+        if self._local is not None:
+            found = [self._local.query(extract_local_features(image)) for image in images]
+        scores, positions = align_shortlist(images, self._training_images, proposed, self.top_k, found=found)
         return scores[:, 0], positions[:, 0]
 
 

@@ -1,6 +1,7 @@
 """Which training images are nearest to an image: by the cosine of embeddings, and by local features."""
 
 from monai_deepssim.search.block_search import search_by_similarity
+from monai_deepssim.search.candidates import is_proven, unite_candidates
 from monai_deepssim.search.descriptor_index import DescriptorIndex
 from monai_deepssim.search.faiss_neighbors import FaissNeighbors
 from monai_deepssim.search.local_feature_search import LocalFeatureSearch
@@ -14,5 +15,7 @@ __all__ = [
     "LocalFeatureSearch",
     "NearestNeighbors",
     "NormalizedRows",
+    "is_proven",
     "search_by_similarity",
+    "unite_candidates",
 ]

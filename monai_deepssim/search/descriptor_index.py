@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ _LEAST_FOR_FAISS = 20_000
 # Above this many, descriptors are kept as one byte a number; above that, as 32 bytes.
 _LEAST_FOR_BYTES, _LEAST_FOR_PRODUCT = 2_000_000, 20_000_000
 _PRODUCT_BYTES = 32
-_PROBED_SHARE, _LEAST_PROBED = 0.02, 8
+_PROBED_SHARE, _LEAST_PROBED = 0.01, 4
 _TRAINED_PER_CELL = 64
 _BLOCK_SIZE = 1024
 
@@ -26,8 +27,9 @@ class DescriptorIndex:
     """An index over the local descriptors of many images.
 
     With FAISS installed and 20,000 descriptors or more, an inverted file (Jegou et al., 2011) with 1.3 times the square
-    root of their number as cells, of which 2 % are searched. A descriptor of 128 numbers takes 512 bytes then, 128 above 2 million descriptors and 32 (product quantization) above 20 million. Without FAISS, or with
-    fewer descriptors, the search is exact, on 512 bytes a descriptor.
+    root of their number as cells, of which 1 % are searched. A descriptor of 128 numbers takes 512 bytes then, 128
+    above 2 million descriptors and 32 (product quantization) above 20 million. Without FAISS, or with fewer
+    descriptors, the search is exact, on 512 bytes a descriptor.
 
     Args:
         num_neighbors: neighbours of each descriptor that vote.
@@ -55,7 +57,7 @@ class DescriptorIndex:
         self.num_images = 0
         self._owners = np.empty(0, np.int64)
         self._rows = torch.empty(0, 128)
-        self._index = None
+        self._index: Any = None
 
     def fit(self, descriptors: Sequence[np.ndarray]) -> DescriptorIndex:
         """Take the descriptors of all images.
@@ -89,26 +91,28 @@ class DescriptorIndex:
         A descriptor votes once for an image, with its most similar neighbour there.
 
         Args:
-            descriptors: of a query, ``(n, 128)``.
+            descriptors: of a query, ``(n, 128)``, or of several, ``(q, n, 128)``.
 
         Returns:
-            float64 ``(number of images,)``, the weight of the votes of each.
+            float64 ``(number of images,)`` or ``(q, number of images)``, the weight of the votes of each.
 
         Raises:
             RuntimeError: before :meth:`fit`.
         """
         if not self.num_images:
             raise RuntimeError("the index holds no images yet: call fit(descriptors) first")
-        votes = np.zeros(self.num_images)
-        if not len(descriptors) or not len(self._owners):
-            return votes
-        cosines, neighbors = self._search(_unit(descriptors))
-        images = np.where(neighbors >= 0, self._owners[neighbors], -1)
-        weights = np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1))
-        for place in range(images.shape[1]):
-            first = (images[:, place] >= 0) & ~(images[:, :place] == images[:, place : place + 1]).any(axis=1)
-            votes += np.bincount(images[first, place], weights[first, place], minlength=self.num_images)
-        return votes
+        queries = descriptors.reshape(-1, *descriptors.shape[-2:])
+        votes = np.zeros((len(queries), self.num_images))
+        if descriptors.size and len(self._owners):
+            cosines, neighbors = self._search(_unit(queries.reshape(-1, 128)))
+            images = np.where(neighbors >= 0, self._owners[neighbors], -1)
+            weights = np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1))
+            of_query = np.repeat(np.arange(len(queries)) * self.num_images, queries.shape[1])
+            for place in range(images.shape[1]):
+                first = (images[:, place] >= 0) & ~(images[:, :place] == images[:, place : place + 1]).any(axis=1)
+                entries = of_query[first] + images[first, place]
+                votes += np.bincount(entries, weights[first, place], minlength=votes.size).reshape(votes.shape)
+        return votes.reshape(*descriptors.shape[:-2], self.num_images)
 
     def _search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         k = min(self.num_neighbors, len(self._owners))
@@ -118,13 +122,13 @@ class DescriptorIndex:
         return torch.cat([top.values for top in found]).numpy(), torch.cat([top.indices for top in found]).numpy()
 
 
-def _make_faiss_index(descriptors: Sequence[np.ndarray], total: int):
+def _make_faiss_index(descriptors: Sequence[np.ndarray], total: int) -> Any:
     import faiss
 
     cells = int(1.3 * np.sqrt(total))
     quantizer = faiss.IndexFlatIP(128)
     if total >= _LEAST_FOR_PRODUCT:
-        index = faiss.IndexIVFPQ(quantizer, 128, cells, _PRODUCT_BYTES, 8, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.IndexIVFPQ(quantizer, 128, cells, _PRODUCT_BYTES, 8, faiss.METRIC_INNER_PRODUCT)
     elif total >= _LEAST_FOR_BYTES:
         kind = faiss.ScalarQuantizer.QT_8bit
         index = faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, kind, faiss.METRIC_INNER_PRODUCT)

@@ -71,13 +71,13 @@ class LocalFeatureSearch:
             exclude: training images that are no candidates, such as the image itself.
 
         Returns:
-            Training images, each once and with its match, most inliers first; of equal ones the first in the training
-            set. At most ``num_candidates``.
+            Training images, each once and with its match, most inliers first; of equal ones the first in the
+            training set. At most ``num_candidates``.
 
         Raises:
             RuntimeError: before :meth:`fit`.
         """
-        votes = np.stack([self.index.vote(features.descriptors[:, version.order]) for version in VERSIONS])
+        votes = self.index.vote(np.stack([features.descriptors[:, version.order] for version in VERSIONS]))
         votes[:, list(exclude)] = 0
         order = np.argsort(-votes.ravel(), kind="stable")[: self.num_candidates]
         best: dict[int, LocalMatch] = {}

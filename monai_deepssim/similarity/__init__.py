@@ -3,12 +3,14 @@
 from .aligned_ssim import ALIGNED_SSIM_VERSION, DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
 from .alignment import Alignment
 from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
+from .copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
 from .local_features import (
     VERSIONS,
     LocalFeatures,
     LocalMatch,
     Version,
     extract_local_features,
+    fit_local_features,
     match_local_features,
 )
 from .pairwise_ssim import pairwise_ssim
@@ -17,18 +19,24 @@ from .standardize import standardize
 
 __all__ = [
     "ALIGNED_SSIM_VERSION",
+    "COPY_SCORE_VERSION",
     "DEFORMATION_COST",
     "VERSIONS",
     "AlignedSSIM",
     "Alignment",
+    "CopyScore",
     "LocalFeatures",
     "LocalMatch",
     "Pose",
     "Version",
     "aligned_ssim",
     "canonicalize_pose",
+    "copied_area",
+    "copy_score",
     "deform_onto",
     "extract_local_features",
+    "fit_local_features",
+    "fuse_scores",
     "match_local_features",
     "measure_pose",
     "move_to_pose",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from .alignment_deformation import deform_pair
 from .alignment_inputs import References, as_volumes, check_pairs, for_each
 from .alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
 from .alignment_search import align_pair
+from .local_features import LocalMatch
 
 __all__ = ["ALIGNED_SSIM_VERSION", "DEFORMATION_COST", "AlignedSSIM", "aligned_ssim", "deform_onto"]
 
@@ -24,6 +26,8 @@ DEFORMATION_COST = 0.1
 #: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
 ALIGNED_SSIM_VERSION = 2
 
+# Around the transform of a match: largest angle, shift and zoom that the search adds, and the gammas that it tries.
+_ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA = 4.0, 3.0, 0.05, (0.4, 2.5)
 # In SSIM: a deformation has to be worth this much.
 _NO_GAIN = 1e-4
 
@@ -51,6 +55,7 @@ def aligned_ssim(
     zoom: float = 0.05,
     gamma: Sequence[float] = (0.5, 1.5),
     deformation_cost: float | None = None,
+    matches: Sequence[LocalMatch | None] | None = None,
 ) -> AlignedSSIM:
     """Find the change of each ``y[i]`` that gives it the highest SSIM with ``x[i]``.
 
@@ -71,6 +76,9 @@ def aligned_ssim(
        change over some ten of its pixels. It is kept where SSIM less ``deformation_cost`` times the length of the
        displacements in pixels is higher than without.
 
+    A match of local features shows a change beyond these bounds: with one, y is transformed by it first, and the search
+    goes on from there, within 4 degrees, 3 pixels and 5 %, without flips.
+
     The bounds hold for a change and for its inverse: a copy that was made with gamma 0.5 needs gamma 2 to become the
     original again. For images that have nothing to do with each other the result is a local maximum.
 
@@ -88,6 +96,8 @@ def aligned_ssim(
         gamma: smallest and largest exponent.
         deformation_cost: SSIM that a pixel of deformation costs, 0 or more; :data:`DEFORMATION_COST` in verdicts, which
             was measured on slices of 136 x 112 pixels and not on volumes. By default nothing is deformed.
+        matches: for each pair of 2-D images what :func:`match_local_features` found, x being the query, or ``None``. By
+            default there are none.
 
     Returns:
         SSIM and change of each pair.
@@ -107,6 +117,8 @@ def aligned_ssim(
         (True, (1,), [6])
     """
     check_pairs(x, y)
+    if matches is not None and (len(matches) != len(x) or x.ndim != 4):
+        raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:
         raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
     spatial = x.ndim - 2
@@ -121,6 +133,8 @@ def aligned_ssim(
     changes = np.zeros((len(x), CHANGE_SIZE))
     flips = np.zeros(len(x), np.int64)
     deformations = np.zeros(len(x))
+    near_low, near_high, _, _ = _bounds(2, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)
+    near_angles = np.deg2rad([-_ROTATION_DEGREES / 2, 0.0, _ROTATION_DEGREES / 2])
 
     def align(i: int) -> None:
         constant = [side[i].min() == side[i].max() for side in (x_volumes, y_volumes)]
@@ -129,14 +143,18 @@ def aligned_ssim(
             ssim[i] = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
             changes[i, ZOOM:] = 1.0
             return
-        reference = references.prepare(i)
-        ssim[i], flips[i] = align_pair(
-            x_volumes[i], *reference, y_volumes[i], levels, free, angles, reach, steps, low, high, flip_bits, changes[i]
-        )
+        reference, match = references.prepare(i), None if matches is None else matches[i]
+        if match is None:
+            start = y_volumes[i]
+            search = angles, reach, steps, low, high, flip_bits
+        else:
+            start = _transform(y_volumes[i], match)
+            search = near_angles, 1, steps, near_low, near_high, flip_bits[:1]
+        ssim[i], flips[i] = align_pair(x_volumes[i], *reference, start, levels, free, *search, changes[i])
         if deformation_cost is None:
             return
-        deformed = np.empty_like(y_volumes[i])
-        after, pixels = deform_pair(*reference, y_volumes[i], flips[i], changes[i], levels > 0, deformed)
+        deformed = np.empty_like(start)
+        after, pixels = deform_pair(*reference, start, flips[i], changes[i], levels > 0, deformed)
         score = min(after, 1.0) - deformation_cost * pixels
         if score > ssim[i] + _NO_GAIN:
             ssim[i], deformations[i] = score, pixels
@@ -144,7 +162,11 @@ def aligned_ssim(
     for_each(align, len(x))
     alignments = [
         _alignment(spatial, bits, change, deformation)
-        for bits, change, deformation in zip(flips.tolist(), changes, deformations.tolist(), strict=True)
+        if match is None
+        else _matched_alignment(match, x.shape[2:], change, deformation)
+        for bits, change, deformation, match in zip(
+            flips.tolist(), changes, deformations.tolist(), matches or [None] * len(x), strict=True
+        )
     ]
     return AlignedSSIM(ssim.to(x.device), alignments)
 
@@ -209,6 +231,31 @@ def _bounds(spatial: int, rotation_degrees: float, shift_pixels: float, zoom: fl
     low[GAMMA], high[GAMMA] = min(*gamma, 1 / max(gamma)), max(*gamma, 1 / min(gamma))
     steps = np.array([np.deg2rad(0.6)] * 3 + [0.3] * 3 + [0.006, 0.06])
     return low, high, np.array(free), steps
+
+
+def _transform(y: np.ndarray, match: LocalMatch) -> np.ndarray:
+    """One plane in [0, 1] as the match shows it, zeros from outside."""
+    size = (y.shape[2], y.shape[1])
+    moved = cv2.warpAffine(y[0], match.matrix, size, flags=cv2.INTER_LINEAR)
+    return np.clip(1 - moved if match.inverted else moved, 0, 1)[None]
+
+
+def _matched_alignment(match: LocalMatch, size: Sequence[int], change: np.ndarray, deformation: float) -> Alignment:
+    """The transform of a match and the change that follows it as one."""
+    exchange = np.array([[0.0, 1.0], [1.0, 0.0]])  # OpenCV counts columns first
+    linear, shift = exchange @ match.matrix[:, :2] @ exchange, exchange @ match.matrix[:, 2]
+    centre = (np.array(size) - 1) / 2
+    shift = linear @ centre + shift - centre
+    cosine, sine = np.cos(change[0]), np.sin(change[0])
+    # What follows reads position p at rotation @ (p / zoom + shift).
+    following = change[ZOOM] * np.array([[cosine, sine], [-sine, cosine]])
+    return Alignment.from_matrix(
+        following @ linear,
+        tuple((following @ shift - change[ZOOM] * change[4:6]).tolist()),
+        gamma=float(change[GAMMA]),
+        inverted=match.inverted,
+        deformation_pixels=deformation,
+    )
 
 
 def _alignment(spatial: int, flips: int, change: np.ndarray, deformation_pixels: float) -> Alignment:

@@ -19,7 +19,7 @@ _DIRECTIONS = {
 
 @dataclass(frozen=True)
 class Alignment:
-    """A change of an image, in the order in which it happens: flips, then rotation, shift and zoom at once, then gamma.
+    """A change of an image, in the order in which it happens: flips, stretch, rotation, shift and zoom at once, gamma.
 
     A deformation may follow; it depends on the other image, and :func:`deform_onto` makes it.
 
@@ -31,6 +31,9 @@ class Alignment:
             right.
         zoom: factor of size; above 1 the content is larger.
         gamma: exponent of the intensities between the smallest and the largest.
+        stretch: how much longer an axis becomes than the one across it, 1 or more; in 2-D alone.
+        stretch_degrees: that axis, from down to right, before the rotation.
+        inverted: whether dark and bright are exchanged, before gamma.
         deformation_pixels: length of the displacements by which the image is deformed after all this, root mean square
             where it has structure.
 
@@ -45,6 +48,58 @@ class Alignment:
     zoom: float
     gamma: float
     deformation_pixels: float = 0.0
+    stretch: float = 1.0
+    stretch_degrees: float = 0.0
+    inverted: bool = False
+
+    @classmethod
+    def from_matrix(
+        cls,
+        linear: np.ndarray,
+        shift_pixels: tuple[float, float],
+        *,
+        gamma: float = 1.0,
+        inverted: bool = False,
+        deformation_pixels: float = 0.0,
+    ) -> Alignment:
+        """Describe an affine change of a 2-D image.
+
+        Args:
+            linear: ``(2, 2)``, from rows and columns in the image to rows and columns in the changed one, both counted
+                from the centre.
+            shift_pixels: where the image's centre goes, from the centre.
+            gamma: exponent of the intensities.
+            inverted: whether dark and bright are exchanged.
+            deformation_pixels: length of a deformation that follows.
+
+        Returns:
+            The change; a matrix that mirrors is one that flips left-right first.
+
+        Raises:
+            ValueError: when the matrix flattens the image.
+
+        Example:
+            >>> print(Alignment.from_matrix(np.array([[0.0, 1.0], [1.0, 0.0]]), (0.0, 0.0)))
+            flipped left-right, rotated 90.0° counter-clockwise
+        """
+        determinant = float(np.linalg.det(linear))
+        if not abs(determinant) > 1e-6:
+            raise ValueError(f"got a matrix with the determinant {determinant}, want one that keeps an area")
+        unmirrored = linear * np.array([1.0, -1.0]) if determinant < 0 else linear
+        left, lengths, right = np.linalg.svd(unmirrored)
+        rotation = left @ right
+        longest = right[0]
+        return cls(
+            flips=(1,) if determinant < 0 else (),
+            rotation_degrees=(float(np.rad2deg(np.arctan2(rotation[0, 1], rotation[0, 0]))),),
+            shift_pixels=(float(shift_pixels[0]), float(shift_pixels[1])),
+            zoom=float(np.sqrt(lengths[0] * lengths[1])),
+            gamma=gamma,
+            deformation_pixels=deformation_pixels,
+            stretch=float(lengths[0] / lengths[1]),
+            stretch_degrees=float(np.rad2deg(np.arctan2(longest[1], longest[0])) % 180),
+            inverted=inverted,
+        )
 
     def apply(self, image: Tensor) -> Tensor:
         """Change an image, by MONAI's transforms; all but the deformation.
@@ -64,7 +119,9 @@ class Alignment:
         changed = image.as_tensor() if hasattr(image, "as_tensor") else image
         if self.flips:
             changed = Flip(self.flips)(changed)
-        if any(self.rotation_degrees) or any(self.shift_pixels) or self.zoom != 1:
+        if self.stretch != 1:
+            changed = Affine(affine=self._stretched_positions(), padding_mode="zeros", image_only=True)(changed)
+        elif any(self.rotation_degrees) or any(self.shift_pixels) or self.zoom != 1:
             changed = Affine(
                 rotate_params=[float(np.deg2rad(angle)) for angle in self.rotation_degrees],
                 # Affine's translation is that of the position that is read, before the zoom.
@@ -73,9 +130,22 @@ class Alignment:
                 padding_mode="zeros",
                 image_only=True,
             )(changed)
+        if self.inverted:
+            changed = changed.amin() + changed.amax() - changed
         if self.gamma != 1:
             changed = AdjustContrast(self.gamma)(changed)
         return changed.as_tensor() if hasattr(changed, "as_tensor") else changed
+
+    def _stretched_positions(self) -> np.ndarray:
+        """What position is read for each position of the result, from the centre: ``(3, 3)``."""
+        angle, axis = np.deg2rad(self.rotation_degrees[0]), np.deg2rad(self.stretch_degrees)
+        rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        axes = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
+        lengths = np.array([self.stretch**0.5, self.stretch**-0.5])
+        positions = np.eye(3)
+        positions[:2, :2] = axes.T @ np.diag(1 / lengths) @ axes @ rotate / self.zoom
+        positions[:2, 2] = -positions[:2, :2] @ np.array(self.shift_pixels)
+        return positions
 
     def __str__(self) -> str:
         """The change in words; what is too small to be seen is left out."""
@@ -98,6 +168,10 @@ class Alignment:
             words.append("shifted " + " and ".join(moves))
         if abs(self.zoom - 1) >= 0.005:
             words.append(f"{'enlarged' if self.zoom > 1 else 'shrunk'} to {100 * self.zoom:.1f} %")
+        if self.stretch >= 1.01:
+            words.append(f"stretched by {100 * (self.stretch - 1):.0f} %")
+        if self.inverted:
+            words.append("dark and bright exchanged")
         if abs(self.gamma - 1) >= 0.03:
             words.append(f"gamma {self.gamma:.2f}")
         if self.deformation_pixels >= 0.05:

@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-__all__ = ["VERSIONS", "LocalFeatures", "LocalMatch", "Version", "extract_local_features", "match_local_features"]
+__all__ = [
+    "VERSIONS",
+    "LocalFeatures",
+    "LocalMatch",
+    "Version",
+    "extract_local_features",
+    "fit_local_features",
+    "match_local_features",
+]
 
 # Pixels of the longer side at which features are found; smaller images are enlarged, larger ones reduced.
 _SIDE = 224
@@ -20,12 +28,13 @@ _CLAHE_CLIP, _CLAHE_TILES = 3.0, (8, 8)
 _NUM_FINE, _NUM_COARSE, _COARSE_DIAMETER = 150, 150, 4.0
 # Cosine of two descriptors below which they do not match.
 _LEAST_SIMILARITY = 0.75
-# Distance of a matching keypoint from where the transform puts it, as a share of the longer side: 1.5 pixels of 112.
-_TOLERANCE = 0.0134
+# Distance of a matching keypoint from where the transform puts it, as a share of the longer side: 1.5 pixels of 224.
+# Neighbouring slices of one head match loosely; at twice the tolerance twice as many of their keypoints agree.
+_TOLERANCE = 0.0067
 _ITERATIONS, _FITS, _LEAST_FOR_AFFINE = 1000, 3, 8
 _LEAST_ZOOM, _LARGEST_ZOOM, _LARGEST_STRETCH = 0.4, 2.5, 1.3
-# Where a keypoint ends and another one begins, in pixels: a keypoint with two orientations is one.
-_SAME_KEYPOINT = 0.5
+# Where a keypoint ends and another one begins, as a share of the side: a keypoint with two orientations is one.
+_SAME_KEYPOINT = 0.0022
 
 
 class LocalFeatures(NamedTuple):
@@ -35,8 +44,8 @@ class LocalFeatures(NamedTuple):
     points: np.ndarray
     #: uint8 ``(n, 128)``, RootSIFT descriptors times 512.
     descriptors: np.ndarray
-    #: rows and columns of the image in pixels.
-    image_size: tuple[int, int]
+    #: The image's longer side in pixels.
+    side: float
 
 
 class Version(NamedTuple):
@@ -105,12 +114,12 @@ def extract_local_features(image: Tensor | np.ndarray) -> LocalFeatures:
         >>> import torch
         >>> image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
         >>> features = extract_local_features(image)
-        >>> features.points.shape[1], features.descriptors.shape[1], features.image_size
-        (2, 128, (64, 64))
+        >>> features.points.shape[1], features.descriptors.shape[1], features.side
+        (2, 128, 64)
         >>> len(extract_local_features(torch.zeros(1, 64, 64)).points)
         0
     """
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels: np.ndarray = np.asarray(image, dtype=np.float32)
     if pixels.ndim == 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if pixels.ndim != 2 or not pixels.size:
@@ -131,7 +140,7 @@ def extract_local_features(image: Tensor | np.ndarray) -> LocalFeatures:
     else:
         keypoints, descriptors = (), None
     if descriptors is None or not len(keypoints):
-        return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), (rows, columns))
+        return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), max(rows, columns))
     places = np.array([(*point.pt, point.size, point.angle, point.response) for point in keypoints], np.float32)
     # All of it, so that the order does not depend on OpenCV's threads.
     order = np.lexsort((places[:, 3], places[:, 0], places[:, 1], -places[:, 4]))
@@ -140,14 +149,40 @@ def extract_local_features(image: Tensor | np.ndarray) -> LocalFeatures:
     points = (places[kept, :2] + 0.5) * np.array([columns / size[0], rows / size[1]], np.float32) - 0.5
     lengths = np.maximum(descriptors[kept].sum(axis=1, keepdims=True), 1e-6)
     roots = np.sqrt(descriptors[kept] / lengths)
-    return LocalFeatures(points, np.minimum(roots * _STEPS, 255).round().astype(np.uint8), (rows, columns))
+    return LocalFeatures(points, np.minimum(roots * _STEPS, 255).round().astype(np.uint8), max(rows, columns))
+
+
+def fit_local_features(features: LocalFeatures, size: tuple[int, int], image_size: tuple[int, int]) -> LocalFeatures:
+    """Move keypoints to where :class:`~monai_deepssim.transforms.FitImageSize` moves what they lie on.
+
+    An image is compared at one size; its features are found at its own, where there is more to see.
+
+    Args:
+        features: of an image.
+        size: the image's rows and columns in pixels.
+        image_size: rows and columns that the image is brought to, its aspect kept.
+
+    Returns:
+        The same features at their new places.
+
+    Example:
+        >>> features = LocalFeatures(np.array([[0.0, 0.0]], np.float32), np.zeros((1, 128), np.uint8), 224)
+        >>> fit_local_features(features, (224, 224), (136, 112)).points.tolist()
+        [[-0.25, 11.75]]
+    """
+    scale = min(image_size[0] / size[0], image_size[1] / size[1])
+    scaled = [max(1, round(side * scale)) for side in size]
+    before = [(side - part) // 2 for side, part in zip(image_size, scaled, strict=True)]
+    factors = np.array([scaled[1] / size[1], scaled[0] / size[0]], np.float32)
+    points = (features.points + 0.5) * factors - 0.5 + np.array([before[1], before[0]], np.float32)
+    return LocalFeatures(points, features.descriptors, features.side * scale)
 
 
 def match_local_features(query: LocalFeatures, training: LocalFeatures, version: Version) -> LocalMatch | None:
     """Find the transform of a training image on which most of its keypoints agree with those of a query.
 
     Each keypoint of the query is paired with the most similar one of the training image. RANSAC chooses the rotation,
-    shift and zoom on which most pairs agree to 1.3 % of the longer side; a general affine transform is then fitted to
+    shift and zoom on which most pairs agree to 0.7 % of the longer side; a general affine transform is then fitted to
     these, as long as that brings more of them into agreement and stretches no more than 1.3 to 1.
 
     Args:
@@ -179,7 +214,7 @@ def match_local_features(query: LocalFeatures, training: LocalFeatures, version:
         return None
     mirror = np.array([-1.0 if version.mirrored else 1.0, 1.0], np.float32)
     source, target = training.points[partners[similar]] * mirror, query.points[similar]
-    tolerance = _TOLERANCE * max(query.image_size)
+    tolerance = _TOLERANCE * query.side
     matrix, agree = cv2.estimateAffinePartial2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=_ITERATIONS
     )
@@ -191,7 +226,7 @@ def match_local_features(query: LocalFeatures, training: LocalFeatures, version:
     matrix = matrix.copy()
     matrix[:, 0] *= mirror[0]
     points = target[inliers]
-    distinct = np.unique(np.round(points / _SAME_KEYPOINT), axis=0)
+    distinct = np.unique(np.round(points / (_SAME_KEYPOINT * query.side)), axis=0)
     return LocalMatch(len(distinct), matrix, version.inverted, points)
 
 

@@ -35,7 +35,7 @@ class CopyFilter(Audit):
         SystemExit: 2
     """
 
-    def __init__(self, *, leave_out: Any = ("duplicate",), files: Any = "copy", **options: Any) -> None:
+    def __init__(self, *, leave_out: Any = ("duplicate", "part"), files: Any = "copy", **options: Any) -> None:
         super().__init__(**options)
         self._values |= {"leave_out": leave_out, "files": files}
 

@@ -126,6 +126,8 @@ def _reason(match: Match, result: AuditResult) -> str:
     limits = result.thresholds
     if match.label == "duplicate":
         return f"a copy: its score of {match.score:.3f} with the {nearest} is above {limits.duplicate:g}"
+    if match.label == "part":
+        return f"a part copy: its score of {match.score:.3f} with the {nearest} is above {limits.duplicate:g}"
     if match.label == "similar":
         return f"similar, no copy: its score of {match.score:.3f} with the {nearest} is above {limits.similar:g}"
     lowest = limits.duplicate if limits.similar is None else limits.similar

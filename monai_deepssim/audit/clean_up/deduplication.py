@@ -18,7 +18,7 @@ from monai_deepssim.audit.options import AuditOptions
 __all__ = ["Deduplication"]
 
 # What an audit needs for a second set of images.
-_NOT_TAKEN = ("synthetic_dir", "holdout_dir", "memorization_index", "fdr", "max_copy_fraction")
+_NOT_TAKEN = ("synthetic_dir", "holdout_dir", "memorization_index", "fdr", "max_copy_fraction", "count_parts")
 
 
 class Deduplication(Audit):

@@ -17,6 +17,7 @@ __all__ = ["filter_lines", "left_out_words", "write_filter_summary"]
 _SCHEMA_VERSION = 1
 _WORDS = {
     "duplicate": "copies of a training image",
+    "part": "copies of a part of a training image",
     "similar": "similar to a training image",
     "discovery": "closer to a training image than chance explains",
     "skipped": "could not be used",

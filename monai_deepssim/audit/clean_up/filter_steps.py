@@ -83,7 +83,9 @@ class FilterResult:
         """Files that are left out, by class; an absent class is not in it."""
         counts = Counter(decision.label for decision in self.decisions if not decision.kept)
         return {
-            name: counts[name] for name in ("duplicate", "similar", "discovery", "skipped", "ignored") if counts[name]
+            name: counts[name]
+            for name in ("duplicate", "part", "similar", "discovery", "skipped", "ignored")
+            if counts[name]
         }
 
 

@@ -12,7 +12,7 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DeduplicationOptions", "FilterOptions", "read_deduplication_options", "read_filter_options"]
 
-_COPY, *_OTHERS = _CLASSES = ("duplicate", "similar", "discovery")
+_COPY, *_OTHERS = _CLASSES = ("duplicate", "part", "similar", "discovery")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def read_filter_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> 
     known = isinstance(found, Sequence) and all(name in _CLASSES for name in found)
     if not known or _COPY not in found:
         raise UnusableInputError(
-            f"--leave_out: is {values['leave_out']!r}, wanted {_COPY}, with {' or '.join(_OTHERS)} or both behind it, "
-            "such as duplicate,discovery or duplicate,similar."
+            f"--leave_out: is {values['leave_out']!r}, wanted {_COPY}, with any of {', '.join(_OTHERS)} behind it, "
+            "such as duplicate,part,discovery or duplicate,part,similar."
         )
     leave_out = tuple(name for name in _CLASSES if name in found)
     return FilterOptions(read_options(values, typed), leave_out, _files(values["files"]))

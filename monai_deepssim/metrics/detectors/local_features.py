@@ -13,8 +13,8 @@ from monai_deepssim.similarity import VERSIONS, LocalFeatures, extract_local_fea
 __all__ = ["LOCAL_FEATURES_DIM", "LocalFeaturesDetector", "pack_local_features", "unpack_local_features"]
 
 _MOST_KEYPOINTS = 300
-_HEADER = 3
-#: Numbers that represent an image: how many keypoints, its rows and columns, then place and descriptor of each.
+_HEADER = 2
+#: Numbers that represent an image: how many keypoints, its longer side, then place and descriptor of each.
 LOCAL_FEATURES_DIM = _HEADER + _MOST_KEYPOINTS * (2 + 128)
 
 
@@ -27,7 +27,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
     Args:
         threshold: inliers above which an image is a copy. The default was chosen on brain MRI of other patients.
         device: taken for the sake of the other detectors; the features are found on the CPU.
-        num_candidates: training images that are matched for each image; a search finds at most so many.
+        num_candidates: training images that are matched for each image.
 
     References:
         Lowe, IJCV 60 (2004); Arandjelovic and Zisserman, CVPR 2012; Fischler and Bolles, CACM 24 (1981).
@@ -44,7 +44,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
     """
 
     title = "Local features"
-    default_threshold = 40.0
+    default_threshold = 16.0
     threshold_source = "the false-positive rate of 1 % on brain MRI of other patients (benchmarks/real_images.py)"
 
     def __init__(
@@ -73,10 +73,10 @@ class LocalFeaturesDetector(CopyDetectionMetric):
             num_neighbors: how many, k.
 
         Returns:
-            ``(scores, indices)``, both ``(N, min(k, num_candidates, M))``, most inliers first. Where fewer training
-            images match, others follow with 0 inliers.
+            ``(scores, indices)``, both ``(N, min(k, M))``, most inliers first. Where fewer
+            training images match, others follow with 0.
         """
-        count = min(num_neighbors, self.num_candidates, len(self.training_representations))
+        count = min(num_neighbors, len(self.training_representations))
         scores = torch.zeros(len(representations), count)
         indices = torch.zeros(len(representations), count, dtype=torch.int64)
         for row, features in enumerate(map(unpack_local_features, representations)):
@@ -114,7 +114,7 @@ def pack_local_features(features: LocalFeatures) -> Tensor:
     """
     count = min(len(features.points), _MOST_KEYPOINTS)
     row = np.zeros(LOCAL_FEATURES_DIM, np.float32)
-    row[:_HEADER] = count, *features.image_size
+    row[:_HEADER] = count, features.side
     places = row[_HEADER:].reshape(_MOST_KEYPOINTS, 130)
     places[:count, :2] = features.points[:count]
     places[:count, 2:] = features.descriptors[:count]
@@ -124,6 +124,5 @@ def pack_local_features(features: LocalFeatures) -> Tensor:
 def unpack_local_features(row: Tensor) -> LocalFeatures:
     """Read local features from a row that :func:`pack_local_features` wrote."""
     numbers = row.numpy()
-    count, rows, columns = (int(value) for value in numbers[:_HEADER])
-    places = numbers[_HEADER:].reshape(_MOST_KEYPOINTS, 130)[:count]
-    return LocalFeatures(places[:, :2].copy(), places[:, 2:].astype(np.uint8), (rows, columns))
+    places = numbers[_HEADER:].reshape(_MOST_KEYPOINTS, 130)[: int(numbers[0])]
+    return LocalFeatures(places[:, :2].copy(), places[:, 2:].astype(np.uint8), float(numbers[1]))

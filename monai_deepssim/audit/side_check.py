@@ -1,0 +1,47 @@
+"""The two sides of an audit compared before its verdict, on a sample of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.data import ImageDataset
+from monai_deepssim.metrics import SideComparison, compare_sides
+
+__all__ = ["check_sides"]
+
+_MOST_IMAGES, _MOST_OF_A_PATIENT, _SEED = 200, 3, 0
+
+
+def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Sequence[int]) -> SideComparison:
+    """Compare up to 200 images of each side, at most three of a patient.
+
+    Args:
+        training: the training side.
+        synthetic: the synthetic side.
+        image_size: rows and columns that images are brought to.
+
+    Returns:
+        How the sides differ in preprocessing.
+    """
+    return compare_sides(_sample(training, image_size), _sample(synthetic, image_size))
+
+
+def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
+    counts: dict[str, int] = {}
+    chosen: list[int] = []
+    for index in np.random.default_rng(_SEED).permutation(part.images.indices).tolist():
+        # Slices of a volume belong together where the patient is not known.
+        owner = part.side.items[index]["patient_id"] or str(part.side.items[index]["image"])
+        counts[owner] = counts.get(owner, 0) + 1
+        if counts[owner] <= _MOST_OF_A_PATIENT:
+            chosen.append(index)
+        if len(chosen) == _MOST_IMAGES:
+            break
+    dataset = ImageDataset(part.side.items, image_size=image_size)
+    items = [dataset[index] for index in sorted(chosen)]
+    return torch.stack([torch.as_tensor(item["image"]) for item in items if not item["problem"]])

@@ -1,0 +1,170 @@
+"""The score that a verdict rests on: aligned SSIM, raised by local features that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
+from .alignment import Alignment
+from .local_features import LocalMatch
+
+__all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
+
+#: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
+COPY_SCORE_VERSION = 1
+
+# Inliers at which the distance of SSIM from 1 is halved: more than most images of other patients reach.
+_HALVING_INLIERS, _STEEPNESS = 17.0, 4
+# A match with fewer inliers is no start for an alignment.
+_LEAST_INLIERS = 8
+# The agreement map's window, in pixels (standard deviation), and the local correlation from which a place agrees.
+_WINDOW, _AGREES = 3.0, 0.6
+# Structure below this share of the image's own is none: there, two images agree by having nothing.
+_FLAT = 0.05
+# How far around its inliers a match speaks for the image, as a share of the longer side.
+_MATCHED_MARGIN = 0.08
+
+
+@dataclass(frozen=True)
+class CopyScore:
+    """The result of :func:`copy_score` for a batch of pairs.
+
+    Attributes:
+        score: ``(B,)`` float32, at most 1, on the device of x.
+        ssim: ``(B,)`` float32, aligned SSIM.
+        inliers: ``(B,)`` int64, keypoints that agree.
+        alignments: for each pair the change of y that reaches the SSIM.
+    """
+
+    score: Tensor
+    ssim: Tensor
+    inliers: Tensor
+    alignments: list[Alignment]
+
+
+def copy_score(
+    x: Tensor,
+    y: Tensor,
+    matches: Sequence[LocalMatch | None] | None = None,
+    *,
+    deformation_cost: float | None = DEFORMATION_COST,
+) -> CopyScore:
+    """Score how much each ``x[i]`` is a copy of ``y[i]``.
+
+    With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one) and n the number of
+    inliers (:class:`LocalMatch`), the score is
+
+        1 - (1 - S) / (1 + (n / 17)⁴)
+
+    SSIM sees what is smooth, blurred or averaged; local features see what was cropped, inverted, windowed, painted over
+    or copied in part. Without a match the score is the aligned SSIM.
+
+    Args:
+        x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range: those that may be copies.
+        y: training images of the same shape.
+        matches: for each pair of 2-D images what :func:`match_local_features` found, x being the query, or ``None``.
+        deformation_cost: see :func:`aligned_ssim`.
+
+    Returns:
+        The scores.
+
+    Raises:
+        ValueError: as :func:`aligned_ssim`.
+
+    Example:
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> from monai_deepssim.similarity import VERSIONS, extract_local_features, match_local_features
+        >>> image = PhantomBrainDataset(1, seed=3, progress=False)[0]["image"].as_tensor()
+        >>> turned = image[:, 12:124].transpose(1, 2)
+        >>> features = extract_local_features(turned), extract_local_features(image[:, 12:124])
+        >>> found = [match_local_features(*features, version) for version in VERSIONS]
+        >>> match = max((match for match in found if match), key=lambda match: match.num_inliers)
+        >>> bool(copy_score(turned[None], image[None, :, 12:124], [match]).score > 0.99)
+        True
+    """
+    matches = [None] * len(x) if matches is None else list(matches)
+    starts = [match if match is not None and match.num_inliers >= _LEAST_INLIERS else None for match in matches]
+    aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=starts if any(starts) else None)
+    inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
+    inliers = inliers.to(x.device)
+    return CopyScore(fuse_scores(aligned.ssim, inliers), aligned.ssim, inliers, aligned.alignments)
+
+
+def fuse_scores(ssim: Tensor, inliers: Tensor) -> Tensor:
+    """Join aligned SSIM and the inliers of local features, see :func:`copy_score`.
+
+    Args:
+        ssim: any shape, at most 1.
+        inliers: of the same shape, 0 or more.
+
+    Returns:
+        The scores, of the same shape.
+
+    Example:
+        >>> fuse_scores(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0, 17, 34])).tolist()
+        [0.5, 0.75, 0.970588207244873]
+    """
+    return 1 - (1 - ssim) / (1 + (inliers / _HALVING_INLIERS) ** _STEEPNESS)
+
+
+def copied_area(
+    x: Tensor, y: Tensor, alignment: Alignment, points: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Find where an image shows what an aligned training image shows.
+
+    A place agrees where the correlation of the two in a Gaussian window of 3 pixels, after smoothing by 1 pixel, is
+    above 0.6, of either sign where dark and bright are exchanged. With the points of a match, only what lies in their
+    convex hull, or within 8 % of the side of it, counts.
+
+    Args:
+        x: image ``(1, H, W)`` that may be a copy.
+        y: training image ``(1, H, W)``.
+        alignment: of y to x.
+        points: columns and rows in x of the keypoints that agree, ``(n, 2)``.
+
+    Returns:
+        Share of the structure of x that agrees, 0 to 1, and a mask ``(H, W)`` of where that is.
+
+    Example:
+        >>> image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> half = image.clone()
+        >>> half[:, :, 32:] = torch.rand(1, 64, 32)
+        >>> share, mask = copied_area(half, image, Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0))
+        >>> 0.4 < share < 0.6, bool(mask[:, :24].mean() > 0.95 > 0.2 > mask[:, 40:].mean())
+        (True, True)
+    """
+    changed = alignment.apply(y)
+    if alignment.deformation_pixels:
+        changed = deform_onto(x[None], changed[None])[0]
+    first, second = (_smooth(image[0].numpy().astype(np.float32), 1.0) for image in (x, changed))
+    first_mean, second_mean = _smooth(first, _WINDOW), _smooth(second, _WINDOW)
+    first_variance = np.maximum(_smooth(first**2, _WINDOW) - first_mean**2, 0)
+    second_variance = np.maximum(_smooth(second**2, _WINDOW) - second_mean**2, 0)
+    covariance = _smooth(first * second, _WINDOW) - first_mean * second_mean
+    structured = first_variance > (_FLAT**2) * max(float(first_variance.max()), 1e-12)
+    correlation = covariance / np.sqrt(np.maximum(first_variance * second_variance, 1e-16))
+    agrees = structured & (correlation > _AGREES)
+    if points is not None and len(points) >= 3:
+        agrees &= _around(points, agrees.shape)
+    if not structured.any():
+        return 0.0, agrees
+    return float(agrees.sum() / structured.sum()), agrees
+
+
+def _smooth(image: np.ndarray, deviation: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
+
+
+def _around(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The convex hull of points and what lies within a margin of it."""
+    mask = np.zeros((shape[0], shape[1]), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points.round().astype(np.int32)), 1)
+    margin = max(1, round(_MATCHED_MARGIN * max(shape)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
+    return cv2.dilate(mask, kernel) > 0
