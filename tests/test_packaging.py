@@ -26,6 +26,7 @@ MEGABYTE = 1024 * 1024
 
 # Distributions whose import has another name.
 IMPORT_NAMES = {
+    "opencv-python-headless": "cv2",
     "pytorch-ignite": "ignite",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from skimage.metrics import structural_similarity
+from skimage.segmentation import mark_boundaries
 from torch import Tensor
 
 from monai_deepssim.audit.closing import SCORE_NAMES
@@ -22,6 +23,8 @@ __all__ = ["draw_image", "draw_ssim_map", "score_histogram"]
 
 # The three classes, dark enough to be told apart in print and by the colour-blind (Okabe and Ito's palette).
 _COLOURS = {"duplicate": "#c2410c", "similar": "#d99a00", "different": "#4c78a8"}
+# Okabe and Ito's orange.
+_OUTLINE = (0.9, 0.62, 0.0)
 
 
 def score_histogram(
@@ -106,11 +109,12 @@ def _edges(scores: np.ndarray, thresholds: list[float]) -> np.ndarray:
     return np.linspace(low, high + 1e-6 * (high - low), 50)
 
 
-def draw_image(image: Tensor) -> bytes:
+def draw_image(image: Tensor, outlined: np.ndarray | None = None) -> bytes:
     """Draw an image in grey.
 
     Args:
         image: ``(1, rows, columns)`` in [0, 1].
+        outlined: mask ``(rows, columns)`` of an area to outline.
 
     Returns:
         A PNG file of its size.
@@ -119,7 +123,10 @@ def draw_image(image: Tensor) -> bytes:
         >>> draw_image(torch.zeros(1, 8, 8))[1:4]
         b'PNG'
     """
-    return _png(Image.fromarray(torch.as_tensor(image)[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()))
+    pixels = torch.as_tensor(image)[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+    if outlined is None:
+        return _png(Image.fromarray(pixels))
+    return _png(Image.fromarray((mark_boundaries(pixels, outlined.astype(int), color=_OUTLINE) * 255).astype(np.uint8)))
 
 
 def draw_ssim_map(first: Tensor, second: Tensor) -> bytes:

@@ -26,7 +26,7 @@ from monai_deepssim.audit.side_figures import draw_side_comparison
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
-from monai_deepssim.similarity import Alignment, deform_onto
+from monai_deepssim.similarity import Alignment, copied_area, deform_onto
 
 __all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
 
@@ -135,15 +135,18 @@ def _pictures(match: Match, result: AuditResult) -> list[tuple[str, str | None]]
     image_size = result.options.image_size
     synthetic = image_of_side(result.synthetic.side, match.synthetic_index, image_size)
     training = image_of_side(result.training.side, match.training_index, image_size)
-    return draw_pair([("synthetic", synthetic), ("training", training)], match.alignment)
+    return draw_pair([("synthetic", synthetic), ("training", training)], match.alignment, outline=match.label == "part")
 
 
-def draw_pair(images: Sequence[tuple[str, Tensor | None]], alignment: Alignment | None) -> list[tuple[str, str | None]]:
+def draw_pair(
+    images: Sequence[tuple[str, Tensor | None]], alignment: Alignment | None, *, outline: bool = False
+) -> list[tuple[str, str | None]]:
     """Draw two images beside each other, then the second aligned to the first, and where these two agree.
 
     Args:
         images: the two, each with its name; ``None`` for a file that has gone since.
         alignment: of the second to the first; without one there are only the two.
+        outline: whether the area where they agree is outlined on the first and on the aligned second.
 
     Returns:
         Name and address of each picture.
@@ -155,9 +158,13 @@ def draw_pair(images: Sequence[tuple[str, Tensor | None]], alignment: Alignment 
     aligned = alignment.apply(second)
     if alignment.deformation_pixels:
         aligned = deform_onto(first[None], aligned[None])[0]
+    area = None
+    if outline:
+        _, area = copied_area(first, second, alignment)
+        drawn[0] = (images[0][0], data_uri(draw_image(first, area)))
     return [
         *drawn,
-        (f"{name}, aligned", data_uri(draw_image(aligned))),
+        (f"{name}, aligned", data_uri(draw_image(aligned, area))),
         ("where they agree", data_uri(draw_ssim_map(first, aligned))),
     ]
 

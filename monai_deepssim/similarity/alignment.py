@@ -73,7 +73,7 @@ class Alignment:
             deformation_pixels: length of a deformation that follows.
 
         Returns:
-            The change; a matrix that mirrors is one that flips left-right first.
+            The change; flips first, as many as leave a rotation of 90 degrees or less.
 
         Raises:
             ValueError: when the matrix flattens the image.
@@ -89,9 +89,14 @@ class Alignment:
         left, lengths, right = np.linalg.svd(unmirrored)
         rotation = left @ right
         longest = right[0]
+        degrees = float(np.rad2deg(np.arctan2(rotation[0, 1], rotation[0, 0])))
+        flips: tuple[int, ...] = (1,) if determinant < 0 else ()
+        if abs(degrees) > 90.0001:  # half a turn is a flip of both axes
+            degrees -= np.copysign(180.0, degrees)
+            flips = (0,) if flips else (0, 1)
         return cls(
-            flips=(1,) if determinant < 0 else (),
-            rotation_degrees=(float(np.rad2deg(np.arctan2(rotation[0, 1], rotation[0, 0]))),),
+            flips=flips,
+            rotation_degrees=(degrees,),
             shift_pixels=(float(shift_pixels[0]), float(shift_pixels[1])),
             zoom=float(np.sqrt(lengths[0] * lengths[1])),
             gamma=gamma,

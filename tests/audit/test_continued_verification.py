@@ -5,34 +5,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from audit_files import write_png
 
+import monai_deepssim.audit.steps as steps
 import monai_deepssim.audit.verification as verification
 import monai_deepssim.audit.verification_store as verification_store
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import Alignment
+from monai_deepssim.similarity import Alignment, CopyScore
 
 
 class Aligner:
-    """Aligned SSIM that counts pairs, and can be told to end like a process that is killed."""
+    """A copy score that counts pairs, and can be told to end like a process that is killed."""
 
     def __init__(self) -> None:
         self.num_pairs = 0
         self.killed_after: int | None = None
-        self.aligned_ssim = verification.aligned_ssim
+        self.copy_score = verification.copy_score
 
-    def __call__(self, x, y, **options):
+    def __call__(self, x, y, *matches, **options):
         if self.killed_after is not None and self.num_pairs + len(x) > self.killed_after:
             raise KeyboardInterrupt
         self.num_pairs += len(x)
-        return self.aligned_ssim(x, y, **options)
+        return self.copy_score(x, y, *matches, **options)
 
 
 @pytest.fixture
 def aligner(monkeypatch) -> Aligner:
     aligner = Aligner()
-    monkeypatch.setattr(verification, "aligned_ssim", aligner)
+    monkeypatch.setattr(verification, "copy_score", aligner)
+    # Local features prove plain copies, of which fewer pairs are compared then.
+    monkeypatch.setattr(steps, "LocalCandidates", lambda *_: None)
     monkeypatch.setattr(verification, "_PAIRS_A_STEP", 4)
     monkeypatch.setattr(verification, "_PAIRS_A_FILE", 8)
     return aligner
@@ -115,8 +119,14 @@ PAIRS = np.array([[1, 2], [0, 3], [1, 0]])
 CHANGES = [
     Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0),
     Alignment((0, 1), (-6.123456789,), (0.1, -3.987654321), 0.951, 1.37),
-    Alignment((1,), (2.0,), (1.0, 2.0), 1.02, 0.5, deformation_pixels=0.987654321),
+    Alignment((1,), (2.0,), (1.0, 2.0), 1.02, 0.5, 0.987654321, stretch=1.1, stretch_degrees=33.3, inverted=True),
 ]
+
+
+def pack(pairs: np.ndarray, scores, changes) -> np.ndarray:
+    numbers = torch.as_tensor(scores)
+    inliers = torch.arange(len(numbers))
+    return VerifiedPairs.pack(pairs, CopyScore(numbers, numbers / 2, inliers, list(changes)), np.full(len(pairs), 0.25))
 
 
 def store(folder: Path, **changed) -> VerificationStore:
@@ -126,14 +136,17 @@ def store(folder: Path, **changed) -> VerificationStore:
 
 
 def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
-    ssim = np.array([1.0, 0.123457, 0.5])
-    store(tmp_path).write(VerifiedPairs.pack(PAIRS[:2], ssim[:2], CHANGES[:2]))
-    store(tmp_path).write(VerifiedPairs.pack(PAIRS[2:], ssim[2:], CHANGES[2:]))
+    scores = np.array([1.0, 0.123456, 0.5])
+    store(tmp_path).write(pack(PAIRS[:2], scores[:2], CHANGES[:2]))
+    store(tmp_path).write(pack(PAIRS[2:], scores[2:], CHANGES[2:]))
 
     verified = store(tmp_path).load()
 
     rows = verified.rows_of(PAIRS)
-    assert verified.ssim[rows].tolist() == ssim.tolist()
+    assert verified.score[rows].tolist() == scores.tolist()
+    assert verified.records["ssim"][rows].tolist() == (scores / 2).tolist()
+    assert verified.records["inliers"][rows].tolist() == [0, 1, 0]
+    assert set(verified.records["copied_area"]) == {0.25}
     assert [verified.alignment(row) for row in rows] == CHANGES
     assert verified.rows_of(np.array([[2, 1], [9, 9], [0, 0]])).tolist() == [-1, -1, -1]
 
@@ -146,25 +159,29 @@ def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
         {"image_size": (64, 65)},
         {"deformation_cost": 0.05},
         "version of the package",
+        "version of aligned SSIM",
         "version of the score",
     ],
 )
 def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch, changed) -> None:
-    store(tmp_path).write(VerifiedPairs.pack(PAIRS, np.ones(3), CHANGES))
+    store(tmp_path).write(pack(PAIRS, np.ones(3), CHANGES))
     if changed == "version of the package":
         monkeypatch.setattr(verification_store, "package_versions", lambda: {"monai-deepssim": "0.0.0"})
         changed = {}
-    if changed == "version of the score":
+    if changed == "version of aligned SSIM":
         monkeypatch.setattr(verification_store, "ALIGNED_SSIM_VERSION", 0)
+        changed = {}
+    if changed == "version of the score":
+        monkeypatch.setattr(verification_store, "COPY_SCORE_VERSION", 0)
         changed = {}
 
     assert len(store(tmp_path, **changed).load()) == 0
-    store(tmp_path, **changed).write(VerifiedPairs.pack(PAIRS[:1], np.ones(1), CHANGES[:1]))
+    store(tmp_path, **changed).write(pack(PAIRS[:1], np.ones(1), CHANGES[:1]))
     assert len(store(tmp_path, **changed).load()) == 1
 
 
 def test_a_file_that_was_cut_short_is_named_and_a_half_written_one_is_not_there(tmp_path) -> None:
-    store(tmp_path).write(VerifiedPairs.pack(PAIRS, np.ones(3), CHANGES))
+    store(tmp_path).write(pack(PAIRS, np.ones(3), CHANGES))
     path = tmp_path / "pairs-00000.npy"
     (tmp_path / "pairs-00001.npy.partial").write_bytes(path.read_bytes()[:100])
     assert len(store(tmp_path).load()) == 3

@@ -29,7 +29,8 @@ def read_report(folders):
 
 def test_the_report_shows_the_histogram_and_the_four_pictures_of_each_match(audit, folders, read_report) -> None:
     result = audit()
-    histogram, *pairs = pictures(read_report())
+    sides, histogram, *pairs = pictures(read_report())
+    assert sides.size[0] > 500  # the mean images of both sides
     assert histogram.size[0] > 1000
     assert len(pairs) == 4 * 4
     assert all(picture.size == (IMAGE_SIZE[1], IMAGE_SIZE[0]) for picture in pairs)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from monai_deepssim.audit import report, steps
 from monai_deepssim.audit.error_rates import halves_null, keep_strangers
+from monai_deepssim.audit.verdict import WHOLE_IMAGE_AREA
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pairwise_ssim, standardize
 from monai_deepssim.transforms import RandWarp
@@ -38,7 +39,9 @@ def test_a_changed_copy_is_verified_and_its_change_is_told(audit, folders, axial
     row = read_matches(folders)["copy-of-60.png"]
     assert (row["training_path"], row["label"]) == ("sub-2_z60.png", "duplicate")
     assert float(row["aligned_ssim"]) > 0.95
-    assert row["score"] == row["aligned_ssim"] != row["deepssim"]
+    assert 1 >= float(row["score"]) >= float(row["aligned_ssim"]) != float(row["deepssim"])
+    assert int(row["inliers"]) > 20
+    assert float(row["copied_area"]) > 0.6
     assert "top-bottom" in row["flip"]
     assert abs(float(row["rotation_degrees"])) == pytest.approx(6, abs=0.5)
     assert float(row["gamma"]) == pytest.approx(1.3, abs=0.1)
@@ -77,7 +80,7 @@ def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, 
     report._pictures(match, result)
     first, aligned = (standardize(one[None]) for one in drawn[-1])
     shown = pairwise_ssim(first, aligned).item()
-    assert shown - DEFORMATION_COST * pixels == pytest.approx(match.score, abs=0.01)
+    assert shown - DEFORMATION_COST * pixels == pytest.approx(match.aligned_ssim, abs=0.01)
     undeformed = next(match for match in result.matches if match.synthetic_path == "copy-of-60.png")
     assert undeformed.alignment.deformation_pixels == 0
 
@@ -93,7 +96,8 @@ def test_the_price_of_a_deformation_is_an_option_and_other_scores_are_not_mixed_
 
     match = next(match for match in result.matches if match.synthetic_path == "warped-75.png")
     assert (match.alignment.deformation_pixels > 0) == (cost != "none")
-    assert match.score < dear.score - 0.01 if cost == "none" else match.score > dear.score + 0.01
+    ssim, dear_ssim = match.aligned_ssim, dear.aligned_ssim
+    assert ssim < dear_ssim - 0.01 if cost == "none" else ssim > dear_ssim + 0.01
     assert "not this" in result.thresholds.source
     report_text = (folders / "out" / "report.html").read_text()
     assert ("deformed a little" in report_text) == (cost != "none")
@@ -121,7 +125,7 @@ def test_all_scores_of_an_audit_have_one_price(audit, folders, axial, monkeypatc
     assert {price for _, price in prices} == {0.03}
 
 
-def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shortlist(audit, folders) -> None:
+def test_the_score_rests_on_the_aligned_ssim_of_the_two_files_and_is_the_best_of_the_shortlist(audit, folders) -> None:
     result = audit(top_k=3)
 
     match = next(match for match in result.matches if match.synthetic_path == "other-120.png")
@@ -133,7 +137,7 @@ def test_the_score_is_the_aligned_ssim_of_the_two_files_and_the_best_of_the_shor
     assert result.shortlist.scores[match.row].tolist() == sorted(result.shortlist.scores[match.row], reverse=True)
     # The audit works on smaller images than the files', so the two are close and not equal.
     expected = aligned_ssim(*[standardize(image) for image in images.values()]).ssim.item()
-    assert match.score == pytest.approx(expected, abs=0.15)
+    assert match.aligned_ssim == pytest.approx(expected, abs=0.15)
 
 
 def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> None:
@@ -175,11 +179,11 @@ def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, 
     assert summary["detector"] == summary["thresholds"]["duplicate"]["score"] == detector
 
 
-def test_another_detector_makes_the_shortlist_and_aligned_ssim_verifies_it(audit, folders) -> None:
+def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(audit, folders) -> None:
     result = audit(detector="ncc", checkpoint=None)
 
     assert {match.synthetic_path for match in result.matches if match.is_copy} == {"copy-of-60.png", "copy-of-75.png"}
-    assert result.thresholds.score == "aligned_ssim"
+    assert result.thresholds.score == "copy_score"
 
 
 @pytest.mark.parametrize(
@@ -206,9 +210,9 @@ def test_options_that_do_not_go_together_end_with_a_message(audit, capsys, optio
     assert message in capsys.readouterr().err
 
 
-def test_held_out_images_give_p_and_q_values(audit, folders, axial) -> None:
-    for number, level in enumerate((52, 57, 63, 68, 72, 78, 83, 88, 93)):
-        write_png(folders / "holdout" / f"new-{number}.png", axial(level))
+def test_held_out_images_give_p_and_q_values(audit, folders, phantoms) -> None:
+    for number, phantom in enumerate(phantoms[:9]):
+        write_png(folders / "holdout" / f"new-{number}.png", (phantom[0] * 255).byte().numpy())
 
     result = audit(holdout_dir="holdout", fdr=0.3, patient_id_pattern=r"(sub-\d|new-\d)")
 
@@ -231,10 +235,11 @@ def test_held_out_images_give_p_and_q_values(audit, folders, axial) -> None:
 
 
 def test_a_held_out_image_that_is_a_training_image_is_a_false_alarm_that_the_files_name(
-    audit, folders, axial, capsys
+    audit, folders, axial, phantoms, capsys
 ) -> None:
-    for number, level in enumerate((52, 60, 63)):
-        write_png(folders / "holdout" / f"new-{number}.png", axial(level))
+    first, last = (phantoms[:2, 0] * 255).byte().numpy()
+    for number, image in enumerate((first, axial(60), last)):
+        write_png(folders / "holdout" / f"new-{number}.png", image)
     audit(holdout_dir="holdout", patient_id_pattern=r"(sub-\d|new-\d)")
     assert "False alarms: 1 of 3 held-out images" in capsys.readouterr().out
     assert "take it out: see holdout.csv" in (folders / "out" / "report.html").read_text()
@@ -301,3 +306,38 @@ def test_the_null_of_halves_leaves_out_a_patients_own_images() -> None:
     assert kept_scores.tolist() == [[0.3, 0.2]] * 4
     # Two patients: each half holds the whole of the other one, so every score is the best stranger's.
     assert set(halves_null(np.arange(4), kept, kept_scores, ["a", "a", "b", "b"]).scores) == {0.3}
+
+
+def test_half_of_a_training_image_is_a_part_copy_outlined_in_the_report(audit, folders, axial, phantoms) -> None:
+    source = axial(75)
+    other = torch.nn.functional.interpolate(phantoms[:1], size=source.shape, mode="bilinear")[0, 0]
+    half = (other * 255).byte().numpy()
+    half[:, : source.shape[1] // 2] = source[:, : source.shape[1] // 2]
+    write_png(folders / "synthetic" / "half-75.png", half)
+
+    result = audit(thresholds=None, max_copy_fraction=1.0)
+
+    row = read_matches(folders)["half-75.png"]
+    assert (row["label"], row["training_path"][-7:]) == ("part", "z75.png")
+    assert 0.2 < float(row["copied_area"]) < WHOLE_IMAGE_AREA
+    assert result.count("part") == 1
+    assert json.loads((folders / "out" / "summary.json").read_text())["num_parts"] == 1
+    with pytest.raises(SystemExit) as end:
+        audit(thresholds=None, max_copy_fraction=0.5)
+    assert end.value.code == 3
+    assert audit(thresholds=None, max_copy_fraction=0.5, count_parts=False).gate.result == "passed"
+
+
+@pytest.mark.parametrize("change", ["turned", "transposed", "inverted"])
+def test_a_side_that_is_turned_transposed_or_inverted_hides_no_copy(audit, folders, axial, change) -> None:
+    image = axial(75)
+    changed_image = {"turned": np.rot90(image), "transposed": image.T, "inverted": 255 - image}[change]
+    write_png(folders / "synthetic" / "changed-75.png", np.ascontiguousarray(changed_image))
+
+    audit(thresholds=None)
+
+    row = read_matches(folders)["changed-75.png"]
+    assert row["training_path"].endswith("z75.png")
+    # Padding is black on both sides of an inverted image, so that less of it agrees.
+    assert row["label"] in (("duplicate", "part") if change == "inverted" else ("duplicate",))
+    assert row["inverted"] == ("true" if change == "inverted" else "false")

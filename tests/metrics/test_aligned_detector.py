@@ -17,7 +17,10 @@ def copies(phantoms):
 
 def test_a_copy_that_the_first_stage_ranks_low_is_found_within_its_shortlist(phantoms, copies):
     flipped = copies.flip(2)
-    first, found = SSIMDetector().fit([phantoms]), AlignedDetector(SSIMDetector(), top_k=12).fit([phantoms])
+    first, found = (
+        SSIMDetector().fit([phantoms]),
+        AlignedDetector(SSIMDetector(), top_k=12, local_features=False).fit([phantoms]),
+    )
     assert (first(flipped)[:, 1] == torch.arange(6)).float().mean() < 1
     result = found(flipped)
     assert result[:, 1].tolist() == list(range(6))
@@ -26,7 +29,7 @@ def test_a_copy_that_the_first_stage_ranks_low_is_found_within_its_shortlist(pha
 
 
 def test_what_is_not_proposed_is_not_found(phantoms, copies):
-    detector = AlignedDetector(NCCDetector(), top_k=3, num_screened=3).fit([phantoms])
+    detector = AlignedDetector(NCCDetector(), top_k=3, num_screened=3, local_features=False).fit([phantoms])
     representations = detector.represent_batch(copies)
     scores, indices = detector.search(representations, num_neighbors=10)
     assert scores.shape == indices.shape == (6, 3)
@@ -48,9 +51,9 @@ def test_a_copy_whose_source_is_proposed_last_is_screened_into_the_shortlist(pha
     changes = [Perturbation(name).set_random_state(3) for name in ("warp", "rotation_10", "flip_vertical")]
     for change in changes:
         changed = torch.stack([change(image) for image in phantoms[-3:]])
-        detector = AlignedDetector(ByPosition(), top_k=1).fit([phantoms])
+        detector = AlignedDetector(ByPosition(), top_k=1, local_features=False).fit([phantoms])
         assert detector(changed)[:, 1].tolist() == [9, 10, 11]
-        blind = AlignedDetector(ByPosition(), top_k=1, num_screened=8).fit([phantoms])
+        blind = AlignedDetector(ByPosition(), top_k=1, num_screened=8, local_features=False).fit([phantoms])
         assert set(blind(changed)[:, 1].tolist()) <= set(range(8))
 
 
@@ -64,8 +67,8 @@ def test_the_shortlist_is_that_of_the_highest_posed_ssim(phantoms, copies):
     assert torch.equal(screen_shortlist(volumes, volumes, proposed, top_k=3), proposed[:, :3])
 
 
-def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
-    detector = AlignedDetector(NCCDetector(), top_k=1)
+def test_without_local_features_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
+    detector = AlignedDetector(NCCDetector(), top_k=1, local_features=False)
     torch.testing.assert_close(detector.score_pairs(copies, phantoms[:6]), aligned_ssim(copies, phantoms[:6]).ssim)
     matrix = detector.compare(detector.represent_batch(copies[:2]), detector.represent_batch(phantoms[:3]))
     assert matrix.shape == (2, 3)
@@ -75,7 +78,7 @@ def test_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
 def test_a_deformed_copy_is_scored_as_in_an_audit_with_its_deformation_paid(phantoms):
     change = Perturbation("warp").set_random_state(2)
     warped = torch.stack([change(image).as_tensor() for image in phantoms[:4]])
-    detector = AlignedDetector(NCCDetector(), top_k=2).fit([phantoms])
+    detector = AlignedDetector(NCCDetector(), top_k=2, local_features=False).fit([phantoms])
 
     found = aligned_ssim(warped, phantoms[:4], deformation_cost=DEFORMATION_COST)
 
@@ -84,9 +87,40 @@ def test_a_deformed_copy_is_scored_as_in_an_audit_with_its_deformation_paid(phan
     nearest = detector(warped)
     assert nearest[:, 1].tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(nearest[:, 0], found.ssim)
-    stiff = AlignedDetector(NCCDetector(), top_k=2, deformation_cost=None).fit([phantoms])
+    stiff = AlignedDetector(NCCDetector(), top_k=2, deformation_cost=None, local_features=False).fit([phantoms])
     torch.testing.assert_close(stiff(warped)[:, 0], aligned_ssim(warped, phantoms[:4]).ssim)
     torch.testing.assert_close(stiff.score_pairs(warped, phantoms[:4]), aligned_ssim(warped, phantoms[:4]).ssim)
+
+
+def test_local_features_find_what_the_first_stage_does_not_propose(phantoms):
+    cropped = Perturbation("crop_20_percent").set_random_state(1)
+    changed = torch.stack([1 - cropped(image).transpose(1, 2).as_tensor()[:, :112] for image in phantoms[9:]])
+    changed = torch.nn.functional.pad(changed, (0, phantoms.shape[3] - changed.shape[3], 0, 24))[..., :136, :112]
+    detector = AlignedDetector(ByPosition(), top_k=2, num_screened=2).fit([phantoms])
+    stages = detector.search_stages(detector.represent_batch(changed), 1)
+    assert stages.indices[:, 0].tolist() == [9, 10, 11]
+    assert (stages.scores[:, 0] > detector.threshold).all()
+    for row, source in enumerate((9, 10, 11)):
+        assert source in stages.proposed[row]
+        assert source in stages.kept[row]
+    without = AlignedDetector(ByPosition(), top_k=2, num_screened=2, local_features=False).fit([phantoms])
+    assert set(without(changed)[:, 1].tolist()) <= {0, 1}
+
+
+def test_a_pair_scores_the_same_in_a_search_and_by_itself(phantoms):
+    change = Perturbation("zoom_0.9").set_random_state(0)
+    copies = torch.stack([change(image).as_tensor() for image in phantoms[:3]])
+    detector = AlignedDetector(NCCDetector(), top_k=4).fit([phantoms])
+    torch.testing.assert_close(detector(copies)[:, 0], detector.score_pairs(copies, phantoms[:3]))
+
+
+def test_large_images_are_compared_at_the_size_that_was_asked_for(phantoms):
+    large = torch.nn.functional.interpolate(phantoms[:4], scale_factor=2, mode="bicubic").clamp(0, 1)
+    detector = AlignedDetector(NCCDetector(), top_k=4).fit([large])
+    assert detector.detector.image_shape == (1, 136, 112)
+    result = detector(large[1:3].flip(3))
+    assert result[:, 1].tolist() == [1, 2]
+    assert (result[:, 0] > 0.99).all()
 
 
 def test_errors_name_what_is_wanted(phantoms):

@@ -6,8 +6,8 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from sklearn.metrics.pairwise import cosine_similarity
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import MemorizationMetric
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, standardize
+from monai_deepssim.metrics import AlignedDetector, MemorizationMetric, NCCDetector
+from monai_deepssim.similarity import DEFORMATION_COST, standardize
 from monai_deepssim.transforms import Perturbation
 
 
@@ -89,9 +89,8 @@ def test_verification_finds_copies_that_the_cosine_misses_and_has_its_own_thresh
     metric(synthetic[:2])
     metric(list(synthetic[2:]))
     assert metric.get_nearest()[:3].tolist() == [0, 1, 2]
-    torch.testing.assert_close(
-        metric.get_buffer()[:3, 0], aligned_ssim(synthetic[:3], training[:3], deformation_cost=DEFORMATION_COST).ssim
-    )
+    by_pair = AlignedDetector(NCCDetector())
+    torch.testing.assert_close(metric.get_buffer()[:3, 0], by_pair.score_pairs(synthetic[:3], training[:3]))
     assert metric.aggregate() == 0.5
     assert metric.threshold == 0.86
     strict = MemorizationMetric(embedder, verify=True, top_k=6, verify_threshold=1.0).fit([training])
@@ -102,13 +101,14 @@ def test_verification_finds_copies_that_the_cosine_misses_and_has_its_own_thresh
 def test_verification_deforms_at_the_price_of_an_audit(phantoms):
     training = phantoms[:6]
     warped = Perturbation("warp").set_random_state(0)(training[3])[None].as_tensor()
-    expected = aligned_ssim(warped, training[3:4], deformation_cost=DEFORMATION_COST)
-    assert expected.alignments[0].deformation_pixels > 0
+    expected = AlignedDetector(NCCDetector(), deformation_cost=DEFORMATION_COST).score_pairs(warped, training[3:4])
+    stiff = AlignedDetector(NCCDetector(), deformation_cost=None).score_pairs(warped, training[3:4])
+    assert expected > stiff
 
     metric = MemorizationMetric(torch.nn.Flatten(), verify=True, top_k=2).fit([training])
     metric(warped)
 
-    torch.testing.assert_close(metric.get_buffer()[:, 0], expected.ssim)
+    torch.testing.assert_close(metric.get_buffer()[:, 0], expected)
 
 
 def test_an_image_without_a_score_is_left_out_and_a_diverged_generator_does_not_pass(training_images):

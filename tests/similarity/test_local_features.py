@@ -1,0 +1,145 @@
+"""Local features: versions of descriptors, transforms that are found, and images that have none."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from monai_deepssim.similarity import (
+    VERSIONS,
+    Alignment,
+    aligned_ssim,
+    copied_area,
+    copy_score,
+    extract_local_features,
+    fit_local_features,
+    fuse_scores,
+    match_local_features,
+)
+from monai_deepssim.transforms import FitImageSize, Perturbation
+
+
+def best_match(query, training):
+    features = extract_local_features(query), extract_local_features(training)
+    found = [match_local_features(*features, version) for version in VERSIONS]
+    return max((match for match in found if match), key=lambda match: match.num_inliers, default=None)
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: f"{version.mirrored}-{version.inverted}")
+def test_the_order_of_a_version_is_that_of_the_changed_image(phantoms, version):
+    image = phantoms[0, 0].numpy()
+    changed = image[:, ::-1] if version.mirrored else image
+    changed = 1 - changed if version.inverted else changed
+    original, other = (extract_local_features(np.ascontiguousarray(one)) for one in (image, changed))
+    alike = {}
+    for candidate in VERSIONS:
+        rows = other.descriptors[:, candidate.order].astype(np.float32)
+        cosines = rows @ original.descriptors.T.astype(np.float32)
+        cosines /= np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(original.descriptors.astype(float), axis=1)
+        alike[candidate[:2]] = (cosines.max(axis=1) > 0.95).mean()
+    assert max(alike, key=alike.get) == version[:2]
+    assert alike[version[:2]] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "inverted"),
+    [
+        ([[0.0, 1.0, 3.0], [1.0, 0.0, -2.0]], False),
+        ([[-1.0, 0.0, 111.0], [0.0, 1.0, 0.0]], True),
+        ([[0.8, 0.3, 2.0], [-0.3, 0.8, 20.0]], False),
+        ([[1.1, 0.0, -6.0], [0.0, 1.0, 4.0]], False),
+    ],
+    ids=["transposed", "mirrored and inverted", "turned and smaller", "stretched"],
+)
+def test_the_transform_of_a_copy_is_found(phantoms, matrix, inverted):
+    image = phantoms[1, 0].numpy()
+    changed = cv2.warpAffine(image, np.array(matrix), (112, 136))
+    changed = 1 - changed if inverted else changed
+    match = best_match(changed, image)
+    assert match.num_inliers > 40
+    assert match.inverted == inverted
+    corners = np.array([[20.0, 30.0, 1.0], [90.0, 30.0, 1.0], [50.0, 110.0, 1.0]]).T
+    assert np.abs(match.matrix @ corners - np.array(matrix) @ corners).max() < 1.0
+
+
+def test_other_subjects_share_few_keypoints_and_images_without_structure_none(phantoms):
+    others = [best_match(phantoms[0], other) for other in phantoms[1:]]
+    assert max(match.num_inliers for match in others if match) < 25
+    assert best_match(torch.zeros(1, 64, 64), phantoms[0]) is None
+    assert (
+        match_local_features(
+            extract_local_features(torch.rand(1, 8, 8)), extract_local_features(phantoms[0]), VERSIONS[0]
+        )
+        is None
+    )
+
+
+def test_coarse_keypoints_survive_a_blur(phantoms):
+    blurred = torch.from_numpy(cv2.GaussianBlur(phantoms[2, 0].numpy(), (0, 0), 2.0))[None]
+    assert best_match(blurred, phantoms[2]).num_inliers > 30
+
+
+def test_features_move_with_the_pixels_that_they_lie_on(phantoms):
+    large = torch.nn.functional.interpolate(phantoms[:1], size=(224, 224), mode="bilinear")[0]
+    fit = FitImageSize((136, 112))
+    moved = fit_local_features(extract_local_features(large), (224, 224), (136, 112))
+    inside = extract_local_features(fit(large))
+    nearest = np.linalg.norm(moved.points[:, None] - inside.points[None], axis=2).min(axis=1)
+    assert np.median(nearest) < 0.6
+
+
+@pytest.mark.parametrize("image", [torch.rand(2, 8, 8), torch.full((1, 8, 8), torch.nan), torch.rand(8)])
+def test_what_has_no_local_features_is_refused_in_words(image):
+    with pytest.raises(ValueError, match=r"want \(1, H, W\)|not finite"):
+        extract_local_features(image)
+
+
+def test_a_score_rises_with_ssim_and_with_inliers_and_never_passes_one():
+    ssim, inliers = torch.meshgrid(torch.linspace(-1, 1, 9), torch.arange(0.0, 300, 10), indexing="ij")
+    scores = fuse_scores(ssim, inliers)
+    assert (scores.diff(dim=0) > -1e-6).all()
+    assert (scores.diff(dim=1) > -1e-6).all()
+    assert scores.max() <= 1
+    torch.testing.assert_close(scores[:, 0], ssim[:, 0])
+
+
+def test_the_alignment_of_a_matched_pair_makes_what_was_scored(phantoms):
+    change = Perturbation("zoom_0.7").set_random_state(0)
+    turned = change(phantoms[3]).as_tensor().flip(1)
+    found = copy_score(turned[None], phantoms[3:4], [best_match(turned, phantoms[3])], deformation_cost=None)
+    applied = found.alignments[0].apply(phantoms[3])
+    assert found.ssim > 0.95
+    shown = aligned_ssim(turned[None], applied[None], rotation_degrees=0.1, shift_pixels=0.1, zoom=0.001).ssim
+    assert shown == pytest.approx(float(found.ssim), abs=0.03)
+    assert found.alignments[0].flips == (0,)
+    assert found.alignments[0].zoom == pytest.approx(0.7, abs=0.02)
+    with pytest.raises(ValueError, match="got 2 matches"):
+        aligned_ssim(turned[None], phantoms[3:4], matches=[None, None])
+
+
+def test_a_stretch_is_applied_as_its_matrix_says(phantoms):
+    linear = np.array([[1.08, 0.1], [-0.05, 0.95]])
+    alignment = Alignment.from_matrix(linear, (3.0, -2.0))
+    size, centre = (112, 136), np.array([67.5, 55.5])
+    exchange = np.array([[0.0, 1.0], [1.0, 0.0]])
+    matrix = exchange @ linear @ exchange
+    shift = exchange @ (centre + np.array([3.0, -2.0]) - linear @ centre)
+    expected = cv2.warpAffine(phantoms[4, 0].numpy(), np.column_stack([matrix, shift]), size)
+    assert np.abs(alignment.apply(phantoms[4])[0].numpy() - expected).mean() < 0.002
+    with pytest.raises(ValueError, match="keeps an area"):
+        Alignment.from_matrix(np.zeros((2, 2)), (0.0, 0.0))
+
+
+def test_the_copied_area_is_what_was_pasted(phantoms):
+    unchanged = Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)
+    pasted = phantoms[5].clone()
+    pasted[:, 30:80, 20:60] = phantoms[6, :, 30:80, 20:60]
+    share, mask = copied_area(pasted, phantoms[6], unchanged)
+    whole, _ = copied_area(phantoms[6], phantoms[6], unchanged)
+    assert whole > 0.99
+    assert mask[36:74, 26:54].mean() > 0.9
+    assert share < 0.6
+    points = np.array([[25, 35], [55, 35], [40, 75]], np.float32)
+    near, near_mask = copied_area(pasted, phantoms[6], unchanged, points)
+    assert near <= share
+    assert not near_mask[100:].any()
