@@ -73,7 +73,7 @@ VERIFIED_THRESHOLDS = Thresholds(
     similar=ALIGNED_SSIM_THRESHOLDS[0],
     duplicate=ALIGNED_SSIM_THRESHOLDS[1],
     score="copy_score",
-    source="chosen on phantom subjects kept for tuning, measured on others (benchmarks/aligned_ssim_thresholds.py); "
+    source="chosen on phantoms and brain MRI kept for choosing, measured on others (docs/measured.md); "
     "not calibrated on this data",
 )
 

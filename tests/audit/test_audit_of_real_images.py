@@ -110,8 +110,8 @@ def test_each_score_has_thresholds_of_its_own_named_with_their_source(audit, fol
 
     audit(thresholds=None)
     verified = json.loads((folders / "out" / "summary.json").read_text())["thresholds"]
-    assert verified["duplicate"]["score"] == "aligned_ssim"
-    assert "aligned_ssim_thresholds.py" in verified["duplicate"]["source"]
+    assert verified["duplicate"]["score"] == "copy_score"
+    assert "docs/measured.md" in verified["duplicate"]["source"]
 
 
 def test_the_terminal_names_copies_patients_pairs_folders_gate_and_report(audit, folders, capsys) -> None:

@@ -162,7 +162,7 @@ def judged(tmp_path_factory):
     return judges, study, folder
 
 
-def test_copies_are_found_by_both_detectors_and_scored_as_in_an_audit(judged):
+def test_copies_are_found_by_both_detectors_and_scored_by_aligned_ssim(judged):
     judges, study, folder = judged
     rows = np.arange(0, 24, 2)
     samples = torch.cat([study.pool[[4, 8]] ** 1.2, study.pool[[1]], study.for_thresholds[:3]])
@@ -170,7 +170,7 @@ def test_copies_are_found_by_both_detectors_and_scored_as_in_an_audit(judged):
     assert scores["nearest"][:2].tolist() == [2, 4]
     is_copy = scores["aligned_ssim"] > judges.controls.aligned_ssim_threshold
     assert is_copy.tolist() == [True, True, False, False, False, False]  # image 1 of the pool is not in training
-    detector = AlignedDetector(DeepSSIMDetector(folder / "coarse.pt"), top_k=4).fit([study.pool[rows]])
+    detector = AlignedDetector(DeepSSIMDetector(folder / "coarse.pt"), top_k=4, local_features=False).fit([study.pool[rows]])
     np.testing.assert_allclose(scores["aligned_ssim"], detector(samples)[:, 0], atol=1e-6)
     assert judges.controls.found_deepssim.all()
     assert judges.controls.found_copy_detection.all()

@@ -106,7 +106,7 @@ def test_the_report_states_the_verdict_the_numbers_and_the_limits(audit, folders
         "95 % interval",
         "no largest share of copies was set",
         "not calibrated on this data",
-        "aligned_ssim_thresholds.py",
+        "docs/measured.md",
         "training images, by random halves",
         "Fewest that could be discovered",
         "broken.png",

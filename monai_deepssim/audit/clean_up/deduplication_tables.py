@@ -58,6 +58,8 @@ NEAREST_COLUMNS = [
     "label",
     "zoom",
     "deformation_pixels",
+    "stretch",
+    "inverted",
 ]
 
 _PATIENTS = {"same": "the same patient", "different": "another patient", "unknown": "an unknown patient"}

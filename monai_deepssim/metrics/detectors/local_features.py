@@ -45,7 +45,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
 
     title = "Local features"
     default_threshold = 16.0
-    threshold_source = "the false-positive rate of 1 % on brain MRI of other patients (benchmarks/real_images.py)"
+    threshold_source = "a false-positive rate of about 1 % on brain MRI of other patients (docs/measured.md)"
 
     def __init__(
         self, threshold: float | None = None, device: torch.device | str | None = None, num_candidates: int = 8
