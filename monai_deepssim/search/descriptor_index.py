@@ -101,7 +101,7 @@ class DescriptorIndex:
         """
         if not self.num_images:
             raise RuntimeError("the index holds no images yet: call fit(descriptors) first")
-        queries = descriptors.reshape(-1, *descriptors.shape[-2:])
+        queries = descriptors if descriptors.ndim == 3 else descriptors[None]
         votes = np.zeros((len(queries), self.num_images))
         if descriptors.size and len(self._owners):
             cosines, neighbors = self._search(_unit(queries.reshape(-1, 128)))

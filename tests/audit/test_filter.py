@@ -104,7 +104,14 @@ def test_the_manifest_has_every_file_with_class_score_training_image_patient_and
 def test_what_is_kept_is_audited_again_and_the_gate_is_about_that(filtered, folder) -> None:
     result, _, _ = filtered
     summary = json.loads((folder / "out" / "filter.json").read_text())
-    assert summary["num_left_out"] == {"duplicate": 4, "part": 0, "similar": 0, "discovery": 0, "skipped": 1, "ignored": 1}
+    assert summary["num_left_out"] == {
+        "duplicate": 4,
+        "part": 0,
+        "similar": 0,
+        "discovery": 0,
+        "skipped": 1,
+        "ignored": 1,
+    }
     assert (summary["before"]["num_copies"], summary["before"]["num_synthetic"]) == (3, 10)
     assert (summary["after"]["num_copies"], summary["after"]["num_synthetic"]) == (0, 5)
     assert summary["gate"]["result"] == "passed"

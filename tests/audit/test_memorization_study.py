@@ -170,7 +170,9 @@ def test_copies_are_found_by_both_detectors_and_scored_by_aligned_ssim(judged):
     assert scores["nearest"][:2].tolist() == [2, 4]
     is_copy = scores["aligned_ssim"] > judges.controls.aligned_ssim_threshold
     assert is_copy.tolist() == [True, True, False, False, False, False]  # image 1 of the pool is not in training
-    detector = AlignedDetector(DeepSSIMDetector(folder / "coarse.pt"), top_k=4, local_features=False).fit([study.pool[rows]])
+    detector = AlignedDetector(DeepSSIMDetector(folder / "coarse.pt"), top_k=4, local_features=False).fit(
+        [study.pool[rows]]
+    )
     np.testing.assert_allclose(scores["aligned_ssim"], detector(samples)[:, 0], atol=1e-6)
     assert judges.controls.found_deepssim.all()
     assert judges.controls.found_copy_detection.all()

@@ -1,0 +1,49 @@
+"""The two sides of an audit are compared before its verdict."""
+
+import json
+
+import numpy as np
+import pytest
+from audit_files import write_png
+from PIL import Image
+
+from monai_deepssim.audit.verdict import apply_gate
+
+COUNTS = {"num_synthetic": 100, "skipped_synthetic": 0, "skipped_training": 0}
+
+
+def test_part_copies_count_for_the_gate_unless_they_are_left_out_of_it():
+    assert apply_gate(0.01, num_copies=1, num_parts=1, **COUNTS).result == "exceeded"
+    assert apply_gate(0.01, num_copies=1, num_parts=1, count_parts=False, **COUNTS).result == "passed"
+
+
+def test_a_difference_that_could_hide_copies_leaves_the_gate_undecided_but_does_not_excuse_copies():
+    gate = apply_gate(0.01, num_copies=0, hidden_by="The heads are half as large.", **COUNTS)
+    assert (gate.result, gate.reason) == ("undecided", "the sides do not fit: The heads are half as large")
+    assert apply_gate(0.01, num_copies=2, hidden_by="The heads are half as large.", **COUNTS).result == "exceeded"
+
+
+def test_a_set_of_tiny_heads_is_undecided_and_its_report_shows_both_means(audit, folders, phantoms, capsys):
+    for path in (*(folders / "training").iterdir(), *(folders / "synthetic").iterdir()):
+        path.unlink()
+    for number, phantom in enumerate(phantoms):
+        pixels = (phantom[0] * 255).byte().numpy()
+        write_png(folders / "training" / f"sub-{number}.png", pixels)
+        tiny = np.zeros_like(pixels)
+        tiny[44:92, 36:76] = np.asarray(
+            Image.fromarray((phantoms[-1 - number, 0] * 255).byte().numpy()).resize((40, 48))
+        )
+        write_png(folders / "synthetic" / f"made-{number}.png", tiny)
+
+    with pytest.raises(SystemExit) as end:
+        audit(max_copy_fraction=1.0, slices=None, thresholds=[0.98, 0.99])
+
+    assert end.value.code == 2
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["gate"]["result"] == "undecided"
+    kinds = {difference["kind"]: difference["covered"] for difference in summary["sides_differ"]["differences"]}
+    assert kinds["field_of_view"] is False
+    assert "Warning:" in capsys.readouterr().out
+    report = (folders / "out" / "report.html").read_text()
+    assert "may hide copies" in report
+    assert "mean of 12 synthetic images" in report.lower()

@@ -1,0 +1,85 @@
+"""The vote of local descriptors, by FAISS and without it, and the candidates of two searches."""
+
+import numpy as np
+import pytest
+
+import monai_deepssim.search.descriptor_index as descriptor_index
+from monai_deepssim.search import DescriptorIndex, LocalFeatureSearch, is_proven, unite_candidates
+from monai_deepssim.similarity import LocalMatch, extract_local_features
+
+
+@pytest.fixture(scope="module")
+def descriptors() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 255, (count, 128), dtype=np.uint8) for count in (30, 0, 50, 40, 60)]
+
+
+def test_the_votes_are_those_of_a_search_by_hand(descriptors):
+    query = np.concatenate([descriptors[2][:10], descriptors[4][:5]])
+    stacked = np.concatenate(descriptors).astype(np.float64)
+    owners = np.repeat(np.arange(5), [len(rows) for rows in descriptors])
+    unit = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    expected = np.zeros(5)
+    for row in query.astype(np.float64):
+        cosines = unit @ (row / np.linalg.norm(row))
+        nearest = np.argsort(-cosines)[:2]
+        for image in set(owners[nearest]):
+            expected[image] += np.exp(10 * (max(cosines[n] for n in nearest if owners[n] == image) - 1))
+    votes = DescriptorIndex(num_neighbors=2, use_faiss=False).fit(descriptors).vote(query)
+    np.testing.assert_allclose(votes, expected, rtol=1e-4)
+    assert votes[1] == 0
+
+
+@pytest.mark.parametrize(
+    "limits", [{}, {"_LEAST_FOR_BYTES": 1}, {"_LEAST_FOR_PRODUCT": 1}], ids=["flat", "bytes", "product"]
+)
+def test_faiss_names_the_images_that_the_exact_search_names(monkeypatch, limits):
+    pytest.importorskip("faiss")
+    for name, value in {"_LEAST_FOR_FAISS": 1, **limits}.items():
+        monkeypatch.setattr(descriptor_index, name, value)
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 255, (100, 128), dtype=np.uint8) for _ in range(30)]
+    exact, faiss = (DescriptorIndex(use_faiss=use).fit(images) for use in (False, True))
+    for image in (0, 17, 29):
+        assert faiss.vote(images[image]).argmax() == exact.vote(images[image]).argmax() == image
+
+
+def test_several_queries_at_once_vote_as_each_by_itself(descriptors):
+    index = DescriptorIndex(use_faiss=False).fit(descriptors)
+    together = index.vote(np.stack([descriptors[0][:20], descriptors[3][:20]]))
+    np.testing.assert_allclose(together, [index.vote(descriptors[0][:20]), index.vote(descriptors[3][:20])])
+
+
+def test_images_without_keypoints_have_no_votes_and_an_empty_index_says_what_to_do():
+    empty = np.zeros((0, 128), np.uint8)
+    assert DescriptorIndex().fit([empty, empty]).vote(np.ones((3, 128))).tolist() == [0, 0]
+    assert DescriptorIndex().fit([np.ones((2, 128))]).vote(empty).tolist() == [0]
+    with pytest.raises(RuntimeError, match=r"call fit\(descriptors\) first"):
+        DescriptorIndex().vote(empty)
+    with pytest.raises(ValueError, match="there are no images"):
+        DescriptorIndex().fit([])
+    with pytest.raises(ValueError, match="num_neighbors=0"):
+        DescriptorIndex(num_neighbors=0)
+    with pytest.raises(ValueError, match="num_candidates=0"):
+        LocalFeatureSearch(num_candidates=0)
+
+
+def test_excluded_training_images_are_not_proposed(phantoms):
+    features = [extract_local_features(image) for image in phantoms[:5]]
+    search = LocalFeatureSearch().fit(features)
+    assert search.query(features[3])[0][0] == 3
+    assert all(image not in (3, 1) for image, _ in search.query(features[3], exclude=[3, 1]))
+
+
+def match(num_inliers: int) -> LocalMatch:
+    return LocalMatch(num_inliers, np.eye(2, 3), False, np.zeros((num_inliers, 2), np.float32))
+
+
+def test_candidates_of_both_searches_are_joined_and_a_proven_copy_needs_few():
+    weak = [(image, match(inliers)) for image, inliers in ((9, 20), (8, 12), (7, 8), (6, 6), (5, 5), (4, 3))]
+    assert not is_proven(weak)
+    assert unite_candidates(weak, [1, 8, 2, 3], 7) == [9, 8, 7, 6, 1, 2, 3]
+    assert unite_candidates(weak, [1, 8, 2, 3], 5) == [9, 8, 7, 6, 1]
+    proven = [(9, match(120)), (8, match(40)), (7, match(12))]
+    assert is_proven(proven)
+    assert unite_candidates(proven, [1, 2, 3], 7) == [9, 8, 1]
