@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from monai_deepssim.audit.progress import warn
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
@@ -15,6 +16,8 @@ from monai_deepssim.search import LocalFeatureSearch
 from monai_deepssim.similarity import LocalFeatures, LocalMatch, extract_local_features, fit_local_features
 
 __all__ = ["LocalCandidates"]
+
+_MANY_IMAGES = 200
 
 
 class LocalCandidates:
@@ -40,6 +43,8 @@ class LocalCandidates:
         self._training = training
         self._features = [self._extract(training, index) for index in described]
         self._search = LocalFeatureSearch().fit(self._features)
+        if not self._search.index.use_faiss and len(indices) > _MANY_IMAGES:
+            warn("FAISS is not installed, so local features are searched one by one: pip install faiss-cpu is faster.")
 
     def query(self, side: Side, index: int, exclude: Collection[int] = ()) -> list[tuple[int, LocalMatch]]:
         """Find the training images that share most local features with an image.
