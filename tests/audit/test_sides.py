@@ -47,3 +47,13 @@ def test_a_set_of_tiny_heads_is_undecided_and_its_report_shows_both_means(audit,
     report = (folders / "out" / "report.html").read_text()
     assert "may hide copies" in report
     assert "mean of 12 synthetic images" in report.lower()
+
+
+def test_a_set_of_nothing_but_proven_copies_needs_no_screening(audit, folders, phantoms):
+    for path in (*(folders / "training").iterdir(), *(folders / "synthetic").iterdir()):
+        path.unlink()
+    for number, phantom in enumerate(phantoms):
+        write_png(folders / "training" / f"sub-{number}.png", (phantom[0] * 255).byte().numpy())
+    for number in range(3):
+        write_png(folders / "synthetic" / f"copy-{number}.png", (phantoms[number, 0] * 255).byte().numpy())
+    assert audit(top_k=3, thresholds=None).count("duplicate") == 3
