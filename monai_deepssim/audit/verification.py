@@ -90,10 +90,10 @@ def verify(
     chosen = [line.tolist() for line in candidates]
     if candidates.shape[1] > keep:
         rows = [row for row in range(len(indices)) if not is_proven(found[row])]
-        # Where every image is a proven copy there is nothing to screen.
-        best = _screen(indices[rows], candidates[rows], queries, targets, keep, description, interval) if rows else []
-        for row, columns in zip(rows, best, strict=True):
-            chosen[row] = candidates[row][columns].tolist()
+        if rows:  # where every image is a proven copy there is nothing to screen
+            best = _screen(indices[rows], candidates[rows], queries, targets, keep, description, interval)
+            for row, columns in zip(rows, best, strict=True):
+                chosen[row] = candidates[row][columns].tolist()
     shortlists = [unite_candidates(matches, line, keep) for matches, line in zip(found, chosen, strict=True)]
     pairs = np.array(
         [(index, other) for index, line in zip(indices.tolist(), shortlists, strict=True) for other in line], np.int64
