@@ -12,6 +12,8 @@ __all__ = ["is_proven", "unite_candidates"]
 _PROVEN = 60
 # Matches with fewer inliers are chance; more candidates than these only cost.
 _LEAST_INLIERS, _MOST_LOCAL = 5, 4
+# Inliers that are rarely chance, and the share of them that another candidate may explain, of a source of its own.
+_SOURCE, _LARGEST_OVERLAP = 12, 0.5
 
 
 def is_proven(found: Sequence[tuple[int, LocalMatch]]) -> bool:
@@ -33,8 +35,9 @@ def unite_candidates(
     """Choose the training images that are compared with an image on the pixels.
 
     Searches that fail for different reasons lose less together: up to four training images that share local features
-    come first, then those of the other search. Where local features prove a copy, only what shares half as many is
-    compared, and the first of the other search.
+    come first, then those of the other search. Of these, training images that share other keypoints with the image than
+    the ones before them, such as the second source of an average, come before repeats. Where local features prove a
+    copy, only such sources are compared, what shares half as many keypoints, and the first of the other search.
 
     Args:
         found: what :meth:`LocalFeatureSearch.query` returned for the image.
@@ -48,9 +51,23 @@ def unite_candidates(
         >>> unite_candidates([], [4, 2, 7], 2)
         [4, 2]
     """
-    local = [image for image, match in found if match.num_inliers >= _LEAST_INLIERS][:_MOST_LOCAL]
-    others = list(proposed)
+    sources, others = _split_sources([entry for entry in found if entry[1].num_inliers >= _LEAST_INLIERS])
     if is_proven(found):
-        local = [image for image, match in found if match.num_inliers >= _PROVEN / 2]
-        others = others[:1]
-    return list(dict.fromkeys([*local, *others]))[:num_candidates]
+        local = [*sources, *(entry for entry in others if entry[1].num_inliers >= _PROVEN / 2)]
+        proposed = proposed[:1]
+    else:
+        local = [*sources, *others][: max(_MOST_LOCAL, len(sources))]
+    return list(dict.fromkeys([*(image for image, _ in local), *proposed]))[:num_candidates]
+
+
+def _split_sources(
+    found: Sequence[tuple[int, LocalMatch]],
+) -> tuple[list[tuple[int, LocalMatch]], list[tuple[int, LocalMatch]]]:
+    """Candidates that explain keypoints of their own, as the two sources of an average do, and all others."""
+    sources, others, explained = [], [], set[tuple[float, ...]]()
+    for entry in found:
+        points = {tuple(point) for point in entry[1].points.tolist()}
+        is_source = entry[1].num_inliers >= _SOURCE and len(points & explained) < _LARGEST_OVERLAP * len(points)
+        (sources if is_source else others).append(entry)
+        explained |= points
+    return sources, others

@@ -11,6 +11,9 @@ from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, match
 
 __all__ = ["LocalFeatureSearch"]
 
+# Inliers from which a match explains its keypoints, and training images that are matched for all others.
+_LEAST_EXPLAINED, _NUM_FURTHER = 12, 4
+
 
 class LocalFeatureSearch:
     """A search that needs no embedding: the descriptors of an image vote, and RANSAC looks at the most voted.
@@ -72,18 +75,33 @@ class LocalFeatureSearch:
 
         Returns:
             Training images, each once and with its match, most inliers first; of equal ones the first in the
-            training set. At most ``num_candidates``.
+            training set. At most ``num_candidates``, and 4 more that keypoints vote for which these do not explain:
+            an image may have several sources.
 
         Raises:
             RuntimeError: before :meth:`fit`.
         """
-        votes = self.index.vote(np.stack([features.descriptors[:, version.order] for version in VERSIONS]))
+        best = self._match(features, features.descriptors, exclude, self.num_candidates)
+        is_explained = np.zeros(len(features.points), bool)
+        for match in best.values():
+            if match.num_inliers >= _LEAST_EXPLAINED:
+                is_explained |= (features.points[:, None] == match.points).all(axis=2).any(axis=1)
+        if is_explained.any():
+            rest = features.descriptors[~is_explained]
+            best = self._match(features, rest, [*exclude, *best], _NUM_FURTHER) | best
+        return sorted(best.items(), key=lambda entry: (-entry[1].num_inliers, entry[0]))
+
+    def _match(
+        self, features: LocalFeatures, descriptors: np.ndarray, exclude: Collection[int], num_candidates: int
+    ) -> dict[int, LocalMatch]:
+        """The best match of each training image that some descriptors vote for."""
+        votes = self.index.vote(np.stack([descriptors[:, version.order] for version in VERSIONS]))
         votes[:, list(exclude)] = 0
-        order = np.argsort(-votes.ravel(), kind="stable")[: self.num_candidates]
+        order = np.argsort(-votes.ravel(), kind="stable")[:num_candidates]
         best: dict[int, LocalMatch] = {}
         for place in order[votes.ravel()[order] > 0].tolist():
             version, image = divmod(place, votes.shape[1])
             match = match_local_features(features, self._features[image], VERSIONS[version])
             if match is not None and (image not in best or match.num_inliers > best[image].num_inliers):
                 best[image] = match
-        return sorted(best.items(), key=lambda entry: (-entry[1].num_inliers, entry[0]))
+        return best

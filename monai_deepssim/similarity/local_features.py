@@ -35,6 +35,8 @@ _ITERATIONS, _FITS, _LEAST_FOR_AFFINE = 1000, 3, 8
 _LEAST_ZOOM, _LARGEST_ZOOM, _LARGEST_STRETCH = 0.4, 2.5, 1.3
 # Where a keypoint ends and another one begins, as a share of the side: a keypoint with two orientations is one.
 _SAME_KEYPOINT = 0.0022
+# Twice the area of the triangle with an edge of a hull, in pixels, up to which a point lies on the edge.
+_ON_EDGE = 0.01
 
 
 class LocalFeatures(NamedTuple):
@@ -70,6 +72,8 @@ class LocalMatch(NamedTuple):
     inverted: bool
     #: float32 ``(num_inliers or more, 2)``, the inliers' columns and rows in the query.
     points: np.ndarray
+    #: Share of the query's distinct keypoints in the inliers' convex hull that are inliers, 0 to 1.
+    density: float
 
 
 def _versions() -> tuple[Version, ...]:
@@ -226,8 +230,22 @@ def match_local_features(query: LocalFeatures, training: LocalFeatures, version:
     matrix = matrix.copy()
     matrix[:, 0] *= mirror[0]
     points = target[inliers]
-    distinct = np.unique(np.round(points / (_SAME_KEYPOINT * query.side)), axis=0)
-    return LocalMatch(len(distinct), matrix, version.inverted, points)
+    num_inliers = _count_distinct(points, query.side)
+    num_in_hull = _count_distinct(query.points[_in_hull(query.points, points)], query.side)
+    return LocalMatch(num_inliers, matrix, version.inverted, points, min(1.0, num_inliers / max(1, num_in_hull)))
+
+
+def _count_distinct(points: np.ndarray, side: float) -> int:
+    return len(np.unique(np.round(points / (_SAME_KEYPOINT * side)), axis=0))
+
+
+def _in_hull(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Whether each point lies in the convex hull of others, ``(n,)``."""
+    hull = cv2.convexHull(corners.astype(np.float32))[:, 0]
+    edges = np.roll(hull, -1, axis=0) - hull
+    offsets = points[:, None] - hull
+    sides = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
+    return (sides >= -_ON_EDGE).all(axis=1) | (sides <= _ON_EDGE).all(axis=1)
 
 
 def _fit_affine(

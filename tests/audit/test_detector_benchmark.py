@@ -123,6 +123,7 @@ def test_the_shares_of_a_search_are_of_copies_or_of_strangers(phantoms):
         ranks=np.array([1, 2, 1, NOT_FOUND] + [NOT_FOUND] * 4),
         is_proposed=np.array([True] * 4 + [False] * 4),
         is_kept=np.array([True, True, True, False] + [False] * 4),
+        source_scores=np.array([0.9, 0.2, 0.6, NOT_VERIFIED] + [NOT_VERIFIED] * 4),
         milliseconds=1.0,
     )
     measures = measure_search(cell, queries, one_threshold=0.6, own_threshold=0.25, num_resamples=50)
@@ -135,6 +136,7 @@ def test_the_shares_of_a_search_are_of_copies_or_of_strangers(phantoms):
         "kept": 0.75,
         "scored": 0.5,
         "called": 1.0,
+        "named": 0.5,
         "called_strangers": 0.25,
     }
     assert list(measures) == list(SEARCH_MEASURES)
@@ -172,7 +174,7 @@ def test_the_measures_are_those_of_the_pairs_and_lie_in_their_intervals(pairs):
     generator = np.random.default_rng(0)
     scores = np.array([0.3, 0.8, 0.6])[pairs.labels] + generator.normal(0, 0.15, 12)
     ranks = np.where(pairs.labels == 1, [1, 1, 2, 3, 0, 1, 1, 1, 1, 1, NOT_FOUND, 1], NOT_FOUND)
-    cell = CellScores(scores, scores - 0.1, ranks, ranks > 0, ranks > 0, 1.0)
+    cell = CellScores(scores, scores - 0.1, ranks, ranks > 0, ranks > 0, scores, 1.0)
     measures = measure_pairs(cell, pairs, ClassThresholds(0.45, 0.7, 1.0), num_resamples=200)
     expected = evaluate_pairs(scores, pairs.labels, (0.45, 0.7))
     assert list(measures) == list(PAIR_MEASURES)
@@ -188,7 +190,7 @@ def test_the_measures_are_those_of_the_pairs_and_lie_in_their_intervals(pairs):
 def test_a_cell_is_kept_for_the_same_detector_and_images_alone(pairs, tmp_path):
     store, cell = (
         CellStore(tmp_path),
-        CellScores(np.ones(2), np.zeros(3), np.arange(3), np.arange(3) > 0, np.arange(3) > 1, 1.5),
+        CellScores(np.ones(2), np.zeros(3), np.arange(3), np.arange(3) > 0, np.arange(3) > 1, np.ones(3), 1.5),
     )
     key = store.key("a detector", pairs, pairs.synthetic)
     store.save("mine", "none", key, cell)
@@ -469,6 +471,24 @@ def test_every_perturbation_of_a_test_is_that_of_the_transform(pairs):
     assert torch.equal(flipped[3], Perturbation("flip_vertical")(pairs.synthetic[3]))
     averaged = perturb(pairs, "average_of_two", seed=0)
     assert torch.equal(averaged[3], Perturbation("average_of_two")(pairs.synthetic[3], pairs.partners[3]))
+
+
+def test_an_average_of_two_training_images_has_two_sources_and_is_named_when_both_are(own_csv):
+    _, test = read_own_images(own_csv, **OWN)
+    mixed, plain = test.under("average_of_two"), test.under("half_replaced")
+    assert plain.second_sources == ()
+    assert torch.equal(plain.partners, test.partners)
+    row = int(np.flatnonzero(test.is_copy)[0])
+    first, second = mixed.sources[row][0], mixed.second_sources[row][0]
+    images = perturb(mixed, "average_of_two", seed=0)
+    torch.testing.assert_close(images[row], (test.gallery[first] + test.gallery[second]) / 2)
+    assert not test.is_copy[-1] and torch.equal(mixed.partners[-1], test.partners[-1])
+    detector = NCCDetector().fit([test.gallery])
+    cell = score_cell(detector, mixed, images, 4)
+    scores, indices = detector.search(detector.represent_batch(images), 10)
+    found = dict(zip(indices[row].tolist(), scores[row].tolist(), strict=True))
+    assert cell.source_scores[row] == pytest.approx(min(found[first], found[second]))
+    assert (cell.source_scores[~test.is_copy] == NOT_VERIFIED).all()
 
 
 def test_the_draws_of_a_perturbation_hang_on_its_name_and_not_on_other_perturbations(pairs):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import monai_deepssim.search.descriptor_index as descriptor_index
 from monai_deepssim.search import DescriptorIndex, LocalFeatureSearch, is_proven, unite_candidates
@@ -72,7 +73,7 @@ def test_excluded_training_images_are_not_proposed(phantoms):
 
 
 def match(num_inliers: int) -> LocalMatch:
-    return LocalMatch(num_inliers, np.eye(2, 3), False, np.zeros((num_inliers, 2), np.float32))
+    return LocalMatch(num_inliers, np.eye(2, 3), False, np.zeros((num_inliers, 2), np.float32), 1.0)
 
 
 def test_candidates_of_both_searches_are_joined_and_a_proven_copy_needs_few():
@@ -83,3 +84,24 @@ def test_candidates_of_both_searches_are_joined_and_a_proven_copy_needs_few():
     proven = [(9, match(120)), (8, match(40)), (7, match(12))]
     assert is_proven(proven)
     assert unite_candidates(proven, [1, 2, 3], 7) == [9, 8, 1]
+
+
+def test_a_second_source_is_compared_before_repeats_of_the_first():
+    def at(num_inliers: int, start: int) -> LocalMatch:
+        points = np.column_stack([np.arange(start, start + num_inliers), np.zeros(num_inliers)])
+        return LocalMatch(num_inliers, np.eye(2, 3), False, points.astype(np.float32), 1.0)
+
+    found = [*((image, at(40, 0)) for image in range(6)), (7, at(13, 100)), (8, at(12, 5))]
+    assert unite_candidates(found, [20, 21], 4) == [0, 7, 1, 2]
+    proven = [(9, at(90, 0)), *found]
+    assert unite_candidates(proven, [20, 21], 10) == [9, 7, 0, 1, 2, 3, 4, 5, 20]
+    assert unite_candidates(proven, [20, 21], 3) == [9, 7, 0]
+
+
+def test_both_sources_of_an_average_are_found_though_repeats_of_one_have_more_votes(phantoms):
+    first, second = phantoms[3], phantoms[4]
+    repeats = [torch.roll(first, shift, 2) for shift in range(4)]
+    search = LocalFeatureSearch(num_candidates=3).fit([extract_local_features(x) for x in [*phantoms[:6], *repeats]])
+    found = dict(search.query(extract_local_features(0.6 * first + 0.4 * second)))
+    assert found.keys() >= {3, 4}
+    assert found[4].num_inliers >= 12

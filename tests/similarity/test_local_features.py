@@ -143,3 +143,18 @@ def test_the_copied_area_is_what_was_pasted(phantoms):
     near, near_mask = copied_area(pasted, phantoms[6], unchanged, points)
     assert near <= share
     assert not near_mask[100:].any()
+
+
+def test_a_small_piece_of_an_image_counts_more_than_as_many_inliers_all_over_it(phantoms):
+    image, pasted = phantoms[6], phantoms[5].clone()
+    pasted[:, 30:80, 20:60] = image[:, 30:80, 20:60]
+    match = best_match(pasted, image)
+    assert match.density > 0.5
+    is_pasted = ((match.points > [22, 32]) & (match.points < [57, 77])).all(axis=1)
+    match = match._replace(num_inliers=14, density=0.9, points=match.points[is_pasted])
+    found = copy_score(pasted[None], image[None], [match])
+    assert found.score > fuse_scores(found.ssim, found.inliers) + 0.1
+    spread = copy_score(pasted[None], image[None], [match._replace(density=0.3)])
+    torch.testing.assert_close(spread.score, fuse_scores(found.ssim, found.inliers))
+    elsewhere = copy_score(pasted[None], torch.rand_like(image)[None], [match])
+    torch.testing.assert_close(elsewhere.score, fuse_scores(elsewhere.ssim, elsewhere.inliers))

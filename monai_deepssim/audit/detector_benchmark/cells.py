@@ -40,6 +40,9 @@ class CellScores:
             nearest, and for images that are no copies.
         is_proposed: ``(S,)``, whether a copy's source is among the candidates of the searches.
         is_kept: ``(S,)``, whether it is among the candidates that are compared on the pixels.
+        source_scores: ``(S,)``, of each copy with its source, or one of the source's repeats, where that is among the
+            ten nearest, and :data:`NOT_VERIFIED` if it is not; of two sources the lower. ``NOT_VERIFIED`` for images
+            that are no copies.
         milliseconds: Time to represent a synthetic image and to search the gallery for it.
     """
 
@@ -48,6 +51,7 @@ class CellScores:
     ranks: np.ndarray
     is_proposed: np.ndarray
     is_kept: np.ndarray
+    source_scores: np.ndarray
     milliseconds: float
 
 
@@ -94,6 +98,7 @@ def score_cell(detector: CopyDetectionMetric, queries: QuerySet, images: Tensor,
         ranks=_rank_sources(stages.indices[:, :_NUM_NEIGHBORS].numpy(), queries),
         is_proposed=_rank_sources(stages.proposed.numpy(), queries) != NOT_FOUND,
         is_kept=_rank_sources(stages.kept.numpy(), queries) != NOT_FOUND,
+        source_scores=_score_sources(stages, queries),
         milliseconds=1000 * seconds / len(images),
     )
 
@@ -111,11 +116,28 @@ def _score_pairs(
 def _rank_sources(neighbors: np.ndarray, queries: QuerySet) -> np.ndarray:
     """Rank of the first source of each synthetic image among its neighbors, from 1, or :data:`NOT_FOUND`."""
     ranks = np.full(len(neighbors), NOT_FOUND)
-    for row, sources in enumerate(queries.sources):
+    for row, sources in enumerate(_all_sources(queries)):
         places = np.flatnonzero(np.isin(neighbors[row], sources))
         if len(places):
             ranks[row] = places[0] + 1
     return ranks
+
+
+def _all_sources(queries: QuerySet) -> list[np.ndarray]:
+    seconds = queries.second_sources or [np.array([], dtype=np.int64)] * len(queries.sources)
+    return [np.concatenate(both) for both in zip(queries.sources, seconds, strict=True)]
+
+
+def _score_sources(stages: SearchStages, queries: QuerySet) -> np.ndarray:
+    """The score of each copy with its source; of two sources the lower."""
+    nearest, scores = stages.indices[:, :_NUM_NEIGHBORS].numpy(), stages.scores[:, :_NUM_NEIGHBORS].double().numpy()
+    lowest = np.full(len(nearest), np.inf)
+    for sources in (queries.sources, queries.second_sources):
+        for row, repeats in enumerate(sources):
+            if len(repeats):
+                found = scores[row][np.isin(nearest[row], repeats)]
+                lowest[row] = min(lowest[row], found.max(initial=NOT_VERIFIED))
+    return np.where(np.isfinite(lowest), lowest, NOT_VERIFIED)
 
 
 class CellStore:

@@ -39,6 +39,7 @@ SEARCH_MEASURES: tuple[str, ...] = (
     "kept",
     "scored",
     "called",
+    "named",
     "called_strangers",
 )
 #: Names of the measures of labelled pairs, likewise.
@@ -111,7 +112,8 @@ def measure_search(
 
     is_above = cell.nearest_scores > one_threshold
     # A comparison with NaN is false, which would say that nothing is called.
-    is_called = cell.nearest_scores > (np.nan if own_threshold is None else own_threshold)
+    own = np.nan if own_threshold is None else own_threshold
+    is_called, is_named = cell.nearest_scores > own, cell.source_scores > own
     undefined = Measure(float("nan"), float("nan"), float("nan"))
     return measures | {
         "recall_at_one_threshold": share(is_above, is_copy),
@@ -120,6 +122,7 @@ def measure_search(
         "kept": share(cell.is_kept, is_copy),
         "scored": share(cell.ranks == 1, is_copy),
         "called": undefined if own_threshold is None else share(is_called, is_copy),
+        "named": undefined if own_threshold is None else share(is_named, is_copy),
         "called_strangers": undefined if own_threshold is None else share(is_called, ~is_copy),
     }
 

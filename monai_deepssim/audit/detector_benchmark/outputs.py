@@ -29,6 +29,7 @@ SEARCH_HEADINGS = {
     "kept": "kept",
     "scored": "scored",
     "called": "called",
+    "named": "source called",
     "called_strangers": "strangers called",
 }
 _DIGITS = 6

@@ -188,14 +188,23 @@ def _draw_queries(
         partners.append(int(generator.choice(half.others[str(other)])))
     row_of = {position: row for row, position in enumerate(gallery)}
     rows = [row_of[position] for position, _ in copies]
+    seconds = [_other_group(copies, number) for number in range(len(copies))]
     gallery_images = loader.stack(gallery)
+    sources, none = find_repeats(gallery_images, rows), [np.array([], dtype=np.int64)]
     return QuerySet(
         gallery=gallery_images,
         synthetic=loader.stack([position for position, _ in queries]),
         partners=loader.stack(partners),
-        sources=find_repeats(gallery_images, rows) + [np.array([], dtype=np.int64)] * len(strangers),
+        sources=sources + none * len(strangers),
         groups=[group for _, group in queries],
+        second_sources=[none[0] if second is None else sources[second] for second in seconds] + none * len(strangers),
     )
+
+
+def _other_group(copies: Sequence[tuple[int, str]], number: int) -> int | None:
+    """Which copy is of another group than a copy: the first after half of them have been passed by."""
+    turns = [(number + len(copies) // 2 + step) % len(copies) for step in range(len(copies))]
+    return next((other for other in turns if copies[other][1] != copies[number][1]), None)
 
 
 def find_repeats(images: Tensor, rows: Sequence[int]) -> list[np.ndarray]:

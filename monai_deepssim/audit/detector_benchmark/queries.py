@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,9 @@ from torch import Tensor
 from monai_deepssim.transforms import PARTNER_PERTURBATIONS, Perturbation
 
 __all__ = ["QuerySet", "perturb", "perturb_each", "stack_images"]
+
+# What mixes two images so that either is a source.
+_MIXING = "average_of_two"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class QuerySet:
         sources: For each synthetic image the rows in ``gallery`` that it is a copy of; none for images that are no
             copies.
         groups: For each synthetic image the patient or other group whose images are resampled together.
+        second_sources: For each synthetic image the rows in ``gallery`` of another source, which is its partner where
+            two images are averaged; none for images that are no copies. By default no image has one.
     """
 
     gallery: Tensor
@@ -35,6 +40,17 @@ class QuerySet:
     partners: Tensor
     sources: Sequence[np.ndarray]
     groups: Sequence[str]
+    second_sources: Sequence[np.ndarray] = field(default=(), kw_only=True)
+
+    def under(self, perturbation: str) -> QuerySet:
+        """The queries of a perturbation: where two images are averaged, the second sources are the partners."""
+        if perturbation != _MIXING:
+            return replace(self, second_sources=())
+        partners = self.partners.clone()
+        for row, second in enumerate(self.second_sources):
+            if len(second):
+                partners[row] = self.gallery[second[0]]
+        return replace(self, partners=partners)
 
     @cached_property
     def is_copy(self) -> np.ndarray:
@@ -45,7 +61,7 @@ class QuerySet:
     def fingerprint(self) -> str:
         """SHA-256 over all that a score depends on, but for what is done to the synthetic images."""
         digest = hashlib.sha256(self.gallery.numpy().tobytes())
-        for rows in self.sources:
+        for rows in [*self.sources, *self.second_sources]:
             digest.update(np.array([len(rows), *rows], dtype=np.int64).tobytes())
         return digest.hexdigest()
 

@@ -125,12 +125,13 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
         class_thresholds, one_thresholds = _choose_thresholds(options, cells, tuning)
         rows = []
         for perturbation in options.perturbations:
-            images = perturb(test, perturbation, options.test_seed)
+            queries = test.under(perturbation)
+            images = perturb(queries, perturbation, options.test_seed)
             for source in options.detectors:
                 name = source.name
-                scores, is_kept = cells.get(source, perturbation, test, images)
+                scores, is_kept = cells.get(source, perturbation, queries, images)
                 measures = measure_search(
-                    scores, test, one_thresholds[name], detectors[name].threshold, options.num_resamples
+                    scores, queries, one_thresholds[name], detectors[name].threshold, options.num_resamples
                 )
                 if isinstance(test, PairSet):
                     searched = {_name_search_measure(measure): value for measure, value in measures.items()}
@@ -217,7 +218,7 @@ class _Cells:
         self.store = store
         self.detectors = detectors
         self.bar = bar
-        self.fitted_to: dict[str, QuerySet] = {}
+        self.fitted_to: dict[str, Tensor] = {}
 
     def get(
         self, source: DetectorSource, perturbation: str, queries: QuerySet, images: Tensor
@@ -234,11 +235,11 @@ class _Cells:
 
     def _fitted(self, name: str, queries: QuerySet) -> CopyDetectionMetric:
         detector = self.detectors[name]
-        if self.fitted_to.get(name) is not queries:
+        if self.fitted_to.get(name) is not queries.gallery:
             detector.fit(queries.gallery.split(self.options.batch_size))
             # Compilation and first calls take time that is no part of an image's.
             detector.search(detector.represent_batch(queries.synthetic[:2]), 1)
-            self.fitted_to[name] = queries
+            self.fitted_to[name] = queries.gallery
         return detector
 
 
