@@ -294,6 +294,9 @@ def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thre
                 aligned_ssim=None if shortlist.ssim is None else float(shortlist.ssim[row, 0]),
                 inliers=None if shortlist.inliers is None else int(shortlist.inliers[row, 0]),
                 copied_area=area,
+                coarse_correlation=(
+                    None if shortlist.coarse_correlations is None else float(shortlist.coarse_correlations[row, 0])
+                ),
             )
         )
     return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))

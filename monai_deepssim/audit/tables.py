@@ -47,6 +47,7 @@ MATCHES_COLUMNS = [
     "inverted",
     "inliers",
     "copied_area",
+    "coarse_correlation",
 ]
 
 HOLDOUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
@@ -75,6 +76,7 @@ def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
             **alignment_columns(match.alignment, match.aligned_ssim),
             "inliers": "" if match.inliers is None else match.inliers,
             "copied_area": "" if match.copied_area is None else f"{match.copied_area:.3f}",
+            "coarse_correlation": _number(match.coarse_correlation),
             "mi": _number(match.mi),
             "oni": _number(match.oni),
             "p_value": _number(match.p_value),

@@ -99,6 +99,7 @@ class Match:
         q_value: false-discovery rate at which this image would be called a copy.
         aligned_ssim: SSIM after alignment; ``None`` where the match was not verified, as what follows.
         inliers: keypoints that agree on one transform.
+        coarse_correlation: of the coarse structure of the two images after alignment.
         copied_area: share of the synthetic image that the training image shows; ``None`` also where the score is low.
     """
 
@@ -119,6 +120,7 @@ class Match:
     aligned_ssim: float | None = None
     inliers: int | None = None
     copied_area: float | None = None
+    coarse_correlation: float | None = None
 
     @property
     def is_copy(self) -> bool:
@@ -139,6 +141,7 @@ class Shortlist:
         ssim: float64 ``(N, k)``, aligned SSIM.
         inliers: int32 ``(N, k)``, keypoints that agree.
         copied_areas: float64 ``(N, k)``, share of the image that was copied; NaN where it was not measured.
+        coarse_correlations: float64 ``(N, k)``, of the coarse structure of the aligned images.
     """
 
     scores: np.ndarray
@@ -148,6 +151,7 @@ class Shortlist:
     ssim: np.ndarray | None = None
     inliers: np.ndarray | None = None
     copied_areas: np.ndarray | None = None
+    coarse_correlations: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ def verify(
         ssim=records["ssim"],
         inliers=records["inliers"],
         copied_areas=records["copied_area"],
+        coarse_correlations=records["coarse_correlation"],
     )
 
 

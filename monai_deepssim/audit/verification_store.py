@@ -29,7 +29,7 @@ __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verificatio
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 3
+_STORE_VERSION = 4
 # As many as the files of an audit have.
 _SCORE_DIGITS = 6
 _PAIR = np.dtype(
@@ -38,6 +38,7 @@ _PAIR = np.dtype(
         ("training", "<i8"),
         ("score", "<f8"),
         ("ssim", "<f8"),
+        ("coarse_correlation", "<f8"),
         ("inliers", "<i4"),
         ("copied_area", "<f8"),
         ("flips", "u1"),
@@ -63,7 +64,7 @@ class VerifiedPairs:
         >>> change = Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2)
         >>> import torch
         >>> numbers = torch.tensor([0.75])
-        >>> scores = CopyScore(numbers, numbers, torch.tensor([0]), [change])
+        >>> scores = CopyScore(numbers, numbers, numbers, torch.tensor([0]), [change])
         >>> verified = VerifiedPairs(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
         >>> rows = verified.rows_of(np.array([[4, 7], [7, 4]]))
         >>> rows, verified.score[rows[0]], verified.alignment(rows[0]) == change
@@ -100,7 +101,7 @@ class VerifiedPairs:
         """
         records = np.empty(len(pairs), _PAIR)
         records["query"], records["training"] = pairs[:, 0], pairs[:, 1]
-        for name in ("score", "ssim"):
+        for name in ("score", "ssim", "coarse_correlation"):
             records[name] = getattr(scores, name).double().cpu().numpy().round(_SCORE_DIGITS)
         records["inliers"], records["copied_area"] = scores.inliers.cpu().numpy(), areas
         for record, change in zip(records, scores.alignments, strict=True):
@@ -165,7 +166,7 @@ class VerificationStore:
         >>> store = VerificationStore(tempfile.mkdtemp(), "one digest", "another digest", (136, 112))
         >>> import torch
         >>> numbers, change = torch.tensor([0.75]), Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)
-        >>> scores = CopyScore(numbers, numbers, torch.tensor([0]), [change])
+        >>> scores = CopyScore(numbers, numbers, numbers, torch.tensor([0]), [change])
         >>> store.write(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
         >>> store.load().score
         array([0.75])

@@ -126,7 +126,9 @@ CHANGES = [
 def pack(pairs: np.ndarray, scores, changes) -> np.ndarray:
     numbers = torch.as_tensor(scores)
     inliers = torch.arange(len(numbers))
-    return VerifiedPairs.pack(pairs, CopyScore(numbers, numbers / 2, inliers, list(changes)), np.full(len(pairs), 0.25))
+    return VerifiedPairs.pack(
+        pairs, CopyScore(numbers, numbers / 2, numbers / 4, inliers, list(changes)), np.full(len(pairs), 0.25)
+    )
 
 
 def store(folder: Path, **changed) -> VerificationStore:
