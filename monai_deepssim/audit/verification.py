@@ -29,6 +29,10 @@ _PAIRS_A_FILE = 2048
 _IMAGES_KEPT = 4096
 # Below this score nobody asks which part of an image was copied.
 _LEAST_SCORE_WITH_AREA = 0.5
+# Inliers from which a match says where the copied part lies.
+_LEAST_WITH_AREA = 12
+# Correlation of the coarse structure above which an image is no copy of a part, however few keypoints it has.
+_WHOLE_CORRELATION = 0.85
 
 
 def verify(
@@ -193,7 +197,9 @@ def _align(
         areas = np.full(len(step), np.nan)
         for row in (found.score > _LEAST_SCORE_WITH_AREA).nonzero().flatten().tolist():
             match = matches[row]
-            points = None if match is None else match.points
+            is_whole = found.coarse_correlation[row] > _WHOLE_CORRELATION
+            says_where = match is not None and match.num_inliers >= _LEAST_WITH_AREA and not is_whole
+            points = match.points if match is not None and says_where else None
             areas[row], _ = copied_area(x[row], y[row], found.alignments[row], points)
         parts.append(VerifiedPairs.pack(step, found, areas))
         bar.update(len(step))

@@ -29,7 +29,7 @@ __all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verificatio
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 4
+_STORE_VERSION = 5
 # As many as the files of an audit have.
 _SCORE_DIGITS = 6
 _PAIR = np.dtype(

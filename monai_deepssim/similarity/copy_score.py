@@ -79,11 +79,11 @@ def copy_score(
 
         1 - (1 - max(S, r + 0.015)) / (1 + (n / m)⁴)
 
-    SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4 pixels,
-    is still there in a copy that a generator blurred; y is blurred by up to 2 pixels, as far as that makes it more like
-    x. Local features see what was cropped, inverted, windowed, painted over or copied in part. m is 17, and falls to 8
-    where the inliers bound a piece of y in another image: most keypoints between them are inliers, too, and the fine
-    structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
+    SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4
+    pixels, is still there in a copy that a generator blurred; y is blurred by up to 2 pixels, as far as that makes it
+    more like x. Local features see what was cropped, inverted, windowed, painted over or copied in part. m is 17, and
+    falls to 8 where the inliers bound a piece of y in another image: most keypoints between them are inliers, too, and
+    the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
 
     Args:
         x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range: those that may be copies.
