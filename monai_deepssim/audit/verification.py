@@ -18,7 +18,15 @@ from monai_deepssim.audit.verification_store import VerificationStore, VerifiedP
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.search import is_proven, unite_candidates
-from monai_deepssim.similarity import LocalMatch, copied_area, copy_score, pose, posed_ssim
+from monai_deepssim.similarity import (
+    LocalMatch,
+    coarse_structure,
+    copied_area,
+    copy_score,
+    pose,
+    posed_ssim,
+    screen,
+)
 
 __all__ = ["verify"]
 
@@ -54,7 +62,7 @@ def verify(
     """Compare the best candidates of each image with it on the pixels, and sort them by their copy score.
 
     The best are those that share local features, and those of the highest
-    :func:`~monai_deepssim.similarity.posed_ssim`; where local features prove a copy, the first of the detector alone.
+    :func:`~monai_deepssim.similarity.screen`; where local features prove a copy, the first of the detector alone.
 
     Args:
         side: of the images that are looked up.
@@ -164,7 +172,7 @@ def _screen(
     description: str,
     interval: float,
 ) -> np.ndarray:
-    """Columns of the candidates with the highest posed SSIM, ``(N, keep)``; equal ones in the order of the detector."""
+    """Columns of the candidates that are worth an alignment, ``(N, keep)``."""
     chosen = []
     for index, row in tqdm(
         zip(indices.tolist(), candidates.tolist(), strict=True),
@@ -174,7 +182,8 @@ def _screen(
         mininterval=interval,
     ):
         ssim = posed_ssim(queries.posed(index)[None], torch.stack([targets.posed(target) for target in row]))[0]
-        chosen.append(ssim.argsort(descending=True, stable=True)[:keep].numpy())
+        coarse = torch.stack([targets.coarse(target) for target in row]) @ queries.coarse(index)
+        chosen.append(screen(ssim, coarse, keep).numpy())
     return np.stack(chosen)
 
 
@@ -214,6 +223,7 @@ class _Images:
         self.dataset = ImageDataset(side.items, image_size=image_size)
         self.plain = lru_cache(_IMAGES_KEPT)(self._load)
         self.posed = lru_cache(_IMAGES_KEPT)(self._pose)
+        self.coarse = lru_cache(_IMAGES_KEPT)(self._find_coarse_structure)
 
     def _load(self, index: int) -> Tensor:
         item = self.dataset[index]
@@ -226,3 +236,6 @@ class _Images:
 
     def _pose(self, index: int) -> Tensor:
         return pose(self.plain(index)[None])[0]
+
+    def _find_coarse_structure(self, index: int) -> Tensor:
+        return coarse_structure(self.plain(index)[None])[0]

@@ -64,7 +64,9 @@ def _split_sources(
     found: Sequence[tuple[int, LocalMatch]],
 ) -> tuple[list[tuple[int, LocalMatch]], list[tuple[int, LocalMatch]]]:
     """Candidates that explain keypoints of their own, as the two sources of an average do, and all others."""
-    sources, others, explained = [], [], set[tuple[float, ...]]()
+    sources: list[tuple[int, LocalMatch]] = []
+    others: list[tuple[int, LocalMatch]] = []
+    explained: set[tuple[float, ...]] = set()
     for entry in found:
         points = {tuple(point) for point in entry[1].points.tolist()}
         is_source = entry[1].num_inliers >= _SOURCE and len(points & explained) < _LARGEST_OVERLAP * len(points)

@@ -14,7 +14,7 @@ from .local_features import (
     match_local_features,
 )
 from .pairwise_ssim import pairwise_ssim
-from .posed_ssim import pose, posed_ssim
+from .posed_ssim import coarse_structure, pose, posed_ssim, screen
 from .standardize import standardize
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Version",
     "aligned_ssim",
     "canonicalize_pose",
+    "coarse_structure",
     "copied_area",
     "copy_score",
     "deform_onto",
@@ -43,5 +44,6 @@ __all__ = [
     "pairwise_ssim",
     "pose",
     "posed_ssim",
+    "screen",
     "standardize",
 ]

@@ -118,7 +118,10 @@ def copy_score(
     inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
     inliers = inliers.to(x.device)
     piece = torch.tensor(
-        [0.0 if match is None else _piece(*pair, match) for *pair, match in zip(x, y, starts, strict=True)]
+        [
+            0.0 if match is None else _piece(image, training, match)
+            for image, training, match in zip(x, y, starts, strict=True)
+        ]
     ).to(x.device)
     return CopyScore(fuse_scores(best, inliers, piece), aligned.ssim, coarse, inliers, aligned.alignments)
 

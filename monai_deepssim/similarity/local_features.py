@@ -245,7 +245,7 @@ def _in_hull(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     edges = np.roll(hull, -1, axis=0) - hull
     offsets = points[:, None] - hull
     sides = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
-    return (sides >= -_ON_EDGE).all(axis=1) | (sides <= _ON_EDGE).all(axis=1)
+    return np.logical_or((sides >= -_ON_EDGE).all(axis=1), (sides <= _ON_EDGE).all(axis=1))
 
 
 def _fit_affine(

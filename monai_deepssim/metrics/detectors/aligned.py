@@ -14,12 +14,14 @@ from monai_deepssim.similarity import (
     VERSIONS,
     LocalFeatures,
     LocalMatch,
+    coarse_structure,
     copy_score,
     extract_local_features,
     fit_local_features,
     match_local_features,
     pose,
     posed_ssim,
+    screen,
 )
 from monai_deepssim.transforms import FitImageSize
 
@@ -195,7 +197,7 @@ def screen_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, 
         top_k: how many are kept for each image.
 
     Returns:
-        ``(N, min(K, top_k))``, the highest posed SSIM first; of equal ones the first that was proposed.
+        ``(N, min(K, top_k))``, as :func:`~monai_deepssim.similarity.screen` orders them.
 
     Example:
         >>> from monai_deepssim.data import PhantomBrainDataset
@@ -209,11 +211,11 @@ def screen_shortlist(images: Tensor, training_images: Tensor, proposed: Tensor, 
         return proposed[:, :top_k]
     needed, positions = proposed.unique(return_inverse=True)
     posed = torch.cat([pose(training_images[rows]) for rows in needed.split(_BLOCK_SIZE)])
+    coarse = coarse_structure(training_images[needed])
     chosen = []
     for block, rows in zip(images.split(_BLOCK_SIZE), positions.split(_BLOCK_SIZE), strict=True):
-        for image, row in zip(pose(block), rows, strict=True):
-            order = posed_ssim(image[None], posed[row])[0].argsort(descending=True, stable=True)
-            chosen.append(order[:top_k])
+        for image, vector, row in zip(pose(block), coarse_structure(block), rows, strict=True):
+            chosen.append(screen(posed_ssim(image[None], posed[row])[0], coarse[row] @ vector, top_k))
     return proposed.gather(1, torch.stack(chosen).to(proposed.device))
 
 
