@@ -29,10 +29,11 @@ _BANDS = ((0.6, 2.0), (1.0, 4.0))
 # From where to where the correlation in these bands, and the density of the inliers, go from chance to a piece. Images
 # of other patients stay below 0.91 and 0.75, and rarely have half of both.
 _CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.4, 0.7)
-# Pixels (standard deviations) of the band in which coarse structure is compared, the blurs of the training image that
-# are tried, and what is added to the correlation. Images of other patients reach 0.74, and 0.83 when they are blurred
+# Standard deviations of the band in which coarse structure is compared, and the blurs of the training image that are
+# tried, in pixels of an image of 136 rows; and what is added to the correlation. Images of other patients reach 0.74, and 0.83 when they are blurred
 # themselves; a generator's blurred copies have 0.86 and more.
 _COARSE_BAND, _BLURS, _COARSE_BONUS = (1.0, 4.0), (1.0, 1.5, 2.0), 0.015
+_ROWS = 136
 # Correlation below which no blur makes a copy: it wins 0.1.
 _HOPELESS = 0.6
 # A match with fewer inliers is no start for an alignment.
@@ -80,8 +81,8 @@ def copy_score(
         1 - (1 - max(S, r + 0.015)) / (1 + (n / m)⁴)
 
     SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4
-    pixels, is still there in a copy that a generator blurred; y is blurred by up to 2 pixels, as far as that makes it
-    more like x. Local features see what was cropped, inverted, windowed, painted over or copied in part. m is 17, and
+    pixels of 136 rows, is still there in a copy that a generator blurred; y is blurred by up to 2 such pixels, as far as
+    that makes it more like x. Local features see what was cropped, inverted, windowed, painted over or copied in part. m is 17, and
     falls to 8 where the inliers bound a piece of y in another image: most keypoints between them are inliers, too, and
     the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
 
@@ -222,7 +223,8 @@ def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
 
 
 def _coarse_structure(image: np.ndarray, blur: float) -> np.ndarray:
-    fine, coarse = (float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
+    pixels = max(image.shape) / _ROWS
+    fine, coarse = (pixels * float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
     return (_smooth(image, fine) - _smooth(image, coarse)).ravel()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
 from monai_deepssim.metrics.detectors.aligned import screen_shortlist
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pose, posed_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, copy_score, pose, posed_ssim
 from monai_deepssim.transforms import Perturbation
 
 
@@ -24,7 +24,7 @@ def test_a_copy_that_the_first_stage_ranks_low_is_found_within_its_shortlist(pha
     assert (first(flipped)[:, 1] == torch.arange(6)).float().mean() < 1
     result = found(flipped)
     assert result[:, 1].tolist() == list(range(6))
-    expected = aligned_ssim(flipped, phantoms[:6]).ssim
+    expected = copy_score(flipped, phantoms[:6]).score
     torch.testing.assert_close(result[:, 0], expected)
 
 
@@ -67,9 +67,11 @@ def test_the_shortlist_is_that_of_the_highest_posed_ssim(phantoms, copies):
     assert torch.equal(screen_shortlist(volumes, volumes, proposed, top_k=3), proposed[:, :3])
 
 
-def test_without_local_features_the_score_of_a_pair_is_its_aligned_ssim(phantoms, copies):
+def test_without_local_features_the_score_of_a_pair_is_that_of_its_pixels(phantoms, copies):
     detector = AlignedDetector(NCCDetector(), top_k=1, local_features=False)
-    torch.testing.assert_close(detector.score_pairs(copies, phantoms[:6]), aligned_ssim(copies, phantoms[:6]).ssim)
+    scores = detector.score_pairs(copies, phantoms[:6])
+    torch.testing.assert_close(scores, copy_score(copies, phantoms[:6]).score)
+    assert (scores >= aligned_ssim(copies, phantoms[:6]).ssim).all()
     matrix = detector.compare(detector.represent_batch(copies[:2]), detector.represent_batch(phantoms[:3]))
     assert matrix.shape == (2, 3)
     assert matrix.argmax(1).tolist() == [0, 1]
@@ -80,16 +82,16 @@ def test_a_deformed_copy_is_scored_as_in_an_audit_with_its_deformation_paid(phan
     warped = torch.stack([change(image).as_tensor() for image in phantoms[:4]])
     detector = AlignedDetector(NCCDetector(), top_k=2, local_features=False).fit([phantoms])
 
-    found = aligned_ssim(warped, phantoms[:4], deformation_cost=DEFORMATION_COST)
+    found, plain = (copy_score(warped, phantoms[:4], deformation_cost=cost) for cost in (DEFORMATION_COST, None))
 
-    assert (found.ssim - aligned_ssim(warped, phantoms[:4]).ssim).mean() > 0.03
-    torch.testing.assert_close(detector.score_pairs(warped, phantoms[:4]), found.ssim)
+    assert (found.ssim - plain.ssim).mean() > 0.03
+    torch.testing.assert_close(detector.score_pairs(warped, phantoms[:4]), found.score)
     nearest = detector(warped)
     assert nearest[:, 1].tolist() == [0, 1, 2, 3]
-    torch.testing.assert_close(nearest[:, 0], found.ssim)
+    torch.testing.assert_close(nearest[:, 0], found.score)
     stiff = AlignedDetector(NCCDetector(), top_k=2, deformation_cost=None, local_features=False).fit([phantoms])
-    torch.testing.assert_close(stiff(warped)[:, 0], aligned_ssim(warped, phantoms[:4]).ssim)
-    torch.testing.assert_close(stiff.score_pairs(warped, phantoms[:4]), aligned_ssim(warped, phantoms[:4]).ssim)
+    torch.testing.assert_close(stiff(warped)[:, 0], plain.score)
+    torch.testing.assert_close(stiff.score_pairs(warped, phantoms[:4]), plain.score)
 
 
 def test_local_features_find_what_the_first_stage_does_not_propose(phantoms):
