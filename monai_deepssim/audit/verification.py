@@ -40,7 +40,7 @@ _LEAST_SCORE_WITH_AREA = 0.5
 # Inliers from which a match says where the copied part lies.
 _LEAST_WITH_AREA = 12
 # Correlation of the coarse structure above which an image is no copy of a part, however few keypoints it has.
-_WHOLE_CORRELATION = 0.85
+_WHOLE_CORRELATION = 0.8
 
 
 def verify(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter
 from torch import Tensor
 
 from .aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
@@ -30,12 +30,15 @@ _BANDS = ((0.6, 2.0), (1.0, 4.0))
 # of other patients stay below 0.91 and 0.75, and rarely have half of both.
 _CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.4, 0.7)
 # Standard deviations of the band in which coarse structure is compared, and the blurs of the training image that are
-# tried, in pixels of an image of 136 rows; and what is added to the correlation. Images of other patients reach 0.74, and 0.83 when they are blurred
-# themselves; a generator's blurred copies have 0.86 and more.
-_COARSE_BAND, _BLURS, _COARSE_BONUS = (1.0, 4.0), (1.0, 1.5, 2.0), 0.015
+# tried, in pixels of an image of 136 rows; and what is added to the correlation. Images of other patients reach 0.70,
+# and 0.75 when they are blurred themselves; a generator's blurred copies have 0.80 and more.
+_COARSE_BAND, _BLURS, _COARSE_BONUS = (1.0, 4.0), (1.0, 1.5, 2.0), 0.07
 _ROWS = 136
-# Correlation below which no blur makes a copy: it wins 0.1.
-_HOPELESS = 0.6
+# The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
+# where less than this share of the frame is left there is no inside.
+_HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
+# Correlation below which no blur makes a copy.
+_HOPELESS = 0.5
 # A match with fewer inliers is no start for an alignment.
 _LEAST_INLIERS = 8
 # The agreement map's window, in pixels (standard deviation), and the local correlation from which a place agrees.
@@ -75,16 +78,16 @@ def copy_score(
     """Score how much each ``x[i]`` is a copy of ``y[i]``.
 
     With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one), r the correlation of
-    the coarse structure of the aligned pair, less the cost of its deformation, and n the number of inliers
-    (:class:`LocalMatch`), the score is
+    the coarse structure of the aligned pair, over the frame and within the head in equal parts, less the cost of its
+    deformation, and n the number of inliers (:class:`LocalMatch`), the score is
 
-        1 - (1 - max(S, r + 0.015)) / (1 + (n / m)⁴)
+        1 - (1 - max(S, r + 0.07)) / (1 + (n / m)⁴)
 
     SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4
-    pixels of 136 rows, is still there in a copy that a generator blurred; y is blurred by up to 2 such pixels, as far as
-    that makes it more like x. Local features see what was cropped, inverted, windowed, painted over or copied in part. m is 17, and
-    falls to 8 where the inliers bound a piece of y in another image: most keypoints between them are inliers, too, and
-    the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
+    pixels of 136 rows, is still there in a copy that a generator blurred; y is blurred by up to 2 such pixels, as far
+    as that makes it more like x. Local features see what was cropped, inverted, windowed, painted over or copied in
+    part. m is 17, and falls to 8 where the inliers bound a piece of y in another image: most keypoints between them are
+    inliers, too, and the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
 
     Args:
         x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range: those that may be copies.
@@ -131,7 +134,7 @@ def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> T
     """Join what the pixels of a pair say and the inliers of its local features, see :func:`copy_score`.
 
     Args:
-        ssim: any shape, at most 1, ``max(S, r + 0.015)``.
+        ssim: any shape, at most 1, ``max(S, r + 0.07)``.
         inliers: of the same shape, 0 or more.
         piece: of the same shape, 0 to 1, how surely the inliers bound a piece of the training image.
 
@@ -213,19 +216,42 @@ def copied_area(
 
 
 def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
-    """Correlation of the coarse structure of an image and a training image that is brought onto it."""
+    """Correlation of the coarse structure of an image and a training image that is brought onto it, and of its inside.
+
+    The mean of the two: an outline is much alike in many heads, and has most of the structure of a blurred one.
+    """
     image, changed = _aligned_arrays(x, y, alignment)
-    first = _coarse_structure(image, 0.0)
-    correlation = _correlation(first, _coarse_structure(changed, 0.0))
-    if correlation < _HOPELESS:
-        return correlation
-    return max(correlation, *(_correlation(first, _coarse_structure(changed, blur)) for blur in _BLURS))
+    first, inside = _coarse_structure(image, 0.0), _inside(image)
+
+    def correlate(blur: float) -> tuple[float, float]:
+        second = _coarse_structure(changed, blur)
+        whole = _correlation(first.ravel(), second.ravel())
+        if not inside.any():
+            return whole, whole
+        parts = (structure[inside] - structure[inside].mean() for structure in (first, second))
+        return whole, _correlation(*parts)
+
+    best = correlate(0.0)
+    if best[0] >= _HOPELESS:
+        best = max(best, *(correlate(blur) for blur in _BLURS))
+    return sum(best) / 2
+
+
+def _inside(image: np.ndarray) -> np.ndarray:
+    """Where the head is without its outline; nowhere if that is too little to compare."""
+    pixels = max(image.shape) / _ROWS
+    smooth = _smooth(image, _HEAD_SMOOTHING * pixels)
+    low = float(smooth.min())
+    head = smooth - low > _HEAD_SHARE * (float(np.quantile(smooth, 0.98)) - low)
+    steps = max(1, round(_OUTLINE * pixels))
+    inside = binary_erosion(head, np.ones((3,) * head.ndim, bool), iterations=steps, border_value=1)
+    return inside if inside.mean() > _LEAST_INSIDE else np.zeros_like(inside)
 
 
 def _coarse_structure(image: np.ndarray, blur: float) -> np.ndarray:
     pixels = max(image.shape) / _ROWS
     fine, coarse = (pixels * float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
-    return (_smooth(image, fine) - _smooth(image, coarse)).ravel()
+    return _smooth(image, fine) - _smooth(image, coarse)
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -165,6 +165,6 @@ def test_a_blurred_copy_has_a_high_score_though_its_ssim_is_that_of_a_stranger(p
     found = copy_score(image.expand(2, 1, -1, -1), phantoms[[6, 7]])
     assert found.ssim[0] < 0.8
     assert found.score[0] > 0.86 > 0.8 > found.score[1]
-    expected = found.coarse_correlation[0] + 0.015
+    expected = found.coarse_correlation[0] + 0.07
     assert found.score[0] == pytest.approx(float(expected), abs=0.05)
     assert (found.coarse_correlation <= 1).all()
