@@ -1,0 +1,78 @@
+"""What an audit's detector finds among many training images, and in small and large images.
+
+    python benchmarks/scale.py --images images.csv --group_column look_alike_group --sides 64 128 512
+    python benchmarks/scale.py --images images.csv --group_column look_alike_group --sides 160 --phantoms 9620
+
+Copies and images of other groups are drawn as by `bundles/detector_benchmark`; the images are brought to each side, in
+pixels, before they are changed, and phantoms fill the training set up. With the audit's own weights and threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from monai_deepssim.audit import find_bundle
+from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
+from monai_deepssim.audit.detector_benchmark.queries import perturb
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
+from monai_deepssim.transforms import FitImageSize
+
+PERTURBATIONS = ("none", "mix", "rotation_any", "zoom_0.7", "blur_2_noise", "inverted", "half_replaced")
+BATCH_SIZE, GALLERY_SEED, TUNING_SEED, TEST_SEED = 16, 9501, 9401, 9402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--group_column", required=True)
+    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 512])
+    parser.add_argument("--phantoms", type=int, default=0)
+    parser.add_argument("--copies", type=int, default=60)
+    parser.add_argument("--strangers", type=int, default=80)
+    parser.add_argument("--perturbations", nargs="+", default=PERTURBATIONS)
+    arguments = parser.parse_args()
+    print(
+        "| side | training images | change | called | others called | ms an image |\n"
+        "| --- | --- | --- | --- | --- | --- |"
+    )
+    for side in arguments.sides:
+        _, queries = read_own_images(
+            arguments.images,
+            group_column=arguments.group_column,
+            patient_id_pattern=None,
+            num_copies=arguments.copies,
+            num_strangers=arguments.strangers,
+            gallery_size=380,
+            tuning_seed=TUNING_SEED,
+            test_seed=TEST_SEED,
+            image_size=(side, side),
+        )
+        gallery = queries.gallery
+        if arguments.phantoms:
+            fit = FitImageSize((side, side))
+            cohort = PhantomBrainDataset(arguments.phantoms, seed=GALLERY_SEED)
+            phantoms = [fit(cohort[row]["image"]).as_tensor() for row in tqdm(range(len(cohort)), desc="phantoms")]
+            gallery = torch.cat([gallery, torch.stack(phantoms)])
+        weights = find_bundle("deepssim_brain_mri") / "models" / "model.pt"
+        detector = AlignedDetector(DeepSSIMDetector(weights)).fit(gallery.split(BATCH_SIZE))
+        for name in arguments.perturbations:
+            images = perturb(queries.under(name), name, TEST_SEED)
+            start = time.perf_counter()
+            scores = detector.search(detector.represent_all(images.split(BATCH_SIZE)), 1)[0][:, 0].numpy()
+            milliseconds = 1000 * (time.perf_counter() - start) / len(images)
+            is_called, is_copy = scores > detector.threshold, queries.is_copy
+            print(
+                f"| {side} | {len(gallery)} | `{name}` | {is_called[is_copy].mean():.3f} | "
+                f"{is_called[~is_copy].mean():.3f} | {milliseconds:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
