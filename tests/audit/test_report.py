@@ -5,6 +5,7 @@ import html
 import io
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from audit_files import IMAGE_SIZE, write_png
 from PIL import Image
 
 from monai_deepssim.audit import report as report_module
-from monai_deepssim.audit.report import score_histogram
-from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS
+from monai_deepssim.audit.report import _explain, score_histogram
+from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, Match
 from monai_deepssim.data import ImageDataset, list_images
 
 
@@ -139,3 +140,24 @@ def test_when_all_that_is_shown_are_copies_the_next_that_are_none_are_shown_too(
     assert "3 of 4 synthetic images: the 1 with the highest scores and the 2 next that are no copies" in report
     assert "1 more copies are in" in report
     assert "other-120.png" in report
+
+
+@pytest.mark.parametrize(
+    ("patients", "score", "words"),
+    [
+        (["a", "a", "a", "b"], 0.88, "2 more training images are of this patient, 1 of them among the 3 that were"),
+        (["a", "b", "c", "d"], 0.88, "The only training image of this patient."),
+        (["", "", "", ""], 0.88, "A copy of a neighbouring slice of the same patient would score like this, too."),
+        (["a", "a", "a", "b"], 0.99, ""),
+        (["a", "a", "a", "b"], 0.70, ""),
+    ],
+)
+def test_a_match_that_may_be_a_neighbouring_slice_is_said_to_be(patients, score, words) -> None:
+    match = Match("s.png", "t.png", patients[0], score, score, None, PUBLISHED_THRESHOLDS.classify(score), 0, 0, 0)
+    result = SimpleNamespace(
+        options=SimpleNamespace(verify=True),
+        training=SimpleNamespace(side=SimpleNamespace(items=[{"patient_id": patient} for patient in patients])),
+        shortlist=SimpleNamespace(indices=np.array([[0, 1, 3, 3]])),
+    )
+    assert _explain(match, result).startswith(words)
+    assert bool(_explain(match, result)) == bool(words)
