@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from monai_deepssim.search.descriptor_index import DescriptorIndex
 from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, match_local_features
 
-__all__ = ["LocalFeatureSearch"]
+__all__ = ["LocalFeatureSearch", "drop_common_features"]
 
 # Inliers from which a match explains its keypoints, and training images that are matched for all others.
 _LEAST_EXPLAINED, _NUM_FURTHER = 12, 4
+# Images that a training image is compared with to see which of its keypoints are in many; distance, in shares of the
+# longer side, and cosine from which two keypoints are the same; and from which share and number of images on it is in
+# many. An image that shares half of all keypoints is a repeat, and says nothing.
+_NUM_COMPARED, _SAME_PLACE, _SAME_DESCRIPTOR = 100, 0.0067, 0.9
+_COMMON_SHARE, _LEAST_COMMON, _SHARE_OF_REPEAT = 0.05, 5, 0.5
 
 
 class LocalFeatureSearch:
     """A search that needs no embedding: the descriptors of an image vote, and RANSAC looks at the most voted.
 
     The image is looked up as it is, mirrored, with its contrast reversed, and both; descriptors of these versions are
-    those of the image in another order, so that its features are extracted once.
+    those of the image in another order, so that its features are extracted once. Keypoints that many training images
+    have at one place, such as those of burnt-in text, count for none of them (:func:`drop_common_features`).
 
     Args:
         num_candidates: training images, each in one version, that are matched for each query.
@@ -62,8 +69,8 @@ class LocalFeatureSearch:
         Raises:
             ValueError: when there are none.
         """
-        self.index.fit([entry.descriptors for entry in features])
-        self._features = features
+        self._features = drop_common_features(features)
+        self.index.fit([entry.descriptors for entry in self._features])
         return self
 
     def query(self, features: LocalFeatures, exclude: Collection[int] = ()) -> list[tuple[int, LocalMatch]]:
@@ -105,3 +112,57 @@ class LocalFeatureSearch:
             if match is not None and (image not in best or match.num_inliers > best[image].num_inliers):
                 best[image] = match
         return best
+
+
+def drop_common_features(features: Sequence[LocalFeatures]) -> list[LocalFeatures]:
+    """Leave out keypoints that many images have at one place: a scanner's text, a frame, a marker of the side.
+
+    They say that two images come from one machine, not that one is a copy of the other. A keypoint is left out where
+    5 % of up to 100 other images, and 5 at least, have one with nearly the same descriptor within 0.7 % of the longer
+    side. Images that share half of all keypoints with this one are its repeats, and are not counted.
+
+    Args:
+        features: of the images of one set.
+
+    Returns:
+        The features without those.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> def image(own):
+        ...     points = np.concatenate([[[5, 5]], random.uniform(20, 200, (own, 2))]).astype(np.float32)
+        ...     descriptors = np.concatenate([np.full((1, 128), 45), random.integers(0, 90, (own, 128))])
+        ...     return LocalFeatures(points, descriptors.astype(np.uint8), 224)
+        >>> kept = drop_common_features([image(10) for _ in range(8)])
+        >>> [len(entry.points) for entry in kept]
+        [10, 10, 10, 10, 10, 10, 10, 10]
+    """
+    compared = np.unique(np.linspace(0, len(features) - 1, min(len(features), _NUM_COMPARED)).round().astype(int))
+    owners = np.repeat(compared, [len(features[image].points) for image in compared])
+    if not len(owners):
+        return list(features)
+    places = KDTree(np.concatenate([_places(features[image]) for image in compared]))
+    descriptors = np.concatenate([_unit_descriptors(features[image]) for image in compared])
+    wanted = max(_LEAST_COMMON, _COMMON_SHARE * len(compared))
+    kept = []
+    for number, entry in enumerate(features):
+        near = places.query_ball_point(_places(entry), _SAME_PLACE) if len(entry.points) else []
+        rows = np.repeat(np.arange(len(entry.points)), [len(others) for others in near])
+        others = np.array([other for line in near for other in line], np.int64)
+        cosines = np.einsum("ij,ij->i", _unit_descriptors(entry)[rows], descriptors[others])
+        is_same = (cosines > _SAME_DESCRIPTOR) & (owners[others] != number)
+        pairs = np.unique(np.column_stack([rows[is_same], owners[others[is_same]]]), axis=0)
+        shared = np.bincount(pairs[:, 1], minlength=len(features))
+        counted = pairs[shared[pairs[:, 1]] < _SHARE_OF_REPEAT * len(entry.points), 0]
+        is_common = np.bincount(counted, minlength=len(entry.points)) >= wanted
+        kept.append(LocalFeatures(entry.points[~is_common], entry.descriptors[~is_common], entry.side))
+    return kept
+
+
+def _places(features: LocalFeatures) -> np.ndarray:
+    return features.points / features.side
+
+
+def _unit_descriptors(features: LocalFeatures) -> np.ndarray:
+    rows = features.descriptors.astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)

@@ -1,12 +1,14 @@
 """The vote of local descriptors, by FAISS and without it, and the candidates of two searches."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import monai_deepssim.search.descriptor_index as descriptor_index
 from monai_deepssim.search import DescriptorIndex, LocalFeatureSearch, is_proven, unite_candidates
-from monai_deepssim.similarity import LocalMatch, extract_local_features
+from monai_deepssim.search.local_feature_search import drop_common_features
+from monai_deepssim.similarity import VERSIONS, LocalMatch, extract_local_features, match_local_features
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,26 @@ def test_both_sources_of_an_average_are_found_though_repeats_of_one_have_more_vo
     found = dict(search.query(extract_local_features(0.6 * first + 0.4 * second)))
     assert found.keys() >= {3, 4}
     assert found[4].num_inliers >= 12
+
+
+def with_text(image: torch.Tensor) -> np.ndarray:
+    pixels = cv2.resize(image[0].numpy(), (224, 272))
+    burnt = np.zeros(pixels.shape, np.uint8)
+    for line, text in enumerate(("ST. MARY HOSPITAL", "AVANTO 1.5 T", "SE 4 IM 12", "TR 500 TE 12")):
+        cv2.putText(burnt, text, (4, 14 + 14 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 1)
+    return np.maximum(pixels, burnt / np.float32(255))
+
+
+def test_text_that_all_images_have_is_no_sign_of_a_copy_and_repeats_keep_their_keypoints(phantoms):
+    features = [extract_local_features(with_text(image)) for image in phantoms[:11]]
+    stranger = extract_local_features(with_text(phantoms[11]))
+    every = [match_local_features(stranger, entry, VERSIONS[0]) for entry in features]
+    assert max(found.num_inliers for found in every if found) > 25, "without more, the text alone is a match"
+    search = LocalFeatureSearch().fit(features)
+    assert max((found.num_inliers for _, found in search.query(stranger)), default=0) < 12
+    image, found = search.query(features[3])[0]
+    assert (image, found.num_inliers > 60) == (3, True)
+    repeats = [extract_local_features(phantoms[0])] * 8 + features
+    kept = drop_common_features(repeats)
+    assert all(len(entry.points) == len(repeats[0].points) for entry in kept[:8])
+    assert all(len(after.points) < len(before.points) for after, before in zip(kept[8:], features, strict=True))
