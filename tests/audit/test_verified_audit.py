@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,18 @@ def test_a_changed_copy_is_verified_and_its_change_is_told(audit, folders, axial
     assert "flipped top-bottom" in report
     assert "training, aligned" in report
     assert result.count("duplicate") == 2
+
+
+def test_a_copy_that_a_generator_blurred_is_a_whole_copy(audit, folders, axial) -> None:
+    blurred = cv2.GaussianBlur(axial(60), (0, 0), 7)
+    write_png(folders / "synthetic" / "blurred-60.png", blurred)
+
+    audit(thresholds=None)
+
+    row = read_matches(folders)["blurred-60.png"]
+    assert float(row["aligned_ssim"]) < 0.86 < float(row["score"])
+    assert float(row["coarse_correlation"]) > 0.8
+    assert (row["training_path"], row["label"]) == ("sub-2_z60.png", "duplicate")
 
 
 def test_the_table_tells_how_much_a_copy_was_enlarged(audit, folders, axial) -> None:

@@ -168,3 +168,23 @@ def test_a_blurred_copy_has_a_high_score_though_its_ssim_is_that_of_a_stranger(p
     expected = found.coarse_correlation[0] + 0.07
     assert found.score[0] == pytest.approx(float(expected), abs=0.05)
     assert (found.coarse_correlation <= 1).all()
+
+
+def test_most_keypoints_between_the_inliers_of_a_piece_are_inliers_and_few_between_those_of_another_subject(phantoms):
+    pasted = phantoms[5].clone()
+    pasted[:, 30:80, 20:60] = phantoms[6, :, 30:80, 20:60]
+    assert best_match(phantoms[6], phantoms[6]).density > 0.95
+    assert best_match(pasted, phantoms[6]).density > 0.5
+    assert best_match(phantoms[5], phantoms[6]).density < 0.5
+
+
+def test_two_heads_of_one_outline_and_another_inside_are_less_alike_than_their_outline():
+    rows, columns = np.mgrid[:136, :112]
+    distance = np.hypot((rows - 68) / 60, (columns - 56) / 48)
+    generator = np.random.default_rng(0)
+    insides = [cv2.GaussianBlur(generator.normal(0, 1, (136, 112)), (0, 0), 4) for _ in range(2)]
+    heads = [(distance < 1) * 0.4 + (abs(distance - 0.95) < 0.05) * 0.6 + (distance < 0.9) * x for x in insides]
+    x, y = (torch.from_numpy(head.astype(np.float32))[None, None] for head in heads)
+    found = copy_score(x, y, deformation_cost=None)
+    bands = [cv2.GaussianBlur(head, (0, 0), 1) - cv2.GaussianBlur(head, (0, 0), 4) for head in heads]
+    assert found.coarse_correlation < np.corrcoef(bands[0].ravel(), bands[1].ravel())[0, 1] - 0.1
