@@ -34,6 +34,8 @@ _CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.4, 0.7)
 # and 0.75 when they are blurred themselves; a generator's blurred copies have 0.80 and more.
 _COARSE_BAND, _BLURS, _COARSE_BONUS = (1.0, 4.0), (1.0, 1.5, 2.0), 0.07
 _ROWS = 136
+# From where to where the correlation of coarse structure goes from that of other patients to that of a copy.
+_COARSE_OF_COPY = (0.7, 0.79)
 # The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
 # where less than this share of the frame is left there is no inside.
 _HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
@@ -83,6 +85,8 @@ def copy_score(
 
         1 - (1 - max(S, r + 0.07)) / (1 + (n / m)⁴)
 
+    where r counts in full from 0.79 on, and not at all below 0.7, where images of other patients are.
+
     SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4
     pixels of 136 rows, is still there in a copy that a generator blurred; y is blurred by up to 2 such pixels, as far
     as that makes it more like x. Local features see what was cropped, inverted, windowed, painted over or copied in
@@ -118,7 +122,11 @@ def copy_score(
     coarse = torch.tensor([_correlate_coarse(*pair) for pair in zip(x, y, aligned.alignments, strict=True)])
     coarse = coarse.to(x.device)
     deformed = torch.tensor([alignment.deformation_pixels for alignment in aligned.alignments]).to(x.device)
-    best = torch.maximum(aligned.ssim, coarse - deformed * (deformation_cost or 0.0) + _COARSE_BONUS).clamp(max=1)
+    paid = coarse - deformed * (deformation_cost or 0.0)
+    low, high = _COARSE_OF_COPY
+    lift = ((paid - low) / (high - low)).clamp(0, 1)
+    best = aligned.ssim + lift * (paid + _COARSE_BONUS - aligned.ssim).clamp(min=0)
+    best = best.clamp(max=1)
     inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
     inliers = inliers.to(x.device)
     piece = torch.tensor(

@@ -188,3 +188,9 @@ def test_two_heads_of_one_outline_and_another_inside_are_less_alike_than_their_o
     found = copy_score(x, y, deformation_cost=None)
     bands = [cv2.GaussianBlur(head, (0, 0), 1) - cv2.GaussianBlur(head, (0, 0), 4) for head in heads]
     assert found.coarse_correlation < np.corrcoef(bands[0].ravel(), bands[1].ravel())[0, 1] - 0.1
+
+
+def test_a_coarse_correlation_that_strangers_reach_lifts_nothing(phantoms):
+    found = copy_score(phantoms[:6], phantoms[6:12], deformation_cost=None)
+    assert (found.coarse_correlation < 0.7).all()
+    torch.testing.assert_close(found.score, found.ssim)
