@@ -61,8 +61,8 @@ def verify(
 ) -> Shortlist:
     """Compare the best candidates of each image with it on the pixels, and sort them by their copy score.
 
-    The best are those that share local features, and those of the highest
-    :func:`~monai_deepssim.similarity.screen`; where local features prove a copy, the first of the detector alone.
+    The best are those that share local features, and those that
+    :func:`~monai_deepssim.similarity.screen` keeps; where local features prove a copy, the first of the detector alone.
 
     Args:
         side: of the images that are looked up.

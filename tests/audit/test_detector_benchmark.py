@@ -514,3 +514,10 @@ def test_the_group_of_a_synthetic_image_is_the_patient_of_its_first_pair(phantom
     )  # fmt: skip
     assert list(pairs.groups) == ["b", "c"]
     assert [rows.tolist() for rows in pairs.sources] == [[1], [0]]
+
+
+def test_a_cell_of_another_copy_score_is_not_taken_up(phantoms, tmp_path, monkeypatch):
+    queries = QuerySet(phantoms[:1], phantoms[:1], phantoms[:1], [np.array([0])], ["a"])
+    before = CellStore(tmp_path).key("detector", queries, queries.synthetic)
+    monkeypatch.setattr("monai_deepssim.audit.detector_benchmark.cells.COPY_SCORE_VERSION", -1)
+    assert CellStore(tmp_path).key("detector", queries, queries.synthetic) != before

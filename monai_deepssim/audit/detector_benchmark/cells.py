@@ -18,7 +18,7 @@ from monai_deepssim.audit.detector_benchmark.pairs import PairSet
 from monai_deepssim.audit.detector_benchmark.queries import QuerySet
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric, SearchStages
-from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION
 
 __all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "CellStore", "score_cell"]
 
@@ -143,8 +143,8 @@ def _score_sources(stages: SearchStages, queries: QuerySet) -> np.ndarray:
 class CellStore:
     """The cells that are known, so that a benchmark that was interrupted goes on where it stopped.
 
-    A cell counts only if detector, weights, images and the versions of this package and of aligned SSIM are those that
-    it was made with.
+    A cell counts only if detector, weights, images and the versions of this package, of aligned SSIM and of the copy
+    score are those that it was made with.
 
     Args:
         directory: of the files; made when the first is written.
@@ -157,7 +157,7 @@ class CellStore:
         """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
         if detector_fingerprint is None:
             return None
-        versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION)]
+        versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION), str(COPY_SCORE_VERSION)]
         parts = [*versions, detector_fingerprint, queries.fingerprint]
         digest = hashlib.sha256("\n".join(parts).encode())
         digest.update(images.numpy().tobytes())
