@@ -5,7 +5,7 @@ import torch
 
 from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
 from monai_deepssim.metrics.detectors.aligned import screen_shortlist
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, copy_score, pose, posed_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, copy_score, pose, posed_ssim, screen
 from monai_deepssim.transforms import Perturbation
 
 
@@ -132,3 +132,8 @@ def test_errors_name_what_is_wanted(phantoms):
         AlignedDetector(NCCDetector(), num_screened=0)
     with pytest.raises(RuntimeError, match=r"call fit\(training_loader\) first"):
         AlignedDetector(NCCDetector())(phantoms[:1])
+
+
+def test_what_both_measures_choose_is_kept_once():
+    kept = screen(torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), torch.tensor([0.9, 0.8, 0.1, 0.2, 0.3, 0.4]), keep=5)
+    assert kept.tolist() == [0, 1, 2, 3, 5]
