@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -46,13 +46,21 @@ class LocalCandidates:
         if not self._search.index.use_faiss and len(indices) > _MANY_IMAGES:
             warn("FAISS is not installed, so local features are searched one by one: pip install faiss-cpu is faster.")
 
-    def query(self, side: Side, index: int, exclude: Collection[int] = ()) -> list[tuple[int, LocalMatch]]:
+    def query(
+        self,
+        side: Side,
+        index: int,
+        exclude: Collection[int] = (),
+        rest: Callable[[int, LocalMatch], LocalFeatures | None] | None = None,
+    ) -> list[tuple[int, LocalMatch]]:
         """Find the training images that share most local features with an image.
 
         Args:
             side: the image's side.
             index: its position in ``side.items``.
             exclude: positions in the training side's items that are no candidates.
+            rest: returns the features of what a training image, given by its position, does not explain of the image;
+                by default only one source is looked for.
 
         Returns:
             Positions in the training side's items, each with its match, most inliers first.
@@ -63,7 +71,11 @@ class LocalCandidates:
         known = side is self._training and index in self._rows
         features = self._features[self._rows[index]] if known else self._extract(side, index)
         rows = [self._rows[other] for other in exclude if other in self._rows]
-        return [(int(self.indices[row]), match) for row, match in self._search.query(features, rows)]
+
+        def rest_of_row(row: int, match: LocalMatch) -> LocalFeatures | None:
+            return None if rest is None else rest(int(self.indices[row]), match)
+
+        return [(int(self.indices[row]), match) for row, match in self._search.query(features, rows, rest_of_row)]
 
     def _extract(self, side: Side, index: int) -> LocalFeatures:
         try:

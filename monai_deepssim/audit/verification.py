@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.search import is_proven, unite_candidates
 from monai_deepssim.similarity import (
+    LocalFeatures,
     LocalMatch,
     coarse_structure,
     copied_area,
     copy_score,
+    extract_rest,
     pose,
     posed_ssim,
     screen,
@@ -40,7 +42,7 @@ _LEAST_SCORE_WITH_AREA = 0.5
 # Inliers from which a match says where the copied part lies.
 _LEAST_WITH_AREA = 12
 # Correlation of the coarse structure above which an image is no copy of a part, however few keypoints it has.
-_WHOLE_CORRELATION = 0.8
+_WHOLE_CORRELATION = 0.7
 
 
 def verify(
@@ -98,7 +100,8 @@ def verify(
                 mininterval=interval,
             )
         ):
-            found[row] = local.query(side, index, exclude(index))
+            rest = None if side is training else partial(_extract_rest, queries, targets, index)
+            found[row] = local.query(side, index, exclude(index), rest)
     chosen = [line.tolist() for line in candidates]
     if candidates.shape[1] > keep:
         rows = [row for row in range(len(indices)) if not is_proven(found[row])]
@@ -161,6 +164,12 @@ def verify(
         copied_areas=records["copied_area"],
         coarse_correlations=records["coarse_correlation"],
     )
+
+
+def _extract_rest(
+    queries: _Images, targets: _Images, query: int, source: int, match: LocalMatch
+) -> LocalFeatures | None:
+    return extract_rest(queries.plain(query), targets.plain(source), match)
 
 
 def _screen(

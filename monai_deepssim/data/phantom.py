@@ -12,6 +12,8 @@ from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
+from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, vary_acquisition
+
 __all__ = ["AXIAL_LEVELS_MM", "PHANTOM_VARIABLES", "GeneratePhantomd", "PhantomBrainDataset"]
 
 #: Axial levels by name: the height above the anterior commissure in millimetres of MNI space.
@@ -42,6 +44,10 @@ _FOLDS_MM, _FOLDS_STRENGTH = 6.0, 1.1
 _SHARPNESS = 2.0
 # A head is wider than its brain by the skull and the scalp, so its pixels are larger to fit the same matrix.
 _HEAD_TO_BRAIN = 1.19
+# Middle of the brain in mm of MNI space, along the axes of an image in each plane: columns, rows.
+_MIDDLE_MM = {"axial": (0.0, -18.0), "coronal": (0.0, 8.0), "sagittal": (-18.0, 8.0)}
+# Share of randomized phantoms with lesions.
+_LESIONS = 0.4
 
 
 class PhantomBrainDataset(CacheDataset):
@@ -53,6 +59,10 @@ class PhantomBrainDataset(CacheDataset):
     in a cohort of any size, and two seeds never share a subject. As all of it descends from one average brain, a cohort
     shows that a method separates individuals; it says little of other organs or of disease.
 
+    A randomized cohort is for training: its slices are axial, coronal or sagittal at any height, and have any contrast
+    between tissues, pixels of 1.05 to 2.1 mm, up to three lesions, and blur, noise, bias field, gamma, window and
+    margins of any scanner and archive.
+
     Args:
         num_subjects: how many subjects.
         seed: of the cohort, at least 0.
@@ -61,6 +71,8 @@ class PhantomBrainDataset(CacheDataset):
         level_jitter_mm: the level of a subject lies within plus or minus this many millimetres.
         skull_fraction: share of the subjects with a skull, 0 to 1.
         pixel_size_mm: smallest and largest side of a pixel in millimetres, for brains (heads: times 1.19).
+        randomized: whether plane, height, field of view, contrast, lesions and acquisition are drawn as above; then
+            ``level_jitter_mm`` and ``pixel_size_mm`` count for nothing, and a level only names the image.
         transform: applied to each item after it was made; random transforms are applied anew at each access.
         cache_rate: share of the items that is held in memory, 0 to 1.
         num_workers: threads that fill the cache.
@@ -91,6 +103,7 @@ class PhantomBrainDataset(CacheDataset):
         level_jitter_mm: float = 3.0,
         skull_fraction: float = 0.3,
         pixel_size_mm: Sequence[float] = (1.4, 1.6),
+        randomized: bool = False,
         transform: Sequence[Callable] | Callable | None = None,
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
@@ -111,7 +124,11 @@ class PhantomBrainDataset(CacheDataset):
             for level in levels
         ]
         generate = GeneratePhantomd(
-            image_size, level_jitter_mm=level_jitter_mm, skull_fraction=skull_fraction, pixel_size_mm=pixel_size_mm
+            image_size,
+            level_jitter_mm=level_jitter_mm,
+            skull_fraction=skull_fraction,
+            pixel_size_mm=pixel_size_mm,
+            randomized=randomized,
         )
         further = [] if transform is None else [transform] if callable(transform) else list(transform)
         super().__init__(
@@ -127,6 +144,7 @@ class GeneratePhantomd(Transform):
         level_jitter_mm: half the range of the slice's height around its level.
         skull_fraction: share of the subjects with a skull.
         pixel_size_mm: smallest and largest side of a pixel in millimetres.
+        randomized: see :class:`PhantomBrainDataset`.
 
     An item's ``height_offset_mm``, where it has one other than 0, draws the slice so much above the subject's own: the
     same head, contrast and bias field, with noise of its own.
@@ -145,33 +163,56 @@ class GeneratePhantomd(Transform):
         level_jitter_mm: float = 3.0,
         skull_fraction: float = 0.3,
         pixel_size_mm: Sequence[float] = (1.4, 1.6),
+        randomized: bool = False,
     ) -> None:
         _icbm152_maps()  # here, since MONAI makes a RuntimeError of what a transform's call raises
         self.image_size = tuple(image_size)
         self.level_jitter_mm = level_jitter_mm
         self.skull_fraction = skull_fraction
         self.pixel_size_mm = (min(pixel_size_mm), max(pixel_size_mm))
+        self.randomized = randomized
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         item = dict(data)
         subject, offset = tuple(item.pop("subject")), float(item.pop("height_offset_mm", 0.0))
         rng = np.random.default_rng(np.random.SeedSequence(subject))
         skull = bool(rng.random() < self.skull_fraction)
+        if self.randomized:
+            return item | self._draw_randomized(rng, [*subject, list(AXIAL_LEVELS_MM).index(item["level"])], skull)
         pixel_size = rng.uniform(*self.pixel_size_mm) * (_HEAD_TO_BRAIN if skull else 1.0)
         height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm + offset
-        rows, columns = _axes(self.image_size, pixel_size)
+        rows, columns = _axes(self.image_size, (pixel_size, pixel_size))
         tissues, mask = _individual_tissues(rng, rows, columns, height)
         noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
         contrast, t2_weighted = _contrast(rng, tissues, skull, mask, pixel_size)
         image = _acquire(rng, contrast, noise)
         if not skull:
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
-        item["image"] = MetaTensor(torch.from_numpy(image[None]))
-        item["skull"], item["t2_weighted"], item["height_mm"] = int(skull), int(t2_weighted), float(height)
-        shares = tissues.sum((1, 2)) / max(float(tissues.sum()), 1e-6)
-        for tissue, share in zip(("grey_matter", "white_matter", "csf"), shares, strict=True):
-            item[f"{tissue}_fraction"] = float(share)
-        return item
+        return item | _describe(image, tissues, skull, t2_weighted, height)
+
+    def _draw_randomized(self, rng: np.random.Generator, seed: Sequence[int], skull: bool) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)  # one slice a level, each with a plane of its own
+        view = draw_view(rng)
+        size = [side * (_HEAD_TO_BRAIN if skull else 1.0) for side in view.pixel_size_mm]
+        rows, columns = _axes(self.image_size, size, view.shift)
+        tissues, mask = _individual_tissues(rng, rows, columns, view.height_mm, view.plane)
+        grey, white, fluid = draw_tissue_brightness(rng)
+        image = grey * tissues[0] + white * tissues[1] + fluid * tissues[2]
+        mean_size = float(np.mean(size))
+        if rng.random() < _LESIONS:
+            image = add_lesions(rng, image, mask, mean_size)
+        image = image + rng.uniform(0.3, 1.2) * _head_around(rng, mask, fluid, mean_size) if skull else image
+        image = vary_acquisition(rng, image)
+        return _describe(image, tissues, skull, fluid > white, view.height_mm)
+
+
+def _describe(image: np.ndarray, tissues: np.ndarray, skull: bool, t2_weighted: bool, height: float) -> dict[str, Any]:
+    item: dict[str, Any] = {"image": MetaTensor(torch.from_numpy(image[None]))}
+    item["skull"], item["t2_weighted"], item["height_mm"] = int(skull), int(t2_weighted), float(height)
+    shares = tissues.sum((1, 2)) / max(float(tissues.sum()), 1e-6)
+    for tissue, share in zip(("grey_matter", "white_matter", "csf"), shares, strict=True):
+        item[f"{tissue}_fraction"] = float(share)
+    return item
 
 
 @lru_cache(maxsize=1)
@@ -190,21 +231,30 @@ def _icbm152_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return maps[0], maps[1], maps[2], np.asarray(grey.affine)
 
 
-def _axes(image_size: tuple[int, ...], pixel_size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distance from the middle of the image in mm: forwards of its rows, to the subject's left of its columns."""
+def _axes(
+    image_size: tuple[int, ...], pixel_size: Sequence[float], shift: Sequence[float] = (0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from the middle of the image in mm: forwards or upwards of its rows, to the left of its columns."""
     rows, columns = image_size
-    return (rows / 2 - 0.5 - np.arange(rows)) * pixel_size, (np.arange(columns) - columns / 2 + 0.5) * pixel_size
+    return (
+        (rows / 2 - 0.5 - np.arange(rows) + shift[0] * rows) * pixel_size[0],
+        (np.arange(columns) - columns / 2 + 0.5 + shift[1] * columns) * pixel_size[1],
+    )
 
 
-def _posed_points(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float) -> np.ndarray:
+def _posed_points(
+    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str
+) -> np.ndarray:
     """MNI coordinates in mm ``(3, rows, columns)`` of a slice with a pose and a head size of its own."""
     y, x = np.meshgrid(rows, columns, indexing="ij")
     angle = np.deg2rad(rng.normal(0, 1.0))
     width, length = rng.normal(1.0, 0.025, 2)
     x, y = x / width, y / length
     x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-    # The middle of the brain lies 18 mm behind the origin of MNI space.
-    return np.stack([x + rng.normal(0, 1.0), y + rng.normal(0, 1.0) - 18.0, np.full_like(x, height)])
+    across, along = (axis + rng.normal(0, 1.0) + middle for axis, middle in zip((x, y), _MIDDLE_MM[plane], strict=True))
+    normal = np.full_like(x, height)
+    axes = {"axial": (across, along, normal), "coronal": (across, normal, along), "sagittal": (normal, across, along)}
+    return np.stack(axes[plane])
 
 
 def _spline_matrix(positions: np.ndarray, size: int) -> np.ndarray:
@@ -240,10 +290,10 @@ def _smooth_field(
 
 
 def _individual_tissues(
-    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float
+    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str = "axial"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shares of grey matter, white matter and CSF ``(3, rows, columns)`` of one subject, and its brain mask."""
-    points = _posed_points(rng, rows, columns, height)
+    points = _posed_points(rng, rows, columns, height, plane)
     for spacing, amplitude in _WARPS_MM:
         points = points + amplitude * _smooth_field(rng, spacing, rows, columns, height)
     grey, white, mask, affine = _icbm152_maps()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -12,8 +12,8 @@ from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, match
 
 __all__ = ["LocalFeatureSearch", "drop_common_features"]
 
-# Inliers from which a match explains its keypoints, and training images that are matched for all others.
-_LEAST_EXPLAINED, _NUM_FURTHER = 12, 4
+# Inliers from which a match is a source, and training images that are matched to what it leaves of the image.
+_LEAST_OF_SOURCE, _NUM_FURTHER = 12, 4
 # Images that a training image is compared with to see which of its keypoints are in many; distance, in shares of the
 # longer side, and cosine from which two keypoints are the same; and from which share and number of images on it is in
 # many. An image that shares half of all keypoints is a repeat, and says nothing.
@@ -73,36 +73,41 @@ class LocalFeatureSearch:
         self.index.fit([entry.descriptors for entry in self._features])
         return self
 
-    def query(self, features: LocalFeatures, exclude: Collection[int] = ()) -> list[tuple[int, LocalMatch]]:
+    def query(
+        self,
+        features: LocalFeatures,
+        exclude: Collection[int] = (),
+        rest: Callable[[int, LocalMatch], LocalFeatures | None] | None = None,
+    ) -> list[tuple[int, LocalMatch]]:
         """Find the training images that share most local features with an image.
 
         Args:
             features: of the image.
             exclude: training images that are no candidates, such as the image itself.
+            rest: returns the features of what a training image with its match does not explain of the image
+                (:func:`~monai_deepssim.similarity.extract_rest`). They are looked up as well, since an image may have
+                several sources; by default they are not.
 
         Returns:
             Training images, each once and with its match, most inliers first; of equal ones the first in the
-            training set. At most ``num_candidates``, and 4 more that keypoints vote for which these do not explain:
-            an image may have several sources.
+            training set. At most ``num_candidates``, and 4 more that the rest votes for.
 
         Raises:
             RuntimeError: before :meth:`fit`.
         """
-        best = self._match(features, features.descriptors, exclude, self.num_candidates)
-        is_explained = np.zeros(len(features.points), bool)
-        for match in best.values():
-            if match.num_inliers >= _LEAST_EXPLAINED:
-                is_explained |= (features.points[:, None] == match.points).all(axis=2).any(axis=1)
-        if is_explained.any():
-            rest = features.descriptors[~is_explained]
-            best = self._match(features, rest, [*exclude, *best], _NUM_FURTHER) | best
+        best = self._match(features, exclude, self.num_candidates)
+        source = max(best, key=lambda image: (best[image].num_inliers, -image), default=None)
+        if rest is not None and source is not None and best[source].num_inliers >= _LEAST_OF_SOURCE:
+            left = rest(source, best[source])
+            further = {} if left is None else self._match(left, [*exclude, source], _NUM_FURTHER)
+            for image, match in further.items():
+                if image not in best or match.num_inliers > best[image].num_inliers:
+                    best[image] = match
         return sorted(best.items(), key=lambda entry: (-entry[1].num_inliers, entry[0]))
 
-    def _match(
-        self, features: LocalFeatures, descriptors: np.ndarray, exclude: Collection[int], num_candidates: int
-    ) -> dict[int, LocalMatch]:
-        """The best match of each training image that some descriptors vote for."""
-        votes = self.index.vote(np.stack([descriptors[:, version.order] for version in VERSIONS]))
+    def _match(self, features: LocalFeatures, exclude: Collection[int], num_candidates: int) -> dict[int, LocalMatch]:
+        """The best match of each training image that the descriptors vote for."""
+        votes = self.index.vote(np.stack([features.descriptors[:, version.order] for version in VERSIONS]))
         votes[:, list(exclude)] = 0
         order = np.argsort(-votes.ravel(), kind="stable")[:num_candidates]
         best: dict[int, LocalMatch] = {}

@@ -15,6 +15,7 @@ from .local_features import (
 )
 from .pairwise_ssim import pairwise_ssim
 from .posed_ssim import coarse_structure, pose, posed_ssim, screen
+from .second_source import extract_rest
 from .standardize import standardize
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "copy_score",
     "deform_onto",
     "extract_local_features",
+    "extract_rest",
     "fit_local_features",
     "fuse_scores",
     "match_local_features",

@@ -18,29 +18,29 @@ from .local_features import LocalMatch
 __all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
 
 #: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
-COPY_SCORE_VERSION = 2
+COPY_SCORE_VERSION = 3
 
 # Inliers at which the distance of SSIM from 1 is halved: more than most images of other patients reach.
 _HALVING_INLIERS, _STEEPNESS = 17.0, 4
 # Likewise where the inliers lie as close as in a piece of the training image, which is there pixel by pixel.
-_HALVING_INLIERS_OF_PIECE = 8.0
+_HALVING_INLIERS_OF_PIECE = 8.5
 # Pixels (standard deviations) of the bands in which a piece is compared.
 _BANDS = ((0.6, 2.0), (1.0, 4.0))
 # From where to where the correlation in these bands, and the density of the inliers, go from chance to a piece. Images
-# of other patients stay below 0.91 and 0.75, and rarely have half of both.
-_CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.4, 0.7)
-# Standard deviations of the band in which coarse structure is compared, and the blurs of the training image that are
-# tried, in pixels of an image of 136 rows; and what is added to the correlation. Images of other patients reach 0.70,
-# and 0.75 when they are blurred themselves; a generator's blurred copies have 0.80 and more.
-_COARSE_BAND, _BLURS, _COARSE_BONUS = (1.0, 4.0), (1.0, 1.5, 2.0), 0.07
+# of other patients that have both have few inliers.
+_CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.3, 0.6)
+# Standard deviations of the band in which coarse structure is compared, and the blur of the training image, in pixels
+# of an image of 136 rows.
+_COARSE_BAND, _BLUR = (0.7, 2.0), 2.0
+# What of its distance from 1 the correlation of coarse structure keeps in the score: 0.7 is as much as an SSIM of 0.86.
+_COARSE_SHARE = 0.47
 _ROWS = 136
-# From where to where the correlation of coarse structure goes from that of other patients to that of a copy.
-_COARSE_OF_COPY = (0.7, 0.79)
+# From where to where the correlation of coarse structure goes from that of other patients to that of a copy. Images of
+# other patients, of brains, chests and phantoms, stay below 0.7; a generator's blurred copies have 0.74 and more.
+_COARSE_OF_COPY = (0.6, 0.7)
 # The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
 # where less than this share of the frame is left there is no inside.
 _HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
-# Correlation below which no blur makes a copy.
-_HOPELESS = 0.5
 # A match with fewer inliers is no start for an alignment.
 _LEAST_INLIERS = 8
 # The agreement map's window, in pixels (standard deviation), and the local correlation from which a place agrees.
@@ -83,15 +83,15 @@ def copy_score(
     the coarse structure of the aligned pair, over the frame and within the head in equal parts, less the cost of its
     deformation, and n the number of inliers (:class:`LocalMatch`), the score is
 
-        1 - (1 - max(S, r + 0.07)) / (1 + (n / m)⁴)
+        1 - (1 - max(S, 1 - 0.47 (1 - r))) / (1 + (n / m)⁴)
 
-    where r counts in full from 0.79 on, and not at all below 0.7, where images of other patients are.
+    where r counts in full from 0.7 on, and not at all below 0.6, where images of other patients are.
 
-    SSIM sees what is smooth or averaged. The coarse structure, the difference of an image smoothed by 1 and by 4
-    pixels of 136 rows, is still there in a copy that a generator blurred; y is blurred by up to 2 such pixels, as far
-    as that makes it more like x. Local features see what was cropped, inverted, windowed, painted over or copied in
-    part. m is 17, and falls to 8 where the inliers bound a piece of y in another image: most keypoints between them are
-    inliers, too, and the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
+    SSIM sees what is smooth or averaged. Structure, the difference of an image smoothed by 0.7 and by 2 pixels of 136
+    rows, is still there in a copy that a generator blurred; y is blurred by 2 such pixels before, so that it is the
+    coarse structure that has to agree. Local features see what was cropped, inverted, windowed, painted over or copied
+    in part. m is 17, and falls to 8.5 for the inliers that bound a piece of y in another image: most keypoints between
+    them are inliers, too, and the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
 
     Args:
         x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range: those that may be copies.
@@ -125,8 +125,7 @@ def copy_score(
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
-    best = aligned.ssim + lift * (paid + _COARSE_BONUS - aligned.ssim).clamp(min=0)
-    best = best.clamp(max=1)
+    best = aligned.ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - aligned.ssim).clamp(min=0)
     inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
     inliers = inliers.to(x.device)
     piece = torch.tensor(
@@ -135,14 +134,16 @@ def copy_score(
             for image, training, match in zip(x, y, starts, strict=True)
         ]
     ).to(x.device)
-    return CopyScore(fuse_scores(best, inliers, piece), aligned.ssim, coarse, inliers, aligned.alignments)
+    in_core = torch.tensor([0 if match is None else len(match.core) for match in starts], dtype=torch.int64)
+    score = torch.maximum(fuse_scores(best, inliers), fuse_scores(best, in_core.to(x.device), piece))
+    return CopyScore(score, aligned.ssim, coarse, inliers, aligned.alignments)
 
 
 def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> Tensor:
     """Join what the pixels of a pair say and the inliers of its local features, see :func:`copy_score`.
 
     Args:
-        ssim: any shape, at most 1, ``max(S, r + 0.07)``.
+        ssim: any shape, at most 1, ``max(S, 1 - 0.47 (1 - r))``.
         inliers: of the same shape, 0 or more.
         piece: of the same shape, 0 to 1, how surely the inliers bound a piece of the training image.
 
@@ -152,7 +153,7 @@ def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> T
     Example:
         >>> fuse_scores(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0, 17, 34])).tolist()
         [0.5, 0.75, 0.970588207244873]
-        >>> fuse_scores(torch.tensor([0.5]), torch.tensor([16]), piece=1.0).tolist()
+        >>> fuse_scores(torch.tensor([0.5]), torch.tensor([17]), piece=1.0).tolist()
         [0.970588207244873]
     """
     halving = _HALVING_INLIERS + (_HALVING_INLIERS_OF_PIECE - _HALVING_INLIERS) * piece
@@ -170,7 +171,7 @@ def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
     moved = cv2.warpAffine(
         training, match.matrix, image.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    hull = _around(match.points, image.shape, 0.0)
+    hull = _around(match.core, image.shape, 0.0)
     correlations = []
     for fine, coarse in _BANDS:
         first, second = ((_smooth(pixels, fine) - _smooth(pixels, coarse))[hull] for pixels in (image, moved))
@@ -229,20 +230,13 @@ def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
     The mean of the two: an outline is much alike in many heads, and has most of the structure of a blurred one.
     """
     image, changed = _aligned_arrays(x, y, alignment)
-    first, inside = _coarse_structure(image, 0.0), _inside(image)
-
-    def correlate(blur: float) -> tuple[float, float]:
-        second = _coarse_structure(changed, blur)
-        whole = _correlation(first.ravel(), second.ravel())
-        if not inside.any():
-            return whole, whole
-        parts = (structure[inside] - structure[inside].mean() for structure in (first, second))
-        return whole, _correlation(*parts)
-
-    best = correlate(0.0)
-    if best[0] >= _HOPELESS:
-        best = max(best, *(correlate(blur) for blur in _BLURS))
-    return sum(best) / 2
+    inside = _inside(image)
+    first, second = _coarse_structure(image, 0.0), _coarse_structure(changed, _BLUR)
+    whole = _correlation(first.ravel(), second.ravel())
+    if not inside.any():
+        return whole
+    parts = (structure[inside] - structure[inside].mean() for structure in (first, second))
+    return (whole + _correlation(*parts)) / 2
 
 
 def _inside(image: np.ndarray) -> np.ndarray:

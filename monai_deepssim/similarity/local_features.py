@@ -35,6 +35,8 @@ _ITERATIONS, _FITS, _LEAST_FOR_AFFINE = 1000, 3, 8
 _LEAST_ZOOM, _LARGEST_ZOOM, _LARGEST_STRETCH = 0.4, 2.5, 1.3
 # Where a keypoint ends and another one begins, as a share of the side: a keypoint with two orientations is one.
 _SAME_KEYPOINT = 0.0022
+# With more inliers than these nobody asks whether they lie together.
+_MOST_WITH_STRAYS = 40
 # Twice the area of the triangle with an edge of a hull, in pixels, up to which a point lies on the edge.
 _ON_EDGE = 0.01
 
@@ -72,7 +74,9 @@ class LocalMatch(NamedTuple):
     inverted: bool
     #: float32 ``(num_inliers or more, 2)``, the inliers' columns and rows in the query.
     points: np.ndarray
-    #: Share of the query's distinct keypoints in the inliers' convex hull that are inliers, 0 to 1.
+    #: float32 ``(k, 2)``, those of the distinct inliers that lie together, without what agrees by chance elsewhere.
+    core: np.ndarray
+    #: Share of the query's distinct keypoints in the core's convex hull that are of the core, 0 to 1.
     density: float
 
 
@@ -230,13 +234,37 @@ def match_local_features(query: LocalFeatures, training: LocalFeatures, version:
     matrix = matrix.copy()
     matrix[:, 0] *= mirror[0]
     points = target[inliers]
-    num_inliers = _count_distinct(points, query.side)
-    num_in_hull = _count_distinct(query.points[_in_hull(query.points, points)], query.side)
-    return LocalMatch(num_inliers, matrix, version.inverted, points, min(1.0, num_inliers / max(1, num_in_hull)))
+    distinct = _distinct(points, query.side)
+    core, density = _find_core(distinct, _distinct(query.points, query.side))
+    return LocalMatch(len(distinct), matrix, version.inverted, points, core, density)
 
 
-def _count_distinct(points: np.ndarray, side: float) -> int:
-    return len(np.unique(np.round(points / (_SAME_KEYPOINT * side)), axis=0))
+def _distinct(points: np.ndarray, side: float) -> np.ndarray:
+    """One of the points at each place."""
+    return points[np.unique(np.round(points / (_SAME_KEYPOINT * side)), axis=0, return_index=True)[1]]
+
+
+def _find_core(inliers: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, float]:
+    """Leave out inliers at the rim, one after the other, as long as the number of the others times their density grows.
+
+    A keypoint that agrees by chance lies anywhere, and most keypoints between it and a piece of another image do not
+    agree.
+    """
+
+    def measure(points: np.ndarray) -> float:
+        return min(1.0, len(points) / max(1, int(_in_hull(keypoints, points).sum())))
+
+    core, density = inliers, measure(inliers)
+    if not _LEAST_FOR_AFFINE <= len(inliers) <= _MOST_WITH_STRAYS:
+        return core, density
+    points = inliers
+    for _ in range(len(inliers) // 4):
+        rim = cv2.convexHull(points.astype(np.float32), returnPoints=False)[:, 0]
+        densities = [measure(np.delete(points, corner, axis=0)) for corner in rim]
+        points = np.delete(points, rim[int(np.argmax(densities))], axis=0)
+        if max(densities) * len(points) > density * len(core):
+            core, density = points, max(densities)
+    return core, density
 
 
 def _in_hull(points: np.ndarray, corners: np.ndarray) -> np.ndarray:

@@ -15,11 +15,15 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 __all__ = ["FitImageSize", "FitImageSized"]
 
 
+# Share of the rows at each end, and of the columns, that are border: more than a line around the image.
+_BORDER = 0.04
+
+
 class FitImageSize(Transform):
     r"""Bring an image to a size with its aspect kept: scale it until it fits, and pad the rest.
 
     An image of h x w pixels is scaled by :math:`\min(R / h, C / w)` to fit into :math:`R \times C`, and centred on
-    a background of its own minimum. Scaling is bilinear with the triangular antialiasing filter of
+    its own background, the median of its border. Scaling is bilinear with the triangular antialiasing filter of
     :func:`torch.nn.functional.interpolate`. MONAI's ``Resize(anti_aliasing=True)`` blurs against zeros outside of the
     image, so that images that fill their frame, as X-rays do, darken at the edges by an amount that depends on the size
     they came in. An image that has the size already is returned as it is.
@@ -32,7 +36,7 @@ class FitImageSize(Transform):
 
     Example:
         >>> fitted = FitImageSize((136, 112))(torch.ones(1, 224, 224))
-        >>> fitted.shape, int((fitted == 1).sum()) == 136 * 112  # padded with the minimum, here 1
+        >>> fitted.shape, int((fitted == 1).sum()) == 136 * 112  # padded with its border, here 1
         (torch.Size([1, 136, 112]), True)
     """
 
@@ -64,9 +68,16 @@ class FitImageSize(Transform):
         scale = min(self.image_size[0] / rows, self.image_size[1] / columns)
         scaled_size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
         scaled = _scale(image, scaled_size) if scaled_size != (rows, columns) else image.to(torch.float32)
-        # Padding with the minimum of the given image: antialiasing may lift the lowest values of the scaled one.
-        padded = SpatialPad(self.image_size, value=float(image.min()))(scaled)
+        padded = SpatialPad(self.image_size, value=_border_median(image))(scaled)
         return padded if isinstance(image, MetaTensor) else convert_to_tensor(padded, track_meta=False)
+
+
+def _border_median(image: torch.Tensor) -> float:
+    """Median of the outermost rows and columns; the minimum would be black around an inverted image."""
+    plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
+    top, left = (max(2, round(_BORDER * side)) for side in plain.shape[1:])
+    sides = [plain[:, :top], plain[:, -top:], plain[:, :, :left], plain[:, :, -left:]]
+    return float(torch.cat([side.flatten() for side in sides]).median())
 
 
 def _scale(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -115,6 +115,27 @@ def test_a_new_head_is_trained_on_the_backbone_of_the_small_training(tmp_path):
     assert torch.equal(after.fc[2].running_mean, before.fc[2].running_mean)
 
 
+def test_training_on_with_randomized_phantoms_starts_from_the_given_weights(checkpoint, tmp_path):
+    few = {f"{side}#images#datasets#{number}#num_subjects": 3 for side in ("train", "validate") for number in (0, 1)}
+    run_bundle(
+        "train",
+        "small",
+        "fine_tune",
+        "randomized",
+        **few,
+        **{"train#images#datasets#0#levels": ["basal_ganglia"]},
+        initial_weights=str(checkpoint),
+        output_dir=str(tmp_path),
+        items_per_batch=3,
+        num_workers=0,
+        max_epochs=1,
+        learning_rate=1e-6,
+    )
+    before, after = (load_deepssim(path).state_dict() for path in (checkpoint, tmp_path / "model.pt"))
+    assert all(torch.allclose(after[name].float(), before[name].float(), atol=1e-3) for name in before)
+    assert not torch.equal(after["fc.3.weight"], before["fc.3.weight"])
+
+
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path):
     configs = [str(CONFIGS / "train.json"), str(CONFIGS / "small.json")]
     overrides = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from monai_deepssim.data import AXIAL_LEVELS_MM, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.phantom_variety import add_lesions, draw_view, vary_acquisition
 from monai_deepssim.similarity import pairwise_ssim, standardize
 from monai_deepssim.transforms import RandStructurePreservingd
 
@@ -118,3 +119,50 @@ def test_without_nilearn_the_error_says_what_to_install(monkeypatch):
 def test_noise_and_contrast_differ_from_subject_to_subject():
     images = stack(cohort(20, seed=9, skull_fraction=0.0))
     assert np.std([image[image > 0].mean() for image in images]) > 0.02
+
+
+def test_a_randomized_cohort_is_another_at_each_seed_and_the_same_at_one():
+    first = stack(cohort(3, seed=5, randomized=True))
+    assert torch.equal(first[:2], stack(cohort(2, seed=5, randomized=True)))
+    assert not torch.equal(first, stack(cohort(3, seed=6, randomized=True)))
+    assert not torch.equal(first, stack(cohort(3, seed=5)))
+
+
+def test_randomized_phantoms_differ_more_in_what_is_seen_and_how_bright_it_is_than_others():
+    plain = stack(cohort(24, seed=8, skull_fraction=0.0))
+    randomized = stack(cohort(24, seed=8, randomized=True, skull_fraction=0.0))
+
+    def foreground(images):
+        return (images > 0.3).float().mean((1, 2, 3))
+
+    assert foreground(randomized).std() > 2 * foreground(plain).std()
+    assert randomized.mean((1, 2, 3)).std() > 2 * plain.mean((1, 2, 3)).std()
+    assert randomized.flatten(1).amin(1).max() == 0
+    assert randomized.flatten(1).amax(1).min() == 1
+
+
+def test_the_levels_of_a_randomized_subject_are_slices_of_their_own():
+    items = cohort(2, seed=9, randomized=True, levels=("midbrain", "basal_ganglia"))
+    heights = {item["path"]: item["height_mm"] for item in items}
+    assert len(heights) == len(set(heights.values())) == 4
+
+
+def test_a_view_lies_within_the_head_in_each_plane():
+    rng = np.random.default_rng(0)
+    views = [draw_view(rng) for _ in range(200)]
+    assert {view.plane for view in views} == {"axial", "coronal", "sagittal"}
+    assert all(-90 <= view.height_mm <= 65 for view in views)
+    sizes = np.array([view.pixel_size_mm for view in views])
+    assert (sizes.mean(1) > 1.0).all()
+    assert (sizes.mean(1) < 2.2).all()
+    assert (abs(np.log(sizes[:, 0] / sizes[:, 1])) <= np.log(1.1) + 1e-9).all()
+
+
+def test_a_lesion_lies_in_the_brain_and_an_image_without_one_stays():
+    image, brain = np.full((96, 96), 0.5), np.zeros((96, 96))
+    assert add_lesions(np.random.default_rng(0), image, brain, 1.5) is image
+    brain[40:56, 40:56] = 1
+    changed = [add_lesions(np.random.default_rng(seed), image, brain, 1.5) != image for seed in range(5)]
+    assert all(change[30:66, 30:66].mean() > 0 for change in changed)
+    constant = vary_acquisition(np.random.default_rng(1), np.zeros((32, 32)))
+    assert np.isfinite(constant).all()

@@ -8,7 +8,7 @@ import torch
 import monai_deepssim.search.descriptor_index as descriptor_index
 from monai_deepssim.search import DescriptorIndex, LocalFeatureSearch, is_proven, unite_candidates
 from monai_deepssim.search.local_feature_search import drop_common_features
-from monai_deepssim.similarity import VERSIONS, LocalMatch, extract_local_features, match_local_features
+from monai_deepssim.similarity import VERSIONS, LocalMatch, extract_local_features, extract_rest, match_local_features
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,8 @@ def test_excluded_training_images_are_not_proposed(phantoms):
 
 
 def match(num_inliers: int) -> LocalMatch:
-    return LocalMatch(num_inliers, np.eye(2, 3), False, np.zeros((num_inliers, 2), np.float32), 1.0)
+    points = np.zeros((num_inliers, 2), np.float32)
+    return LocalMatch(num_inliers, np.eye(2, 3), False, points, points, 1.0)
 
 
 def test_candidates_of_both_searches_are_joined_and_a_proven_copy_needs_few():
@@ -90,8 +91,8 @@ def test_candidates_of_both_searches_are_joined_and_a_proven_copy_needs_few():
 
 def test_a_second_source_is_compared_before_repeats_of_the_first():
     def at(num_inliers: int, start: int) -> LocalMatch:
-        points = np.column_stack([np.arange(start, start + num_inliers), np.zeros(num_inliers)])
-        return LocalMatch(num_inliers, np.eye(2, 3), False, points.astype(np.float32), 1.0)
+        points = np.column_stack([np.arange(start, start + num_inliers), np.zeros(num_inliers)]).astype(np.float32)
+        return LocalMatch(num_inliers, np.eye(2, 3), False, points, points, 1.0)
 
     found = [*((image, at(40, 0)) for image in range(6)), (7, at(13, 100)), (8, at(12, 5))]
     assert unite_candidates(found, [20, 21], 4) == [0, 7, 1, 2]
@@ -100,14 +101,27 @@ def test_a_second_source_is_compared_before_repeats_of_the_first():
     assert unite_candidates(proven, [20, 21], 3) == [9, 7, 0]
 
 
-def test_both_sources_of_an_average_are_found_though_repeats_of_one_have_more_votes(phantoms):
-    first, second = phantoms[3], phantoms[4]
-    repeats = [torch.roll(first, shift, 2) for shift in range(4)]
-    search = LocalFeatureSearch(num_candidates=1).fit([extract_local_features(x) for x in [*phantoms[:6], *repeats]])
-    found = dict(search.query(extract_local_features(0.6 * first + 0.4 * second)))
-    assert 4 in found
-    assert len(found) > 1
-    assert found[4].num_inliers >= 12
+def test_the_second_source_of_an_average_shows_when_the_first_is_taken_away(phantoms):
+    images = [*phantoms[:6], *(torch.roll(phantoms[3], shift, 2) for shift in range(4))]
+    average = 0.75 * phantoms[3] + 0.25 * phantoms[4]
+    search = LocalFeatureSearch(num_candidates=1).fit([extract_local_features(image) for image in images])
+    features = extract_local_features(average)
+    assert set(dict(search.query(features))) == {3}
+    found = dict(search.query(features, rest=lambda row, match: extract_rest(average, images[row], match)))
+    assert found[3].num_inliers > 60
+    assert found[4].num_inliers > 60
+    assert set(dict(search.query(features, rest=lambda row, match: None))) == {3}
+
+
+def test_what_is_left_of_a_pasted_image_is_where_nothing_was_pasted(phantoms):
+    pasted = phantoms[5].clone()
+    pasted[:, :68] = phantoms[6][:, :68]
+    features = [extract_local_features(image) for image in (pasted, phantoms[5], phantoms[6])]
+    match = match_local_features(features[0], features[2], VERSIONS[0])
+    rest = extract_rest(pasted, phantoms[6], match)
+    other = match_local_features(rest, features[1], VERSIONS[0])
+    assert other.num_inliers > 40
+    assert (other.points[:, 1] > 60).mean() > 0.9
 
 
 def with_text(image: torch.Tensor) -> np.ndarray:

@@ -12,13 +12,11 @@ from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
     "size", [(136, 112), (272, 224), (64, 64), (512, 30), (1, 500), (137, 112), (135, 111), (7, 3)]
 )
 def test_every_size_is_brought_to_the_target_with_its_aspect_kept(size):
-    image = torch.rand(1, *size) * 0.5 + 0.5
-    image[..., 0, 0] = 0
+    image = torch.stack([torch.ones(size), torch.zeros(size), torch.zeros(size)])  # the median of the border is 0
     fitted = FitImageSize((136, 112))(image)
-    assert fitted.shape == (1, 136, 112)
+    assert fitted.shape == (3, 136, 112)
     assert fitted.dtype == torch.float32
-    assert ((fitted >= 0) & (fitted <= 1)).all()
-    rows, columns = (fitted[0] > 0.1).any(1).sum().item(), (fitted[0] > 0.1).any(0).sum().item()
+    rows, columns = (fitted[0] > 0.9).any(1).sum().item(), (fitted[0] > 0.9).any(0).sum().item()
     scale = min(136 / size[0], 112 / size[1])
     assert abs(rows - size[0] * scale) <= 1.5
     assert abs(columns - size[1] * scale) <= 1.5
@@ -29,11 +27,26 @@ def test_the_right_size_is_an_exact_no_op():
     assert FitImageSize((136, 112))(image) is image
 
 
-def test_the_image_is_centred_on_its_own_minimum():
-    fitted = FitImageSize((8, 8))(torch.full((1, 8, 4), 3.0) + torch.eye(8)[None, :, :4])
-    assert torch.equal(fitted[0, :, :2], torch.full((8, 2), 3.0))
-    assert torch.equal(fitted[0, :, 6:], torch.full((8, 2), 3.0))
-    assert torch.equal(fitted[0, :, 2:6], 3 + torch.eye(8)[:, :4])
+def test_the_image_is_centred_on_the_median_of_its_border():
+    image = torch.full((1, 8, 4), 3.0)
+    image[0, 2:6, 1:3] = torch.tensor([[0.0, 5.0]])
+    fitted = FitImageSize((8, 8))(image)
+    assert torch.equal(fitted[0, :, 2:6], image[0])
+    assert (fitted[0, :, :2] == 3).all()
+    assert (fitted[0, :, 6:] == 3).all()
+
+
+def test_a_line_around_the_image_is_not_its_background():
+    image = torch.full((1, 100, 100), 0.1)
+    image[:, 1:-1, 1:-1] = 0
+    image[:, 30:70, 30:70] = 1
+    assert FitImageSize((136, 112))(image)[0, 0].max() == 0
+
+
+def test_an_inverted_image_is_fitted_as_the_inverted_image():
+    image = torch.zeros(1, 96, 96)
+    image[:, 20:70, 30:80] = torch.rand(50, 50)
+    torch.testing.assert_close(FitImageSize((136, 112))(1 - image), 1 - FitImageSize((136, 112))(image))
 
 
 def test_making_an_image_smaller_does_not_alias():

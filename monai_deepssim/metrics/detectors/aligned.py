@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from monai_deepssim.similarity import (
     coarse_structure,
     copy_score,
     extract_local_features,
+    extract_rest,
     fit_local_features,
     match_local_features,
     pose,
@@ -129,10 +131,13 @@ class AlignedDetector(CopyDetectionMetric):
     def search_stages(self, representations: Tensor, num_neighbors: int = 1) -> SearchStages:
         inner, images = self._split(representations)
         _, proposed = self.detector.search(inner, max(self.top_k, self.num_screened))
+        fitted = self._fit(images)
         found = None
         if self._local is not None:
-            found = [self._local.query(self._features(image)) for image in images]
-        fitted = self._fit(images)
+            found = [
+                self._local.query(self._features(image), rest=partial(self._extract_rest, small))
+                for image, small in zip(images, fitted, strict=True)
+            ]
         scores, indices = align_shortlist(
             fitted, self._training_images, proposed, self.top_k, self.deformation_cost, found
         )
@@ -161,6 +166,9 @@ class AlignedDetector(CopyDetectionMetric):
         if not self._is_large(image):
             return features
         return fit_local_features(features, (image.shape[1], image.shape[2]), self.fit_size.image_size)
+
+    def _extract_rest(self, image: Tensor, source: int, match: LocalMatch) -> LocalFeatures | None:
+        return extract_rest(image, self._training_images[source], match)
 
     def _is_large(self, image: Tensor) -> bool:
         sides = image.shape[-2:]

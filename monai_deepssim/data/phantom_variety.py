@@ -1,0 +1,141 @@
+"""What differs between the images of many hospitals, drawn: plane, field of view, contrast, lesions, noise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+__all__ = ["View", "add_lesions", "draw_tissue_brightness", "draw_view", "vary_acquisition"]
+
+# Height in mm of MNI space, along the normal of each plane, within which there is a brain to see.
+_HEIGHTS_MM = {"axial": (-35.0, 65.0), "coronal": (-90.0, 55.0), "sagittal": (-58.0, 58.0)}
+# Side of a pixel in mm and how much its two sides differ; the shift of the head, as a share of the image.
+_PIXEL_SIZE_MM, _LARGEST_STRETCH, _LARGEST_SHIFT = (1.05, 2.1), 1.1, 0.08
+# Least difference in brightness between the brightest and the darkest tissue.
+_LEAST_CONTRAST = 0.25
+
+
+class View(NamedTuple):
+    """A slice through a head: where it lies and which part of it is in the image."""
+
+    #: ``axial``, ``coronal`` or ``sagittal``.
+    plane: str
+    #: Along the plane's normal, in mm of MNI space.
+    height_mm: float
+    #: Rows and columns of a pixel in mm.
+    pixel_size_mm: tuple[float, float]
+    #: By how much of the image the head is moved, along rows and columns.
+    shift: tuple[float, float]
+
+
+def draw_view(rng: np.random.Generator) -> View:
+    """Draw a plane, a height in it, a pixel size and a place.
+
+    Example:
+        >>> draw_view(np.random.default_rng(0)).plane in ("axial", "coronal", "sagittal")
+        True
+    """
+    plane = str(rng.choice(list(_HEIGHTS_MM)))
+    size = float(np.exp(rng.uniform(*np.log(_PIXEL_SIZE_MM))))
+    stretch = float(np.exp(rng.uniform(-1, 1) * np.log(_LARGEST_STRETCH) / 2))
+    shift = rng.uniform(-_LARGEST_SHIFT, _LARGEST_SHIFT, 2)
+    return View(plane, float(rng.uniform(*_HEIGHTS_MM[plane])), (size * stretch, size / stretch), (shift[0], shift[1]))
+
+
+def draw_tissue_brightness(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw the brightness of grey matter, white matter and fluid, each from 0 to 1, as no scanner or as any.
+
+    References:
+        Billot et al., SynthSeg: segmentation of brain MRI scans of any contrast and resolution without retraining,
+        Medical Image Analysis 86 (2023).
+
+    Example:
+        >>> brightness = draw_tissue_brightness(np.random.default_rng(0))
+        >>> max(brightness) - min(brightness) > 0.25
+        True
+    """
+    while True:
+        grey, white, fluid = rng.uniform(0, 1, 3)
+        if max(grey, white, fluid) - min(grey, white, fluid) > _LEAST_CONTRAST:
+            return float(grey), float(white), float(fluid)
+
+
+def add_lesions(rng: np.random.Generator, image: np.ndarray, brain: np.ndarray, pixel_size_mm: float) -> np.ndarray:
+    """Put up to three lesions into a brain: uneven discs of 3 to 22 mm, half of them with a rim.
+
+    Args:
+        rng: what is drawn from.
+        image: ``(rows, columns)``.
+        brain: of the same shape, above 0.5 where a lesion may have its middle.
+        pixel_size_mm: side of a pixel.
+
+    Returns:
+        The image with lesions; itself where there is no brain.
+
+    Example:
+        >>> image = np.full((64, 64), 0.5)
+        >>> changed = add_lesions(np.random.default_rng(0), image, np.ones((64, 64)), 1.5)
+        >>> 0 < float((changed != image).mean()) < 1
+        True
+    """
+    places = np.argwhere(brain > 0.5)
+    if not len(places):
+        return image
+    rows, columns = np.indices(image.shape)
+    for _ in range(rng.integers(1, 4)):
+        row, column = places[rng.integers(len(places))]
+        angle = np.arctan2(rows - row, columns - column)
+        uneven = sum(rng.normal(0, 0.2 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4))
+        radius = rng.uniform(3, 22) / pixel_size_mm * (1 + np.clip(uneven, -0.5, 0.5))
+        depth = radius - np.hypot(rows - row, columns - column)
+        rim = rng.uniform(1, 4) / pixel_size_mm if rng.random() < 0.5 else 0.0
+        for value, edge in ((rng.uniform(0, 1), 0.0), (rng.uniform(0, 1), rim)):
+            inside = 1 / (1 + np.exp(np.clip(-2 * (depth - edge), -50, 50)))
+            image = image + (value - image) * inside * (rim > 0 or edge == 0)
+    return image
+
+
+def vary_acquisition(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Blur, noise, bias field, gamma, window and black margins around a raised background, as far as they are drawn.
+
+    Args:
+        rng: what is drawn from.
+        image: ``(rows, columns)``, any range.
+
+    Returns:
+        float32 in [0, 1], both ends reached unless the image is constant.
+
+    Example:
+        >>> image = vary_acquisition(np.random.default_rng(0), np.eye(64))
+        >>> float(image.min()), float(image.max()), image.dtype
+        (0.0, 1.0, dtype('float32'))
+    """
+    r, c = np.meshgrid(*(np.linspace(-1, 1, side) for side in image.shape), indexing="ij")
+    bias = np.exp(sum(rng.normal(0, 0.15) * term for term in (r, c, r * c, r**2, c**2)))
+    image = gaussian_filter(image * bias, rng.uniform(0.3, 1.3))
+    sigma = np.exp(rng.uniform(np.log(0.002), np.log(0.04))) * image.max()
+    image = np.hypot(image + sigma * rng.standard_normal(image.shape), sigma * rng.standard_normal(image.shape))
+    image = _to_unit(image)
+    if rng.random() < 0.25:
+        shown = image[image > 0.08]
+        low, high = np.percentile(shown if shown.size else image, [rng.uniform(0, 25), rng.uniform(75, 100)])
+        image = np.clip((image - low) / max(high - low, 1e-3), 0, 1)
+    image = image ** np.exp(rng.uniform(np.log(0.6), np.log(1.7)))
+    if rng.random() < 0.3:
+        raised = rng.uniform(0.03, 0.25)
+        image = raised + (1 - raised) * image
+    if rng.random() < 0.25:
+        ends = [(round(rng.uniform(0, 0.15) * side), round(rng.uniform(0, 0.15) * side)) for side in image.shape]
+        (top, bottom), (left, right) = ends
+        shown = np.zeros_like(image)
+        rows, columns = image.shape
+        shown[top : rows - bottom, left : columns - right] = image[top : rows - bottom, left : columns - right]
+        image = shown
+    return _to_unit(image).astype(np.float32)
+
+
+def _to_unit(image: np.ndarray) -> np.ndarray:
+    image = image - image.min()
+    return image / max(float(image.max()), 1e-12)
