@@ -34,8 +34,13 @@ TRAINING_SEED, OTHER_SEED = 9601, 9602
 
 def make_folders(folder: Path) -> tuple[Path, Path]:
     """Write phantoms, and synthetic images of which some are copies of them."""
-    training = [item["image"].as_tensor() for item in PhantomBrainDataset(NUM_TRAINING, seed=TRAINING_SEED)]
-    synthetic = [item["image"].as_tensor() for item in PhantomBrainDataset(NUM_SYNTHETIC - NUM_COPIES, seed=OTHER_SEED)]
+    training = [
+        item["image"].as_tensor() for item in PhantomBrainDataset(NUM_TRAINING, seed=TRAINING_SEED, progress=False)
+    ]
+    synthetic = [
+        item["image"].as_tensor()
+        for item in PhantomBrainDataset(NUM_SYNTHETIC - NUM_COPIES, seed=OTHER_SEED, progress=False)
+    ]
     for number in range(NUM_COPIES):
         change = Perturbation("mix").set_random_state(seed=number)
         synthetic.append(torch.as_tensor(change(training[number])))

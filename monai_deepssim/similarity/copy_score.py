@@ -41,6 +41,8 @@ _COARSE_OF_COPY = (0.6, 0.7)
 # The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
 # where less than this share of the frame is left there is no inside.
 _HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
+# Share of the frame that a head has usually; where it is less, its background lifts SSIM. And the least that counts.
+_USUAL_HEAD, _LEAST_HEAD = 0.45, 0.05
 # A match with fewer inliers is no start for an alignment.
 _LEAST_INLIERS = 8
 # The agreement map's window, in pixels (standard deviation), and the local correlation from which a place agrees.
@@ -57,7 +59,7 @@ class CopyScore:
 
     Attributes:
         score: ``(B,)`` float32, at most 1, on the device of x.
-        ssim: ``(B,)`` float32, aligned SSIM.
+        ssim: ``(B,)`` float32, aligned SSIM over the whole frame.
         coarse_correlation: ``(B,)`` float32, of the coarse structure of the aligned pair, see :func:`copy_score`.
         inliers: ``(B,)`` int64, keypoints that agree.
         alignments: for each pair the change of y that reaches the SSIM.
@@ -79,7 +81,9 @@ def copy_score(
 ) -> CopyScore:
     """Score how much each ``x[i]`` is a copy of ``y[i]``.
 
-    With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one), r the correlation of
+    With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one; where the head is less
+    than 0.45 of the frame, its distance from 1 is divided by the head's share and multiplied by 0.45, since background
+    is like background), r the correlation of
     the coarse structure of the aligned pair, over the frame and within the head in equal parts, less the cost of its
     deformation, and n the number of inliers (:class:`LocalMatch`), the score is
 
@@ -125,7 +129,10 @@ def copy_score(
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
-    best = aligned.ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - aligned.ssim).clamp(min=0)
+    shown = torch.tensor([float(_find_head(image[0].cpu().numpy().astype(np.float32)).mean()) for image in x])
+    background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1).to(x.device)
+    ssim = 1 - (1 - aligned.ssim) * background
+    best = ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - ssim).clamp(min=0)
     inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
     inliers = inliers.to(x.device)
     piece = torch.tensor(
@@ -239,14 +246,17 @@ def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
     return (whole + _correlation(*parts)) / 2
 
 
+def _find_head(image: np.ndarray) -> np.ndarray:
+    """Where the smoothed image is above a share of its brightest."""
+    smooth = _smooth(image, _HEAD_SMOOTHING * max(image.shape) / _ROWS)
+    low = float(smooth.min())
+    return smooth - low > _HEAD_SHARE * (float(np.quantile(smooth, 0.98)) - low)
+
+
 def _inside(image: np.ndarray) -> np.ndarray:
     """Where the head is without its outline; nowhere if that is too little to compare."""
-    pixels = max(image.shape) / _ROWS
-    smooth = _smooth(image, _HEAD_SMOOTHING * pixels)
-    low = float(smooth.min())
-    head = smooth - low > _HEAD_SHARE * (float(np.quantile(smooth, 0.98)) - low)
-    steps = max(1, round(_OUTLINE * pixels))
-    inside = binary_erosion(head, np.ones((3,) * head.ndim, bool), iterations=steps, border_value=1)
+    steps = max(1, round(_OUTLINE * max(image.shape) / _ROWS))
+    inside = binary_erosion(_find_head(image), np.ones((3,) * image.ndim, bool), iterations=steps, border_value=1)
     return inside if inside.mean() > _LEAST_INSIDE else np.zeros_like(inside)
 
 

@@ -179,6 +179,15 @@ def test_most_keypoints_between_the_inliers_of_a_piece_are_inliers_and_few_betwe
     assert best_match(phantoms[5], phantoms[6]).density < 0.5
 
 
+def test_the_background_around_a_small_head_makes_no_copy_of_it(phantoms):
+    small = torch.nn.functional.pad(phantoms[:6], (56, 56, 68, 68))
+    other = torch.nn.functional.pad(phantoms[6:12], (56, 56, 68, 68))
+    found = copy_score(small, other, deformation_cost=None)
+    assert found.ssim.max() > 0.86
+    assert found.score.max() < 0.8
+    assert copy_score(small[:2], small[:2]).score.min() > 0.999
+
+
 def test_an_inlier_by_chance_far_from_a_piece_does_not_dilute_it(phantoms):
     pasted = phantoms[5].clone()
     pasted[:, 30:70, 24:58] = phantoms[6][:, 30:70, 24:58]

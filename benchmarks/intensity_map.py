@@ -1,0 +1,80 @@
+"""What an intensity map that is fitted to a pair would add to aligned SSIM, to copies and to images of other groups.
+
+    python benchmarks/intensity_map.py --images images.csv --group_column look_alike_group
+
+Each image is compared with one training image: a copy with its source, another one with what the audit's
+detector finds nearest. The map is the monotone one, rising or falling, that least squares find from the training
+image, once it is aligned, to the image (isotonic regression).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from monai_deepssim.audit import find_bundle
+from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
+from monai_deepssim.audit.detector_benchmark.queries import perturb
+from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
+from monai_deepssim.similarity import aligned_ssim, pairwise_ssim, standardize
+
+PERTURBATIONS = ("none", "mix", "gamma_0.5", "window_20_80", "saturation", "inverted", "bias_field", "half_replaced")
+SIZE, BATCH_SIZE, TUNING_SEED, TEST_SEED = (136, 112), 16, 9401, 9402
+
+
+def fit_map(x: Tensor, y: Tensor) -> Tensor:
+    """The training image y ``(1, H, W)`` with the intensities that make it most like x."""
+    target, source = x.flatten().numpy(), y.flatten().numpy()
+    mapped = IsotonicRegression(increasing="auto").fit(source, target).predict(source)
+    return torch.from_numpy(mapped.astype(np.float32)).view_as(y)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--group_column", required=True)
+    parser.add_argument("--copies", type=int, default=40)
+    parser.add_argument("--strangers", type=int, default=40)
+    arguments = parser.parse_args()
+    _, queries = read_own_images(
+        arguments.images,
+        group_column=arguments.group_column,
+        patient_id_pattern=None,
+        num_copies=arguments.copies,
+        num_strangers=arguments.strangers,
+        gallery_size=380,
+        tuning_seed=TUNING_SEED,
+        test_seed=TEST_SEED,
+        image_size=SIZE,
+    )
+    weights = find_bundle("deepssim_brain_mri") / "models" / "model.pt"
+    detector = AlignedDetector(DeepSSIMDetector(weights)).fit(queries.gallery.split(BATCH_SIZE))
+    is_copy = queries.is_copy
+    print(
+        "| change | copies, median: as it is | with a map | others, highest: as it is | with a map | AUC: as it is "
+        "| with a map |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
+    for name in PERTURBATIONS:
+        images = perturb(queries.under(name), name, TEST_SEED)
+        nearest = detector.search(detector.represent_all(images.split(BATCH_SIZE)), 1)[1][:, 0].tolist()
+        rows = [int(rows[0]) if len(rows) else near for rows, near in zip(queries.sources, nearest, strict=True)]
+        training = queries.gallery[rows]
+        aligned = aligned_ssim(images, training, deformation_cost=None)
+        moved = torch.stack([change.apply(y) for change, y in zip(aligned.alignments, training, strict=True)])
+        mapped = torch.stack([fit_map(x, y) for x, y in zip(images, moved, strict=True)])
+        ssim = pairwise_ssim(standardize(images), standardize(mapped)).diagonal().numpy()
+        plain = aligned.ssim.numpy()
+        numbers = [statistic(values[mask]) for mask, statistic in ((is_copy, np.median), (~is_copy, np.max))
+                   for values in (plain, ssim)]  # fmt: skip
+        numbers += [roc_auc_score(is_copy, values) for values in (plain, ssim)]
+        print(f"| `{name}` | " + " | ".join(f"{number:.3f}" for number in numbers) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
