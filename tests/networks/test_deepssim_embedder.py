@@ -185,7 +185,7 @@ def test_a_canonical_size_makes_the_embedding_independent_of_the_frame(phantoms)
     background = images[:, :, :1, :1]
     framed = torch.nn.functional.pad(images - background, (10, 10, 20, 20)) + background
     with torch.no_grad():
-        torch.testing.assert_close(embedder(framed), embedder(images), atol=5e-3, rtol=0)
+        torch.testing.assert_close(embedder(framed), embedder(images), atol=1e-2, rtol=0)
 
 
 def test_folding_is_refused_for_three_channels():
