@@ -178,7 +178,7 @@ class GeneratePhantomd(Transform):
         rng = np.random.default_rng(np.random.SeedSequence(subject))
         skull = bool(rng.random() < self.skull_fraction)
         if self.randomized:
-            return item | self._draw_randomized(rng, [*subject, list(AXIAL_LEVELS_MM).index(item["level"])], skull)
+            return item | self._draw_randomized([*subject, list(AXIAL_LEVELS_MM).index(item["level"])], skull)
         pixel_size = rng.uniform(*self.pixel_size_mm) * (_HEAD_TO_BRAIN if skull else 1.0)
         height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm + offset
         rows, columns = _axes(self.image_size, (pixel_size, pixel_size))
@@ -190,7 +190,7 @@ class GeneratePhantomd(Transform):
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
         return item | _describe(image, tissues, skull, t2_weighted, height)
 
-    def _draw_randomized(self, rng: np.random.Generator, seed: Sequence[int], skull: bool) -> dict[str, Any]:
+    def _draw_randomized(self, seed: Sequence[int], skull: bool) -> dict[str, Any]:
         rng = np.random.default_rng(seed)  # one slice a level, each with a plane of its own
         view = draw_view(rng)
         size = [side * (_HEAD_TO_BRAIN if skull else 1.0) for side in view.pixel_size_mm]
