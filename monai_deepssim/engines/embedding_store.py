@@ -19,7 +19,7 @@ __all__ = ["EmbeddedImages", "EmbeddingStore"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so.
-_STORE_VERSION = 2
+_STORE_VERSION = 3
 
 
 @dataclass(frozen=True)
