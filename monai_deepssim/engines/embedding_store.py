@@ -18,7 +18,7 @@ from monai_deepssim.errors import UnusableInputError
 __all__ = ["EmbeddedImages", "EmbeddingStore"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
-# 2: pixels that are not square are made so.
+# 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
 _STORE_VERSION = 3
 
 

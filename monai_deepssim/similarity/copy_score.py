@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
 from .alignment import Alignment
+from .hulls import hull_mask
 from .local_features import LocalMatch
 
 __all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
@@ -178,7 +179,7 @@ def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
     moved = cv2.warpAffine(
         training, match.matrix, image.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    hull = _around(match.core, image.shape, 0.0)
+    hull = hull_mask(match.core, image.shape, 0.0)
     correlations = []
     for fine, coarse in _BANDS:
         first, second = ((_smooth(pixels, fine) - _smooth(pixels, coarse))[hull] for pixels in (image, moved))
@@ -225,7 +226,7 @@ def copied_area(
     correlation = covariance / np.sqrt(np.maximum(first_variance * second_variance, 1e-16))
     agrees = structured & (correlation > _AGREES)
     if points is not None and len(points) >= 3:
-        agrees &= _around(points, agrees.shape, _MATCHED_MARGIN)
+        agrees &= hull_mask(points, agrees.shape, _MATCHED_MARGIN)
     if not structured.any():
         return 0.0, agrees
     return float(agrees.sum() / structured.sum()), agrees
@@ -282,12 +283,3 @@ def _smooth(image: np.ndarray, deviation: float) -> np.ndarray:
     if image.ndim == 3:
         return gaussian_filter(image, deviation, mode="reflect")
     return cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
-
-
-def _around(points: np.ndarray, shape: Sequence[int], margin_share: float) -> np.ndarray:
-    """The convex hull of points and what lies within a margin of it, a share of the longer side."""
-    mask = np.zeros((shape[0], shape[1]), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(points.round().astype(np.int32)), 1)
-    margin = round(margin_share * max(shape))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    return cv2.dilate(mask, kernel) > 0

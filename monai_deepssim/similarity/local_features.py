@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from .hulls import in_hull
+
 __all__ = [
     "VERSIONS",
     "LocalFeatures",
@@ -37,8 +39,6 @@ _LEAST_ZOOM, _LARGEST_ZOOM, _LARGEST_STRETCH = 0.4, 2.5, 1.3
 _SAME_KEYPOINT = 0.0022
 # With more inliers than these nobody asks whether they lie together.
 _MOST_WITH_STRAYS = 40
-# Twice the area of the triangle with an edge of a hull, in pixels, up to which a point lies on the edge.
-_ON_EDGE = 0.01
 
 
 class LocalFeatures(NamedTuple):
@@ -252,7 +252,7 @@ def _find_core(inliers: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, 
     """
 
     def measure(points: np.ndarray) -> float:
-        return min(1.0, len(points) / max(1, int(_in_hull(keypoints, points).sum())))
+        return min(1.0, len(points) / max(1, int(in_hull(keypoints, points).sum())))
 
     core, density = inliers, measure(inliers)
     if not _LEAST_FOR_AFFINE <= len(inliers) <= _MOST_WITH_STRAYS:
@@ -265,15 +265,6 @@ def _find_core(inliers: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, 
         if max(densities) * len(points) > density * len(core):
             core, density = points, max(densities)
     return core, density
-
-
-def _in_hull(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Whether each point lies in the convex hull of others, ``(n,)``."""
-    hull = cv2.convexHull(corners.astype(np.float32))[:, 0]
-    edges = np.roll(hull, -1, axis=0) - hull
-    offsets = points[:, None] - hull
-    sides = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
-    return np.logical_or((sides >= -_ON_EDGE).all(axis=1), (sides <= _ON_EDGE).all(axis=1))
 
 
 def _fit_affine(

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from .hulls import hull_mask
 from .local_features import LocalFeatures, LocalMatch, extract_local_features
 
 __all__ = ["extract_rest"]
@@ -46,10 +47,7 @@ def extract_rest(image: Tensor, training: Tensor, match: LocalMatch) -> LocalFea
     """
     pixels, source = (one[0].cpu().numpy().astype(np.float32) for one in (image, training))
     moved = cv2.warpAffine(source, match.matrix, pixels.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    mask = np.zeros(pixels.shape, np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(match.points.round().astype(np.int32)), 1)
-    margin = round(_MARGIN * max(pixels.shape))
-    hull = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))) > 0
+    hull = hull_mask(match.points, pixels.shape, _MARGIN)
     fine, coarse = ([cv2.GaussianBlur(one, (0, 0), sigma) for one in (pixels, moved)] for sigma in _BAND)
     first, second = ((a - b)[hull] for a, b in zip(fine, coarse, strict=True))
     product, squares = float(first @ second), float(second @ second)
