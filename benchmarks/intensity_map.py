@@ -9,23 +9,20 @@ image, once it is aligned, to the image (isotonic regression).
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
+from own_images import TEST_SEED, image_parser, read_queries
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from monai_deepssim.audit import find_bundle
-from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
 from monai_deepssim.audit.detector_benchmark.queries import perturb
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.similarity import aligned_ssim, pairwise_ssim, standardize
 
 PERTURBATIONS = ("none", "mix", "gamma_0.5", "window_20_80", "saturation", "inverted", "bias_field", "half_replaced")
-SIZE, BATCH_SIZE, TUNING_SEED, TEST_SEED = (136, 112), 16, 9401, 9402
+SIZE, BATCH_SIZE = (136, 112), 16
 
 
 def fit_map(x: Tensor, y: Tensor) -> Tensor:
@@ -36,23 +33,8 @@ def fit_map(x: Tensor, y: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--group_column", required=True)
-    parser.add_argument("--copies", type=int, default=40)
-    parser.add_argument("--strangers", type=int, default=40)
-    arguments = parser.parse_args()
-    _, queries = read_own_images(
-        arguments.images,
-        group_column=arguments.group_column,
-        patient_id_pattern=None,
-        num_copies=arguments.copies,
-        num_strangers=arguments.strangers,
-        gallery_size=380,
-        tuning_seed=TUNING_SEED,
-        test_seed=TEST_SEED,
-        image_size=SIZE,
-    )
+    arguments = image_parser(__doc__, copies=40, strangers=40).parse_args()
+    queries = read_queries(arguments, SIZE)
     weights = find_bundle("deepssim_brain_mri") / "models" / "model.pt"
     detector = AlignedDetector(DeepSSIMDetector(weights)).fit(queries.gallery.split(BATCH_SIZE))
     is_copy = queries.is_copy

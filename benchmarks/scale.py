@@ -9,32 +9,26 @@ pixels, before they are changed, and phantoms fill the training set up. With the
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import torch
+from own_images import TEST_SEED, image_parser, read_queries
 from tqdm import tqdm
 
 from monai_deepssim.audit import find_bundle
-from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
 from monai_deepssim.audit.detector_benchmark.queries import perturb
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.transforms import FitImageSize
 
 PERTURBATIONS = ("none", "mix", "rotation_any", "zoom_0.7", "blur_2_noise", "inverted", "half_replaced")
-BATCH_SIZE, GALLERY_SEED, TUNING_SEED, TEST_SEED = 16, 9501, 9401, 9402
+BATCH_SIZE, GALLERY_SEED = 16, 9501
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--group_column", required=True)
+    parser = image_parser(__doc__, copies=60, strangers=80)
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 512])
     parser.add_argument("--phantoms", type=int, default=0)
-    parser.add_argument("--copies", type=int, default=60)
-    parser.add_argument("--strangers", type=int, default=80)
     parser.add_argument("--perturbations", nargs="+", default=PERTURBATIONS)
     arguments = parser.parse_args()
     print(
@@ -42,17 +36,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- |"
     )
     for side in arguments.sides:
-        _, queries = read_own_images(
-            arguments.images,
-            group_column=arguments.group_column,
-            patient_id_pattern=None,
-            num_copies=arguments.copies,
-            num_strangers=arguments.strangers,
-            gallery_size=380,
-            tuning_seed=TUNING_SEED,
-            test_seed=TEST_SEED,
-            image_size=(side, side),
-        )
+        queries = read_queries(arguments, (side, side))
         gallery = queries.gallery
         if arguments.phantoms:
             fit = FitImageSize((side, side))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 
+from monai_deepssim.data.phantom_anatomy import head_around, icbm152_maps, individual_tissues, pixel_axes
 from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, vary_acquisition
 
 __all__ = ["AXIAL_LEVELS_MM", "PHANTOM_VARIABLES", "GeneratePhantomd", "PhantomBrainDataset"]
@@ -35,17 +35,8 @@ PHANTOM_VARIABLES = (
     "csf_fraction",
 )
 
-# (spacing of the control points, standard deviation of the displacement), both in mm: individual proportions, lobes
-# and gyri. With these, two subjects look like two people (docs/phantom_cohort.md shows them).
-_WARPS_MM = ((40.0, 2.2), (16.0, 1.4), (7.0, 0.8))
-# Spacing in mm and strength of the field that shifts the balance of GM, WM and CSF, so that each has folds of its own:
-# the maps of an average brain have none.
-_FOLDS_MM, _FOLDS_STRENGTH = 6.0, 1.1
-_SHARPNESS = 2.0
 # A head is wider than its brain by the skull and the scalp, so its pixels are larger to fit the same matrix.
 _HEAD_TO_BRAIN = 1.19
-# Middle of the brain in mm of MNI space, along the axes of an image in each plane: columns, rows.
-_MIDDLE_MM = {"axial": (0.0, -18.0), "coronal": (0.0, 8.0), "sagittal": (-18.0, 8.0)}
 # Share of randomized phantoms with lesions.
 _LESIONS = 0.4
 
@@ -165,7 +156,7 @@ class GeneratePhantomd(Transform):
         pixel_size_mm: Sequence[float] = (1.4, 1.6),
         randomized: bool = False,
     ) -> None:
-        _icbm152_maps()  # here, since MONAI makes a RuntimeError of what a transform's call raises
+        icbm152_maps()  # here, since MONAI makes a RuntimeError of what a transform's call raises
         self.image_size = tuple(image_size)
         self.level_jitter_mm = level_jitter_mm
         self.skull_fraction = skull_fraction
@@ -181,8 +172,8 @@ class GeneratePhantomd(Transform):
             return item | self._draw_randomized([*subject, list(AXIAL_LEVELS_MM).index(item["level"])], skull)
         pixel_size = rng.uniform(*self.pixel_size_mm) * (_HEAD_TO_BRAIN if skull else 1.0)
         height = AXIAL_LEVELS_MM[item["level"]] + rng.uniform(-1, 1) * self.level_jitter_mm + offset
-        rows, columns = _axes(self.image_size, (pixel_size, pixel_size))
-        tissues, mask = _individual_tissues(rng, rows, columns, height)
+        rows, columns = pixel_axes(self.image_size, (pixel_size, pixel_size))
+        tissues, mask = individual_tissues(rng, rows, columns, height)
         noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
         contrast, t2_weighted = _contrast(rng, tissues, skull, mask, pixel_size)
         image = _acquire(rng, contrast, noise)
@@ -194,14 +185,14 @@ class GeneratePhantomd(Transform):
         rng = np.random.default_rng(seed)  # one slice a level, each with a plane of its own
         view = draw_view(rng)
         size = [side * (_HEAD_TO_BRAIN if skull else 1.0) for side in view.pixel_size_mm]
-        rows, columns = _axes(self.image_size, size, view.shift)
-        tissues, mask = _individual_tissues(rng, rows, columns, view.height_mm, view.plane)
+        rows, columns = pixel_axes(self.image_size, size, view.shift)
+        tissues, mask = individual_tissues(rng, rows, columns, view.height_mm, view.plane)
         grey, white, fluid = draw_tissue_brightness(rng)
         image = grey * tissues[0] + white * tissues[1] + fluid * tissues[2]
         mean_size = float(np.mean(size))
         if rng.random() < _LESIONS:
             image = add_lesions(rng, image, mask, mean_size)
-        image = image + rng.uniform(0.3, 1.2) * _head_around(rng, mask, fluid, mean_size) if skull else image
+        image = image + rng.uniform(0.3, 1.2) * head_around(rng, mask, fluid, mean_size) if skull else image
         image = vary_acquisition(rng, image)
         return _describe(image, tissues, skull, fluid > white, view.height_mm)
 
@@ -215,98 +206,6 @@ def _describe(image: np.ndarray, tissues: np.ndarray, skull: bool, t2_weighted: 
     return item
 
 
-@lru_cache(maxsize=1)
-def _icbm152_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Grey matter, white matter and brain mask of ICBM152 at 1 mm, and the affine from voxels to MNI millimetres."""
-    try:
-        from nilearn import datasets
-    except ImportError as error:
-        raise ImportError(
-            "the phantom cohort is made from the ICBM152 maps that nilearn ships: pip install 'monai-deepssim[demo]'"
-        ) from error
-    grey = datasets.load_mni152_gm_template(resolution=1)
-    white = datasets.load_mni152_wm_template(resolution=1)
-    mask = datasets.load_mni152_brain_mask(resolution=1)
-    maps = [np.ascontiguousarray(image.get_fdata(dtype=np.float32)) for image in (grey, white, mask)]
-    return maps[0], maps[1], maps[2], np.asarray(grey.affine)
-
-
-def _axes(
-    image_size: tuple[int, ...], pixel_size: Sequence[float], shift: Sequence[float] = (0.0, 0.0)
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distance from the middle of the image in mm: forwards or upwards of its rows, to the left of its columns."""
-    rows, columns = image_size
-    return (
-        (rows / 2 - 0.5 - np.arange(rows) + shift[0] * rows) * pixel_size[0],
-        (np.arange(columns) - columns / 2 + 0.5 + shift[1] * columns) * pixel_size[1],
-    )
-
-
-def _posed_points(
-    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str
-) -> np.ndarray:
-    """MNI coordinates in mm ``(3, rows, columns)`` of a slice with a pose and a head size of its own."""
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    angle = np.deg2rad(rng.normal(0, 1.0))
-    width, length = rng.normal(1.0, 0.025, 2)
-    x, y = x / width, y / length
-    x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-    across, along = (axis + rng.normal(0, 1.0) + middle for axis, middle in zip((x, y), _MIDDLE_MM[plane], strict=True))
-    normal = np.full_like(x, height)
-    axes = {"axial": (across, along, normal), "coronal": (across, normal, along), "sagittal": (normal, across, along)}
-    return np.stack(axes[plane])
-
-
-def _spline_matrix(positions: np.ndarray, size: int) -> np.ndarray:
-    """Uniform cubic B-spline weights ``(len(positions), size)`` of the control points around each position."""
-    first = np.floor(positions).astype(int)
-    t = positions - first
-    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
-    matrix = np.zeros((len(positions), size))
-    np.put_along_axis(matrix, first[:, None] + np.arange(4), weights, axis=1)
-    return matrix
-
-
-def _smooth_field(
-    rng: np.random.Generator, spacing: float, rows: np.ndarray, columns: np.ndarray, height: float
-) -> np.ndarray:
-    """Three random fields of unit variance ``(3, rows, columns)``, cubic B-splines through white noise in 3-D.
-
-    Each plane of noise has a seed of its own, so that neighbouring slices of a subject fit together although only the
-    planes around ``height`` are drawn.
-    """
-    key = int(rng.integers(2**62))
-    low = np.array([rows.min(), columns.min()])
-    size = np.ceil((np.array([rows.max(), columns.max()]) - low) / spacing).astype(int) + 4
-    at_height = height / spacing + 1000.0  # seeds are not negative
-    below = int(np.floor(at_height))
-    planes = [np.random.default_rng([key, plane]).standard_normal((3, *size)) for plane in range(below, below + 4)]
-    weights = _spline_matrix(np.array([at_height - below]), 4)[0]
-    control = sum(weight * plane for weight, plane in zip(weights, planes, strict=True))
-    along_rows = _spline_matrix((rows - low[0]) / spacing, size[0])
-    along_columns = _spline_matrix((columns - low[1]) / spacing, size[1])
-    # A cubic B-spline leaves 151/315 of the variance of white noise along each axis, on average over the positions.
-    return along_rows @ control @ along_columns.T / (151 / 315) ** 1.5
-
-
-def _individual_tissues(
-    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str = "axial"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of grey matter, white matter and CSF ``(3, rows, columns)`` of one subject, and its brain mask."""
-    points = _posed_points(rng, rows, columns, height, plane)
-    for spacing, amplitude in _WARPS_MM:
-        points = points + amplitude * _smooth_field(rng, spacing, rows, columns, height)
-    grey, white, mask, affine = _icbm152_maps()
-    to_voxels = np.linalg.inv(affine)
-    voxels = (to_voxels[:3, :3] @ points.reshape(3, -1) + to_voxels[:3, 3:]).reshape(points.shape)
-    grey, white, mask = (map_coordinates(tissue, voxels, order=1) for tissue in (grey, white, mask))
-    fluid = np.clip(mask - grey - white, 0, 1)
-    # The maps are an average; folds of its own and sharper borders make an individual of it.
-    folds = np.exp(_FOLDS_STRENGTH * _smooth_field(rng, _FOLDS_MM, rows, columns, height))
-    shares = np.clip(np.stack([grey, white, fluid]), 1e-4, 1) ** _SHARPNESS * folds
-    return mask * shares / shares.sum(0), mask
-
-
 def _contrast(
     rng: np.random.Generator, tissues: np.ndarray, skull: bool, mask: np.ndarray, pixel_size: float
 ) -> tuple[np.ndarray, bool]:
@@ -317,29 +216,8 @@ def _contrast(
         fluid, grey, white = rng.uniform(0.85, 1.0), rng.uniform(0.5, 0.7), rng.uniform(0.25, 0.45)
     image = grey * tissues[0] + white * tissues[1] + fluid * tissues[2]
     if skull:
-        image = image + _head_around(rng, mask, fluid, pixel_size)
+        image = image + head_around(rng, mask, fluid, pixel_size)
     return image, t2_weighted
-
-
-def _head_around(rng: np.random.Generator, mask: np.ndarray, fluid: float, pixel_size: float) -> np.ndarray:
-    """Fluid, dark bone with a line of marrow, and bright scalp around the brain, of uneven thickness."""
-    distance = distance_transform_edt(gaussian_filter(mask, 1.0) < 0.5) * pixel_size
-    rows, columns = mask.shape
-    angle = np.arctan2(*np.meshgrid(np.arange(rows) - rows / 2, np.arange(columns) - columns / 2, indexing="ij"))
-    unevenness = sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4))
-    distance = distance / (1 + np.clip(unevenness, -0.5, 0.5))
-    space, bone, scalp = rng.uniform(1.0, 3.0), rng.uniform(4.0, 7.0), rng.uniform(3.0, 6.0)
-
-    def band(inner: float, outer: float) -> np.ndarray:
-        edge = pixel_size / 2
-        return 1 / (1 + np.exp((inner - distance) / edge)) / (1 + np.exp((distance - outer) / edge))
-
-    outside = distance > 0
-    return outside * (
-        fluid * band(-10.0, space)
-        + rng.uniform(0.2, 0.5) * band(space + 0.35 * bone, space + 0.65 * bone)
-        + rng.uniform(0.6, 1.1) * band(space + bone, space + bone + scalp)
-    )
 
 
 def _acquire(rng: np.random.Generator, image: np.ndarray, noise: np.random.Generator) -> np.ndarray:

@@ -106,14 +106,14 @@ def test_values_out_of_range_are_errors(wrong):
 
 
 def test_without_nilearn_the_error_says_what_to_install(monkeypatch):
-    from monai_deepssim.data import phantom
+    from monai_deepssim.data import phantom_anatomy
 
-    phantom._icbm152_maps.cache_clear()
+    phantom_anatomy.icbm152_maps.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "nilearn", None)
     with pytest.raises(ImportError, match=r"monai-deepssim\[demo\]"):
         PhantomBrainDataset(num_subjects=1, seed=0, progress=False)
     monkeypatch.undo()
-    phantom._icbm152_maps.cache_clear()
+    phantom_anatomy.icbm152_maps.cache_clear()
 
 
 def test_noise_and_contrast_differ_from_subject_to_subject():
