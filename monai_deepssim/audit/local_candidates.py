@@ -13,7 +13,13 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.search import LocalFeatureSearch
-from monai_deepssim.similarity import LocalFeatures, LocalMatch, extract_local_features, fit_local_features
+from monai_deepssim.similarity import (
+    LocalFeatures,
+    LocalMatch,
+    extract_local_features,
+    fit_local_features,
+    map_in_threads,
+)
 
 __all__ = ["LocalCandidates"]
 
@@ -39,9 +45,15 @@ class LocalCandidates:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self._rows = {int(index): row for row, index in enumerate(indices)}
         interval = 0.1 if sys.stderr.isatty() else 10.0
-        described = tqdm(indices.tolist(), desc="local features of training images", mininterval=interval)
         self._training = training
-        self._features = [self._extract(training, index) for index in described]
+        with tqdm(total=len(indices), desc="local features of training images", mininterval=interval) as bar:
+
+            def extract(row: int) -> LocalFeatures:
+                features = self._extract(training, int(indices[row]))
+                bar.update()
+                return features
+
+            self._features = map_in_threads(extract, len(indices))
         self._search = LocalFeatureSearch().fit(self._features)
         if not self._search.index.use_faiss and len(indices) > _MANY_IMAGES:
             warn("FAISS is not installed, so local features are searched one by one: pip install faiss-cpu is faster.")

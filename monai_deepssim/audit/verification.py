@@ -25,6 +25,7 @@ from monai_deepssim.similarity import (
     copied_area,
     copy_score,
     extract_rest,
+    map_in_threads,
     pose,
     posed_ssim,
     screen,
@@ -92,16 +93,19 @@ def verify(
     queries, targets = _Images(side, image_size), _Images(training, image_size)
     found: list[list[tuple[int, LocalMatch]]] = [[] for _ in indices]
     if local is not None:
-        for row, index in enumerate(
-            tqdm(
-                indices.tolist(),
-                desc=description.replace("verifying", "matching"),
-                unit=" images",
-                mininterval=interval,
-            )
-        ):
-            rest = None if side is training else partial(_extract_rest, queries, targets, index)
-            found[row] = local.query(side, index, exclude(index), rest)
+        search = local
+        with tqdm(
+            total=len(indices), desc=description.replace("verifying", "matching"), unit=" images", mininterval=interval
+        ) as bar:
+
+            def match(row: int) -> list[tuple[int, LocalMatch]]:
+                index = int(indices[row])
+                rest = None if side is training else partial(_extract_rest, queries, targets, index)
+                matches = search.query(side, index, exclude(index), rest)
+                bar.update()
+                return matches
+
+            found = map_in_threads(match, len(indices))
     chosen = [line.tolist() for line in candidates]
     if candidates.shape[1] > keep:
         rows = [row for row in range(len(indices)) if not is_proven(found[row])]
@@ -182,18 +186,17 @@ def _screen(
     interval: float,
 ) -> np.ndarray:
     """Columns of the candidates that are worth an alignment, ``(N, keep)``."""
-    chosen = []
-    for index, row in tqdm(
-        zip(indices.tolist(), candidates.tolist(), strict=True),
-        total=len(indices),
-        desc=description.replace("verifying", "screening"),
-        unit=" images",
-        mininterval=interval,
-    ):
-        ssim = posed_ssim(queries.posed(index)[None], torch.stack([targets.posed(target) for target in row]))[0]
-        coarse = torch.stack([targets.coarse(target) for target in row]) @ queries.coarse(index)
-        chosen.append(screen(ssim, coarse, keep).numpy())
-    return np.stack(chosen)
+    name = description.replace("verifying", "screening")
+    with tqdm(total=len(indices), desc=name, unit=" images", mininterval=interval) as bar:
+
+        def choose(row: int) -> np.ndarray:
+            index, others = int(indices[row]), candidates[row].tolist()
+            ssim = posed_ssim(queries.posed(index)[None], torch.stack([targets.posed(other) for other in others]))[0]
+            coarse = torch.stack([targets.coarse(other) for other in others]) @ queries.coarse(index)
+            bar.update()
+            return screen(ssim, coarse, keep).numpy()
+
+        return np.stack(map_in_threads(choose, len(indices)))
 
 
 def _align(

@@ -117,6 +117,9 @@ class DescriptorIndex:
     def _search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         k = min(self.num_neighbors, len(self._owners))
         if self._index is not None:
+            import faiss
+
+            faiss.omp_set_num_threads(1)  # of this thread: callers look up one image per thread
             return self._index.search(queries, k)
         found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(queries).split(_BLOCK_SIZE)]
         return torch.cat([top.values for top in found]).numpy(), torch.cat([top.indices for top in found]).numpy()
@@ -133,7 +136,8 @@ def _make_faiss_index(descriptors: Sequence[np.ndarray], total: int) -> Any:
         kind = faiss.ScalarQuantizer.QT_8bit
         index = faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, kind, faiss.METRIC_INNER_PRODUCT)
     else:
-        index = faiss.IndexIVFFlat(quantizer, 128, cells, faiss.METRIC_INNER_PRODUCT)
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, kind, faiss.METRIC_INNER_PRODUCT)
     step = max(1, total // (_TRAINED_PER_CELL * cells))
     sample = np.concatenate([rows[i % step :: step] for i, rows in enumerate(descriptors) if len(rows)])
     index.train(_unit(sample))

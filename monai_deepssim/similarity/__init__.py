@@ -17,6 +17,7 @@ from .pairwise_ssim import pairwise_ssim
 from .posed_ssim import coarse_structure, pose, posed_ssim, screen
 from .second_source import extract_rest
 from .standardize import standardize
+from .threads import map_in_threads
 
 __all__ = [
     "ALIGNED_SSIM_VERSION",
@@ -40,6 +41,7 @@ __all__ = [
     "extract_rest",
     "fit_local_features",
     "fuse_scores",
+    "map_in_threads",
     "match_local_features",
     "measure_pose",
     "move_to_pose",

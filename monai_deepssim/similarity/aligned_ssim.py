@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .alignment import Alignment
 from .alignment_deformation import deform_pair
-from .alignment_inputs import References, as_volumes, check_pairs, for_each
+from .alignment_inputs import References, as_volumes, check_pairs
 from .alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
 from .alignment_search import align_pair
 from .local_features import LocalMatch
+from .threads import map_in_threads
 
 __all__ = ["ALIGNED_SSIM_VERSION", "DEFORMATION_COST", "AlignedSSIM", "aligned_ssim", "deform_onto"]
 
@@ -159,7 +160,7 @@ def aligned_ssim(
         if score > ssim[i] + _NO_GAIN:
             ssim[i], deformations[i] = score, pixels
 
-    for_each(align, len(x))
+    map_in_threads(align, len(x))
     alignments = [
         _alignment(spatial, bits, change, deformation)
         if match is None
@@ -214,7 +215,7 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
         mean, deviation = plain[i].mean(), plain[i].std(correction=0)
         out[i] = torch.from_numpy(deformed).view_as(out[i]) * deviation + mean
 
-    for_each(deform, len(x))
+    map_in_threads(deform, len(x))
     return out.to(y.device)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +9,7 @@ from torch import Tensor
 from .ssim_kernel import window_means
 from .standardize import standardize
 
-__all__ = ["References", "as_volumes", "check_pairs", "for_each"]
+__all__ = ["References", "as_volumes", "check_pairs"]
 
 _WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
 # A coarse image keeps at least so many pixels a side, or there is nothing left to align.
@@ -56,17 +53,6 @@ def as_volumes(images: Tensor) -> np.ndarray:
     lowest = plain.amin(axes, keepdim=True)
     extent = plain.amax(axes, keepdim=True) - lowest
     return ((plain - lowest) / torch.where(extent > 0, extent, 1.0)).contiguous().numpy()
-
-
-def for_each(function: Callable[[int], None], count: int) -> None:
-    """Call a function whose work is compiled, and holds no lock, on as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        for i in range(count):
-            function(i)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(function, range(count)))
 
 
 def check_pairs(x: Tensor, y: Tensor) -> None:

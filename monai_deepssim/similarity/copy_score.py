@@ -15,6 +15,7 @@ from .aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
 from .alignment import Alignment
 from .hulls import hull_mask
 from .local_features import LocalMatch
+from .threads import map_in_threads
 
 __all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
 
@@ -124,8 +125,9 @@ def copy_score(
     matches = [None] * len(x) if matches is None else list(matches)
     starts = [match if match is not None and match.num_inliers >= _LEAST_INLIERS else None for match in matches]
     aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=starts if any(starts) else None)
-    coarse = torch.tensor([_correlate_coarse(*pair) for pair in zip(x, y, aligned.alignments, strict=True)])
-    coarse = coarse.to(x.device)
+    coarse = torch.tensor(
+        map_in_threads(lambda pair: _correlate_coarse(x[pair], y[pair], aligned.alignments[pair]), len(x))
+    ).to(x.device)
     deformed = torch.tensor([alignment.deformation_pixels for alignment in aligned.alignments]).to(x.device)
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY

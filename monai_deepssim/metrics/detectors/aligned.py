@@ -20,6 +20,7 @@ from monai_deepssim.similarity import (
     extract_local_features,
     extract_rest,
     fit_local_features,
+    map_in_threads,
     match_local_features,
     pose,
     posed_ssim,
@@ -134,16 +135,17 @@ class AlignedDetector(CopyDetectionMetric):
         fitted = self._fit(images)
         found = None
         if self._local is not None:
-            found = [
-                self._local.query(self._features(image), rest=partial(self._extract_rest, small))
-                for image, small in zip(images, fitted, strict=True)
-            ]
+            local = self._local
+            found = map_in_threads(
+                lambda row: local.query(self._features(images[row]), rest=partial(self._extract_rest, fitted[row])),
+                len(images),
+            )
         scores, indices = align_shortlist(
             fitted, self._training_images, proposed, self.top_k, self.deformation_cost, found
         )
-        local = [torch.tensor([image for image, _ in one], dtype=torch.int64) for one in found or []]
+        shared = [torch.tensor([image for image, _ in one], dtype=torch.int64) for one in found or []]
         padded = (
-            torch.nn.utils.rnn.pad_sequence(local, batch_first=True, padding_value=-1) if local else proposed[:, :0]
+            torch.nn.utils.rnn.pad_sequence(shared, batch_first=True, padding_value=-1) if shared else proposed[:, :0]
         )
         union = torch.cat([proposed, padded.to(proposed)], dim=1)
         return SearchStages(scores[:, :num_neighbors], indices[:, :num_neighbors], union, indices)
