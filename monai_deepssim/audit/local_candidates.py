@@ -29,7 +29,7 @@ _MANY_IMAGES = 200
 class LocalCandidates:
     """Finds training images by local features, which are extracted from the files at their own size.
 
-    Takes 40 kB of memory for each training image, and 150 kB for the index (a quarter above 2 million keypoints).
+    Takes 40 kB of memory for each training image, and 75 kB for the index (half of that above 2 million keypoints).
 
     Args:
         training: the training side.

@@ -269,6 +269,26 @@ def test_the_words_name_each_axis_and_direction():
     assert str(Alignment((), (0.1, -0.1, 0.1), (0.1, 0.1, 0.1), 1.0, 1.0)) == "unchanged"
 
 
+@pytest.mark.parametrize(
+    ("shape", "angles", "shift"),
+    [((1, 136, 112), (12.0,), (3.5, -6.0)), ((1, 40, 44, 36), (10.0, -7.0, 4.0), (2.0, -1.5, 3.0))],
+)
+def test_a_change_is_what_monais_transforms_make_of_it(shape, angles, shift):
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    axes, zoom, gamma = (0, len(shift) - 1), 0.9, 1.3
+    turn = Affine(
+        rotate_params=[float(np.deg2rad(angle)) for angle in angles],
+        translate_params=[-pixels / zoom for pixels in shift],
+        scale_params=[1 / zoom] * len(shift),
+        padding_mode="zeros",
+        image_only=True,
+    )
+
+    changed = Alignment(axes, angles, shift, zoom, gamma).apply(image)
+
+    assert torch.allclose(changed, AdjustContrast(gamma)(turn(Flip(axes)(image))).as_tensor(), atol=1e-4)
+
+
 def test_the_direction_in_words_is_the_one_that_is_seen():
     image = torch.zeros(1, 65, 65)
     image[0, 8:16, 30:35] = 1  # a mark at the top
