@@ -139,7 +139,8 @@ class Alignment:
     def _read_positions(self) -> np.ndarray:
         """Which position is read for each position of the result, both from the centre: homogeneous, float64."""
         num_axes = len(self.shift_pixels)
-        positions = create_rotate(num_axes, np.deg2rad(self.rotation_degrees)) / self.zoom
+        radians = np.deg2rad(self.rotation_degrees).tolist()
+        positions: np.ndarray = np.asarray(create_rotate(num_axes, radians)) / self.zoom
         if self.stretch != 1:
             axis = np.deg2rad(self.stretch_degrees)
             axes = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
