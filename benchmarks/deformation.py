@@ -20,8 +20,8 @@ from shipped_weights import read_slices
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from monai_deepssim.audit.detector_benchmark.pairs import make_phantom_pairs
-from monai_deepssim.audit.detector_benchmark.queries import perturb
+from monai_deepssim.benchmark.pairs import make_phantom_pairs
+from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.metrics import CLASS_NAMES
 from monai_deepssim.metrics.detectors.aligned import screen_shortlist
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim

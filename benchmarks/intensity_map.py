@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from monai_deepssim.audit import find_bundle
-from monai_deepssim.audit.detector_benchmark.queries import perturb
+from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.similarity import aligned_ssim, pairwise_ssim, standardize
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_deepssim.audit.detector_benchmark.own_images import read_own_images
-from monai_deepssim.audit.detector_benchmark.queries import QuerySet
+from monai_deepssim.benchmark.own_images import read_own_images
+from monai_deepssim.benchmark.queries import QuerySet
 
 GALLERY_SIZE, TUNING_SEED, TEST_SEED = 380, 9401, 9402
 

@@ -16,7 +16,7 @@ from own_images import TEST_SEED, image_parser, read_queries
 from tqdm import tqdm
 
 from monai_deepssim.audit import find_bundle
-from monai_deepssim.audit.detector_benchmark.queries import perturb
+from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.transforms import FitImageSize

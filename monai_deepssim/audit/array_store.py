@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_deepssim.audit.files import unwritable
-from monai_deepssim.engines import atomic_file
+from monai_deepssim.files import atomic_file, unwritable
 
 __all__ = ["ArrayStore"]
 

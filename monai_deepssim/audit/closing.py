@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.result import AuditResult, Skipped
 from monai_deepssim.audit.side_sentences import side_lines
+from monai_deepssim.files import printable
 
 __all__ = [
     "SCORE_NAMES",

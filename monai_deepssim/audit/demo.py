@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import unwritable
 from monai_deepssim.transforms import RandStructurePreserving
 
 __all__ = [

@@ -9,7 +9,6 @@ from typing import Any
 from monai.inferers import Inferer
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide
@@ -17,6 +16,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import unwritable
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from monai_deepssim.audit.files import printable
 from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import printable
 
 __all__ = ["end_unless_passed", "end_unusable", "errors_in_words", "print_line"]
 

@@ -8,7 +8,7 @@ import io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from monai_deepssim.audit.files import printable
+from monai_deepssim.files import printable
 
 __all__ = ["data_uri", "figure_png", "plain_environment"]
 

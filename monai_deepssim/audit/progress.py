@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from monai_deepssim.audit.files import printable
+from monai_deepssim.files import printable
 
 __all__ = ["timed", "warn"]
 

@@ -20,12 +20,12 @@ from monai_deepssim.audit.closing import (
     proportions_warning,
 )
 from monai_deepssim.audit.figures import draw_image, draw_ssim_map, score_histogram
-from monai_deepssim.audit.files import printable, write_text
 from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.side_figures import draw_side_comparison
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
+from monai_deepssim.files import printable, write_text
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto
 
 __all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]

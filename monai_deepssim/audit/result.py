@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit.demo import DemoResult
-from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.files import write_text
 from monai_deepssim.metrics import SideComparison
 
 __all__ = [

@@ -14,7 +14,6 @@ from monai_deepssim.audit.demo import DEMO_PATIENT_PATTERN, DemoSettings, evalua
 from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates, choose_null_images, halves_null, keep_strangers
-from monai_deepssim.audit.files import ensure_writable
 from monai_deepssim.audit.local_candidates import LocalCandidates
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
@@ -28,6 +27,7 @@ from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gat
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
+from monai_deepssim.files import ensure_writable
 
 __all__ = ["Selection", "perform_audit"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.verdict import Match, MemorizedImage
+from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment
 
 __all__ = [

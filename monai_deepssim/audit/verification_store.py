@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, package_versions
-from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import atomic_file, unwritable
 from monai_deepssim.similarity import (
     ALIGNED_SSIM_VERSION,
     COPY_SCORE_VERSION,

@@ -1,8 +1,5 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
-from monai_deepssim.data.conditioning import VariableScaling, read_vectors, variable_values
-from monai_deepssim.data.duplication import DUPLICATION_RANGES, repetition_counts
-from monai_deepssim.data.generator_images import GeneratorImages
 from monai_deepssim.data.image_dataset import ImageDataset
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
@@ -13,22 +10,16 @@ from monai_deepssim.data.splitting import split_by_patient
 
 __all__ = [
     "AXIAL_LEVELS_MM",
-    "DUPLICATION_RANGES",
     "PHANTOM_VARIABLES",
     "GeneratePhantomd",
-    "GeneratorImages",
     "ImageDataset",
     "ImageListing",
     "LoadSliced",
     "PhantomBrainDataset",
     "PhantomPairDataset",
-    "VariableScaling",
     "labelled_pairs",
     "list_images",
     "load_slice",
-    "read_vectors",
-    "repetition_counts",
     "scan_images",
     "split_by_patient",
-    "variable_values",
 ]

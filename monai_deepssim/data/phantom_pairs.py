@@ -9,8 +9,8 @@ import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Compose, Transform
 
-from ..transforms import GradedVariants
-from .phantom import GeneratePhantomd
+from monai_deepssim.data.phantom import GeneratePhantomd
+from monai_deepssim.transforms import GradedVariants
 
 __all__ = ["PhantomPairDataset"]
 

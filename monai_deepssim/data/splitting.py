@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.model_selection import GroupShuffleSplit
 
-from ..errors import UnusableInputError
+from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["split_by_patient"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.engines.atomic_file import atomic_file
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import atomic_file
 
 __all__ = ["EmbeddedImages", "EmbeddingStore"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from ..similarity import standardize
+from monai_deepssim.similarity import standardize
 
 __all__ = ["HardNegativeSampler"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ignite.engine import Events
 from monai.engines import Trainer
 
-from ..networks import DeepSSIMEmbedder
+from monai_deepssim.networks import DeepSSIMEmbedder
 
 __all__ = ["NormFreezing"]
 

@@ -16,8 +16,8 @@ from monai.engines import AdversarialTrainer, Evaluator, Trainer
 from monai.handlers import CheckpointLoader
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ..errors import UnusableInputError
-from .atomic_file import atomic_file
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import atomic_file
 
 __all__ = ["ResumableCheckpoint"]
 

@@ -1,5 +1,5 @@
 """Losses over the pairs of a batch."""
 
-from .ssim_matching import SSIMMatchingLoss
+from monai_deepssim.losses.ssim_matching import SSIMMatchingLoss
 
 __all__ = ["SSIMMatchingLoss"]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ..similarity import pairwise_ssim
+from monai_deepssim.similarity import pairwise_ssim
 
 __all__ = ["SSIMMatchingLoss"]
 

@@ -1,16 +1,13 @@
 """Networks that map an image to an embedding."""
 
-from .backbones import SUPPORTED_BACKBONES
-from .checkpoints import TorchScriptEmbedder, load_deepssim
-from .copy_detector import CopyDetector, load_copy_detector
-from .deepssim_embedder import DeepSSIMEmbedder
-from .flip_folding import fold_flips
-from .generative_checkpoints import load_generator_network
-from .generative_networks import as_monai_network, check_generative_target
-from .generative_state_dict import convert_generative_state_dict
-from .layer_features import LayerFeatures, find_stages
-from .mri_core import MRICoreEncoder
-from .pair_similarity import PairSimilarity
+from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
+from monai_deepssim.networks.checkpoints import TorchScriptEmbedder, load_deepssim
+from monai_deepssim.networks.copy_detector import CopyDetector, load_copy_detector
+from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
+from monai_deepssim.networks.flip_folding import fold_flips
+from monai_deepssim.networks.layer_features import LayerFeatures, find_stages
+from monai_deepssim.networks.mri_core import MRICoreEncoder
+from monai_deepssim.networks.pair_similarity import PairSimilarity
 
 __all__ = [
     "SUPPORTED_BACKBONES",
@@ -20,12 +17,8 @@ __all__ = [
     "MRICoreEncoder",
     "PairSimilarity",
     "TorchScriptEmbedder",
-    "as_monai_network",
-    "check_generative_target",
-    "convert_generative_state_dict",
     "find_stages",
     "fold_flips",
     "load_copy_detector",
     "load_deepssim",
-    "load_generator_network",
 ]

@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from ..errors import UnusableInputError
+from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["SUPPORTED_BACKBONES", "build_backbone", "load_classifier"]
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
-from .backbones import SUPPORTED_BACKBONES
-from .deepssim_embedder import DeepSSIMEmbedder
-from .state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
+from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
+from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 

@@ -10,9 +10,9 @@ import torchvision
 from monai.networks import nets
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
-from .backbones import load_classifier
-from .state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.backbones import load_classifier
+from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["CopyDetector", "load_copy_detector"]
 

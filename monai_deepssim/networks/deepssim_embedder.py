@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
-from ..similarity import canonicalize_pose
-from .backbones import SUPPORTED_BACKBONES, build_backbone
-from .flip_folding import FOLDED_CHANNELS, fold_flips
-from .state_dicts import read_state_dict
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES, build_backbone
+from monai_deepssim.networks.flip_folding import FOLDED_CHANNELS, fold_flips
+from monai_deepssim.networks.state_dicts import read_state_dict
+from monai_deepssim.similarity import canonicalize_pose
 
 __all__ = ["DeepSSIMEmbedder"]
 

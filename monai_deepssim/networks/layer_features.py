@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
-from .deepssim_embedder import MIN_SIDE, DeepSSIMEmbedder
-from .flip_folding import FOLDED_CHANNELS
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.deepssim_embedder import MIN_SIDE, DeepSSIMEmbedder
+from monai_deepssim.networks.flip_folding import FOLDED_CHANNELS
 
 __all__ = ["LayerFeatures", "find_stages"]
 

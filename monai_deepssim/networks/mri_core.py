@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
-from .state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["MRICoreEncoder"]
 

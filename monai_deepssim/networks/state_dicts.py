@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnusableInputError
+from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["describe_difference", "read_state_dict", "shapes_of"]
 

@@ -1,10 +1,16 @@
 """The pixel side: what two images share, measured on their pixels."""
 
-from .aligned_ssim import ALIGNED_SSIM_VERSION, DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
-from .alignment import Alignment
-from .canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
-from .copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
-from .local_features import (
+from monai_deepssim.similarity.aligned_ssim import (
+    ALIGNED_SSIM_VERSION,
+    DEFORMATION_COST,
+    AlignedSSIM,
+    aligned_ssim,
+    deform_onto,
+)
+from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
+from monai_deepssim.similarity.copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
+from monai_deepssim.similarity.local_features import (
     VERSIONS,
     LocalFeatures,
     LocalMatch,
@@ -13,11 +19,11 @@ from .local_features import (
     fit_local_features,
     match_local_features,
 )
-from .pairwise_ssim import pairwise_ssim
-from .posed_ssim import coarse_structure, pose, posed_ssim, screen
-from .second_source import extract_rest
-from .standardize import standardize
-from .threads import map_in_threads
+from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
+from monai_deepssim.similarity.posed_ssim import coarse_structure, pose, posed_ssim, screen
+from monai_deepssim.similarity.second_source import extract_rest
+from monai_deepssim.similarity.standardize import standardize
+from monai_deepssim.similarity.threads import map_in_threads
 
 __all__ = [
     "ALIGNED_SSIM_VERSION",

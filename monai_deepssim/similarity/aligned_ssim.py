@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .alignment import Alignment
-from .alignment_deformation import deform_pair
-from .alignment_inputs import References, as_volumes, check_pairs
-from .alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
-from .alignment_search import align_pair
-from .local_features import LocalMatch
-from .threads import map_in_threads
+from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.alignment_deformation import deform_pair
+from monai_deepssim.similarity.alignment_inputs import References, as_volumes, check_pairs
+from monai_deepssim.similarity.alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
+from monai_deepssim.similarity.alignment_search import align_pair
+from monai_deepssim.similarity.local_features import LocalMatch
+from monai_deepssim.similarity.threads import map_in_threads
 
 __all__ = ["ALIGNED_SSIM_VERSION", "DEFORMATION_COST", "AlignedSSIM", "aligned_ssim", "deform_onto"]
 

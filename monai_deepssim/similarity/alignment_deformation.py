@@ -13,8 +13,8 @@ import sys
 import numpy as np
 from numba import njit
 
-from . import alignment_resampling, alignment_ssim
-from .alignment_resampling import (
+from monai_deepssim.similarity import alignment_resampling, alignment_ssim
+from monai_deepssim.similarity.alignment_resampling import (
     GAMMA,
     TABLE_SIZE,
     digest_of_sources,
@@ -24,7 +24,7 @@ from .alignment_resampling import (
     position_matrix,
     warp,
 )
-from .alignment_ssim import mean_ssim
+from monai_deepssim.similarity.alignment_ssim import mean_ssim
 
 __all__ = ["deform_pair"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .ssim_kernel import window_means
-from .standardize import standardize
+from monai_deepssim.similarity.ssim_kernel import window_means
+from monai_deepssim.similarity.standardize import standardize
 
 __all__ = ["References", "as_volumes", "check_pairs"]
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .alignment_resampling import CHANGE_SIZE, GAMMA, TABLE_SIZE, fill_gamma_table, position_matrix, sample
+from monai_deepssim.similarity.alignment_resampling import (
+    CHANGE_SIZE,
+    GAMMA,
+    TABLE_SIZE,
+    fill_gamma_table,
+    position_matrix,
+    sample,
+)
 
 __all__ = ["clip_change", "fit_least_squares"]
 

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 from numba import njit
 
-from . import alignment_least_squares, alignment_resampling, alignment_ssim
-from .alignment_least_squares import clip_change, fit_least_squares
-from .alignment_resampling import (
+from monai_deepssim.similarity import alignment_least_squares, alignment_resampling, alignment_ssim
+from monai_deepssim.similarity.alignment_least_squares import clip_change, fit_least_squares
+from monai_deepssim.similarity.alignment_resampling import (
     CHANGE_SIZE,
     GAMMA,
     TABLE_SIZE,
@@ -24,7 +24,7 @@ from .alignment_resampling import (
     position_matrix,
     warp,
 )
-from .alignment_ssim import score_change
+from monai_deepssim.similarity.alignment_ssim import score_change
 
 __all__ = ["align_pair"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .alignment_resampling import position_matrix, warp
+from monai_deepssim.similarity.alignment_resampling import position_matrix, warp
 
 __all__ = ["mean_ssim", "score_change"]
 

@@ -11,11 +11,11 @@ import torch
 from scipy.ndimage import binary_erosion, gaussian_filter
 from torch import Tensor
 
-from .aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
-from .alignment import Alignment
-from .hulls import hull_mask
-from .local_features import LocalMatch
-from .threads import map_in_threads
+from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
+from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.hulls import hull_mask
+from monai_deepssim.similarity.local_features import LocalMatch
+from monai_deepssim.similarity.threads import map_in_threads
 
 __all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
 

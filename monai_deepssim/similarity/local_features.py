@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .hulls import in_hull
+from monai_deepssim.similarity.hulls import in_hull
 
 __all__ = [
     "VERSIONS",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .ssim_kernel import fill_ssim, window_means
+from monai_deepssim.similarity.ssim_kernel import fill_ssim, window_means
 
 __all__ = ["pairwise_ssim"]
 

@@ -8,9 +8,9 @@ import torch
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from .canonical_pose import canonicalize_pose
-from .pairwise_ssim import pairwise_ssim
-from .standardize import standardize
+from monai_deepssim.similarity.canonical_pose import canonicalize_pose
+from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
+from monai_deepssim.similarity.standardize import standardize
 
 __all__ = ["coarse_structure", "pose", "posed_ssim", "screen"]
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .hulls import hull_mask
-from .local_features import LocalFeatures, LocalMatch, extract_local_features
+from monai_deepssim.similarity.hulls import hull_mask
+from monai_deepssim.similarity.local_features import LocalFeatures, LocalMatch, extract_local_features
 
 __all__ = ["extract_rest"]
 

@@ -19,7 +19,8 @@ from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from monai_deepssim.data import GeneratorImages, list_images, load_slice
+from monai_deepssim.data import list_images, load_slice
+from monai_deepssim.generators import GeneratorImages
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brain_mri_ldm"
 CONFIGS = BUNDLE / "configs"

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from monai_deepssim.audit import DetectorBenchmark
+from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
 

@@ -14,8 +14,7 @@ from monai.data import get_track_meta
 from PIL import Image
 from torch import nn
 
-from monai_deepssim.audit import MemorizationStudy
-from monai_deepssim.audit.memorization_study import trainings
+from monai_deepssim.study import MemorizationStudy, trainings
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_study"
 GENERATOR = {

@@ -14,9 +14,9 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup
 from monai_deepssim.audit.closing import SCORE_NAMES
 from monai_deepssim.audit.figures import score_histogram
-from monai_deepssim.audit.files import write_text
 from monai_deepssim.audit.report import data_uri, draw_pair, image_of_side, report_template
 from monai_deepssim.audit.result import package_versions, what_it_rests_on
+from monai_deepssim.files import write_text
 
 __all__ = ["deduplication_lines", "write_deduplication_report", "write_deduplication_summary"]
 

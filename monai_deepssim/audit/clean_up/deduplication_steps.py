@@ -32,13 +32,13 @@ from monai_deepssim.audit.clean_up.repeated_demo import (
 from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
-from monai_deepssim.audit.files import ensure_writable
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import list_side
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import ensure_writable
 
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 

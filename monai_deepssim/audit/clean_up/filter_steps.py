@@ -22,11 +22,11 @@ from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occu
 from monai_deepssim.audit.clean_up.options import FilterOptions
 from monai_deepssim.audit.demo import planted_copies
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
-from monai_deepssim.audit.files import unwritable
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.steps import Selection, perform_audit
 from monai_deepssim.audit.verification_store import VERIFIED_FOLDER
+from monai_deepssim.files import unwritable
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
 

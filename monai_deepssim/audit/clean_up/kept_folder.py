@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from monai_deepssim.audit.files import unwritable, write_text
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import unwritable, write_text
 
 __all__ = ["FILE_MODES", "check_kept_folder", "is_occupied", "write_kept_files"]
 

@@ -1,0 +1,99 @@
+"""Files that are written whole or not at all, with an error that names the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["atomic_file", "ensure_writable", "printable", "unwritable", "write_text"]
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing such that its name holds either the old content or the new one, whenever we are killed.
+
+    What is written goes to ``<name>.partial`` beside it, which is renamed when the block ends without an error; a
+    leftover of a kill is overwritten the next time.
+
+    Args:
+        path: of the file; its folder has to exist.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: if it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a.txt")
+        >>> with atomic_file(path) as file:
+        ...     _ = file.write(b"whole")
+        >>> path.read_bytes()
+        b'whole'
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make a folder and try to write into it, before an hour is spent on what goes there.
+
+    Args:
+        folder: made with its parents when missing.
+
+    Raises:
+        UnusableInputError: if that fails.
+    """
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file by an atomic rename; file names that are no UTF-8 keep their bytes.
+
+    Args:
+        path: of the file, which is replaced.
+        text: what goes in, line ends unchanged.
+
+    Raises:
+        UnusableInputError: if it cannot be written.
+    """
+    try:
+        with atomic_file(path) as file:
+            file.write(text.encode("utf-8", errors="surrogateescape"))
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UnusableInputError:
+    """The error for a place that cannot be written."""
+    return UnusableInputError(
+        f"{path}: cannot be written ({error.strerror or error}). Give an --output_dir on a disk with free space where "
+        "you may write."
+    )
+
+
+def printable(text: str) -> str:
+    """Make a file's name safe for a terminal and for HTML: what cannot be printed is shown as an escape.
+
+    Example:
+        >>> printable("a\\x1b[2Jb.png")
+        'a\\\\x1b[2Jb.png'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

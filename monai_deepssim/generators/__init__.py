@@ -1,0 +1,90 @@
+"""Latent diffusion models of images: trained, conditioned and sampled with MONAI's engines."""
+
+from monai_deepssim.generators.autoencoder_generator import AutoencoderGenerator, prepare_reconstruction_batch
+from monai_deepssim.generators.autoencoder_losses import (
+    AutoencoderLoss,
+    PatchDiscriminatorLoss,
+    PatchGeneratorLoss,
+    gaussian_kl,
+    perceptual_loss_at_hand,
+)
+from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values
+from monai_deepssim.generators.duplication import DUPLICATION_RANGES, repetition_counts
+from monai_deepssim.generators.generative_checkpoints import load_generator_network
+from monai_deepssim.generators.generative_networks import as_monai_network, check_generative_target
+from monai_deepssim.generators.generative_state_dict import convert_generative_state_dict
+from monai_deepssim.generators.generator_images import GeneratorImages
+from monai_deepssim.generators.latent_checkpoint import (
+    GeneratorCheckpoint,
+    TrainedGenerator,
+    load_autoencoder,
+    load_generator,
+)
+from monai_deepssim.generators.latent_ema import WarmUpEMAHandler
+from monai_deepssim.generators.latent_encoding import LatentPrepareBatch, encode_images, iterate_posteriors
+from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer, LatentSamplingInferer, state_dict_sha256
+from monai_deepssim.generators.latent_scaling import LatentScaling, compute_scale_factor
+from monai_deepssim.generators.latent_shapes import LatentShapes, compute_latent_shapes
+from monai_deepssim.generators.reconstruction_picture import ReconstructionPicture
+from monai_deepssim.generators.sampling_conditions import (
+    Conditions,
+    conditions_of_images,
+    read_conditions,
+    select_conditions,
+)
+from monai_deepssim.generators.sampling_dataset import SamplingDataset
+from monai_deepssim.generators.sampling_features import AutoencoderFeatures, ImageStatistics, load_sampling_features
+from monai_deepssim.generators.sampling_folder import SampleFolder
+from monai_deepssim.generators.sampling_metrics import FIDUnlessCopied, HeldOutFIDMetric, fitted_predictions
+from monai_deepssim.generators.sampling_picture import FirstBatchImageHandler
+from monai_deepssim.generators.sampling_stop import StopWhenCopying
+
+__all__ = [
+    "DUPLICATION_RANGES",
+    "AutoencoderFeatures",
+    "AutoencoderGenerator",
+    "AutoencoderLoss",
+    "Conditions",
+    "FIDUnlessCopied",
+    "FirstBatchImageHandler",
+    "FrozenAutoencoderInferer",
+    "GeneratorCheckpoint",
+    "GeneratorImages",
+    "HeldOutFIDMetric",
+    "ImageStatistics",
+    "LatentPrepareBatch",
+    "LatentSamplingInferer",
+    "LatentScaling",
+    "LatentShapes",
+    "PatchDiscriminatorLoss",
+    "PatchGeneratorLoss",
+    "ReconstructionPicture",
+    "SampleFolder",
+    "SamplingDataset",
+    "StopWhenCopying",
+    "TrainedGenerator",
+    "VariableScaling",
+    "WarmUpEMAHandler",
+    "as_monai_network",
+    "check_generative_target",
+    "compute_latent_shapes",
+    "compute_scale_factor",
+    "conditions_of_images",
+    "convert_generative_state_dict",
+    "encode_images",
+    "fitted_predictions",
+    "gaussian_kl",
+    "iterate_posteriors",
+    "load_autoencoder",
+    "load_generator",
+    "load_generator_network",
+    "load_sampling_features",
+    "perceptual_loss_at_hand",
+    "prepare_reconstruction_batch",
+    "read_conditions",
+    "read_vectors",
+    "repetition_counts",
+    "select_conditions",
+    "state_dict_sha256",
+    "variable_values",
+]

@@ -1,0 +1,124 @@
+"""Images to latents, once for a whole training or batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import DiffusionPrepareBatch
+from torch import Tensor
+
+from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer
+from monai_deepssim.generators.latent_shapes import LatentShapes
+
+__all__ = ["LatentPrepareBatch", "encode_images", "iterate_posteriors"]
+
+_MEAN, _SIGMA = "latent_mean", "latent_sigma"
+
+
+def encode_images(
+    images: Dataset, inferer: FrozenAutoencoderInferer, device: torch.device | str = "cpu", batch_size: int = 64
+) -> Dataset:
+    """Encode all images of a data set, so that a training pays for the encoder once and not at every step.
+
+    Kept is the posterior of each image, mean and standard deviation, of which :class:`LatentPrepareBatch` draws a
+    sample anew at every step: that is what encoding at every step gives, too. It takes
+    8 C h w bytes an image (23 kB for 136 x 112). Images that are augmented anew at every step cannot be encoded before.
+
+    Args:
+        images: items with ``image``, ``(1, H, W)`` in [0, 1]. Whatever else they hold is passed on.
+        inferer: encodes.
+        device: where the autoencoder is.
+        batch_size: images that are encoded at once.
+
+    Returns:
+        Items with ``latent_mean`` and ``latent_sigma``, ``(C, h, w)`` on the CPU, in place of ``image``.
+
+    Example:
+        >>> from monai.networks.nets import AutoencoderKL
+        >>> from monai.networks.schedulers import DDPMScheduler
+        >>> from monai_deepssim.generators import compute_latent_shapes
+        >>> autoencoder = AutoencoderKL(2, channels=(4, 4), num_res_blocks=1, norm_num_groups=2,
+        ...     attention_levels=(False, False))
+        >>> inferer = FrozenAutoencoderInferer(autoencoder, DDPMScheduler(), compute_latent_shapes((16, 16), 3, 2, 2))
+        >>> latents = encode_images(Dataset([{"image": torch.rand(1, 16, 16), "path": "a.png"}]), inferer)
+        >>> sorted(latents[0]), latents[0]["latent_mean"].shape
+        (['latent_mean', 'latent_sigma', 'path'], torch.Size([3, 8, 8]))
+    """
+    items: list[dict[str, Any]] = []
+    for position in range(0, len(images), batch_size):
+        batch = [images[index] for index in range(position, min(position + batch_size, len(images)))]
+        mean, sigma = inferer.encode(torch.stack([item["image"] for item in batch]).to(device))
+        for item, own_mean, own_sigma in zip(batch, mean.cpu(), sigma.cpu(), strict=True):
+            others = {key: value for key, value in item.items() if key != "image"}
+            items.append({**others, _MEAN: own_mean, _SIGMA: own_sigma})
+    return Dataset(items)
+
+
+def iterate_posteriors(
+    dataset: Dataset, inferer: FrozenAutoencoderInferer, device: torch.device | str = "cpu", batch_size: int = 64
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through the posteriors of a data set, whether it holds them or images.
+
+    Args:
+        dataset: of :func:`encode_images`, or items with ``image``.
+        inferer: encodes images.
+        device: where the autoencoder is.
+        batch_size: images of a batch.
+
+    Yields:
+        Mean and standard deviation, ``(B, C, h, w)``.
+
+    Example:
+        >>> posteriors = Dataset([{"latent_mean": torch.zeros(3, 8, 8), "latent_sigma": torch.ones(3, 8, 8)}] * 5)
+        >>> [len(mean) for mean, _ in iterate_posteriors(posteriors, inferer=None, batch_size=2)]
+        [2, 2, 1]
+    """
+    for batch in DataLoader(dataset, batch_size=batch_size, num_workers=0):
+        yield (batch[_MEAN], batch[_SIGMA]) if _MEAN in batch else inferer.encode(batch["image"].to(device))
+
+
+class LatentPrepareBatch(DiffusionPrepareBatch):
+    """MONAI's DiffusionPrepareBatch with noise of the latents' shape, for images and for latents encoded before.
+
+    Of latents encoded before it draws a sample of the posterior, ``mean + sigma * normal``, anew at every step.
+
+    Args:
+        shapes: of the latents, see :func:`~monai_deepssim.generators.compute_latent_shapes`.
+        num_train_timesteps: of the scheduler.
+        condition_name: key of the context ``(T, D)`` in the items, ``None`` for an unconditional model.
+
+    Example:
+        >>> prepare_batch = LatentPrepareBatch(LatentShapes((3, 34, 28), (3, 36, 28)), 1000, condition_name="context")
+        >>> batch = {"image": torch.rand(2, 1, 136, 112), "context": torch.rand(2, 1, 6)}
+        >>> images, target, _, arguments = prepare_batch(batch, "cpu")
+        >>> images.shape, target.shape, sorted(arguments)
+        (torch.Size([2, 1, 136, 112]), torch.Size([2, 3, 36, 28]), ['condition', 'noise', 'timesteps'])
+    """
+
+    def __init__(
+        self, shapes: LatentShapes, num_train_timesteps: int = 1000, condition_name: str | None = None
+    ) -> None:
+        super().__init__(num_train_timesteps, condition_name)
+        self.shapes = shapes
+
+    def get_noise(self, images: Tensor) -> Tensor:
+        """Draw the noise that the network is to predict, ``(B, C, h', w')``."""
+        return torch.randn(len(images), *self.shapes.diffusion, device=images.device)
+
+    def __call__(
+        self,
+        batchdata: dict[str, Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict]:
+        """Return inputs, target, and the inferer's further arguments."""
+        if _MEAN not in batchdata:
+            return super().__call__(batchdata, device, non_blocking, **kwargs)
+        mean, sigma = (batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in (_MEAN, _SIGMA))
+        sampled = {**batchdata, "image": mean + sigma * torch.randn_like(sigma)}
+        latents, target, arguments, keywords = super().__call__(sampled, device, non_blocking, **kwargs)
+        return latents, target, arguments, {**keywords, "encoded": True}

@@ -1,0 +1,57 @@
+"""A look at what an autoencoder makes of images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import Evaluator
+from PIL import Image
+
+from monai_deepssim.files import atomic_file
+
+__all__ = ["ReconstructionPicture"]
+
+
+class ReconstructionPicture:
+    """Ignite handler that writes originals above their reconstructions as one picture, each time an evaluator runs.
+
+    The file is ``epoch_<epoch>.png``, 8-bit grey, [0, 1] as black to white; the images are the first ones of the first
+    batch, so that pictures of several epochs show the same.
+
+    Args:
+        folder: gets the pictures.
+        num_images: columns of a picture.
+
+    Raises:
+        ValueError: when ``num_images`` is below 1.
+
+    Example:
+        >>> ReconstructionPicture("training/reconstructions").num_images
+        8
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], num_images: int = 8) -> None:
+        if num_images < 1:
+            raise ValueError(f"got num_images={num_images}, want 1 or more")
+        self.folder = Path(folder)
+        self.num_images = num_images
+
+    def attach(self, engine: Evaluator) -> None:
+        """Attach to a MONAI evaluator whose output has ``image`` and ``pred``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self)
+
+    def __call__(self, engine: Evaluator) -> None:
+        output: Any = engine.state.output
+        items = output if isinstance(output, list) else [{key: output[key] for key in ("image", "pred")}]
+        rows = []
+        for key in ("image", "pred"):
+            images = torch.cat([torch.as_tensor(item[key]).reshape(-1, *item[key].shape[-2:]) for item in items])
+            rows.append(torch.cat(list(images[: self.num_images]), dim=1))
+        pixels = torch.cat(rows).float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.folder / f"epoch_{engine.state.epoch:04d}.png") as file:
+            Image.fromarray(pixels).save(file, format="PNG")
