@@ -303,7 +303,7 @@ def test_a_bundle_can_check_a_scheduler_before_it_builds_one(reimported_generati
     reimported_generative.delattr(monai.config, "IgniteInfo", raising=False)
     parser = ConfigParser(
         {
-            "imports": ["$from monai_deepssim.networks import check_generative_target"],
+            "imports": ["$from monai_deepssim.generators import check_generative_target"],
             "initialize": ["$check_generative_target(@scheduler#_target_)"],
             "scheduler": {"_target_": TARGET},
         }
