@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["atomic_file", "ensure_writable", "printable", "unwritable", "write_text"]
+__all__ = ["atomic_file", "ensure_writable", "printable", "remove_files", "unwritable", "write_text"]
 
 
 @contextmanager
@@ -62,6 +62,19 @@ def ensure_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove files where they are there.
+
+    Raises:
+        UnusableInputError: if one cannot be removed.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:

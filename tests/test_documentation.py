@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,18 @@ def test_a_page_of_the_guide_can_be_reached():
 
 
 def test_the_reference_has_every_room():
-    rooms = {path.parent.name for path in (ROOT / "monai_deepssim").glob("*/__init__.py")} | {"errors", "files"}
+    rooms = {path.parent.name for path in (ROOT / "monai_deepssim").glob("*/__init__.py")} | {"errors", "files", "options"}
     assert {page.stem for page in (DOCS / "api").glob("*.md")} - {"index"} == rooms
+
+
+def test_configs_and_tables_are_those_of_the_options():
+    sys.path.insert(0, str(DOCS))
+    try:
+        write_options = importlib.import_module("write_options")
+    finally:
+        sys.path.pop(0)
+    stale = [path.name for path, text in write_options.updated_files() if text_of(path) != text]
+    assert not stale, "run python docs/write_options.py"
 
 
 def test_the_guide_explains_every_option_and_column_of_an_audit():

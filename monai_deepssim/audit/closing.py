@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monai_deepssim.audit.result import AuditResult, Skipped
-from monai_deepssim.audit.side_sentences import side_lines
 from monai_deepssim.files import printable
+from monai_deepssim.metrics import MIN_COMPARED_IMAGES, SideComparison
 
 __all__ = [
     "SCORE_NAMES",
@@ -16,6 +16,7 @@ __all__ = [
     "false_alarm_sentence",
     "gate_sentence",
     "proportions_warning",
+    "side_lines",
 ]
 
 #: What a score is called where people read it; others by the name of their detector.
@@ -183,4 +184,36 @@ def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     lines += [f"  {entry.side} {entry.path}: {entry.reason}" for entry in skipped[:_NUM_SKIPPED]]
     if len(skipped) > _NUM_SKIPPED:
         lines.append(f"  and {len(skipped) - _NUM_SKIPPED} more, listed in summary.json")
+    return lines
+
+
+def side_lines(comparison: SideComparison) -> list[str]:
+    """Say how the preprocessing of the sides differs, in one line per difference.
+
+    Args:
+        comparison: of the training and the synthetic side.
+
+    Returns:
+        The lines: a summary, then the differences, those first that hide copies.
+
+    Example:
+        >>> import torch
+        >>> from monai_deepssim.metrics import compare_sides
+        >>> print(*side_lines(compare_sides(torch.rand(2, 1, 40, 32), torch.rand(3, 1, 40, 32))), sep="\\n")
+        Preprocessing: not compared; want at least 5 images per side, got 2 training and 3 synthetic images.
+    """
+    if not comparison.is_testable:
+        return [
+            f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got "
+            f"{comparison.num_training} training and {comparison.num_synthetic} synthetic images."
+        ]
+    compared = f"{comparison.num_training} training and {comparison.num_synthetic} synthetic images"
+    if not comparison.differences:
+        return [f"Preprocessing: no difference found between {compared}."]
+    lines = [f"Preprocessing: {compared} differ."]
+    for difference in comparison.uncovered:
+        lines.append(f"  Warning: {difference.description} Copies may be missed: preprocess both sides alike.")
+    for difference in comparison.differences:
+        if difference.covered:
+            lines.append(f"  {difference.description} The alignment covers this.")
     return lines

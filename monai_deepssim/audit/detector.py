@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.audit.bundles import find_bundle
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbedderIdentity
 from monai_deepssim.engines.embedding import prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.engines.embedding_store import EmbeddedImages
@@ -121,7 +121,7 @@ class _Representation(nn.Module):
         return self.metric.represent_batch(images)
 
 
-def load_detector(options: AuditOptions) -> AuditDetector:
+def load_detector(options: SearchOptions) -> AuditDetector:
     """Load the detector that the options name.
 
     Args:
@@ -169,7 +169,7 @@ def load_detector(options: AuditOptions) -> AuditDetector:
     return AuditDetector(name, metric, _Representation(metric), prepare_image_batch, identity)
 
 
-def load_embedder(options: AuditOptions) -> tuple[nn.Module, EmbedderIdentity]:
+def load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:
     """Load the DeepSSIM embedder that the options name.
 
     Args:

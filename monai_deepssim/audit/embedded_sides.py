@@ -9,14 +9,14 @@ from typing import Any
 from monai.inferers import Inferer
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import unwritable
+from monai_deepssim.files import remove_files
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
 
@@ -27,7 +27,7 @@ EMBEDDINGS_FOLDER = "embeddings"
 def embed_sides(
     sides: Sequence[Side],
     detector: AuditDetector,
-    options: AuditOptions,
+    options: SearchOptions,
     result_files: Sequence[str],
     seconds: dict[str, float],
     *,
@@ -66,7 +66,7 @@ def _embed(
     side: Side,
     store: EmbeddingStore,
     detector: AuditDetector,
-    options: AuditOptions,
+    options: SearchOptions,
     inferer: Inferer | None,
     handlers: Sequence[Any],
 ) -> EmbeddedSide:
@@ -91,7 +91,7 @@ def _embed(
     return EmbeddedSide(side, images, store.fingerprint, continued)
 
 
-def _store(side: Side, options: AuditOptions, embedder_id: str) -> EmbeddingStore:
+def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:
     return EmbeddingStore(
         options.output_dir / EMBEDDINGS_FOLDER / side.name,
         side.items,
@@ -100,7 +100,7 @@ def _store(side: Side, options: AuditOptions, embedder_id: str) -> EmbeddingStor
     )
 
 
-def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions, result_files: Sequence[Path]) -> None:
+def _open_stores(stores: Sequence[EmbeddingStore], options: SearchOptions, result_files: Sequence[Path]) -> None:
     """Continue the audit in the output folder if it is this one, refuse another, and take away its old result."""
     output_dir = options.output_dir
     results = [path for path in result_files if path.exists()]
@@ -122,8 +122,4 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: AuditOptions, result
     for store in stores:
         store.open(overwrite=options.overwrite)
     # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
-    for path in results:
-        try:
-            path.unlink()
-        except OSError as error:
-            raise unwritable(path, error) from error
+    remove_files(results)

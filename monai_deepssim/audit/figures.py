@@ -1,4 +1,4 @@
-"""The pictures of a report, as PNG files: the histogram of the scores, an image, and where two images agree."""
+"""The pictures of a report, as PNG files: scores, images, where two agree, mean images of two sides."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from skimage.segmentation import mark_boundaries
 from torch import Tensor
 
 from monai_deepssim.audit.closing import SCORE_NAMES
+from monai_deepssim.audit.html import figure_png
 from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.metrics import SideComparison
 from monai_deepssim.similarity import standardize
 
-__all__ = ["draw_image", "draw_ssim_map", "score_histogram"]
+__all__ = ["draw_image", "draw_side_comparison", "draw_ssim_map", "score_histogram"]
 
 # The three classes, dark enough to be told apart in print and by the colour-blind (Okabe and Ito's palette).
 _COLOURS = {"duplicate": "#c2410c", "similar": "#d99a00", "different": "#4c78a8"}
@@ -95,9 +97,7 @@ def score_histogram(
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _edges(scores: np.ndarray, thresholds: list[float]) -> np.ndarray:
@@ -148,6 +148,35 @@ def draw_ssim_map(first: Tensor, second: Tensor) -> bytes:
     extent = float(one.max() - one.min()) or 1.0
     _, ssim = structural_similarity(one, other, data_range=extent, full=True)
     return _png(Image.fromarray((colormaps["magma"](np.clip(ssim, 0, 1))[..., :3] * 255).astype(np.uint8)))
+
+
+def draw_side_comparison(comparison: SideComparison) -> bytes:
+    """Draw the mean images of both sides beside each other, on one grey scale from 0 to 1.
+
+    Args:
+        comparison: of the training and the synthetic side.
+
+    Returns:
+        A PNG file.
+
+    Example:
+        >>> import torch
+        >>> from monai_deepssim.metrics import compare_sides
+        >>> draw_side_comparison(compare_sides(torch.rand(2, 1, 40, 32), torch.rand(3, 1, 40, 32)))[1:4]
+        b'PNG'
+    """
+    means = [
+        ("training", comparison.num_training, comparison.training_mean),
+        ("synthetic", comparison.num_synthetic, comparison.synthetic_mean),
+    ]
+    rows, columns = comparison.training_mean.shape[1:]
+    figure = Figure(figsize=(5.2, 2.5 * rows / columns + 0.35), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, count, mean) in zip(figure.subplots(1, 2), means, strict=True):
+        axes.imshow(mean[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(f"mean of {count} {name} image{'' if count == 1 else 's'}", fontsize=9, color="#1f2937")
+        axes.set_axis_off()
+    return figure_png(figure)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
@@ -26,7 +26,7 @@ def add_memorization_index(
     training: EmbeddedSide,
     synthetic: EmbeddedSide,
     detector: AuditDetector,
-    options: AuditOptions,
+    options: SearchOptions,
 ) -> list[Match]:
     """Give each match its MI and its ONI.
 
@@ -62,7 +62,7 @@ def add_memorization_index(
     return [replace(match, mi=mi[match.synthetic_index], oni=oni[match.synthetic_index]) for match in matches]
 
 
-def _batches(side: EmbeddedSide, options: AuditOptions) -> Iterator[torch.Tensor]:
+def _batches(side: EmbeddedSide, options: SearchOptions) -> Iterator[torch.Tensor]:
     dataset = Subset(ImageDataset(side.side.items, image_size=options.image_size), side.images.indices.tolist())
     loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
     for batch in tqdm(loader, desc=f"index of {side.side.name} images", unit=" batches", mininterval=1.0):

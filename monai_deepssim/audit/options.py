@@ -1,232 +1,289 @@
-"""The options of an audit: plain values of a config, checked one by one and turned into what the audit works with."""
+"""The options of an audit, of a filter and of a deduplication."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from monai_deepssim.audit.option_checks import device
-from monai_deepssim.audit.overrides import text_of_value
-from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import SUPPORTED_DETECTORS
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
-from monai_deepssim.similarity import DEFORMATION_COST
+from monai_deepssim.options import (
+    anything,
+    image_sides,
+    number,
+    one_of,
+    option,
+    path,
+    share,
+    text,
+    torch_device,
+    unusable_option,
+    whole,
+    yes_or_no,
+)
 
-__all__ = ["AuditOptions", "read_options"]
+if TYPE_CHECKING:
+    import torch
+
+    from monai_deepssim.audit.verdict import Thresholds
+
+__all__ = ["LEAVE_OUT_CLASSES", "AuditOptions", "DeduplicationOptions", "FilterOptions", "SearchOptions"]
+
+#: Classes of synthetic images that a filter may leave out; the first always is.
+LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery")
+
+_IMAGES, _DETECTION, _DECISION, _OUTPUT, _RUNNING = "Images", "Detection", "Decision", "Output", "Running"
+_IMAGE_SOURCE = path("folder, pattern, CSV or data list")
+
+
+def _detector_names() -> Iterable[str]:
+    from monai_deepssim.metrics import SUPPORTED_DETECTORS
+
+    return SUPPORTED_DETECTORS
 
 
 @dataclass(frozen=True)
-class AuditOptions:
-    """Checked options; :class:`~monai_deepssim.audit.Audit` says what each one means."""
+class SearchOptions:
+    """How images are read, searched and compared, and where the results go: what all workflows of this room share."""
 
-    training_dir: Path | None
-    synthetic_dir: Path | None
-    holdout_dir: Path | None
-    output_dir: Path
-    detector: str
-    checkpoint: Path | None
-    verify: bool
-    deformation_cost: float | None
-    memorization_index: bool
-    fdr: float
-    device: torch.device
-    image_size: tuple[int, int]
-    slices: Any
-    slice_axis: int
-    patient_id_pattern: str | None
-    top_k: int
-    thresholds: Thresholds | None
-    max_copy_fraction: float | None
-    count_parts: bool
-    batch_size: int
-    num_workers: int
-    overwrite: bool
-    report_images: bool
+    training_dir: Path | None = option(
+        None,
+        _IMAGE_SOURCE,
+        "Images that trained the generator: a folder (searched with its subfolders), a pattern such as "
+        "'images/*/training.png', a CSV (image, patient_id) or a MONAI data list. Without images, a demo is audited.",
+        _IMAGES,
+    )
+    patient_id_pattern: str | None = option(
+        None,
+        text,
+        "Regular expression whose group finds the patient in an image's path, or 'folder' for the first folder in it.",
+        _IMAGES,
+    )
+    slices: Any = option(
+        None,
+        anything("index, indices, range or all"),
+        "Slices of a volume: 90, 60,70,80, 60:100:2 or all, counted from the patient's left, back or feet; by default "
+        "the middle one.",
+        _IMAGES,
+    )
+    slice_axis: int = option(2, whole(0, 2), "Axis of the slices of a volume: 0 sagittal, 1 coronal, 2 axial.", _IMAGES)
+    image_size: tuple[int, int] = option(
+        (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", _IMAGES
+    )
+    detector: str = option("deepssim", one_of(_detector_names), "Detector that proposes candidates.", _DETECTION)
+    checkpoint: Path | None = option(
+        None, path("file"), "Weights of the detector; by default those that ship, for DeepSSIM.", _DETECTION
+    )
+    verify: bool = option(
+        True,
+        yes_or_no,
+        "Whether candidates are compared on the pixels, which then decides; else the detector's score does.",
+        _DETECTION,
+    )
+    deformation_cost: float | None = option(
+        0.1,
+        number(0, "an SSIM of 0 or more, such as 0.1, or none", or_none=True),
+        "SSIM that a pixel of deformation costs in the comparison; none deforms nothing.",
+        _DETECTION,
+    )
+    top_k: int = option(10, whole(1), "Candidates of each image that are kept and compared.", _DETECTION)
+    thresholds: Any = option(
+        None,
+        anything("two scores, or one"),
+        "Scores above which an image is similar, and a duplicate; one score for a detector of two classes. By default "
+        "those that belong to the score.",
+        _DECISION,
+    )
+    output_dir: Path = option(
+        Path("memorization_audit"), path("folder"), "Folder of the results; must lie in none of the others.", _OUTPUT
+    )
+    overwrite: bool = option(
+        False, yes_or_no, "Whether results of other images in the folder are replaced; else they are refused.", _OUTPUT
+    )
+    report_images: bool = option(True, yes_or_no, "Whether the report shows images.", _OUTPUT)
+    device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _RUNNING)
+    batch_size: int = option(64, whole(1), "Images per step of the networks.", _RUNNING)
+    num_workers: int = option(0, whole(0), "Processes that read images; 0 reads in this one.", _RUNNING)
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None:
+            object.__setattr__(self, "output_dir", type(self).output_dir)
+        object.__setattr__(self, "thresholds", self._read_thresholds())
 
     @property
     def demo(self) -> bool:
-        """Whether the audit makes its own images, because no folder was given."""
+        """Whether the workflow makes its own images, because none were given."""
         return self.training_dir is None
+
+    @property
+    def has_holdout(self) -> bool:
+        """Whether there are held-out images."""
+        return False
 
     @property
     def num_proposed(self) -> int:
         """How many training images the detector proposes for each image."""
+        from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
+
         return max(self.top_k, NUM_SCREENED) if self.verify else self.top_k
 
+    def _read_thresholds(self) -> Thresholds | None:
+        """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
+        from monai_deepssim.audit.verdict import Thresholds
 
-def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> AuditOptions:
-    """Check the values of a config.
+        if isinstance(self.thresholds, Thresholds):
+            return self.thresholds
+        score = "copy_score" if self.verify else self.detector
+        if score in ("copy_score", "deepssim"):
+            return self._read_thresholds_of_three_classes(score)
+        return self._read_threshold_of_two_classes(score)
 
-    Args:
-        values: an option's value as it arrived, by name.
-        typed: an option's text as it was typed, by name, where it was typed.
+    def _read_thresholds_of_three_classes(self, score: str) -> Thresholds:
+        from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
+        from monai_deepssim.similarity import DEFORMATION_COST
 
-    Returns:
-        The options.
-
-    Raises:
-        UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
-    """
-
-    def text(name: str) -> str | None:
-        found = text_of_value(name, values[name], typed)
-        if found is not None and not found.strip():
-            raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
-        return found
-
-    def path(name: str) -> Path | None:
-        found = text(name)
-        return None if found is None else Path(found).expanduser()
-
-    training_dir, synthetic_dir = path("training_dir"), path("synthetic_dir")
-    if (training_dir is None) != (synthetic_dir is None):
-        given, wanted = ("training_dir", "synthetic_dir") if training_dir else ("synthetic_dir", "training_dir")
-        raise UnusableInputError(
-            f"--{wanted}: was not given, but --{given} was. An audit compares two folders: give both, or neither for "
-            "the demo."
-        )
-    holdout_dir = path("holdout_dir")
-    if holdout_dir is not None and training_dir is None:
-        raise UnusableInputError(
-            "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the scores "
-            "of an audit mean: give all three, or none for the demo."
-        )
-    detector = _one_of("detector", text("detector") or "deepssim", list(SUPPORTED_DETECTORS))
-    verify = _yes_or_no("verify", values["verify"])
-    deformation_cost = _deformation_cost(values["deformation_cost"])
-    return AuditOptions(
-        training_dir=training_dir,
-        synthetic_dir=synthetic_dir,
-        holdout_dir=holdout_dir,
-        detector=detector,
-        verify=verify,
-        deformation_cost=deformation_cost,
-        memorization_index=_yes_or_no("memorization_index", values["memorization_index"]),
-        fdr=_open_fraction("fdr", values["fdr"]),
-        output_dir=path("output_dir") or Path("memorization_audit"),
-        checkpoint=path("checkpoint"),
-        device=device("device", text("device")),
-        image_size=_image_size(values["image_size"]),
-        slices=values["slices"],  # the readers say what they take, and refuse what means nothing
-        slice_axis=_whole("slice_axis", values["slice_axis"], 0, 2),
-        patient_id_pattern=text("patient_id_pattern"),
-        top_k=_whole("top_k", values["top_k"], 1),
-        thresholds=_thresholds(
-            values["thresholds"], detector, verify, deformation_cost, has_holdout=holdout_dir is not None
-        ),
-        max_copy_fraction=_fraction("max_copy_fraction", values["max_copy_fraction"]),
-        count_parts=_yes_or_no("count_parts", values["count_parts"]),
-        batch_size=_whole("batch_size", values["batch_size"], 1),
-        num_workers=_whole("num_workers", values["num_workers"], 0),
-        overwrite=_yes_or_no("overwrite", values["overwrite"]),
-        report_images=_yes_or_no("report_images", values["report_images"]),
-    )
-
-
-def _wrong(name: str, value: Any, wanted: str) -> UnusableInputError:
-    return UnusableInputError(f"--{name}: is {value!r}, wanted {wanted}.")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: Any, low: int, high: int | None = None) -> int:
-    if not _is_whole(value) or value < low or (high is not None and value > high):
-        wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-        raise _wrong(name, value, wanted)
-    return int(value)
-
-
-def _fraction(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise _wrong(name, value, "a share from 0 to 1, such as 0.01")
-    return float(value)
-
-
-def _open_fraction(name: str, value: Any) -> float:
-    if not _is_number(value) or not 0 < value < 1:
-        raise _wrong(name, value, "a share between 0 and 1, such as 0.05")
-    return float(value)
-
-
-def _one_of(name: str, value: str, names: Sequence[str]) -> str:
-    if value not in names:
-        raise _wrong(name, value, f"one of {', '.join(names)}")
-    return value
-
-
-def _yes_or_no(name: str, value: Any) -> bool:
-    # "--overwrite true" arrives as the text "true", "--overwrite True" and "--overwrite" alone as True.
-    word = str(value).lower()
-    if word not in ("true", "false"):
-        raise _wrong(name, value, "true or false")
-    return word == "true"
-
-
-def _image_size(value: Any) -> tuple[int, int]:
-    if not _is_list(value) or len(value) != 2 or not all(_is_whole(side) and side >= 64 for side in value):
-        raise _wrong("image_size", value, "rows and columns of at least 64 pixels each, such as '[136, 112]'")
-    return int(value[0]), int(value[1])
-
-
-def _deformation_cost(value: Any) -> float | None:
-    if value is None or str(value).lower() == "none":
-        return None
-    if not _is_number(value) or value < 0:
-        raise _wrong("deformation_cost", value, "an SSIM of 0 or more, such as 0.1, or none")
-    return float(value)
-
-
-def _thresholds(
-    value: Any, detector: str, verify: bool, deformation_cost: float | None, *, has_holdout: bool
-) -> Thresholds | None:
-    """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
-    score = "copy_score" if verify else detector
-    if score in ("copy_score", "deepssim"):
-        default = VERIFIED_THRESHOLDS if verify else PUBLISHED_THRESHOLDS
-        if verify and deformation_cost != DEFORMATION_COST:
+        default = VERIFIED_THRESHOLDS if self.verify else PUBLISHED_THRESHOLDS
+        if self.verify and self.deformation_cost != DEFORMATION_COST:
             source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"
             default = replace(default, source=source)
-        if value is None:
+        if self.thresholds is None:
             return default
-        numbers = _is_list(value) and len(value) == 2 and all(_is_number(number) for number in value)
-        if not numbers or not -1 <= value[0] <= value[1] <= 1:
-            raise _wrong(
-                "thresholds", value, "two scores from -1 to 1, the one of similar first, such as '[0.6, 0.85]'"
-            )
-        if (value[0], value[1]) == (default.similar, default.duplicate):
+        numbers = _numbers(self.thresholds)
+        if len(numbers) != 2 or not -1 <= numbers[0] <= numbers[1] <= 1:
+            wanted = "two scores from -1 to 1, the one of similar first, such as '[0.6, 0.85]'"
+            raise unusable_option("thresholds", self.thresholds, wanted)
+        if (numbers[0], numbers[1]) == (default.similar, default.duplicate):
             return default
-        return Thresholds(float(value[0]), float(value[1]), score, "given by the user for this audit")
-    # The other detectors know two classes, and each has a scale of its own.
-    if value is not None:
-        number = value[0] if _is_list(value) and len(value) == 1 else value
-        if not _is_number(number):
-            raise _wrong("thresholds", value, f"one score of {detector}, above which an image is a copy, such as 0.9")
-        return Thresholds(None, float(number), score, "given by the user for this audit")
-    kind = SUPPORTED_DETECTORS[detector]
-    if kind.default_threshold is not None:
-        return Thresholds(None, kind.default_threshold, score, kind.threshold_source)
-    if detector == "copy_detector" and has_holdout:
-        return None
-    remedy = "held-out images (--holdout_dir), which its rule takes one from, " if detector == "copy_detector" else ""
-    raise UnusableInputError(
-        f"--thresholds: was not given, and {detector} has no published threshold. Give {remedy}one score above which "
-        "an image is a copy, or leave --verify true, which judges by aligned SSIM."
+        return Thresholds(numbers[0], numbers[1], score, "given by the user for this audit")
+
+    def _read_threshold_of_two_classes(self, score: str) -> Thresholds | None:
+        """The other detectors know two classes, and each has a scale of its own."""
+        from monai_deepssim.audit.verdict import Thresholds
+        from monai_deepssim.metrics import SUPPORTED_DETECTORS
+
+        if self.thresholds is not None:
+            numbers = _numbers(self.thresholds)
+            if len(numbers) != 1:
+                wanted = f"one score of {score}, above which an image is a copy, such as 0.9"
+                raise unusable_option("thresholds", self.thresholds, wanted)
+            return Thresholds(None, numbers[0], score, "given by the user for this audit")
+        kind = SUPPORTED_DETECTORS[score]
+        if kind.default_threshold is not None:
+            return Thresholds(None, kind.default_threshold, score, kind.threshold_source)
+        if score == "copy_detector" and self.has_holdout:
+            return None
+        remedy = "held-out images (--holdout_dir), which its rule takes one from, " if score == "copy_detector" else ""
+        raise UnusableInputError(
+            f"--thresholds: was not given, and {score} has no published threshold. Give {remedy}one score above which "
+            "an image is a copy, or leave --verify true, which judges by aligned SSIM."
+        )
+
+
+@dataclass(frozen=True)
+class AuditOptions(SearchOptions):
+    """The options of an audit."""
+
+    synthetic_dir: Path | None = option(None, _IMAGE_SOURCE, "Images that the generator made, likewise.", _IMAGES)
+    holdout_dir: Path | None = option(
+        None,
+        _IMAGE_SOURCE,
+        "Real images of other patients, which the generator never saw: they tell how high an image scores that is not "
+        "a copy. Without them the training images are compared with each other.",
+        _IMAGES,
+    )
+    memorization_index: bool = option(False, yes_or_no, "Whether MI and ONI are computed beside the score.", _DETECTION)
+    fdr: float = option(
+        0.05,
+        share(0.05),
+        "False-discovery rate at which images are called closer to the training images than chance explains.",
+        _DECISION,
+    )
+    max_copy_fraction: float | None = option(
+        None,
+        share(0.01, ends=True, or_none=True),
+        "Share of copies above which the exit status is 3; by default there is no gate.",
+        _DECISION,
+    )
+    count_parts: bool = option(
+        True, yes_or_no, "Whether copies of a part of a training image count as copies for the gate.", _DECISION
     )
 
+    def __post_init__(self) -> None:
+        if (self.training_dir is None) != (self.synthetic_dir is None):
+            names = ("training_dir", "synthetic_dir")
+            given, missing = names if self.training_dir else names[::-1]
+            raise UnusableInputError(
+                f"--{missing}: was not given, but --{given} was. An audit compares two folders: give both, or neither "
+                "for the demo."
+            )
+        if self.holdout_dir is not None and self.training_dir is None:
+            raise UnusableInputError(
+                "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the "
+                "scores of an audit mean: give all three, or none for the demo."
+            )
+        super().__post_init__()
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    @property
+    def has_holdout(self) -> bool:
+        """Whether there are held-out images."""
+        return self.holdout_dir is not None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+_FILES = option(
+    "copy",
+    one_of(("copy", "symlink", "hardlink")),
+    "How files come into the new folder: copied, or linked to where they are.",
+    _OUTPUT,
+)
+
+
+@dataclass(frozen=True)
+class FilterOptions(AuditOptions):
+    """The options of a filter: those of an audit, and what is left out."""
+
+    leave_out: Any = option(
+        ("duplicate", "part"),
+        anything("classes"),
+        f"Classes that are left out: {LEAVE_OUT_CLASSES[0]}, and any of {', '.join(LEAVE_OUT_CLASSES[1:])}.",
+        _OUTPUT,
+    )
+    files: str = _FILES
+
+    def __post_init__(self) -> None:
+        given = self.leave_out
+        names = given.replace(",", " ").split() if isinstance(given, str) else given
+        always, *others = LEAVE_OUT_CLASSES
+        is_known = isinstance(names, Sequence) and all(name in LEAVE_OUT_CLASSES for name in names)
+        if not is_known or always not in names:
+            wanted = f"{always}, with any of {', '.join(others)} behind it, such as duplicate,part,discovery or "
+            raise unusable_option("leave_out", given, f"{wanted}duplicate,part,similar")
+        object.__setattr__(self, "leave_out", tuple(name for name in LEAVE_OUT_CLASSES if name in names))
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class DeduplicationOptions(SearchOptions):
+    """The options of a deduplication: a training set is searched in itself."""
+
+    output_dir: Path = option(
+        Path("deduplication"), path("folder"), "Folder of the results; must lie in none of the others.", _OUTPUT
+    )
+    files: str = _FILES
+
+    def __post_init__(self) -> None:
+        if self.detector == "copy_detector" and self.thresholds is None and not self.verify:
+            raise UnusableInputError(
+                "--thresholds: was not given, and copy_detector takes its threshold from held-out images, which there "
+                "are none of here. Give one score above which an image is a duplicate, or leave --verify true."
+            )
+        super().__post_init__()
+
+
+def _numbers(value: Any) -> list[float]:
+    """One number or a list of them as a list; nothing of anything else."""
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    is_number = [isinstance(entry, Real) and not isinstance(entry, bool) and math.isfinite(entry) for entry in values]
+    return [float(entry) for entry in values] if all(is_number) else []

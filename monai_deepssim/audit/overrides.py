@@ -25,13 +25,17 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = [
+    "as_typed",
     "check_overrides",
     "command_line_texts",
+    "refuse_evaluated",
     "refuse_none",
     "running_config",
-    "text_of_value",
     "unknown_option",
 ]
+
+# What MONAI evaluates begins with one of these: an expression, a reference, a macro.
+_EVALUATED = ("$", "@", "%")
 
 # What Python Fire takes for a flag: a negative number is none.
 _FLAG = re.compile(r"--|-[a-zA-Z]")
@@ -126,41 +130,50 @@ def command_line_texts(arguments: Sequence[str] | None = None) -> dict[str, str]
     return found
 
 
-def text_of_value(name: str, value: Any, typed: Mapping[str, str]) -> str | None:
-    """Give an option that is a text (a folder, a file, a pattern) as the user wrote it.
+def as_typed(values: Mapping[str, Any], typed: Mapping[str, str], option_fields: Sequence[Any]) -> dict[str, Any]:
+    """Give options that are texts (a folder, a file, a pattern) as the user typed them.
 
     Args:
-        name: the option.
-        value: what arrived, after parsing.
-        typed: what was typed, by option (:func:`command_line_texts`).
+        values: what arrived after parsing, by name.
+        typed: what was typed (:func:`command_line_texts`), by name.
+        option_fields: fields of the options.
 
     Returns:
-        The text, or ``None`` when the option was not given.
-
-    Raises:
-        UnusableInputError: if what arrived is no text and was not typed on this command line.
+        The values; a text that parsing changed is as it was.
 
     Example:
-        >>> text_of_value("training_dir", 100000.0, {"training_dir": "1e5"})
-        '1e5'
-        >>> text_of_value("training_dir", 2024, {})
-        '2024'
+        >>> from monai_deepssim.audit.options import AuditOptions
+        >>> from monai_deepssim.options import option_fields
+        >>> as_typed({"training_dir": 100000.0}, {"training_dir": "1e5"}, option_fields(AuditOptions))
+        {'training_dir': '1e5'}
     """
-    text = typed.get(name)
-    if text is not None and _parses_to(text, value):
-        return _unquoted(text)
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        raise UnusableInputError(f"--{name}: was given without a value. Write the value after it.")
-    if isinstance(value, int):
-        return str(value)
-    if not isinstance(value, str):
-        raise UnusableInputError(
-            f"--{name}: arrived as {value!r}, which is not a text, and cannot be turned back into what was written. "
-            f"""Write it in quotes twice, as in --{name} '"1e5"', or in quotes in a config file."""
-        )
-    return value
+    result = dict(values)
+    for entry in option_fields:
+        typed_text = typed.get(entry.name)
+        if typed_text is None or not entry.metadata["check"].is_text:
+            continue
+        if _parses_to(typed_text, values.get(entry.name)):
+            result[entry.name] = _unquoted(typed_text)
+    return result
+
+
+def refuse_evaluated(typed: Mapping[str, str], option_fields: Sequence[Any]) -> None:
+    """Refuse a typed name that MONAI evaluates, for a name is a name.
+
+    Args:
+        typed: what was typed (:func:`command_line_texts`), by name.
+        option_fields: fields of the options.
+
+    Raises:
+        UnusableInputError: naming the option.
+    """
+    for entry in option_fields:
+        name = _unquoted(typed.get(entry.name, ""))
+        if entry.metadata["check"].is_text and name.startswith(_EVALUATED):
+            raise UnusableInputError(
+                f"--{entry.name}: is {name!r}, and MONAI evaluates what begins with $, @ or %. Write ./{name}, or use "
+                "the command monai-deepssim, which takes names literally."
+            )
 
 
 def refuse_none(typed: Mapping[str, str], options: Iterable[str]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from torch import Tensor
 
 from monai_deepssim.audit.closing import (
@@ -19,16 +17,16 @@ from monai_deepssim.audit.closing import (
     gate_sentence,
     proportions_warning,
 )
-from monai_deepssim.audit.figures import draw_image, draw_ssim_map, score_histogram
+from monai_deepssim.audit.figures import draw_image, draw_side_comparison, draw_ssim_map, score_histogram
+from monai_deepssim.audit.html import data_uri, report_environment
 from monai_deepssim.audit.result import AuditResult, package_versions
-from monai_deepssim.audit.side_figures import draw_side_comparison
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
-from monai_deepssim.files import printable, write_text
+from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto
 
-__all__ = ["data_uri", "draw_pair", "image_of_side", "render_report", "report_template", "write_report"]
+__all__ = ["draw_pair", "image_of_side", "render_report", "write_report"]
 
 _NUM_PAIRS = 24
 # Of those that are no copies the strongest are shown, too: what lies just below the threshold has to be looked at.
@@ -66,25 +64,31 @@ def render_report(result: AuditResult) -> str:
     pairs = [_pair(match, result) for match in [*strongest, *below]]
     scores = np.array([match.score for match in result.matches])
     null_scores = None if result.discoveries is None else np.asarray(result.discoveries.null.scores)
-    return report_template("report.html").render(
-        result=result,
-        verdict=_verdict(result),
-        gate_sentence=gate_sentence(result),
-        created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
-        score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
-        detector_name=SCORE_NAMES.get(result.detector, result.detector),
-        error_rates=error_rate_sentence(result),
-        false_alarms=None if result.false_alarms is None else false_alarm_sentence(result),
-        histogram=data_uri(score_histogram(scores, result.thresholds, null_scores)),
-        pairs=pairs,
-        num_strongest=len(strongest),
-        memorized=result.memorized[:_NUM_MEMORIZED],
-        skipped=result.skipped,
-        sides=result.sides,
-        proportions=proportions_warning(result),
-        sides_differ=result.sides_differ,
-        sides_picture=(data_uri(draw_side_comparison(result.sides_differ)) if result.options.report_images else None),
-        versions=package_versions(),
+    return (
+        report_environment()
+        .get_template("report.html")
+        .render(
+            result=result,
+            verdict=_verdict(result),
+            gate_sentence=gate_sentence(result),
+            created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
+            score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
+            detector_name=SCORE_NAMES.get(result.detector, result.detector),
+            error_rates=error_rate_sentence(result),
+            false_alarms=None if result.false_alarms is None else false_alarm_sentence(result),
+            histogram=data_uri(score_histogram(scores, result.thresholds, null_scores)),
+            pairs=pairs,
+            num_strongest=len(strongest),
+            memorized=result.memorized[:_NUM_MEMORIZED],
+            skipped=result.skipped,
+            sides=result.sides,
+            proportions=proportions_warning(result),
+            sides_differ=result.sides_differ,
+            sides_picture=(
+                data_uri(draw_side_comparison(result.sides_differ)) if result.options.report_images else None
+            ),
+            versions=package_versions(),
+        )
     )
 
 
@@ -190,21 +194,7 @@ def draw_pair(
     ]
 
 
-def report_template(name: str) -> Template:
-    """Load the template of a report, in which everything that comes from files is escaped."""
-    environment = Environment(
-        loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["shown"] = lambda text: printable(str(text))
-    return environment.get_template(name)
-
-
 def image_of_side(side: Side, index: int, image_size: Sequence[int]) -> Tensor | None:
     """The image as the detector saw it, ``(1, rows, columns)``; ``None`` if the file has gone since."""
     item = ImageDataset([side.items[index]], image_size=image_size)[0]
     return None if item["problem"] else item["image"]
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG file as the address of itself, so that a report needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()

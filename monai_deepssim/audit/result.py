@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit.demo import DemoResult
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.files import write_text
 from monai_deepssim.metrics import SideComparison
+from monai_deepssim.options import options_as_json
 
 __all__ = [
     "AuditResult",
@@ -228,7 +229,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
 
 
 def what_it_rests_on(
-    options: AuditOptions,
+    options: SearchOptions,
     thresholds: Thresholds,
     detector: str,
     embedder: EmbedderIdentity,
@@ -271,17 +272,7 @@ def what_it_rests_on(
             for part in sides
         },
         "fingerprints": {part.side.name: {**part.fingerprint, "continued": part.continued} for part in sides},
-        "options": {
-            "device": str(options.device),
-            "slices": options.slices,
-            "slice_axis": options.slice_axis,
-            "patient_id_pattern": options.patient_id_pattern,
-            "top_k": options.top_k,
-            "count_parts": options.count_parts,
-            "deformation_cost": options.deformation_cost,
-            "num_proposed": options.num_proposed,
-            "report_images": options.report_images,
-        },
+        "options": {**options_as_json(options), "num_proposed": options.num_proposed},
         "versions": package_versions(),
         "timings_seconds": {name: round(taken, 2) for name, taken in seconds.items()},
     }

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.data import scan_images
 from monai_deepssim.errors import UnusableInputError
 
@@ -73,7 +73,7 @@ def list_sides(options: AuditOptions) -> list[Side]:
     return sides
 
 
-def list_side(name: str, source: Path, options: AuditOptions) -> Side:
+def list_side(name: str, source: Path, options: SearchOptions) -> Side:
     """List the images of one side.
 
     Args:
@@ -97,7 +97,7 @@ def list_side(name: str, source: Path, options: AuditOptions) -> Side:
     return Side(name, source, listing.items, listing.ignored)
 
 
-def _check_output_dir(name: str, source: Path, options: AuditOptions) -> None:
+def _check_output_dir(name: str, source: Path, options: SearchOptions) -> None:
     if source.is_dir() and options.output_dir.resolve().is_relative_to(source.resolve()):
         raise UnusableInputError(
             f"--output_dir: {options.output_dir} lies in --{name}_dir {source}, so that what the audit writes "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide, package_versions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
@@ -253,7 +253,7 @@ class VerificationStore:
         return sorted(self.directory.glob("pairs-*.npy"))
 
 
-def verification_store(side: EmbeddedSide, training: EmbeddedSide, options: AuditOptions) -> VerificationStore:
+def verification_store(side: EmbeddedSide, training: EmbeddedSide, options: SearchOptions) -> VerificationStore:
     """Where an audit keeps the pairs of a side with the training images."""
     return VerificationStore(
         options.output_dir / VERIFIED_FOLDER / side.side.name,

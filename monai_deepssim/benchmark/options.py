@@ -1,162 +1,167 @@
-"""The options of a benchmark: plain values of a config, checked one by one."""
+"""The options of a benchmark."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai_deepssim.audit.option_checks import image_size, names, share, whole, wrong, yes_or_no
-from monai_deepssim.audit.overrides import text_of_value
-from monai_deepssim.benchmark.detectors import DetectorSource
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
+from monai_deepssim.options import (
+    anything,
+    image_sides,
+    option,
+    path,
+    several_of,
+    share,
+    text,
+    unusable_option,
+    whole,
+    yes_or_no,
+)
 
-__all__ = ["BenchmarkOptions", "read_options"]
+if TYPE_CHECKING:
+    from monai_deepssim.benchmark.detectors import DetectorSource
+
+__all__ = ["BenchmarkOptions"]
 
 # A name is a folder of cells too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PHANTOM_GALLERY, _OWN_GALLERY = 1000, 600
+_DETECTORS, _IMAGES, _MEASURING, _OUTPUT = "Detectors", "Images", "Measuring", "Output"
+
+
+def _perturbation_names() -> Iterable[str]:
+    from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
+
+    return SUPPORTED_PERTURBATIONS
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Checked options; :class:`~monai_deepssim.benchmark.DetectorBenchmark` says what each one means."""
+    """The options of a benchmark."""
 
-    detectors: tuple[DetectorSource, ...]
-    left_out: dict[str, str]
-    two_class: frozenset[str]
-    perturbations: tuple[str, ...]
-    pairs_csv: Path | None
-    images_dir: Path | None
-    images: Path | None
-    group_column: str | None
-    patient_id_pattern: str | None
-    num_copies: int
-    num_strangers: int
-    tuning_fraction: float
-    num_pairs: int
-    gallery_size: int
-    test_seed: int
-    tuning_seed: int
-    image_size: tuple[int, int]
-    num_resamples: int
-    batch_size: int
-    output_dir: Path
-    overwrite: bool
-
-
-def read_options(
-    values: Mapping[str, Any], typed: Mapping[str, str], config: Mapping[str, Any] | None
-) -> BenchmarkOptions:
-    """Check the values of a config.
-
-    Args:
-        values: an option's value as it arrived, by name.
-        typed: an option's text as it was typed, by name, where it was typed.
-        config: the merged config of the workflow, in which the option that names a detector's file is found.
-
-    Returns:
-        The options.
-
-    Raises:
-        UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
-    """
-
-    def text(name: str) -> str | None:
-        value = text_of_value(name, values[name], typed)
-        if value is not None and not value.strip():
-            raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
-        return value
-
-    def path(name: str) -> Path | None:
-        value = text(name)
-        return None if value is None else Path(value).expanduser()
-
-    pairs_csv, images_dir = path("pairs_csv"), path("images_dir")
-    if (pairs_csv is None) != (images_dir is None):
-        wanted = "images_dir" if images_dir is None else "pairs_csv"
-        raise UnusableInputError(
-            f"--{wanted}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or "
-            "neither for phantom pairs."
-        )
-    images, group_column, patient_id_pattern = path("images"), text("group_column"), text("patient_id_pattern")
-    _check_images(images, pairs_csv, group_column, patient_id_pattern)
-    gallery_size = values["gallery_size"]
-    if gallery_size is None:
-        gallery_size = _PHANTOM_GALLERY if images is None else _OWN_GALLERY
-    detectors, left_out = _detectors(values["detectors"], values["only"], config)
-    options = BenchmarkOptions(
-        detectors=detectors,
-        left_out=left_out,
-        two_class=frozenset(names("two_class", values["two_class"], list(values["detectors"]))),
-        perturbations=tuple(names("perturbations", values["perturbations"], list(SUPPORTED_PERTURBATIONS)))
-        or SUPPORTED_PERTURBATIONS,
-        pairs_csv=pairs_csv,
-        images_dir=images_dir,
-        images=images,
-        group_column=group_column,
-        patient_id_pattern=patient_id_pattern,
-        num_copies=whole("num_copies", values["num_copies"], 1),
-        num_strangers=whole("num_strangers", values["num_strangers"], 1),
-        tuning_fraction=share("tuning_fraction", values["tuning_fraction"]),
-        num_pairs=whole("num_pairs", values["num_pairs"], 6),
-        gallery_size=whole("gallery_size", gallery_size, 1),
-        test_seed=whole("test_seed", values["test_seed"], 0),
-        tuning_seed=whole("tuning_seed", values["tuning_seed"], 0),
-        image_size=image_size("image_size", values["image_size"], 64),
-        num_resamples=whole("num_resamples", values["num_resamples"], 1),
-        batch_size=whole("batch_size", values["batch_size"], 1),
-        output_dir=path("output_dir") or Path("detector_benchmark"),
-        overwrite=yes_or_no("overwrite", values["overwrite"]),
+    detectors: Mapping[str, Any] = option(
+        None,
+        anything("names with a _target_"),
+        'Detectors by name, each a _target_ with its arguments and "_mode_": "callable". One whose embedder is '
+        "null is left out.",
+        _DETECTORS,
     )
-    if pairs_csv is None and images is None and options.gallery_size < options.num_pairs:
-        raise wrong("gallery_size", options.gallery_size, f"at least num_pairs, {options.num_pairs}")
-    if options.test_seed == options.tuning_seed:
-        raise UnusableInputError(
-            f"--tuning_seed: is {options.tuning_seed}, and so is --test_seed. Thresholds are chosen on images that the "
-            "test does not have: give another seed."
-        )
-    return options
+    only: Any = option(None, anything("names"), "Names of the detectors to run; by default all.", _DETECTORS)
+    two_class: Any = option(
+        None, anything("names"), "Detectors that know no similar images: theirs is one threshold.", _DETECTORS
+    )
+    perturbations: tuple[str, ...] = option(
+        None, several_of(_perturbation_names), "Changes of the synthetic images; by default all.", _MEASURING
+    )
+    pairs_csv: Path | None = option(
+        None, path("CSV"), "Labelled pairs in the published format; by default phantom pairs are made.", _IMAGES
+    )
+    images_dir: Path | None = option(None, path("folder"), "Folder of the images of pairs_csv.", _IMAGES)
+    images: Path | None = option(
+        None, path("folder or CSV"), "Images of your own, of which copies and strangers are made.", _IMAGES
+    )
+    group_column: str | None = option(
+        None, text, "Column of the CSV whose images belong together; by default patient_id.", _IMAGES
+    )
+    patient_id_pattern: str | None = option(
+        None, text, "Regular expression whose group finds the patient in an image's path.", _IMAGES
+    )
+    num_copies: int = option(60, whole(1), "Images of your own that are changed and searched for.", _MEASURING)
+    num_strangers: int = option(40, whole(1), "Images of other groups that are changed and searched for.", _MEASURING)
+    tuning_fraction: float = option(
+        0.3, share(0.3), "Share of the patients of pairs_csv whose pairs are for the thresholds alone.", _MEASURING
+    )
+    num_pairs: int = option(
+        300, whole(6), "Phantom pairs for the test, and again for the thresholds; a third of each class.", _MEASURING
+    )
+    gallery_size: int = option(
+        None,
+        whole(1, or_none=True),
+        "Real images among which the source has to be found; by default 1000 phantoms, or 600 images of your own.",
+        _MEASURING,
+    )
+    test_seed: int = option(9402, whole(0), "Seed of the test, and of what the perturbations draw.", _MEASURING)
+    tuning_seed: int = option(
+        9401, whole(0), "Seed of the phantoms for the thresholds, or of the split of patients.", _MEASURING
+    )
+    image_size: tuple[int, int] = option((136, 112), image_sides(64), "Rows and columns of all images.", _IMAGES)
+    num_resamples: int = option(1000, whole(1), "Resamplings of the bootstrap.", _MEASURING)
+    batch_size: int = option(50, whole(1), "Images per step of the networks.", _MEASURING)
+    output_dir: Path = option(Path("detector_benchmark"), path("folder"), "Folder of the results.", _OUTPUT)
+    overwrite: bool = option(
+        False, yes_or_no, "Whether what an earlier run in the folder scored is scored anew.", _OUTPUT
+    )
+
+    #: The detectors that can be run, and why each other one is left out.
+    sources: tuple[DetectorSource, ...] = field(init=False)
+    left_out: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._check_images()
+        if self.gallery_size is None:
+            object.__setattr__(self, "gallery_size", _PHANTOM_GALLERY if self.images is None else _OWN_GALLERY)
+        if self.output_dir is None:
+            object.__setattr__(self, "output_dir", type(self).output_dir)
+        if not isinstance(self.detectors, Mapping) or not self.detectors:
+            raise unusable_option("detectors", self.detectors, "detectors by name, each a _target_ with its arguments")
+        for name in self.detectors:
+            if not _NAME.fullmatch(str(name)):
+                raise unusable_option("detectors", name, "names of letters, digits, _, - and .")
+        known = several_of(list(self.detectors))
+        for name in ("only", "two_class"):
+            object.__setattr__(self, name, known.read(name, getattr(self, name)))
+        sources, left_out = _choose_detectors(self.detectors, self.only)
+        object.__setattr__(self, "sources", sources)
+        object.__setattr__(self, "left_out", left_out)
+        if not self.perturbations:
+            object.__setattr__(self, "perturbations", tuple(_perturbation_names()))
+        if self.pairs_csv is None and self.images is None and self.gallery_size < self.num_pairs:
+            raise unusable_option("gallery_size", self.gallery_size, f"at least num_pairs, {self.num_pairs}")
+        if self.test_seed == self.tuning_seed:
+            raise UnusableInputError(
+                f"--tuning_seed: is {self.tuning_seed}, and so is --test_seed. Thresholds are chosen on images that "
+                "the test does not have: give another seed."
+            )
+
+    def _check_images(self) -> None:
+        if (self.pairs_csv is None) != (self.images_dir is None):
+            missing = "images_dir" if self.images_dir is None else "pairs_csv"
+            raise UnusableInputError(
+                f"--{missing}: was not given. Pairs of your own are a CSV and the folder of its images: give both, or "
+                "neither for phantom pairs."
+            )
+        if self.images is not None and self.pairs_csv is not None:
+            raise UnusableInputError(
+                "--images: was given together with --pairs_csv. Give labelled pairs, or images of your own of which "
+                "the benchmark makes copies."
+            )
+        for name in ("group_column", "patient_id_pattern"):
+            if getattr(self, name) is not None and self.images is None:
+                raise UnusableInputError(f"--{name}: is about images of your own. Give --images too.")
+        if self.group_column is not None and self.patient_id_pattern is not None:
+            raise UnusableInputError(
+                "--group_column: was given together with --patient_id_pattern. Both say which images belong together: "
+                "give one of them."
+            )
 
 
-def _check_images(
-    images: Path | None, pairs_csv: Path | None, group_column: str | None, patient_id_pattern: str | None
-) -> None:
-    if images is not None and pairs_csv is not None:
-        raise UnusableInputError(
-            "--images: was given together with --pairs_csv. Give labelled pairs, or images of your own of which the "
-            "benchmark makes copies."
-        )
-    for name, value in (("group_column", group_column), ("patient_id_pattern", patient_id_pattern)):
-        if value is not None and images is None:
-            raise UnusableInputError(f"--{name}: is about images of your own. Give --images too.")
-    if group_column is not None and patient_id_pattern is not None:
-        raise UnusableInputError(
-            "--group_column: was given together with --patient_id_pattern. Both say which images belong together: "
-            "give one of them."
-        )
-
-
-def _detectors(
-    found: Any, only: Any, config: Mapping[str, Any] | None
+def _choose_detectors(
+    detectors: Mapping[str, Any], only: Sequence[str]
 ) -> tuple[tuple[DetectorSource, ...], dict[str, str]]:
-    if not isinstance(found, Mapping) or not found:
-        raise wrong("detectors", found, "detectors by name, each a _target_ with its arguments")
-    for name in found:
-        if not _NAME.fullmatch(str(name)):
-            raise wrong("detectors", name, "names of letters, digits, _, - and .")
-    chosen = names("only", only, list(found)) or list(found)
+    from monai_deepssim.benchmark.detectors import DetectorSource
+
     sources, left_out = [], {}
-    for name in found:
-        source = DetectorSource(str(name), found[name])
+    for name, component in detectors.items():
+        source = DetectorSource(str(name), component)
         missing = source.missing_file()
-        if name not in chosen:
+        if only and name not in only:
             left_out[str(name)] = "not named by --only"
         elif missing is not None:
-            left_out[str(name)] = f"no weights: give {_option_of(config, str(name), missing)}"
+            left_out[str(name)] = f"no weights: give {_option_of(str(name), missing)}"
         else:
             sources.append(source)
     if not sources:
@@ -165,9 +170,11 @@ def _detectors(
     return tuple(sources), left_out
 
 
-def _option_of(config: Mapping[str, Any] | None, name: str, argument: str) -> str:
+def _option_of(name: str, argument: str) -> str:
     """The override that gives a detector's file: in the bundle's config an id of its own."""
-    value: Any = (config or {}).get("detectors", {})
+    from monai_deepssim.audit.overrides import running_config
+
+    value: Any = (running_config() or {}).get("detectors", {})
     for key in [name, *argument.split("#")]:
         value = value.get(key) if isinstance(value, Mapping) else None
     return f"--{value[1:]}" if isinstance(value, str) and value.startswith("@") else f"--detectors#{name}#{argument}"

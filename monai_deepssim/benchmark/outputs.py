@@ -184,7 +184,7 @@ def write_summary(path: Path, result: BenchmarkResult) -> None:
                 "own_threshold": result.own_thresholds[source.name],
             }
             | _describe_class_thresholds(result, source.name)
-            for source in options.detectors
+            for source in options.sources
         },
         "left_out": options.left_out,
         "num_resamples": options.num_resamples,

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_deepssim.audit.plain_report import data_uri, figure_png, plain_environment
+from monai_deepssim.audit.html import data_uri, figure_png, report_environment
 from monai_deepssim.audit.result import package_versions
 from monai_deepssim.benchmark.outputs import MIX, SEARCH_HEADINGS, three_digits
 from monai_deepssim.benchmark.steps import BenchmarkResult
@@ -51,12 +51,12 @@ def render_report(result: BenchmarkResult) -> str:
     Returns:
         The HTML. Everything that comes from the user is escaped.
     """
-    environment = plain_environment()
+    environment = report_environment("benchmark")
     environment.filters["number"] = three_digits
     headings = _headings(result)
     maps = ("roc_auc", "search_roc_auc") if result.has_pairs else ("roc_auc", "recall_at_one_threshold")
     bars = "macro_f1" if result.has_pairs else "recall_at_one_threshold"
-    return environment.get_template("detector_benchmark/report.html").render(
+    return environment.get_template("report.html").render(
         result=result,
         options=result.options,
         headings=headings,

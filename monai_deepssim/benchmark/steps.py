@@ -87,7 +87,7 @@ class BenchmarkResult:
     @property
     def detectors(self) -> list[str]:
         """Names, in the order of the config."""
-        return [source.name for source in self.options.detectors]
+        return [source.name for source in self.options.sources]
 
     @property
     def has_pairs(self) -> bool:
@@ -114,7 +114,7 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
     """
     start = time.perf_counter()
     # First, so that a wrong path is known before any image is made.
-    detectors = {source.name: source.make() for source in options.detectors}
+    detectors = {source.name: source.make() for source in options.sources}
     tuning, test, num_left_out = _read_queries(options)
     num_tuning_cells = 1 if isinstance(tuning, PairSet) else len(options.perturbations)
     total = len(detectors) * (len(options.perturbations) + num_tuning_cells)
@@ -127,7 +127,7 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
         for perturbation in options.perturbations:
             queries = test.under(perturbation)
             images = perturb(queries, perturbation, options.test_seed)
-            for source in options.detectors:
+            for source in options.sources:
                 name = source.name
                 scores, is_kept = cells.get(source, perturbation, queries, images)
                 measures = measure_search(
@@ -183,10 +183,10 @@ def _choose_thresholds(
 ) -> tuple[dict[str, ClassThresholds], dict[str, float]]:
     """Return the thresholds of classes, where there are labelled pairs, and the one that tuning strangers set."""
     class_thresholds: dict[str, ClassThresholds] = {}
-    stranger_scores: dict[str, list[np.ndarray]] = {source.name: [] for source in options.detectors}
+    stranger_scores: dict[str, list[np.ndarray]] = {source.name: [] for source in options.sources}
     if isinstance(tuning, PairSet):
         images = perturb_in_turn(tuning, options.perturbations, options.tuning_seed)
-        for source in options.detectors:
+        for source in options.sources:
             scores, _ = cells.get(source, _TUNING, tuning, images)
             class_thresholds[source.name] = choose_class_thresholds(
                 scores.pair_scores, tuning.labels, two_class=source.name in options.two_class
@@ -195,7 +195,7 @@ def _choose_thresholds(
     else:
         for perturbation in options.perturbations:
             images = perturb(tuning, perturbation, options.tuning_seed)
-            for source in options.detectors:
+            for source in options.sources:
                 scores, _ = cells.get(source, f"{_TUNING}_{perturbation}", tuning, images)
                 stranger_scores[source.name].append(scores.nearest_scores[~tuning.is_copy])
     one_thresholds = {

@@ -1,54 +1,127 @@
-"""The options of a study: plain values of a config, checked one by one."""
+"""The options of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from monai_deepssim.audit.option_checks import device, image_size, one_of, whole, wrong, yes_or_no
-from monai_deepssim.audit.overrides import text_of_value
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.generators import DUPLICATION_RANGES
+from monai_deepssim.options import (
+    anything,
+    image_sides,
+    one_of,
+    option,
+    path,
+    paths,
+    text,
+    torch_device,
+    unusable_option,
+    whole,
+    yes_or_no,
+)
 from monai_deepssim.study.grid import FACTORS, Setting, full_product, one_at_a_time
 
-__all__ = ["MIN_SAMPLES", "StudyOptions", "read_options"]
+__all__ = ["MIN_SAMPLES", "StudyOptions"]
 
 #: FID of 15 features needs more images than that.
 MIN_SAMPLES = 16
 
+_GRID, _IMAGES, _MODELS, _OUTPUT = "Grid", "Images", "Models", "Output"
+_CHECKPOINT, _SETTINGS = path("file", "the path of a checkpoint"), paths("the path of a JSON file with settings")
+
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Checked options; :class:`~monai_deepssim.study.MemorizationStudy` says what each one means."""
+    """The options of a study."""
 
-    base: Setting
-    cells: tuple[Setting, ...]
-    equal: str
-    num_seeds: int
-    num_samples: int
-    dataset_dir: Path | None
-    patient_id_pattern: str | None
-    slices: Any
-    slice_axis: int
-    phantom: dict[str, Any]
-    num_holdout: int
-    image_size: tuple[int, int]
-    generator_settings: tuple[Path, ...]
-    autoencoder_checkpoint: Path | None
-    checkpoint: Path
-    deepssim_image_size: tuple[int, int]
-    top_k: int
-    copy_detector_settings: tuple[Path, ...]
-    copy_detector_checkpoint: Path | None
-    seed: int
-    device: torch.device
-    report_images: bool
-    estimate_only: bool
-    output_dir: Path
+    factors: Any = option(
+        None,
+        anything("lists by factor"),
+        "Values by factor: training_images, repetitions (none, low, high), augmentation, width (channels of the "
+        "U-Net's first level) and epochs.",
+        _GRID,
+    )
+    base: Any = option(None, anything("values by factor"), "Value of each factor where another one is varied.", _GRID)
+    design: str = option(
+        "one_factor",
+        one_of(("one_factor", "product")),
+        "One factor at a time around the base, or all combinations.",
+        _GRID,
+    )
+    equal: str = option(
+        "steps",
+        one_of(("steps", "epochs")),
+        "What training sets of different sizes have in common: steps of the optimisation, or passes over their own "
+        "images.",
+        _GRID,
+    )
+    num_seeds: int = option(2, whole(1), "Trainings per cell, each on images of its own draw.", _GRID)
+    num_samples: int = option(64, whole(MIN_SAMPLES), "Images drawn from each.", _GRID)
+    dataset_dir: Path | None = option(
+        None, path("folder, pattern, CSV or data list"), "Images of your own; by default phantoms.", _IMAGES
+    )
+    patient_id_pattern: str | None = option(
+        None, text, "Regular expression whose group finds the patient in an image's path.", _IMAGES
+    )
+    slices: Any = option(
+        None, anything("index, indices, range or all"), "Slices of a volume; by default the middle one.", _IMAGES
+    )
+    slice_axis: int = option(2, whole(0, 2), "Axis of the slices of a volume: 0 sagittal, 1 coronal, 2 axial.", _IMAGES)
+    phantom: Any = option(
+        None,
+        anything("arguments by name"),
+        "Arguments of PhantomBrainDataset, for the pool that training sets are drawn from.",
+        _IMAGES,
+    )
+    num_holdout: int = option(
+        128,
+        whole(2 * MIN_SAMPLES),
+        "Phantom subjects or patients that are put aside: half for thresholds, half to check these.",
+        _IMAGES,
+    )
+    image_size: tuple[int, int] = option((80, 64), image_sides(32), "Rows and columns of all images.", _IMAGES)
+    generator_settings: tuple[Path, ...] = option(
+        (), _SETTINGS, "Files of settings over those of the bundle brain_mri_ldm.", _MODELS
+    )
+    autoencoder_checkpoint: Path | None = option(
+        None, _CHECKPOINT, "Autoencoder that was trained with these settings; by default one is trained.", _MODELS
+    )
+    checkpoint: Path = option(None, _CHECKPOINT, "Weights of the DeepSSIM embedder.", _MODELS)
+    deepssim_image_size: tuple[int, int] = option(
+        (136, 112), image_sides(32), "Rows and columns that the embedder was trained on.", _MODELS
+    )
+    top_k: int = option(10, whole(1), "Training images that are verified for each sample.", _MODELS)
+    copy_detector_settings: tuple[Path, ...] = option(
+        (), _SETTINGS, "Files of settings over those of the bundle copy_detector.", _MODELS
+    )
+    copy_detector_checkpoint: Path | None = option(
+        None, _CHECKPOINT, "Copy detector; by default one is trained.", _MODELS
+    )
+    seed: int = option(0, whole(0), "Seed of the study.", _GRID)
+    device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _MODELS)
+    report_images: bool = option(
+        True, yes_or_no, "Whether sheets of samples beside training images are made and shown.", _OUTPUT
+    )
+    estimate_only: bool = option(False, yes_or_no, "Whether to say how long it would take, and stop.", _OUTPUT)
+    output_dir: Path = option(Path("memorization_study"), path("folder"), "Folder of the results.", _OUTPUT)
+    #: The settings that are trained.
+    cells: tuple[Setting, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None:
+            object.__setattr__(self, "output_dir", type(self).output_dir)
+        base, levels = _setting("base", self.base), _levels(self.factors)
+        make_cells = one_at_a_time if self.design == "one_factor" else full_product
+        object.__setattr__(self, "base", base)
+        object.__setattr__(self, "cells", tuple(make_cells(base, levels)))
+        object.__setattr__(self, "phantom", _mapping("phantom", self.phantom))
+        if self.checkpoint is None:
+            raise unusable_option("checkpoint", None, "the weights of a DeepSSIM embedder")
 
     @property
     def largest(self) -> int:
@@ -56,72 +129,9 @@ class StudyOptions:
         return max(cell.training_images for cell in self.cells)
 
 
-def read_options(values: Mapping[str, Any], typed: Mapping[str, str]) -> StudyOptions:
-    """Check the values of a config.
-
-    Args:
-        values: an option's value as it arrived, by name.
-        typed: an option's text as it was typed, by name, where it was typed.
-
-    Returns:
-        The options.
-
-    Raises:
-        UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
-    """
-
-    def text(name: str) -> str | None:
-        found = text_of_value(name, values[name], typed)
-        if found is not None and not found.strip():
-            raise UnusableInputError(f"--{name}: is empty. Give a value, or leave the option out.")
-        return found
-
-    def path(name: str, *, must_exist: bool = False) -> Path | None:
-        found = text(name)
-        if found is None:
-            return None
-        named = Path(found).expanduser()
-        if must_exist and not named.is_file():
-            raise UnusableInputError(f"--{name}: {named} is no file. Give the path of a checkpoint.")
-        return named
-
-    base = _setting("base", values["base"])
-    levels = _levels(values["factors"])
-    design = one_of("design", values["design"], ("one_factor", "product"))
-    checkpoint = path("checkpoint", must_exist=True)
-    if checkpoint is None:
-        raise wrong("checkpoint", None, "the weights of a DeepSSIM embedder")
-    return StudyOptions(
-        base=base,
-        cells=tuple((one_at_a_time if design == "one_factor" else full_product)(base, levels)),
-        equal=one_of("equal", values["equal"], ("steps", "epochs")),
-        num_seeds=whole("num_seeds", values["num_seeds"], 1),
-        num_samples=whole("num_samples", values["num_samples"], MIN_SAMPLES),
-        dataset_dir=path("dataset_dir"),
-        patient_id_pattern=text("patient_id_pattern"),
-        slices=values["slices"],
-        slice_axis=whole("slice_axis", values["slice_axis"], 0),
-        phantom=_mapping("phantom", values["phantom"]),
-        num_holdout=whole("num_holdout", values["num_holdout"], 2 * MIN_SAMPLES),
-        image_size=image_size("image_size", values["image_size"], 32),
-        generator_settings=_files("generator_settings", values["generator_settings"]),
-        autoencoder_checkpoint=path("autoencoder_checkpoint", must_exist=True),
-        checkpoint=checkpoint,
-        deepssim_image_size=image_size("deepssim_image_size", values["deepssim_image_size"], 32),
-        top_k=whole("top_k", values["top_k"], 1),
-        copy_detector_settings=_files("copy_detector_settings", values["copy_detector_settings"]),
-        copy_detector_checkpoint=path("copy_detector_checkpoint", must_exist=True),
-        seed=whole("seed", values["seed"], 0),
-        device=device("device", text("device")),
-        report_images=yes_or_no("report_images", values["report_images"]),
-        estimate_only=yes_or_no("estimate_only", values["estimate_only"]),
-        output_dir=path("output_dir") or Path("memorization_study"),
-    )
-
-
 def _mapping(option: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise wrong(option, value, "names with their values, such as \"{'seed': 7}\"")
+        raise unusable_option(option, value, "names with their values, such as \"{'seed': 7}\"")
     return {str(name): entry for name, entry in value.items()}
 
 
@@ -129,7 +139,9 @@ def _setting(option: str, value: Any) -> Setting:
     given = _mapping(option, value)
     wanted = [field.name for field in fields(Setting)]
     if sorted(given) != sorted(wanted):
-        raise wrong(option, value, f"a value for each of {', '.join(wanted)}; --{option}#width 48 changes one alone")
+        raise unusable_option(
+            option, value, f"a value for each of {', '.join(wanted)}; --{option}#width 48 changes one alone"
+        )
     return Setting(**{name: _level(f"{option}#{name}", name, given[name]) for name in wanted})
 
 
@@ -142,23 +154,13 @@ def _levels(value: Any) -> dict[str, list[Any]]:
     for name in FACTORS:
         found = given.get(name, [])
         if not isinstance(found, Sequence) or isinstance(found, str):
-            raise wrong(f"factors#{name}", found, "a list of values")
+            raise unusable_option(f"factors#{name}", found, "a list of values")
         levels[name] = [_level(f"factors#{name}", name, level) for level in found]
     return {name: found for name, found in levels.items() if found}
 
 
 def _level(option: str, name: str, value: Any) -> Any:
     if name == "repetitions":
-        return one_of(option, value, list(DUPLICATION_RANGES))
-    return yes_or_no(option, value) if name == "augmentation" else whole(option, value, 1)
-
-
-def _files(option: str, value: Any) -> tuple[Path, ...]:
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
-        raise wrong(option, value, "the path of a JSON file, or a list of them")
-    files = tuple(Path(name).expanduser() for name in given)
-    for file in files:
-        if not file.is_file():
-            raise UnusableInputError(f"--{option}: {file} is no file. Give the path of a JSON file with settings.")
-    return files
+        return one_of(DUPLICATION_RANGES).read(option, value)
+    check = yes_or_no if name == "augmentation" else whole(1)
+    return check.read(option, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_deepssim.audit.plain_report import data_uri, plain_environment
+from monai_deepssim.audit.html import data_uri, report_environment
 from monai_deepssim.audit.result import package_versions
 from monai_deepssim.calibration import proportion_interval
 from monai_deepssim.files import atomic_file, unwritable, write_text
@@ -62,10 +62,10 @@ def write_report(path: Path, result: StudyResult, curves: dict[str, bytes]) -> N
             sheet = cells / cell.setting.name / "seed0_samples.png"
             # A sheet that was removed is only a picture less.
             sheets[cell.setting] = data_uri(sheet.read_bytes()) if sheet.is_file() else ""
-    environment = plain_environment()
+    environment = report_environment("study")
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     environment.globals["level_name"] = level_name
-    html = environment.get_template("memorization_study/report.html").render(
+    html = environment.get_template("report.html").render(
         result=result,
         options=result.options,
         factors=FACTORS,

@@ -11,9 +11,15 @@ import pytest
 from fire.parser import DefaultParseValue
 
 from monai_deepssim.audit import Audit, find_bundle
-from monai_deepssim.audit.overrides import command_line_texts, text_of_value
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.overrides import as_typed, command_line_texts
+from monai_deepssim.options import option_fields, read_options
 
 CONFIG = find_bundle("memorization_audit") / "configs" / "inference.json"
+
+
+def training_dir_as_typed(value, typed):
+    return as_typed({"training_dir": value}, typed, option_fields(AuditOptions))["training_dir"]
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ FOLDERS = ("--training_dir", "training", "--synthetic_dir", "synthetic", "--outp
         (["--max_copy_fracton=0.01"], ["--max_copy_fracton", "Did you mean --max_copy_fraction?"]),
         (["--reference_dir", "training"], ["--reference_dir", "no such option"]),
         (["--dataset_dir", "training"], ["--dataset_dir", "no such option"]),
-        (["--zzz", "1"], ["--zzz", "The options are: training_dir, synthetic_dir"]),
+        (["--zzz", "1"], ["--zzz", "The options are: training_dir, "]),
         (["--audit#topk", "5"], ["--topk", "Did you mean --top_k?"]),
         (["--max_copy_fraction", "None"], ["--max_copy_fraction", "None is no value"]),
         (["--output_dir"], ["--output_dir", "without a value"]),
@@ -115,14 +121,44 @@ def test_a_bundle_that_is_not_ours_may_have_ids_that_others_refer_to(command_lin
     assert command_line(f"--config_file=['{CONFIG}','site.json']", "--synthetic_dir", "synthetic") == 0
 
 
+@pytest.mark.parametrize("name", ["$__import__('pathlib').Path('touched').touch()", "@bundle_root", "%other.json::a"])
+def test_a_name_that_monai_evaluates_is_refused_before_anything_runs(command_line, folders, capsys, name) -> None:
+    Path("other.json").write_text('{"a": "training"}')
+    assert command_line("--training_dir", name, "--synthetic_dir", "synthetic") == 2
+    assert "MONAI evaluates what begins with $, @ or %" in capsys.readouterr().err
+    assert not Path("touched").exists()
+    assert not Path("memorization_audit").exists()
+
+
+def test_an_audit_in_a_bundle_of_somebody_else_takes_no_offence_at_its_ids(folders, checkpoint, monkeypatch) -> None:
+    monkeypatch.chdir(folders)
+    config = {
+        "number_of_their_own": 7,
+        "audit": {
+            "_target_": "monai_deepssim.audit.Audit",
+            "training_dir": "training",
+            "synthetic_dir": "synthetic",
+            "checkpoint": str(checkpoint),
+            "image_size": [64, 64],
+            "device": "cpu",
+        },
+        "run": "$@audit.run()",
+    }
+    Path("theirs.json").write_text(json.dumps(config))
+    workflow = monai.bundle.ConfigWorkflow(
+        "theirs.json", logging_file=str(CONFIG.parent / "logging.conf"), workflow_type=None
+    )
+    workflow.initialize()
+    assert workflow.run()[0].copy_fraction.total == 4
+
+
 def test_every_option_is_an_id_of_the_config_with_the_same_default() -> None:
     config = json.loads(CONFIG.read_text())
     names = Audit.option_names()
     assert [name for name in config["audit"] if name != "_target_"] == names
     assert all(config["audit"][name] == f"@{name}" for name in names)
-    defaults = Audit(**{name: config[name] for name in names if name != "inferer"})
-    given, own = defaults._values, Audit()._values
-    assert {**given, "image_size": tuple(given["image_size"])} == own
+    options = {name: config[name] for name in names if name not in Audit.objects}
+    assert read_options(AuditOptions, options) == read_options(AuditOptions, {})
 
 
 def test_monai_finds_the_properties_that_an_inference_bundle_has(folders, checkpoint) -> None:
@@ -145,15 +181,15 @@ def test_monai_finds_the_properties_that_an_inference_bundle_has(folders, checkp
 def test_a_text_survives_monais_parsing(text) -> None:
     arrived = DefaultParseValue(text)
     arrived = arrived.replace("#", "::") if isinstance(arrived, str) else arrived
-    assert text_of_value("training_dir", arrived, {"training_dir": text}) == text
+    assert training_dir_as_typed(arrived, {"training_dir": text}) == text
 
 
 def test_text_is_taken_from_the_command_line_only_if_it_is_where_the_value_came_from() -> None:
     typed = command_line_texts(["run", "--training_dir", "1e5", "--", "--trace"])
     assert typed == {"training_dir": "1e5"}
-    assert text_of_value("training_dir", 1e5, typed) == "1e5"
-    assert text_of_value("training_dir", "elsewhere", typed) == "elsewhere"
-    assert text_of_value("training_dir", "1e5", {"training_dir": "'1e5'"}) == "1e5"
+    assert training_dir_as_typed(1e5, typed) == "1e5"
+    assert training_dir_as_typed("elsewhere", typed) == "elsewhere"
+    assert training_dir_as_typed("1e5", {"training_dir": "'1e5'"}) == "1e5"
 
 
 def test_the_command_of_the_readme_ends_with_the_gates_status(folders, checkpoint) -> None:

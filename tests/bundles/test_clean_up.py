@@ -15,6 +15,7 @@ from monai_deepssim.audit.clean_up import deduplication_steps
 from monai_deepssim.audit.clean_up.repeated_demo import RepeatedDemoSettings
 from monai_deepssim.audit.demo import DemoSettings
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.options import option_fields, read_options
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_audit"
 WORKFLOWS = {"filter": CopyFilter, "deduplicate": Deduplication}
@@ -58,11 +59,11 @@ def test_every_option_is_an_id_of_the_config_with_the_same_default(name) -> None
     block = next(value for value in config.values() if isinstance(value, dict) and "monai_deepssim" in str(value))
     assert block["_target_"] == f"monai_deepssim.audit.{workflow.__name__}"
     names = workflow.option_names()
-    assert set(block) - {"_target_"} == {*names, "inferer", "handlers"}
+    assert list(block) == ["_target_", *names]
     assert all(block[option] == f"@{option}" for option in names)
-    given = workflow(**{option: config[option] for option in names})._values
-    tuples = {option: tuple(value) if isinstance(value, list) else value for option, value in given.items()}
-    assert tuples == workflow()._values
+    kind = workflow.options_class
+    values = {entry.name: config[entry.name] for entry in option_fields(kind)}
+    assert read_options(kind, values) == read_options(kind, {})
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

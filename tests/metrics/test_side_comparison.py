@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from monai.transforms import GaussianSmooth
 from torch import Tensor
 
-from monai_deepssim.audit.side_figures import draw_side_comparison
-from monai_deepssim.audit.side_sentences import side_lines
+from monai_deepssim.audit.closing import side_lines
+from monai_deepssim.audit.figures import draw_side_comparison
 from monai_deepssim.metrics import (
     SIDE_DIFFERENCE_KINDS,
     SideComparison,

@@ -14,7 +14,8 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup
 from monai_deepssim.audit.closing import SCORE_NAMES
 from monai_deepssim.audit.figures import score_histogram
-from monai_deepssim.audit.report import data_uri, draw_pair, image_of_side, report_template
+from monai_deepssim.audit.html import data_uri, report_environment
+from monai_deepssim.audit.report import draw_pair, image_of_side
 from monai_deepssim.audit.result import package_versions, what_it_rests_on
 from monai_deepssim.files import write_text
 
@@ -96,21 +97,25 @@ def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
             )
         )
     labels = Counter(pair.label for pair in nearest)
-    html = report_template("deduplication.html").render(
-        result=result,
-        verdict=_verdict(result),
-        created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
-        score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
-        detector_name=SCORE_NAMES.get(result.detector, result.detector),
-        grouped=sum(len(group.members) for group in result.groups),
-        labels={name: labels[name] for name in ("duplicate", "similar", "different")},
-        histogram=histogram,
-        pairs=[_entry(number, group, result) for number, group in enumerate(result.groups[:_NUM_PAIRS], start=1)],
-        patient_words=_PATIENT_WORDS,
-        shown_groups=_NUM_GROUPS,
-        skipped=result.training.skipped,
-        sides=[result.training],
-        versions=package_versions(),
+    html = (
+        report_environment()
+        .get_template("deduplication.html")
+        .render(
+            result=result,
+            verdict=_verdict(result),
+            created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
+            score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
+            detector_name=SCORE_NAMES.get(result.detector, result.detector),
+            grouped=sum(len(group.members) for group in result.groups),
+            labels={name: labels[name] for name in ("duplicate", "similar", "different")},
+            histogram=histogram,
+            pairs=[_entry(number, group, result) for number, group in enumerate(result.groups[:_NUM_PAIRS], start=1)],
+            patient_words=_PATIENT_WORDS,
+            shown_groups=_NUM_GROUPS,
+            skipped=result.training.skipped,
+            sides=[result.training],
+            versions=package_versions(),
+        )
     )
     write_text(path, html)
 
@@ -135,7 +140,7 @@ def write_deduplication_summary(path: Path, result: DeduplicationResult) -> None
         "output_dir": str(options.output_dir),
         "deduplicated_dir": str(result.folder),
         "manifest": str(result.manifest),
-        "files": result.file_mode,
+        "files": result.options.files,
         "num_training": len(result.training.images.indices),
         "num_with_duplicate": len(with_duplicate),
         "num_files": len(result.files),

@@ -21,7 +21,6 @@ from monai_deepssim.audit.clean_up.deduplication_tables import (
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates, find_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, relative_to_source, source_root
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occupied, write_kept_files
-from monai_deepssim.audit.clean_up.options import DeduplicationOptions
 from monai_deepssim.audit.clean_up.repeated_demo import (
     REPEATED_DEMO_PATIENT_PATTERN,
     RepeatedDemoResult,
@@ -32,7 +31,7 @@ from monai_deepssim.audit.clean_up.repeated_demo import (
 from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import DeduplicationOptions
 from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import list_side
@@ -51,8 +50,7 @@ class DeduplicationResult:
     """What was found in a training set, and what of it was kept.
 
     Attributes:
-        options: of the audit of the set against itself.
-        file_mode: how files came into the new folder.
+        options: as given.
         thresholds: of the score.
         training: the set.
         detector: its name.
@@ -67,8 +65,7 @@ class DeduplicationResult:
         seconds: time spent, by step.
     """
 
-    options: AuditOptions
-    file_mode: str
+    options: DeduplicationOptions
     thresholds: Thresholds
     training: EmbeddedSide
     detector: str
@@ -128,36 +125,35 @@ def perform_deduplication(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    audit = options.audit
     seconds: dict[str, float] = {}
-    folder, manifest = audit.output_dir / _FOLDER, audit.output_dir / _MANIFEST
+    folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
     check_kept_folder(folder, manifest, MANIFEST_COLUMNS)
-    if (audit.output_dir / EMBEDDINGS_FOLDER / "synthetic").exists():
+    if (options.output_dir / EMBEDDINGS_FOLDER / "synthetic").exists():
         raise UnusableInputError(
-            f"--output_dir: {audit.output_dir} holds an audit, whose files would be written over. Give another "
+            f"--output_dir: {options.output_dir} holds an audit, whose files would be written over. Give another "
             "--output_dir."
         )
-    ensure_writable(audit.output_dir)
-    detector = load_detector(audit)
-    demo_folder = audit.output_dir / "demo"
-    source = audit.training_dir
-    listed = audit
+    ensure_writable(options.output_dir)
+    detector = load_detector(options)
+    demo_folder = options.output_dir / "demo"
+    source = options.training_dir
+    listed = options
     if source is None:
         with timed(seconds, "making_demo"):
             print(f"No folder given: making a demo in {demo_folder}", flush=True)
             source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
-            listed = replace(audit, patient_id_pattern=audit.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
+            listed = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
     with timed(seconds, "listing"):
         side = list_side("training", source, listed)
-    (training,) = embed_sides([side], detector, audit, _RESULT_FILES, seconds, inferer=inferer, handlers=handlers)
-    detector.fit(training.images, audit.device)
-    thresholds = audit.thresholds
+    (training,) = embed_sides([side], detector, options, _RESULT_FILES, seconds, inferer=inferer, handlers=handlers)
+    detector.fit(training.images, options.device)
+    thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
     units = file_units(side.items)
     root = source_root(source)
     paths = [relative_to_source(unit.files[0], root) for unit in units]
     unit_of = {index: number for number, unit in enumerate(units) for index in unit.indices}
-    search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, audit)
+    search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, options)
     patients = [side.items[unit.indices[0]]["patient_id"] for unit in units]
     with timed(seconds, "search"):
         duplicates = find_duplicates(search, units, patients)
@@ -169,11 +165,10 @@ def perform_deduplication(
             write_kept_files(folder, kept, options.files, source)
         write_manifest(manifest, files)
         write_kept_files(folder, kept, options.files, source)
-        write_groups(audit.output_dir / _GROUPS, duplicates.groups, paths, patients)
-        write_nearest(audit.output_dir / _NEAREST, training, duplicates, detector.name)
+        write_groups(options.output_dir / _GROUPS, duplicates.groups, paths, patients)
+        write_nearest(options.output_dir / _NEAREST, training, duplicates, detector.name)
     return DeduplicationResult(
-        options=audit,
-        file_mode=options.files,
+        options=options,
         thresholds=thresholds,
         training=training,
         detector=detector.name,
@@ -184,6 +179,6 @@ def perform_deduplication(
         files=files,
         folder=folder,
         manifest=manifest,
-        demo=evaluate_repeated_demo(demo_folder, duplicates.groups, paths) if audit.demo else None,
+        demo=evaluate_repeated_demo(demo_folder, duplicates.groups, paths) if options.demo else None,
         seconds=seconds,
     )

@@ -19,9 +19,9 @@ from monai_deepssim.audit.clean_up.decisions import (
     write_filter_manifest,
 )
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occupied, write_kept_files
-from monai_deepssim.audit.clean_up.options import FilterOptions
 from monai_deepssim.audit.demo import planted_copies
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
+from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.steps import Selection, perform_audit
@@ -105,10 +105,10 @@ def perform_filter(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    output_dir = options.audit.output_dir
+    output_dir = options.output_dir
     folder, manifest = output_dir / _FOLDER, output_dir / _MANIFEST
     check_kept_folder(folder, manifest, FILTER_COLUMNS)
-    before = perform_audit(options.audit, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
+    before = perform_audit(options, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
     decisions = decide_files(before, options.leave_out)
     kept = {decision.path: decision.file for decision in decisions if decision.kept}
     if is_occupied(folder):
@@ -144,13 +144,11 @@ def _audit_kept(
     sides = [before.training.side, Side("synthetic", folder, items, [])]
     if before.holdout is not None:
         sides.append(before.holdout.side)
-    output_dir = options.audit.output_dir / _AUDIT_FOLDER
+    output_dir = options.output_dir / _AUDIT_FOLDER
     for kind in (EMBEDDINGS_FOLDER, VERIFIED_FOLDER):
         for side in (sides[0], *sides[2:]):
-            _share(options.audit.output_dir / kind / side.name, output_dir / kind / side.name)
-    again = replace(
-        options.audit, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir
-    )
+            _share(options.output_dir / kind / side.name, output_dir / kind / side.name)
+    again = replace(options, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir)
     share = before.copy_fraction
     were = "was a copy" if share.count == 1 else "were copies"
     chosen = Selection(
@@ -180,9 +178,9 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _demo_result(options: FilterOptions, decisions: Sequence[FileDecision]) -> FilterDemoResult | None:
-    if not options.audit.demo:
+    if not options.demo:
         return None
-    truth = planted_copies(options.audit.output_dir / "demo")
+    truth = planted_copies(options.output_dir / "demo")
     planted = {path for path, source in truth.items() if source}
     left_out = {decision.path for decision in decisions if not decision.kept}
     return FilterDemoResult(

@@ -15,10 +15,7 @@ from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import unwritable, write_text
 
-__all__ = ["FILE_MODES", "check_kept_folder", "is_occupied", "write_kept_files"]
-
-#: How a file comes into the new folder.
-FILE_MODES = ("copy", "symlink", "hardlink")
+__all__ = ["check_kept_folder", "is_occupied", "write_kept_files"]
 
 _IMAGE_COLUMNS = ("image", "path", "filename")
 _SLICE_COLUMNS = ("slice", "slice_axis")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import verify
@@ -83,7 +83,7 @@ class SelfSearch:
         unit_of: Sequence[int],
         detector: AuditDetector,
         thresholds: Thresholds,
-        options: AuditOptions,
+        options: SearchOptions,
     ) -> None:
         self.training = training
         self.detector = detector

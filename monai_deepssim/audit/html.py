@@ -1,29 +1,33 @@
-"""What reports of tables and figures share: the template's environment, and pictures inside of the HTML."""
+"""What reports share: templates in which everything from the user is escaped, and pictures inside of the HTML."""
 
 from __future__ import annotations
 
 import base64
 import io
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from monai_deepssim.files import printable
 
-__all__ = ["data_uri", "figure_png", "plain_environment"]
+__all__ = ["data_uri", "figure_png", "report_environment"]
 
 
-def plain_environment() -> Environment:
-    """Make the environment of the templates that extend ``plain_report.html``.
+def report_environment(room: str = "audit") -> Environment:
+    """Make the environment of a room's templates, which extend ``base.html``.
 
     Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too.
 
+    Args:
+        room: whose templates are loaded; those that they extend are the audit's.
+
     Example:
-        >>> plain_environment().from_string("{{ name | shown }}").render(name="<b>")
+        >>> report_environment().from_string("{{ name | shown }}").render(name="<b>")
         '&lt;b&gt;'
     """
+    loaders = [PackageLoader(f"monai_deepssim.{name}", ".") for name in dict.fromkeys([room, "audit"])]
     environment = Environment(
-        loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["shown"] = lambda text: printable(str(text))
     return environment

@@ -1,0 +1,114 @@
+"""Write what follows from the options of workflows: ids of bundles' configs, and tables in their docs.
+
+python docs/write_options.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from monai_deepssim.audit import Audit, CopyFilter, Deduplication
+from monai_deepssim.audit.options import AuditOptions, FilterOptions
+from monai_deepssim.audit.workflow import Workflow
+from monai_deepssim.benchmark import DetectorBenchmark
+from monai_deepssim.benchmark.options import BenchmarkOptions
+from monai_deepssim.options import option_fields
+from monai_deepssim.study import MemorizationStudy
+from monai_deepssim.study.options import StudyOptions
+
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+CONFIGS: dict[str, type[Workflow]] = {
+    "memorization_audit/configs/inference.json": Audit,
+    "memorization_audit/configs/filter.json": CopyFilter,
+    "memorization_audit/configs/deduplicate.json": Deduplication,
+    "detector_benchmark/configs/inference.json": DetectorBenchmark,
+    "memorization_study/configs/inference.json": MemorizationStudy,
+}
+# The table of a page, by the name in its marker: a dataclass, those whose options are left out, and the config.
+TABLES = {
+    "audit": (AuditOptions, None, "memorization_audit/configs/inference.json"),
+    "filter": (FilterOptions, AuditOptions, "memorization_audit/configs/filter.json"),
+    "benchmark": (BenchmarkOptions, None, "detector_benchmark/configs/inference.json"),
+    "study": (StudyOptions, None, "memorization_study/configs/inference.json"),
+}
+_LONGEST_DEFAULT = 40
+
+
+def updated_files() -> Iterator[tuple[Path, str]]:
+    """Yield each file that follows from options, and what it should be."""
+    for name, workflow in CONFIGS.items():
+        path = BUNDLES / name
+        config = with_options(json.loads(path.read_text(encoding="utf-8")), workflow)
+        yield path, json.dumps(config, indent=4, ensure_ascii=False) + "\n"
+    for path in sorted(BUNDLES.glob("*/docs/README.md")):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"<!-- options: (\w+) -->", text):
+            pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
+            text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
+        yield path, text
+
+
+def with_options(config: dict[str, Any], workflow: type[Workflow]) -> dict[str, Any]:
+    """Give a config an id for each option, in their order; an id that is there keeps its value."""
+    target = f"{workflow.__module__.rpartition('.')[0]}.{workflow.__name__}".replace(".clean_up", "")
+    (component,) = (key for key, value in config.items() if isinstance(value, dict) and value.get("_target_") == target)
+    defaults = plain_defaults(workflow.options_class)
+    names = workflow.option_names()
+    keys = list(config)
+    first = keys[: keys.index("bundle_root") + 1]
+    others = [key for key in keys if key not in names and key not in first and key != component]
+    before = [key for key in others if keys.index(key) < keys.index(component)]
+    after = [key for key in others if key not in before]
+    return {
+        **{key: config[key] for key in first},
+        **{name: config.get(name, defaults.get(name)) for name in names},
+        **{key: config[key] for key in before},
+        component: {"_target_": target, **{name: f"@{name}" for name in names}},
+        **{key: config[key] for key in after},
+    }
+
+
+def plain_defaults(kind: type) -> dict[str, Any]:
+    return {entry.name: plain(entry.default) for entry in option_fields(kind)}
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [plain(entry) for entry in value]
+    return f"./{value}" if isinstance(value, Path) else value
+
+
+def table(name: str) -> str:
+    """Make the table of options of a page."""
+    kind, base, config_name = TABLES[name]
+    known = {entry.name for entry in option_fields(base)} if base else set()
+    config = json.loads((BUNDLES / config_name).read_text(encoding="utf-8"))
+    fields = [entry for entry in option_fields(kind) if entry.name not in known]
+    groups = dict.fromkeys(entry.metadata["group"] for entry in fields)
+    lines = ["| option | default | takes | meaning |", "| --- | --- | --- | --- |"]
+    for group in groups:
+        lines += [f"| **{group}** | | | |"] if len(groups) > 1 else []
+        for entry in fields:
+            if entry.metadata["group"] == group:
+                default = default_words(config.get(entry.name, plain(entry.default)))
+                takes = entry.metadata["check"].kind.replace("|", "\\|")
+                lines.append(f"| `{entry.name}` | {default} | {takes} | {entry.metadata['meaning']} |")
+    return "\n".join(lines) + "\n"
+
+
+def default_words(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    if value is None or value in ([], "") or text.startswith(("$", "@")):
+        return ""
+    return f"`{text}`" if len(text) <= _LONGEST_DEFAULT else "see the config"
+
+
+if __name__ == "__main__":
+    for file, content in updated_files():
+        if file.read_text(encoding="utf-8") != content:
+            file.write_text(content, encoding="utf-8")
+            print(f"wrote {file.relative_to(BUNDLES.parent)}")

@@ -1,0 +1,125 @@
+"""What the workflows of all bundles share: options in, words and an exit status out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Generic, TypeVar
+
+from monai_deepssim.audit.exit_status import errors_in_words, print_line
+from monai_deepssim.audit.overrides import (
+    as_typed,
+    check_overrides,
+    command_line_texts,
+    refuse_evaluated,
+    refuse_none,
+    running_config,
+    unknown_option,
+)
+from monai_deepssim.options import option_fields, options_signature, read_options
+
+__all__ = ["Workflow"]
+
+Options = TypeVar("Options")
+Result = TypeVar("Result")
+
+
+class Workflow(Generic[Options, Result]):
+    """A workflow that a bundle's config builds; a subclass names its options and does the work.
+
+    All arguments are plain values, checked by :meth:`run` only: MONAI turns an error in the construction of a config's
+    object into a traceback.
+
+    Args:
+        values: options by name. One that does not exist is named by :meth:`run`.
+    """
+
+    #: What its messages begin with.
+    program: ClassVar[str]
+    #: The dataclass of its options.
+    options_class: ClassVar[type]
+    #: Further arguments, which are objects and no options.
+    objects: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        objects = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in cls.objects]
+        cls.__signature__ = options_signature(cls.options_class, objects)  # type: ignore[attr-defined]
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Name the options, in the order of the documentation."""
+        return [*(entry.name for entry in option_fields(cls.options_class)), *cls.objects]
+
+    def perform(self, options: Options) -> Result:
+        """Do the work and write its files.
+
+        Args:
+            options: checked.
+
+        Raises:
+            UnusableInputError: when the input cannot be used.
+        """
+        raise NotImplementedError
+
+    def closing_lines(self, result: Result) -> list[str]:
+        """Say what was found."""
+        raise NotImplementedError
+
+    def end(self, result: Result) -> None:
+        """End the process where the result asks for a status other than 0; by default none does."""
+
+    def run(self) -> Result:
+        """Do the work, say what was found, and end the process unless all is well.
+
+        Returns:
+            What was found, which is also in the files.
+
+        Raises:
+            SystemExit: with status 2 for input that cannot be used or a gate that cannot be decided, 3 for a gate that
+                is not passed, and 130 when interrupted.
+        """
+        with errors_in_words(self.program):
+            result = self.perform(self.read_options())
+        for line in self.closing_lines(result):
+            print_line(line)
+        self.end(result)
+        return result
+
+    def read_options(self) -> Options:
+        """Check the options.
+
+        Raises:
+            UnusableInputError: naming the option that cannot be used, what arrived and what is wanted.
+        """
+        config, names = running_config(), self.option_names()
+        values = dict(self._values)
+        if config is not None:
+            typed, entries = command_line_texts(), option_fields(self.options_class)
+            self.check_config(config)
+            refuse_none(typed, names)
+            refuse_evaluated(typed, entries)
+            values = as_typed(values, typed, entries)
+        for name in values:
+            if name not in names:
+                raise unknown_option(name, names)
+        options: Options = read_options(self.options_class, values)
+        return options
+
+    @classmethod
+    def refuse_evaluated_names(cls) -> None:
+        """End the process where a name was typed that MONAI evaluates: what a bundle calls before anything else.
+
+        Raises:
+            SystemExit: with status 2.
+        """
+        with errors_in_words(cls.program):
+            refuse_evaluated(command_line_texts(), option_fields(cls.options_class))
+
+    def check_config(self, config: dict[str, Any]) -> None:
+        """Refuse overrides that nothing reads, where the config is that of a bundle of ours."""
+        names = self.option_names()
+        if set(names) <= set(config):
+            check_overrides(config, names)
