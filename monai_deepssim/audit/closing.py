@@ -47,7 +47,7 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         f"Strongest pairs ({SCORE_NAMES.get(result.thresholds.score, result.thresholds.score)}, synthetic image, "
         "training image, patient):",
     ]
-    for match in result.matches[:_NUM_PAIRS]:
+    for match in result.matches.iloc[:_NUM_PAIRS].itertuples():
         patient = match.patient_id or "patient unknown"
         lines.append(
             f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  ({patient})"
@@ -97,7 +97,7 @@ def gate_sentence(result: AuditResult) -> str:
     if gate.max_copy_fraction is None:
         return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
     reason = gate.reason
-    if result.close:
+    if len(result.close):
         reason += f"; not counted: {_close_words(result)}"
     return f"at most {gate.max_copy_fraction:.4g} may be copies: {str(gate.result).upper()} ({reason})"
 
@@ -107,7 +107,7 @@ def error_rate_sentence(result: AuditResult) -> str:
     found = result.discoveries
     if result.selection:
         text = f"Error rates: none of this set alone, for {result.selection}"
-        return f"{text} By those of the whole set, {_close_words(result)}." if result.close else text
+        return f"{text} By those of the whole set, {_close_words(result)}." if len(result.close) else text
     if found is None:
         return "Error rates: there are no images of two patients to compare scores with. Give --holdout_dir."
     against = "held-out images" if result.holdout is not None else "what training images reach among each other"
@@ -115,7 +115,7 @@ def error_rate_sentence(result: AuditResult) -> str:
         f"Error rates: {found.count} of {len(found.p_values)} synthetic images are closer to a training image than "
         f"{against}, at a false-discovery rate of {found.fdr:g}."
     )
-    if result.close:
+    if len(result.close):
         text += f" Of these, {_close_words(result)}: look at the pairs."
     if found.count == 0 and found.fewest_discoverable > result.copy_fraction.count:
         text += (
@@ -169,7 +169,7 @@ def _holdout_lines(result: AuditResult) -> list[str]:
 
 def _patients(result: AuditResult) -> str:
     unknown = result.memorized_without_patient
-    if not result.memorized:
+    if result.memorized.empty:
         return "of no patient"
     if not result.patients:
         return "patients unknown (--patient_id_pattern or a CSV can name them)"

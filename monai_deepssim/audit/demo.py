@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from PIL import Image
 
-from monai_deepssim.audit.verdict import Match
+from monai_deepssim.audit.verdict import is_copy
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import unwritable
@@ -157,7 +158,7 @@ def planted_copies(folder: Path) -> dict[str, str]:
         return {row["synthetic_path"]: row["copy_of"] for row in csv.DictReader(file)}
 
 
-def evaluate_demo(folder: Path, matches: Sequence[Match]) -> DemoResult:
+def evaluate_demo(folder: Path, matches: DataFrame) -> DemoResult:
     """Compare the verdict with what was planted.
 
     Args:
@@ -169,7 +170,7 @@ def evaluate_demo(folder: Path, matches: Sequence[Match]) -> DemoResult:
     """
     truth = planted_copies(folder)
     planted = sum(bool(source) for source in truth.values())
-    judged = [match for match in matches if match.is_copy]
+    judged = list(matches[is_copy(matches)].itertuples())
     found = [match for match in judged if truth[match.synthetic_path]]
     return DemoResult(
         planted=planted,

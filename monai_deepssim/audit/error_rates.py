@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
+from pandas import DataFrame
 
-from monai_deepssim.audit.verdict import Match
 from monai_deepssim.calibration import Discoveries, NullScores, find_discoveries, random_halves_null
 
 __all__ = ["NUM_NULL_IMAGES", "add_error_rates", "choose_null_images", "halves_null", "keep_strangers"]
@@ -102,24 +101,18 @@ def halves_null(rows: np.ndarray, neighbors: np.ndarray, scores: np.ndarray, pat
     return random_halves_null(score_between, len(patients), groups=list(patients), scored=rows)
 
 
-def add_error_rates(
-    matches: Sequence[Match], null: NullScores | None, fdr: float
-) -> tuple[list[Match], Discoveries | None]:
+def add_error_rates(matches: DataFrame, null: NullScores | None, fdr: float) -> tuple[DataFrame, Discoveries | None]:
     """Give each match its p-value and its q-value.
 
     Args:
         matches: of all synthetic images.
-        null: scores of images that are no copies; ``None`` when there are none to be had.
+        null: scores of images that are not copies; ``None`` when there are none to be had.
         fdr: accepted share of wrong ones among those called copies.
 
     Returns:
         The matches, and the discoveries among them, in the same order.
     """
     if null is None:
-        return list(matches), None
-    found = find_discoveries([match.score for match in matches], null, fdr)
-    rated = [
-        replace(match, p_value=float(p), q_value=float(q))
-        for match, p, q in zip(matches, found.p_values, found.q_values, strict=True)
-    ]
-    return rated, found
+        return matches, None
+    found = find_discoveries(matches["score"].tolist(), null, fdr)
+    return matches.assign(p_value=found.p_values, q_value=found.q_values), found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
+import pandas as pd
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -16,7 +17,8 @@ __all__ = ["data_uri", "figure_png", "report_environment"]
 def report_environment(room: str = "audit") -> Environment:
     """Make the environment of a room's templates, which extend ``base.html``.
 
-    Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too.
+    Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too; the
+    test ``given`` tells cells of a table from missing ones.
 
     Args:
         room: whose templates are loaded; those that they extend are the audit's.
@@ -30,6 +32,7 @@ def report_environment(room: str = "audit") -> Environment:
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["shown"] = lambda text: printable(str(text))
+    environment.tests["given"] = lambda value: bool(pd.notna(value))
     return environment
 
 

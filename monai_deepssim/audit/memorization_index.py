@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 import torch
 from monai.data import DataLoader
+from pandas import DataFrame
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.verdict import Match
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import DeepSSIMDetector, MemorizationIndexMetric
@@ -22,12 +21,12 @@ __all__ = ["add_memorization_index"]
 
 
 def add_memorization_index(
-    matches: Sequence[Match],
+    matches: DataFrame,
     training: EmbeddedSide,
     synthetic: EmbeddedSide,
     detector: AuditDetector,
     options: SearchOptions,
-) -> list[Match]:
+) -> DataFrame:
     """Give each match its MI and its ONI.
 
     Args:
@@ -58,8 +57,7 @@ def add_memorization_index(
         )
     representations = torch.cat([metric.represent_batch(images) for images in _batches(synthetic, options)])
     index = metric.compute_index(representations)
-    mi, oni = (dict(zip(synthetic.images.indices.tolist(), of.tolist(), strict=True)) for of in (index.mi, index.oni))
-    return [replace(match, mi=mi[match.synthetic_index], oni=oni[match.synthetic_index]) for match in matches]
+    return matches.assign(mi=index.mi.numpy()[matches.index], oni=index.oni.numpy()[matches.index])
 
 
 def _batches(side: EmbeddedSide, options: SearchOptions) -> Iterator[torch.Tensor]:

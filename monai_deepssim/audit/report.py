@@ -21,7 +21,7 @@ from monai_deepssim.audit.figures import draw_image, draw_side_comparison, draw_
 from monai_deepssim.audit.html import data_uri, report_environment
 from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Match
+from monai_deepssim.audit.verdict import COPY_LABELS, is_copy
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto
@@ -59,10 +59,10 @@ def render_report(result: AuditResult) -> str:
     Returns:
         The HTML. Everything that comes from files is escaped.
     """
-    strongest, others = result.matches[:_NUM_PAIRS], result.matches[_NUM_PAIRS:]
-    below = [match for match in others if not match.is_copy][:_NUM_BELOW] if strongest[-1].is_copy else []
-    pairs = [_pair(match, result) for match in [*strongest, *below]]
-    scores = np.array([match.score for match in result.matches])
+    strongest, others = result.matches.iloc[:_NUM_PAIRS], result.matches.iloc[_NUM_PAIRS:]
+    below = others[~is_copy(others)].iloc[:_NUM_BELOW] if is_copy(strongest).iloc[-1] else others.iloc[:0]
+    pairs = [_pair(match, result) for match in [*strongest.itertuples(), *below.itertuples()]]
+    scores = result.matches["score"].to_numpy(float)
     null_scores = None if result.discoveries is None else np.asarray(result.discoveries.null.scores)
     return (
         report_environment()
@@ -79,7 +79,7 @@ def render_report(result: AuditResult) -> str:
             histogram=data_uri(score_histogram(scores, result.thresholds, null_scores)),
             pairs=pairs,
             num_strongest=len(strongest),
-            memorized=result.memorized[:_NUM_MEMORIZED],
+            memorized=list(result.memorized.iloc[:_NUM_MEMORIZED].itertuples()),
             skipped=result.skipped,
             sides=result.sides,
             proportions=proportions_warning(result),
@@ -107,7 +107,7 @@ def _verdict(result: AuditResult) -> dict[str, str]:
         advice += f"{len(result.memorized)} training image{'s' if len(result.memorized) > 1 else ''}"
         known = f" of {patients} known patient{'s' if patients > 1 else ''}."
         advice += known if patients else "; their patients are not known."
-        if result.close:
+        if len(result.close):
             verb = "is" if len(result.close) == 1 else "are"
             advice += (
                 f" {len(result.close)} more {verb} closer to a training image than chance explains: look there, too."
@@ -117,7 +117,7 @@ def _verdict(result: AuditResult) -> dict[str, str]:
     if skipped or result.gate.result == "undecided":
         advice = f"{skipped} images could not be read, so this is not the whole set."
         return {"tone": "unsure", "title": title, "advice": advice}
-    if result.close:
+    if len(result.close):
         verb = "is" if len(result.close) == 1 else "are"
         advice = f"But {len(result.close)} {verb} closer to a training image than chance explains, though below the "
         advice += "threshold of a copy: look at every such pair before you share the set."
@@ -126,21 +126,29 @@ def _verdict(result: AuditResult) -> dict[str, str]:
     return {"tone": "good", "title": title, "advice": advice}
 
 
-def _pair(match: Match, result: AuditResult) -> dict[str, Any]:
+def _pair(match: Any, result: AuditResult) -> dict[str, Any]:
     runners_up = slice(1, 1 + _NUM_RUNNERS_UP)
-    paths = [result.training.side.items[index]["path"] for index in result.shortlist.indices[match.row, runners_up]]
-    scores = result.shortlist.scores[match.row, runners_up].tolist()
+    shortlist = result.shortlist
+    paths = [result.training.side.items[index]["path"] for index in shortlist.indices[match.Index, runners_up]]
+    scores = shortlist.scores[match.Index, runners_up].tolist()
     return {
         "match": match,
+        "alignment": _alignment(match, result),
+        "detector_score": float(shortlist.detector_scores[match.Index, 0]),
         "runners_up": list(zip(paths, scores, strict=True)),
         "explanation": _explain(match, result),
         "pictures": _pictures(match, result) if result.options.report_images else [],
     }
 
 
-def _explain(match: Match, result: AuditResult) -> str:
+def _alignment(match: Any, result: AuditResult) -> Alignment | None:
+    alignments = result.shortlist.alignments
+    return None if alignments is None else alignments[match.Index][0]
+
+
+def _explain(match: Any, result: AuditResult) -> str:
     """What else than a copy of this very image may have such a score; empty where nothing may."""
-    if not match.is_copy or match.score >= _CERTAIN_SCORE or not result.options.verify:
+    if match.label not in COPY_LABELS or match.score >= _CERTAIN_SCORE or not result.options.verify:
         return ""
     if not match.patient_id:
         return "A copy of a neighbouring slice of the same patient would score like this, too."
@@ -148,7 +156,7 @@ def _explain(match: Match, result: AuditResult) -> str:
     others = sum(item["patient_id"] == match.patient_id for item in items) - 1
     if not others:
         return "The only training image of this patient."
-    near = [items[index]["patient_id"] for index in np.unique(result.shortlist.indices[match.row])]
+    near = [items[index]["patient_id"] for index in np.unique(result.shortlist.indices[match.Index])]
     same = sum(patient == match.patient_id for patient in near)
     return (
         f"{others} more training images are of this patient, {same - 1} of them among the {len(near)} that were "
@@ -156,11 +164,13 @@ def _explain(match: Match, result: AuditResult) -> str:
     )
 
 
-def _pictures(match: Match, result: AuditResult) -> list[tuple[str, str | None]]:
+def _pictures(match: Any, result: AuditResult) -> list[tuple[str, str | None]]:
     image_size = result.options.image_size
-    synthetic = image_of_side(result.synthetic.side, match.synthetic_index, image_size)
-    training = image_of_side(result.training.side, match.training_index, image_size)
-    return draw_pair([("synthetic", synthetic), ("training", training)], match.alignment, outline=match.label == "part")
+    index = int(result.synthetic.images.indices[match.Index])
+    synthetic = image_of_side(result.synthetic.side, index, image_size)
+    training = image_of_side(result.training.side, int(result.shortlist.indices[match.Index, 0]), image_size)
+    pair = [("synthetic", synthetic), ("training", training)]
+    return draw_pair(pair, _alignment(match, result), outline=match.label == "part")
 
 
 def draw_pair(

@@ -8,14 +8,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Gate, Match, MemorizedImage, Shortlist, Thresholds
+from monai_deepssim.audit.tables import write_table
+from monai_deepssim.audit.verdict import Gate, Shortlist, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.files import write_text
@@ -30,6 +35,7 @@ __all__ = [
     "package_versions",
     "what_it_rests_on",
     "write_summary",
+    "write_tables",
 ]
 
 _SCHEMA_VERSION = 2
@@ -92,6 +98,11 @@ class EmbeddedSide:
             for index, reason in sorted(self.images.problems.items())
         ]
 
+    @cached_property
+    def usable_items(self) -> list[dict[str, Any]]:
+        """The images that have an embedding, in its order."""
+        return [self.side.items[index] for index in self.images.indices.tolist()]
+
     @property
     def sizes(self) -> list[tuple[str, int]]:
         """Sizes as in the files ("256 x 256", rows x columns) with the number of images, the most frequent first."""
@@ -111,14 +122,16 @@ class AuditResult:
         holdout: the held-out side, if there is one.
         detector: name of the detector that made the shortlist.
         embedder: where the scores come from.
-        matches: each synthetic image with its nearest training image, the highest score first.
+        matches: each synthetic image with its nearest training image, the highest score first: the columns of
+            ``matches.csv``, the index is the row of the image.
         shortlist: the ``top_k`` training images of each synthetic image that were verified, or are nearest.
-        memorized: training images with a copy, the highest score first.
+        memorized: training images with a copy, the highest score first: the columns of ``memorized.csv``.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
         false_alarms: share of the held-out images, none of which is a copy, that the same rule calls one; ``None``
             without held-out images.
-        strangers: each held-out image with its nearest training image, the highest score first.
+        held_out: each held-out image with its nearest training image, the highest score first: the columns of
+            ``holdout.csv``; ``None`` without held-out images.
         discoveries: which images are closer to the training images than chance explains; ``None`` where there is
             nothing to compare them with.
         selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
@@ -136,13 +149,13 @@ class AuditResult:
     holdout: EmbeddedSide | None
     detector: str
     embedder: EmbedderIdentity
-    matches: list[Match]
+    matches: pd.DataFrame
     shortlist: Shortlist
-    memorized: list[MemorizedImage]
+    memorized: pd.DataFrame
     copy_fraction: Proportion
     memorized_fraction: Proportion
     false_alarms: Proportion | None
-    strangers: list[Match]
+    held_out: pd.DataFrame | None
     discoveries: Discoveries | None
     selection: str
     gate: Gate
@@ -163,28 +176,39 @@ class AuditResult:
     @property
     def patients(self) -> list[str]:
         """Known patients with a memorized image, in order."""
-        return sorted({image.patient_id for image in self.memorized if image.patient_id})
+        return sorted(set(self.memorized["patient_id"]) - {""})
 
     @property
     def memorized_without_patient(self) -> int:
         """Memorized training images whose patient is unknown."""
-        return sum(not image.patient_id for image in self.memorized)
+        return int((self.memorized["patient_id"] == "").sum())
 
     @property
-    def close(self) -> list[Match]:
-        """No copies by the threshold, and yet closer to a training image than chance explains: discoveries."""
-        rates = [1.0 if match.q_value is None else match.q_value for match in self.matches]
-        found = discoveries_at_fdr(rates, self.options.fdr)
-        return [match for match, called in zip(self.matches, found, strict=True) if called and not match.is_copy]
+    def close(self) -> pd.DataFrame:
+        """Matches that are not copies by the threshold, and yet closer than chance explains: discoveries."""
+        called = discoveries_at_fdr(self.matches["q_value"].astype(float).fillna(1.0).tolist(), self.options.fdr)
+        return self.matches[np.asarray(called, bool) & ~is_copy(self.matches)]
 
     def count(self, label: str) -> int:
         """How many synthetic images have a label."""
-        return sum(match.label == label for match in self.matches)
+        return int((self.matches["label"] == label).sum())
 
     def fraction_as_json(self, share: Proportion) -> dict[str, Any]:
         """A share with its interval, which images that were chosen by their scores do not have."""
         without = {"interval": None, "confidence": None, "method": None, "effective_total": None}
         return {**share.as_json(), **(without if self.selection else {})}
+
+
+def write_tables(folder: Path, result: AuditResult) -> None:
+    """Write the CSV files of an audit: ``matches.csv`` in the order of the paths, the others by score.
+
+    Raises:
+        UnusableInputError: if a file cannot be written.
+    """
+    write_table(folder / "matches.csv", result.matches.sort_values("synthetic_path"))
+    write_table(folder / "memorized.csv", result.memorized)
+    if result.held_out is not None:
+        write_table(folder / "holdout.csv", result.held_out)
 
 
 def write_summary(path: Path, result: AuditResult) -> None:
@@ -213,7 +237,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_similar": result.count("similar"),
         "num_different": result.count("different"),
         "num_memorized": result.memorized_fraction.count,
-        "num_patients": len(result.patients) if result.patients or not result.memorized else None,
+        "num_patients": len(result.patients) if result.patients or result.memorized.empty else None,
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
         "selection": result.selection or None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from monai.inferers import Inferer
+from pandas import DataFrame, Series
 
 from monai_deepssim.audit.demo import DEMO_PATIENT_PATTERN, DemoSettings, evaluate_demo, write_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
@@ -19,11 +20,11 @@ from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.progress import timed, warn
 from monai_deepssim.audit.report import write_report
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary, write_tables
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
-from monai_deepssim.audit.tables import write_holdout, write_matches, write_memorized
-from monai_deepssim.audit.verdict import Match, Shortlist, Thresholds, apply_gate, memorized_images
+from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
+from monai_deepssim.audit.verdict import Shortlist, Thresholds, apply_gate, is_copy, match_images, memorized_images
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
@@ -116,17 +117,20 @@ def perform_audit(
         elif selection is None:
             null = _training_null(training, detector, options, local)
     thresholds = options.thresholds or _rule_of_dar(holdout, training, detector)
-    matches = _matches(training.side, synthetic, shortlist, thresholds)
-    strangers = [] if holdout is None else _matches(training.side, holdout, of_holdout, thresholds)
+    matches = match_images(synthetic.usable_items, shortlist, training.side.items, thresholds, detector.name)
+    held_out = None
+    if holdout is not None:
+        strangers = match_images(holdout.usable_items, of_holdout, training.side.items, thresholds, detector.name)
+        held_out = _held_out_table(strangers, holdout)
     if options.memorization_index:
         with timed(seconds, "memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
     if selection is None:
         matches, discoveries = add_error_rates(matches, null, options.fdr)
     else:
-        matches, discoveries = [_with_rates(match, selection) for match in matches], None
+        matches, discoveries = _add_known_rates(matches, selection.rates), None
     memorized = memorized_images(matches, shortlist, training.side.items, thresholds)
-    copied = {image.training_index for image in memorized}
+    copied = set(memorized.index)
     result = AuditResult(
         options=options,
         thresholds=thresholds,
@@ -140,8 +144,8 @@ def perform_audit(
         memorized=memorized,
         # Slices of one synthetic volume, and images of one patient, are no independent witnesses.
         copy_fraction=proportion_interval(
-            [match.is_copy for match in matches],
-            groups=[str(synthetic.side.items[match.synthetic_index]["image"]) for match in matches],
+            is_copy(matches).tolist(),
+            groups=[str(synthetic.usable_items[row]["image"]) for row in matches.index],
         ),
         memorized_fraction=proportion_interval(
             [index in copied for index in training.images.indices.tolist()],
@@ -150,16 +154,16 @@ def perform_audit(
         false_alarms=(
             None
             if holdout is None
-            else proportion_interval([stranger.is_copy for stranger in strangers], groups=_patients(holdout))
+            else proportion_interval(is_copy(strangers.sort_index()).tolist(), groups=_patients(holdout))
         ),
-        strangers=strangers,
+        held_out=held_out,
         discoveries=discoveries,
         selection="" if selection is None else selection.reason,
         sides_differ=sides_differ,
         gate=apply_gate(
             options.max_copy_fraction,
-            num_copies=sum(match.label == "duplicate" for match in matches),
-            num_parts=sum(match.label == "part" for match in matches),
+            num_copies=int((matches["label"] == "duplicate").sum()),
+            num_parts=int((matches["label"] == "part").sum()),
             count_parts=options.count_parts,
             num_synthetic=len(matches),
             skipped_synthetic=len(synthetic.skipped),
@@ -170,10 +174,7 @@ def perform_audit(
         seconds=seconds,
     )
     with timed(seconds, "report"):
-        write_matches(options.output_dir / "matches.csv", matches, detector.name)
-        write_memorized(options.output_dir / "memorized.csv", memorized)
-        if holdout is not None:
-            write_holdout(options.output_dir / "holdout.csv", strangers, holdout.side.items)
+        write_tables(options.output_dir, result)
         write_report(options.output_dir / "report.html", result)
     # Last: where there is a summary, the audit is complete.
     write_summary(options.output_dir / "summary.json", result)
@@ -208,14 +209,19 @@ def _shortlist(
 
 
 def _patients(part: EmbeddedSide) -> list[str]:
-    return [part.side.items[index]["patient_id"] for index in part.images.indices.tolist()]
+    return [item["patient_id"] for item in part.usable_items]
 
 
-def _with_rates(match: Match, selection: Selection) -> Match:
-    if match.synthetic_path not in selection.rates:
-        return match
-    p_value, q_value = selection.rates[match.synthetic_path]
-    return replace(match, p_value=p_value, q_value=q_value)
+def _held_out_table(strangers: DataFrame, holdout: EmbeddedSide) -> DataFrame:
+    patients = Series([item["patient_id"] for item in holdout.usable_items])
+    renamed = strangers.rename(columns={"synthetic_path": "holdout_path", "patient_id": "training_patient_id"})
+    return renamed.assign(patient_id=patients)[HELD_OUT_COLUMNS]
+
+
+def _add_known_rates(matches: DataFrame, rates: Mapping[str, tuple[float, float]]) -> DataFrame:
+    known = [rates.get(path, (None, None)) for path in matches["synthetic_path"]]
+    p_values, q_values = zip(*known, strict=True)
+    return matches.assign(p_value=p_values, q_value=q_values)
 
 
 def _training_null(
@@ -270,37 +276,3 @@ def _rule_of_dar(holdout: EmbeddedSide | None, training: EmbeddedSide, detector:
     scores, _ = searched.search(training.images, 1)
     source = detector.metric.threshold_source
     return Thresholds(None, float(percentile_threshold(scores[:, 0])), detector.name, source)
-
-
-def _matches(training: Side, synthetic: EmbeddedSide, shortlist: Shortlist, thresholds: Thresholds) -> list[Match]:
-    """Each synthetic image with its nearest training image, the highest score first."""
-    matches = []
-    for row, index in enumerate(synthetic.images.indices.tolist()):
-        nearest = int(shortlist.indices[row, 0])
-        score = float(shortlist.scores[row, 0])
-        area = None if shortlist.copied_areas is None else _known(shortlist.copied_areas[row, 0])
-        matches.append(
-            Match(
-                synthetic_path=synthetic.side.items[index]["path"],
-                training_path=training.items[nearest]["path"],
-                patient_id=training.items[nearest]["patient_id"],
-                score=score,
-                detector_score=float(shortlist.detector_scores[row, 0]),
-                alignment=shortlist.alignments[row][0] if shortlist.alignments is not None else None,
-                label=thresholds.classify(score, area),
-                synthetic_index=index,
-                training_index=nearest,
-                row=row,
-                aligned_ssim=None if shortlist.ssim is None else float(shortlist.ssim[row, 0]),
-                inliers=None if shortlist.inliers is None else int(shortlist.inliers[row, 0]),
-                copied_area=area,
-                coarse_correlation=(
-                    None if shortlist.coarse_correlations is None else float(shortlist.coarse_correlations[row, 0])
-                ),
-            )
-        )
-    return sorted(matches, key=lambda match: (-match.score, match.synthetic_path))
-
-
-def _known(number: float) -> float | None:
-    return None if np.isnan(number) else float(number)

@@ -1,30 +1,46 @@
-"""``matches.csv`` and ``memorized.csv``."""
+"""The tables of an audit: one column per line here, as a data frame and as a CSV file."""
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.verdict import Match, MemorizedImage
+import pandas as pd
+
 from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment
 
 __all__ = [
-    "HOLDOUT_COLUMNS",
+    "HELD_OUT_COLUMNS",
     "MATCHES_COLUMNS",
     "MEMORIZED_COLUMNS",
     "alignment_columns",
-    "write_holdout",
-    "write_matches",
-    "write_memorized",
+    "as_table",
     "write_table",
 ]
 
-#: All columns that a match can have, so that a reader of the file need not change: those that an audit was not asked
-#: for are empty.
+_PATH_SEPARATOR = "|"  # file systems allow it in a name, but nobody uses it
+# How the numbers of a column are written. Enough digits of a q-value that it falls on the same side of a rate as in the
+# audit itself.
+_SIX_DIGITS, _NINE_DIGITS = "{:.6f}", "{:.9g}"
+_FORMATS = {
+    "score": _SIX_DIGITS,
+    "max_score": _SIX_DIGITS,
+    "deepssim": _SIX_DIGITS,
+    "aligned_ssim": _SIX_DIGITS,
+    "rotation_degrees": "{:.2f}",
+    "gamma": "{:.3f}",
+    "zoom": "{:.4f}",
+    "stretch": "{:.4f}",
+    "deformation_pixels": "{:.2f}",
+    "inliers": "{:.0f}",
+    "copied_area": "{:.3f}",
+    **dict.fromkeys(["coarse_correlation", "mi", "oni", "p_value", "q_value"], _NINE_DIGITS),
+}
+
+#: Columns of ``matches.csv``; those that an audit was not asked for are empty.
 MATCHES_COLUMNS = [
     "synthetic_path",
     "training_path",
@@ -50,139 +66,72 @@ MATCHES_COLUMNS = [
     "coarse_correlation",
 ]
 
-HOLDOUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
-
+#: Columns of ``memorized.csv``.
 MEMORIZED_COLUMNS = ["training_path", "patient_id", "num_copies", "max_score", "synthetic_paths"]
 
+#: Columns of ``holdout.csv``.
+HELD_OUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
 
-def write_matches(path: Path, matches: Sequence[Match], detector: str) -> None:
-    """Write a row for each synthetic image, in the order of their paths.
+
+def as_table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], index: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Make a table of rows.
 
     Args:
-        path: of the CSV file.
-        matches: each with its nearest training image.
-        detector: name of the detector; its similarity has a column only if it is DeepSSIM's.
+        rows: cells by column; a missing one is empty.
+        columns: those of the table, in their order.
+        index: of the rows; counted from 0 by default.
 
-    Raises:
-        UnusableInputError: if the file cannot be written.
+    Example:
+        >>> as_table([{"training_path": "a.png", "num_copies": 2}], MEMORIZED_COLUMNS)["num_copies"].tolist()
+        [2]
     """
-    rows = [
-        {
-            "synthetic_path": match.synthetic_path,
-            "training_path": match.training_path,
-            "patient_id": match.patient_id,
-            "score": f"{match.score:.6f}",
-            "deepssim": f"{match.detector_score:.6f}" if detector == "deepssim" else "",
-            **alignment_columns(match.alignment, match.aligned_ssim),
-            "inliers": "" if match.inliers is None else match.inliers,
-            "copied_area": "" if match.copied_area is None else f"{match.copied_area:.3f}",
-            "coarse_correlation": _number(match.coarse_correlation),
-            "mi": _number(match.mi),
-            "oni": _number(match.oni),
-            "p_value": _number(match.p_value),
-            "q_value": _number(match.q_value),
-            "label": match.label,
-        }
-        for match in sorted(matches, key=lambda match: match.synthetic_path)
-    ]
-    write_table(path, MATCHES_COLUMNS, rows)
+    return pd.DataFrame(list(rows), columns=list(columns), index=index)
 
 
-def alignment_columns(alignment: Alignment | None, ssim: float | None) -> dict[str, str]:
-    """The cells that tell how one image was changed to fit another one, by column; none where nothing was aligned.
+def alignment_columns(alignment: Alignment | None) -> dict[str, Any]:
+    """The cells that tell how a training image was changed to fit, by column; none where nothing was aligned.
 
     Args:
         alignment: the change.
-        ssim: what it reaches, less what a deformation costs; wanted with an alignment.
 
     Example:
-        >>> alignment_columns(Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2), 0.9)["flip"]
+        >>> alignment_columns(Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2))["flip"]
         'left-right'
     """
     if alignment is None:
         return {}
     names = ("top-bottom", "left-right")
     return {
-        "aligned_ssim": "" if ssim is None else f"{ssim:.6f}",
         "flip": " ".join(names[axis] for axis in alignment.flips),
-        "rotation_degrees": f"{alignment.rotation_degrees[0]:.2f}",
+        "rotation_degrees": alignment.rotation_degrees[0],
         "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
-        "gamma": f"{alignment.gamma:.3f}",
-        "zoom": f"{alignment.zoom:.4f}",
-        "deformation_pixels": f"{alignment.deformation_pixels:.2f}",
-        "stretch": f"{alignment.stretch:.4f}",
+        "gamma": alignment.gamma,
+        "zoom": alignment.zoom,
+        "deformation_pixels": alignment.deformation_pixels,
+        "stretch": alignment.stretch,
         "inverted": "true" if alignment.inverted else "false",
     }
 
 
-def _number(value: float | None) -> str:
-    # Enough digits that a q-value compared with a rate falls on the same side as in the audit itself.
-    return "" if value is None else f"{value:.9g}"
-
-
-def write_holdout(path: Path, strangers: Sequence[Match], items: Sequence[Mapping[str, Any]]) -> None:
-    """Write a row for each held-out image, the highest score first.
-
-    Args:
-        path: of the CSV file.
-        strangers: each held-out image with its nearest training image.
-        items: the list of held-out images.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    rows = [
-        {
-            "holdout_path": match.synthetic_path,
-            "patient_id": items[match.synthetic_index]["patient_id"],
-            "training_path": match.training_path,
-            "training_patient_id": match.patient_id,
-            "score": f"{match.score:.6f}",
-            "label": match.label,
-        }
-        for match in strangers
-    ]
-    write_table(path, HOLDOUT_COLUMNS, rows)
-
-
-def write_memorized(path: Path, memorized: Sequence[MemorizedImage]) -> None:
-    """Write a row for each training image that has a copy, the strongest first.
-
-    Several synthetic paths are parted by ``|``, which file systems allow in a name but nobody uses.
-
-    Args:
-        path: of the CSV file.
-        memorized: the training images.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    rows = [
-        {
-            "training_path": image.training_path,
-            "patient_id": image.patient_id,
-            "num_copies": len(image.synthetic_paths),
-            "max_score": f"{image.max_score:.6f}",
-            "synthetic_paths": "|".join(image.synthetic_paths),
-        }
-        for image in memorized
-    ]
-    write_table(path, MEMORIZED_COLUMNS, rows)
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV file, whole or not at all.
 
     Args:
         path: of the file.
-        columns: in their order.
-        rows: cells by column; a cell that a row does not have is empty.
+        table: a cell that is missing is empty, and a list is joined by ``|``.
 
     Raises:
         UnusableInputError: if the file cannot be written.
     """
+
+    def write_cell(value: Any, form: str) -> str:
+        if isinstance(value, (list, tuple)):
+            return _PATH_SEPARATOR.join(map(str, value))
+        return "" if value is None or pd.isna(value) else form.format(value)
+
+    cells = {name: [write_cell(value, _FORMATS.get(name, "{}")) for value in table[name]] for name in table.columns}
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    pd.DataFrame(cells, columns=table.columns).to_csv(text, index=False, lineterminator="\r\n")
     write_text(path, text.getvalue())

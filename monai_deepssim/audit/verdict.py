@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS, alignment_columns, as_table
 from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
 from monai_deepssim.similarity import Alignment
 
 __all__ = [
+    "COPY_LABELS",
     "PUBLISHED_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
     "Gate",
-    "Match",
-    "MemorizedImage",
     "Shortlist",
     "Thresholds",
     "apply_gate",
+    "is_copy",
+    "match_images",
     "memorized_images",
 ]
 
@@ -60,6 +63,9 @@ class Thresholds:
         return "similar" if self.similar is not None and score > self.similar else "different"
 
 
+#: Classes of images that are judged copies.
+COPY_LABELS = ("duplicate", "part")
+
 #: Share of an image below which what was copied is a part of it.
 WHOLE_IMAGE_AREA = 0.6
 
@@ -79,56 +85,6 @@ VERIFIED_THRESHOLDS = Thresholds(
 
 
 @dataclass(frozen=True)
-class Match:
-    """A synthetic image and its nearest training image.
-
-    Attributes:
-        synthetic_path: relative to its folder.
-        training_path: relative to its folder.
-        patient_id: of the training image; empty when unknown.
-        score: the number that the verdict rests on; higher is closer.
-        detector_score: similarity by the detector that made the shortlist, such as DeepSSIM's cosine.
-        alignment: how the training image was changed to fit; ``None`` where the match was not verified.
-        label: ``duplicate``, ``part``, ``similar`` or ``different``.
-        synthetic_index: position in the list of synthetic images.
-        training_index: position in the list of training images.
-        row: of the shortlist.
-        mi: memorization index, where it was asked for.
-        oni: overfit / novelty index, likewise.
-        p_value: how often an image that is no copy scores as high; ``None`` where there is nothing to tell it from.
-        q_value: false-discovery rate at which this image would be called a copy.
-        aligned_ssim: SSIM after alignment; ``None`` where the match was not verified, as what follows.
-        inliers: keypoints that agree on one transform.
-        coarse_correlation: of the coarse structure of the two images after alignment.
-        copied_area: share of the synthetic image that the training image shows; ``None`` also where the score is low.
-    """
-
-    synthetic_path: str
-    training_path: str
-    patient_id: str
-    score: float
-    detector_score: float
-    alignment: Alignment | None
-    label: str
-    synthetic_index: int
-    training_index: int
-    row: int
-    mi: float | None = None
-    oni: float | None = None
-    p_value: float | None = None
-    q_value: float | None = None
-    aligned_ssim: float | None = None
-    inliers: int | None = None
-    copied_area: float | None = None
-    coarse_correlation: float | None = None
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether the synthetic image is judged a copy, of the whole training image or of a part."""
-        return self.label in ("duplicate", "part")
-
-
-@dataclass(frozen=True)
 class Shortlist:
     """The nearest training images of every image of a side.
 
@@ -136,41 +92,16 @@ class Shortlist:
         scores: float64 ``(N, k)``, descending; higher is closer. Those that the verdict rests on.
         indices: int64 ``(N, k)``, positions in the list of training images.
         detector_scores: float64 ``(N, k)``, similarities by the detector.
-        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified, as
-            what follows.
-        ssim: float64 ``(N, k)``, aligned SSIM.
-        inliers: int32 ``(N, k)``, keypoints that agree.
-        copied_areas: float64 ``(N, k)``, share of the image that was copied; NaN where it was not measured.
-        coarse_correlations: float64 ``(N, k)``, of the coarse structure of the aligned images.
+        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified.
+        measures: ``(N, k)``, what else was measured of each pair, by the column of ``matches.csv``; NaN where it was
+            not.
     """
 
     scores: np.ndarray
     indices: np.ndarray
     detector_scores: np.ndarray
     alignments: list[list[Alignment]] | None = None
-    ssim: np.ndarray | None = None
-    inliers: np.ndarray | None = None
-    copied_areas: np.ndarray | None = None
-    coarse_correlations: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class MemorizedImage:
-    """A training image that has at least one copy.
-
-    Attributes:
-        training_index: position in the list of training images.
-        training_path: relative to its folder.
-        patient_id: empty when unknown.
-        max_score: of its copies.
-        synthetic_paths: its copies, the strongest first.
-    """
-
-    training_index: int
-    training_path: str
-    patient_id: str
-    max_score: float
-    synthetic_paths: list[str]
+    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,9 +119,60 @@ class Gate:
     reason: str
 
 
+def is_copy(matches: pd.DataFrame) -> pd.Series:
+    """Which images are judged copies, of a whole training image or of a part."""
+    return matches["label"].isin(COPY_LABELS)
+
+
+def match_images(
+    items: Sequence[Mapping[str, Any]],
+    shortlist: Shortlist,
+    training: Sequence[Mapping[str, Any]],
+    thresholds: Thresholds,
+    detector: str,
+) -> pd.DataFrame:
+    """Give each image its nearest training image and its class.
+
+    Args:
+        items: the images, ``path`` of each.
+        shortlist: of these images.
+        training: the training images, ``path`` and ``patient_id`` of each.
+        thresholds: of the score.
+        detector: name of the detector; its similarity has a column only if it is DeepSSIM's.
+
+    Returns:
+        The columns of ``matches.csv``, the highest score first; the index is the row of the image.
+
+    Example:
+        >>> shortlist = Shortlist(np.array([[0.99, 0.5]]), np.array([[1, 0]]), np.array([[0.9, 0.4]]))
+        >>> training = [{"path": f"{name}.png", "patient_id": name} for name in "ab"]
+        >>> table = match_images([{"path": "fake.png"}], shortlist, training, PUBLISHED_THRESHOLDS, "deepssim")
+        >>> table[["training_path", "label"]].values.tolist()
+        [['b.png', 'duplicate']]
+    """
+    rows = []
+    for row, item in enumerate(items):
+        nearest, score = training[int(shortlist.indices[row, 0])], float(shortlist.scores[row, 0])
+        cells = {name: values[row, 0] for name, values in shortlist.measures.items()}
+        rows.append(
+            {
+                "synthetic_path": item["path"],
+                "training_path": nearest["path"],
+                "patient_id": nearest["patient_id"],
+                "score": score,
+                "deepssim": float(shortlist.detector_scores[row, 0]) if detector == "deepssim" else None,
+                **cells,
+                **alignment_columns(shortlist.alignments[row][0] if shortlist.alignments is not None else None),
+                "label": thresholds.classify(score, cells.get("copied_area")),
+            }
+        )
+    table = as_table(rows, MATCHES_COLUMNS)
+    return table.sort_values(["score", "synthetic_path"], ascending=[False, True], kind="stable")
+
+
 def memorized_images(
-    matches: Sequence[Match], shortlist: Shortlist, training: Sequence[Mapping[str, Any]], thresholds: Thresholds
-) -> list[MemorizedImage]:
+    matches: pd.DataFrame, shortlist: Shortlist, training: Sequence[Mapping[str, Any]], thresholds: Thresholds
+) -> pd.DataFrame:
     """Gather the copies by the training images that they copy, the strongest first.
 
     An image that is there twice, under two patients' names too, is copied twice: all training images of a shortlist
@@ -199,35 +181,39 @@ def memorized_images(
     Args:
         matches: each synthetic image with its nearest training image.
         shortlist: of the synthetic images.
-        training: the list of training images.
+        training: the training images.
         thresholds: of the score.
 
+    Returns:
+        The columns of ``memorized.csv``, ``synthetic_paths`` being lists; the index is the row of the training image.
+
     Example:
-        >>> match = Match("fake.png", "a.png", "p1", 0.99, 0.9, None, "duplicate", 0, 0, 0)
         >>> shortlist = Shortlist(np.array([[0.99, 0.98, 0.5]]), np.array([[0, 2, 1]]), np.zeros((1, 3)))
         >>> training = [{"path": f"{name}.png", "patient_id": ""} for name in "abc"]
-        >>> [image.training_path for image in memorized_images([match], shortlist, training, PUBLISHED_THRESHOLDS)]
+        >>> matches = match_images([{"path": "fake.png"}], shortlist, training, PUBLISHED_THRESHOLDS, "ncc")
+        >>> memorized_images(matches, shortlist, training, PUBLISHED_THRESHOLDS)["training_path"].tolist()
         ['a.png', 'c.png']
     """
     copies: dict[int, list[tuple[float, str]]] = {}
-    for match in matches:
-        candidates = zip(shortlist.indices[match.row].tolist(), shortlist.scores[match.row].tolist(), strict=True)
+    for row, path in matches["synthetic_path"].items():
+        candidates = zip(shortlist.indices[row].tolist(), shortlist.scores[row].tolist(), strict=True)
         for index, score in dict(candidates).items():
             if score > thresholds.duplicate:
-                copies.setdefault(index, []).append((score, match.synthetic_path))
-    found = []
+                copies.setdefault(index, []).append((score, path))
+    rows = []
     for index, group in copies.items():
         group.sort(key=lambda copy: (-copy[0], copy[1]))
-        found.append(
-            MemorizedImage(
-                training_index=index,
-                training_path=training[index]["path"],
-                patient_id=training[index]["patient_id"],
-                max_score=group[0][0],
-                synthetic_paths=[path for _, path in group],
-            )
+        rows.append(
+            {
+                "training_path": training[index]["path"],
+                "patient_id": training[index]["patient_id"],
+                "num_copies": len(group),
+                "max_score": group[0][0],
+                "synthetic_paths": [path for _, path in group],
+            }
         )
-    return sorted(found, key=lambda image: (-image.max_score, image.training_path))
+    table = as_table(rows, MEMORIZED_COLUMNS, list(copies))
+    return table.sort_values(["max_score", "training_path"], ascending=[False, True], kind="stable")
 
 
 def apply_gate(

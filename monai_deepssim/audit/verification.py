@@ -163,10 +163,12 @@ def verify(
             records["query"], records["training"]
         ),
         alignments=[[verified.alignment(row) for row in line] for line in ordered.tolist()],
-        ssim=records["ssim"],
-        inliers=records["inliers"],
-        copied_areas=records["copied_area"],
-        coarse_correlations=records["coarse_correlation"],
+        measures={
+            "aligned_ssim": records["ssim"],
+            "inliers": records["inliers"],
+            "copied_area": records["copied_area"],
+            "coarse_correlation": records["coarse_correlation"],
+        },
     )
 
 

@@ -64,7 +64,7 @@ def test_the_published_layout_is_audited_by_two_patterns(audit, tmp_path, axial)
         write_png(tmp_path / "images" / patient / "training.png", axial(level))
         write_png(tmp_path / "images" / patient / "gen-0.png", axial(60))
     result = audit(training_dir="images/*/training.png", synthetic_dir="images/*/gen-*.png")
-    assert [image.training_path for image in result.memorized] == ["IXI001/training.png"]
+    assert result.memorized["training_path"].tolist() == ["IXI001/training.png"]
     assert result.patients == ["IXI001"]
     assert result.copy_fraction.count == 2
 
@@ -139,7 +139,7 @@ def test_images_of_mixed_sizes_and_in_colour_are_brought_together_and_reported(a
     assert sides["original_sizes"] == {"233 x 197": 5, "117 x 99": 1}
     assert sides["converted_to_grey"] == ["colour.png"]
     assert sides["image_size"] == list(IMAGE_SIZE)
-    half = next(match for match in result.matches if match.synthetic_path == "half.png")
+    half = next(match for match in result.matches.itertuples() if match.synthetic_path == "half.png")
     assert half.training_path == "sub-0_z65.png"
 
 
@@ -147,14 +147,14 @@ def test_top_k_keeps_that_many_training_images_for_each_synthetic_one(audit) -> 
     result = audit(top_k=4)
     assert result.shortlist.indices.shape == (4, 4)
     assert all(row == sorted(row, reverse=True) for row in result.shortlist.scores.tolist())
-    assert all(result.shortlist.scores[match.row, 0] == match.score for match in result.matches)
+    assert all(result.shortlist.scores[match.Index, 0] == match.score for match in result.matches.itertuples())
 
 
 def test_the_order_of_files_and_the_batch_size_do_not_change_a_score(audit) -> None:
     one = audit(batch_size=1, output_dir="one")
     many = audit(batch_size=64, num_workers=1, output_dir="many")
-    assert [match.training_path for match in one.matches] == [match.training_path for match in many.matches]
-    assert np.allclose([m.score for m in one.matches], [m.score for m in many.matches], atol=1e-4)
+    assert one.matches["training_path"].tolist() == many.matches["training_path"].tolist()
+    assert np.allclose(one.matches["score"], many.matches["score"], atol=1e-4)
 
 
 def test_auditing_twice_writes_the_same_matches(audit, folders) -> None:

@@ -124,8 +124,8 @@ def test_what_is_kept_is_audited_again_and_the_gate_is_about_that(filtered, fold
     assert summary["after"]["copy_fraction"]["interval"] is None
     assert summary["before"]["copy_fraction"]["interval"] is not None
     assert again["discoveries"] is None
-    rates = {match.synthetic_path: match.q_value for match in result.before.matches}
-    assert {match.synthetic_path: match.q_value for match in result.after.matches}.items() <= rates.items()
+    rates = {match.synthetic_path: match.q_value for match in result.before.matches.itertuples()}
+    assert {match.synthetic_path: match.q_value for match in result.after.matches.itertuples()}.items() <= rates.items()
     assert (folder / "out" / "filtered_audit" / "report.html").is_file()
     # The training images are the same, so they are not embedded again; the files that were written are.
     assert result.after.training.continued

@@ -18,7 +18,7 @@ def test_a_copy_in_other_pixels_is_found_and_the_files_say_what_was_resampled(au
 
     result = audit(verify=True)
 
-    match = next(match for match in result.matches if match.synthetic_path == "coarse-60.nii.gz")
+    match = next(match for match in result.matches.itertuples() if match.synthetic_path == "coarse-60.nii.gz")
     assert match.training_path == "sub-2_z60.png"
     assert match.score > 0.9
     summary = json.loads((folders / "out" / "summary.json").read_text())

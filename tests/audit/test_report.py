@@ -14,7 +14,7 @@ from PIL import Image
 
 from monai_deepssim.audit import report as report_module
 from monai_deepssim.audit.report import _explain, score_histogram
-from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, Match
+from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS
 from monai_deepssim.data import ImageDataset, list_images
 
 
@@ -37,7 +37,7 @@ def test_the_report_shows_the_histogram_and_the_four_pictures_of_each_match(audi
     assert all(picture.size == (IMAGE_SIZE[1], IMAGE_SIZE[0]) for picture in pairs)
     # The strongest match is a copy: the same pixels twice, and those of the file.
     assert np.array_equal(np.asarray(pairs[0]), np.asarray(pairs[1]))
-    item = next(i for i in list_images(folders / "synthetic") if i["path"] == result.matches[0].synthetic_path)
+    item = next(i for i in list_images(folders / "synthetic") if i["path"] == result.matches["synthetic_path"].iloc[0])
     expected = ImageDataset([item], image_size=IMAGE_SIZE)[0]["image"][0]
     assert np.abs(np.asarray(pairs[0]) / 255 - expected.numpy()).max() < 0.003
 
@@ -153,7 +153,7 @@ def test_when_all_that_is_shown_are_copies_the_next_that_are_none_are_shown_too(
     ],
 )
 def test_a_match_that_may_be_a_neighbouring_slice_is_said_to_be(patients, score, words) -> None:
-    match = Match("s.png", "t.png", patients[0], score, score, None, PUBLISHED_THRESHOLDS.classify(score), 0, 0, 0)
+    match = SimpleNamespace(Index=0, patient_id=patients[0], score=score, label=PUBLISHED_THRESHOLDS.classify(score))
     result = SimpleNamespace(
         options=SimpleNamespace(verify=True),
         training=SimpleNamespace(side=SimpleNamespace(items=[{"patient_id": patient} for patient in patients])),

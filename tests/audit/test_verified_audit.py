@@ -89,13 +89,13 @@ def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, 
     assert pixels > 0.3
     assert row["training_path"].endswith("z75.png")
     assert f"deformed by {pixels:.1f} pixels" in (folders / "out" / "report.html").read_text()
-    match = next(match for match in result.matches if match.synthetic_path == "warped-75.png")
+    match = next(match for match in result.matches.itertuples() if match.synthetic_path == "warped-75.png")
     report._pictures(match, result)
     first, aligned = (standardize(one[None]) for one in drawn[-1])
     shown = pairwise_ssim(first, aligned).item()
     assert shown - DEFORMATION_COST * pixels == pytest.approx(match.aligned_ssim, abs=0.01)
-    undeformed = next(match for match in result.matches if match.synthetic_path == "copy-of-60.png")
-    assert undeformed.alignment.deformation_pixels == 0
+    undeformed = next(match for match in result.matches.itertuples() if match.synthetic_path == "copy-of-60.png")
+    assert undeformed.deformation_pixels == 0
 
 
 @pytest.mark.parametrize("cost", ["none", 0, 0.05])
@@ -103,12 +103,14 @@ def test_the_price_of_a_deformation_is_an_option_and_other_scores_are_not_mixed_
     image = torch.from_numpy(axial(75).copy()).float()[None] / 255
     warped = RandWarp(5.0, 50).set_random_state(1)(image)[0]
     write_png(folders / "synthetic" / "warped-75.png", (warped.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-    dear = next(match for match in audit(thresholds=None).matches if match.synthetic_path == "warped-75.png")
+    dear = next(
+        match for match in audit(thresholds=None).matches.itertuples() if match.synthetic_path == "warped-75.png"
+    )
 
     result = audit(deformation_cost=cost, thresholds=None)
 
-    match = next(match for match in result.matches if match.synthetic_path == "warped-75.png")
-    assert (match.alignment.deformation_pixels > 0) == (cost != "none")
+    match = next(match for match in result.matches.itertuples() if match.synthetic_path == "warped-75.png")
+    assert (match.deformation_pixels > 0) == (cost != "none")
     ssim, dear_ssim = match.aligned_ssim, dear.aligned_ssim
     assert ssim < dear_ssim - 0.01 if cost == "none" else ssim > dear_ssim + 0.01
     assert "not this" in result.thresholds.source
@@ -141,13 +143,13 @@ def test_all_scores_of_an_audit_have_one_price(audit, folders, axial, monkeypatc
 def test_the_score_rests_on_the_aligned_ssim_of_the_two_files_and_is_the_best_of_the_shortlist(audit, folders) -> None:
     result = audit(top_k=3)
 
-    match = next(match for match in result.matches if match.synthetic_path == "other-120.png")
+    match = next(match for match in result.matches.itertuples() if match.synthetic_path == "other-120.png")
     images = {
         path: torch.from_numpy(np.asarray(Image.open(folders / path)).copy()).float()[None, None] / 255
         for path in (f"synthetic/{match.synthetic_path}", f"training/{match.training_path}")
     }
     assert 0 < match.score < 1
-    assert result.shortlist.scores[match.row].tolist() == sorted(result.shortlist.scores[match.row], reverse=True)
+    assert result.shortlist.scores[match.Index].tolist() == sorted(result.shortlist.scores[match.Index], reverse=True)
     # The audit works on smaller images than the files', so the two are close and not equal.
     expected = aligned_ssim(*[standardize(image) for image in images.values()]).ssim.item()
     assert match.aligned_ssim == pytest.approx(expected, abs=0.15)
@@ -165,7 +167,7 @@ def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> Non
     assert (options["top_k"], options["num_proposed"]) == (1, 64)
     # What the detector said of that image goes with it, and is what it says when all are aligned.
     everything = audit(detector="mse", checkpoint=None, top_k=64, thresholds=None)
-    row = next(match.row for match in result.matches if match.synthetic_path == "copy-of-60.png")
+    row = next(match.Index for match in result.matches.itertuples() if match.synthetic_path == "copy-of-60.png")
     column = everything.shortlist.indices[row].tolist().index(result.shortlist.indices[row, 0])
     assert result.shortlist.detector_scores[row, 0] == everything.shortlist.detector_scores[row, column]
     assert result.shortlist.detector_scores[row, 0] < everything.shortlist.detector_scores[row].max()
@@ -174,7 +176,8 @@ def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> Non
 def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
     result = audit(verify=False)
 
-    assert all(match.alignment is None and match.score == match.detector_score for match in result.matches)
+    assert result.matches["gamma"].isna().all()
+    assert (result.matches["score"] == result.matches["deepssim"]).all()
     assert "training, aligned" not in (folders / "out" / "report.html").read_text()
 
 
@@ -182,7 +185,7 @@ def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
 def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, threshold) -> None:
     result = audit(detector=detector, checkpoint=None, verify=False, thresholds=threshold)
 
-    assert {match.label for match in result.matches} == {"duplicate", "different"}
+    assert {match.label for match in result.matches.itertuples()} == {"duplicate", "different"}
     rows = read_matches(folders)
     assert rows["copy-of-60.png"]["training_path"] == "sub-2_z60.png"
     assert rows["copy-of-60.png"]["label"] == "duplicate"
@@ -195,7 +198,11 @@ def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, 
 def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(audit, folders) -> None:
     result = audit(detector="ncc", checkpoint=None)
 
-    assert {match.synthetic_path for match in result.matches if match.is_copy} == {"copy-of-60.png", "copy-of-75.png"}
+    copies = result.matches[result.matches["label"].isin(["duplicate", "part"])]
+    assert set(copies["synthetic_path"]) == {"copy-of-60.png", "copy-of-75.png"}
+        "copy-of-60.png",
+        "copy-of-75.png",
+    }
     assert result.thresholds.score == "copy_score"
 
 
@@ -263,7 +270,7 @@ def test_a_held_out_image_that_is_a_training_image_is_a_false_alarm_that_the_fil
 def test_a_training_image_that_is_there_under_two_names_is_copied_under_both(audit, folders, axial) -> None:
     write_png(folders / "training" / "sub-9_again.png", axial(60))
     result = audit(patient_id_pattern=r"(sub-\d)")
-    assert {image.patient_id for image in result.memorized} == {"sub-2", "sub-9"}
+    assert set(result.memorized["patient_id"]) == {"sub-2", "sub-9"}
     assert result.memorized_fraction.count == 3
 
 

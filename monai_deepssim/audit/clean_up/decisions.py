@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monai_deepssim.audit.clean_up.file_units import file_units, relative_to_source, source_root
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.tables import write_table
-from monai_deepssim.audit.verdict import Match
+from monai_deepssim.audit.tables import as_table, write_table
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FILTER_COLUMNS", "FileDecision", "decide_files", "write_filter_manifest"]
@@ -32,7 +32,7 @@ class FileDecision:
             out because that is closer than chance explains; ``skipped`` where that or another slice could not be used;
             ``ignored`` of a file that is no image.
         reason: in words.
-        match: of the slice that decided; ``None`` where none was judged.
+        match: row of the matches, of the slice that decided; ``None`` where none was judged.
     """
 
     path: str
@@ -40,7 +40,7 @@ class FileDecision:
     kept: bool
     label: str
     reason: str
-    match: Match | None = None
+    match: Any = None
 
 
 def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDecision]:
@@ -61,9 +61,10 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
     """
     side = result.synthetic.side
     root = source_root(side.source)
-    matches = {match.synthetic_index: match for match in result.matches}
+    indices = result.synthetic.images.indices
+    matches = {int(indices[match.Index]): match for match in result.matches.itertuples()}
     problems = result.synthetic.images.problems
-    close = {match.synthetic_index for match in result.close} if _DISCOVERY in leave_out else set()
+    close = set(result.close.index) if _DISCOVERY in leave_out else set()
     if _DISCOVERY in leave_out and result.discoveries is None:
         raise UnusableInputError(
             "--leave_out: has discovery, and there are no images of two patients that would tell what chance explains. "
@@ -74,7 +75,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
         judged = [matches[index] for index in unit.indices if index in matches]
         closest = max(judged, key=lambda match: match.score, default=None)
         unusable = [index for index in unit.indices if index in problems]
-        discovered = next((match for match in judged if match.synthetic_index in close), None)
+        discovered = next((match for match in judged if match.Index in close), None)
         if discovered is not None and closest is not None and closest.label not in leave_out:
             kept, label, closest = False, _DISCOVERY, discovered
             reason = f"closer than chance explains (q {discovered.q_value:.2g}), though {_reason(discovered, result)}"
@@ -106,7 +107,7 @@ def write_filter_manifest(path: Path, decisions: Sequence[FileDecision]) -> None
     """
     rows = []
     for decision in decisions:
-        row = {
+        row: dict[str, Any] = {
             "file": decision.path,
             "kept": "yes" if decision.kept else "no",
             "class": decision.label,
@@ -114,14 +115,14 @@ def write_filter_manifest(path: Path, decisions: Sequence[FileDecision]) -> None
         }
         match = decision.match
         if match is not None:
-            row["score"] = f"{match.score:.6f}"
+            row["score"] = match.score
             row["training_path"], row["patient_id"] = match.training_path, match.patient_id
             row["decided_by"] = match.synthetic_path
         rows.append(row)
-    write_table(path, FILTER_COLUMNS, rows)
+    write_table(path, as_table(rows, FILTER_COLUMNS))
 
 
-def _reason(match: Match, result: AuditResult) -> str:
+def _reason(match: Any, result: AuditResult) -> str:
     nearest = f"nearest training image {match.training_path} ({match.patient_id or 'patient unknown'})"
     limits = result.thresholds
     if match.label == "duplicate":

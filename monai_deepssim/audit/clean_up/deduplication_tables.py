@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, relative_to_source
 from monai_deepssim.audit.clean_up.self_search import ImagePair
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.tables import alignment_columns, write_table
+from monai_deepssim.audit.tables import alignment_columns, as_table, write_table
 from monai_deepssim.audit.verdict import Thresholds
 
 __all__ = [
@@ -157,7 +158,7 @@ def write_manifest(path: Path, files: Sequence[TrainingFile]) -> None:
     """
     rows = []
     for file in files:
-        row = {
+        row: dict[str, Any] = {
             "file": file.path,
             "kept": "yes" if file.kept else "no",
             "class": file.label,
@@ -166,11 +167,11 @@ def write_manifest(path: Path, files: Sequence[TrainingFile]) -> None:
             "reason": file.reason,
         }
         if file.closest is not None:
-            row["patients"], row["score"] = file.closest.patients, f"{file.closest.score:.6f}"
+            row["patients"], row["score"] = file.closest.patients, file.closest.score
             row["decided_by"], row["nearest_path"] = file.closest_paths
             row["patient_id"], row["nearest_patient_id"] = file.closest_patients
         rows.append(row)
-    write_table(path, MANIFEST_COLUMNS, rows)
+    write_table(path, as_table(rows, MANIFEST_COLUMNS))
 
 
 def write_groups(path: Path, groups: Sequence[DuplicateGroup], paths: Sequence[str], patients: Sequence[str]) -> None:
@@ -184,14 +185,14 @@ def write_groups(path: Path, groups: Sequence[DuplicateGroup], paths: Sequence[s
             "group": number,
             "patients": group.patients,
             "num_files": len(group.members),
-            "max_score": f"{group.pairs[0].score:.6f}",
+            "max_score": group.pairs[0].score,
             "kept": paths[group.kept],
-            "left_out": "|".join(paths[unit] for unit in group.left_out),
-            "patient_ids": "|".join(sorted({patients[unit] for unit in group.members if patients[unit]})),
+            "left_out": [paths[unit] for unit in group.left_out],
+            "patient_ids": sorted({patients[unit] for unit in group.members if patients[unit]}),
         }
         for number, group in enumerate(groups, start=1)
     ]
-    write_table(path, GROUP_COLUMNS, rows)
+    write_table(path, as_table(rows, GROUP_COLUMNS))
 
 
 def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, detector: str) -> None:
@@ -211,13 +212,14 @@ def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, de
                 "nearest_path": second["path"],
                 "nearest_patient_id": second["patient_id"],
                 "patients": pair.patients,
-                "score": f"{pair.score:.6f}",
-                "deepssim": f"{pair.detector_score:.6f}" if detector == "deepssim" else "",
-                **alignment_columns(pair.alignment, pair.score),
+                "score": pair.score,
+                "deepssim": pair.detector_score if detector == "deepssim" else None,
+                "aligned_ssim": pair.aligned_ssim,
+                **alignment_columns(pair.alignment),
                 "label": pair.label,
             }
         )
-    write_table(path, NEAREST_COLUMNS, sorted(rows, key=lambda row: row["training_path"]))
+    write_table(path, as_table(rows, NEAREST_COLUMNS).sort_values("training_path"))
 
 
 def _closest(unit: FileUnit, group: DuplicateGroup | None, duplicates: Duplicates) -> ImagePair | None:

@@ -155,8 +155,7 @@ def _audit_kept(
         reason=f"its images were chosen by their scores from {share.total}, of which {share.count} {were}.",
         rates={
             match.synthetic_path: (match.p_value, match.q_value)
-            for match in before.matches
-            if match.p_value is not None and match.q_value is not None
+            for match in before.matches.dropna(subset=["p_value", "q_value"]).itertuples()
         },
     )
     is_chosen = set(options.leave_out) & {decision.label for decision in decisions if not decision.kept}

@@ -32,6 +32,7 @@ class ImagePair:
         second: likewise.
         score: the number that the verdict rests on; higher is closer.
         detector_score: similarity by the detector.
+        aligned_ssim: SSIM that the change reaches; ``None`` where nothing was verified, as what follows.
         alignment: how the second was changed to fit the first; ``None`` where nothing was verified.
         label: ``duplicate``, ``similar`` or ``different``.
         patients: ``same``, ``different``, or ``unknown`` where that of one of them is.
@@ -41,6 +42,7 @@ class ImagePair:
     second: int
     score: float
     detector_score: float
+    aligned_ssim: float | None
     alignment: Alignment | None
     label: str
     patients: str
@@ -140,6 +142,7 @@ class SelfSearch:
 
     def _judge(self, rows: np.ndarray, candidates: np.ndarray, values: np.ndarray) -> list[list[ImagePair]]:
         alignments: list[list[Alignment]] | None = None
+        ssim: np.ndarray | None = None
         scores = detector_scores = values
         if self.options.verify:
             verified = verify(
@@ -156,6 +159,7 @@ class SelfSearch:
             )
             candidates, scores = verified.indices, verified.scores
             detector_scores, alignments = verified.detector_scores, verified.alignments
+            ssim = verified.measures["aligned_ssim"]
         return [
             [
                 self._pair(
@@ -163,6 +167,7 @@ class SelfSearch:
                     int(candidates[position, place]),
                     float(scores[position, place]),
                     float(detector_scores[position, place]),
+                    None if ssim is None else float(ssim[position, place]),
                     None if alignments is None else alignments[position][place],
                 )
                 for place in range(candidates.shape[1])
@@ -171,8 +176,15 @@ class SelfSearch:
         ]
 
     def _pair(
-        self, first: int, second: int, score: float, detector_score: float, alignment: Alignment | None
+        self,
+        first: int,
+        second: int,
+        score: float,
+        detector_score: float,
+        aligned_ssim: float | None,
+        alignment: Alignment | None,
     ) -> ImagePair:
         items: list[dict[str, Any]] = self.training.side.items
         patients = patients_of_pair(items[first]["patient_id"], items[second]["patient_id"])
-        return ImagePair(first, second, score, detector_score, alignment, self.thresholds.classify(score), patients)
+        label = self.thresholds.classify(score)
+        return ImagePair(first, second, score, detector_score, aligned_ssim, alignment, label, patients)
