@@ -5,6 +5,7 @@ The function, the command and its help, the bundle's ids and the tables of the d
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import re
@@ -25,6 +26,7 @@ __all__ = [
     "one_of",
     "option",
     "option_fields",
+    "option_names",
     "options_as_json",
     "options_signature",
     "path",
@@ -34,6 +36,7 @@ __all__ = [
     "share",
     "text",
     "torch_device",
+    "unknown_option",
     "unusable_option",
     "whole",
     "yes_or_no",
@@ -81,6 +84,11 @@ def option(default: Any, check: Check, meaning: str, group: str) -> Any:
 def option_fields(kind: type) -> list[Any]:
     """List the fields of a dataclass that are options, in their order."""
     return [entry for entry in fields(kind) if "check" in entry.metadata]
+
+
+def option_names(kind: type) -> list[str]:
+    """Name the options of a dataclass, in their order."""
+    return [entry.name for entry in option_fields(kind)]
 
 
 def options_signature(kind: type, further: Sequence[inspect.Parameter] = ()) -> inspect.Signature:
@@ -134,6 +142,13 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def unknown_option(name: str, options: Sequence[str]) -> UnusableInputError:
+    """The error for an option that does not exist, with the nearest one that does."""
+    nearest = difflib.get_close_matches(name.split("#")[-1], options, n=1)
+    remedy = f"Did you mean --{nearest[0]}?" if nearest else f"The options are: {', '.join(options)}."
+    return UnusableInputError(f"--{name}: there is no such option. {remedy}")
 
 
 def unusable_option(name: str, value: Any, wanted: str) -> UnusableInputError:

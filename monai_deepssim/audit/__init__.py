@@ -10,5 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bundles": ["find_bundle", "list_bundles"],
         "clean_up.copy_filter": ["CopyFilter"],
         "clean_up.deduplication": ["Deduplication"],
+        "as_function": ["find_copies"],
+        "result": ["AuditResult"],
     },
 )

@@ -10,13 +10,13 @@ from monai.inferers import Inferer
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
-from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
+from monai_deepssim.progress import timed
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import printable
+from monai_deepssim.progress import say
 
-__all__ = ["end_unless_passed", "end_unusable", "errors_in_words", "print_line"]
+__all__ = ["end_unless_passed", "end_unusable", "errors_in_words"]
 
 _UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
 
@@ -65,13 +65,6 @@ def end_unusable(program: str, message: str) -> NoReturn:
     _end(program, message, _UNUSABLE_INPUT)
 
 
-def print_line(line: str, stream: Any = None) -> None:
-    """Print a line that may hold names of files, on whatever terminal; ``stream`` is the standard output by default."""
-    stream = sys.stdout if stream is None else stream
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-
-
 def _end(program: str, message: str, status: int) -> NoReturn:
-    print_line(f"{program}: {message}", sys.stderr)
+    say(f"{program}: {message}", sys.stderr)
     sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.similarity import standardize
 
-__all__ = ["draw_image", "draw_side_comparison", "draw_ssim_map", "score_histogram"]
+__all__ = ["draw_image", "draw_side_comparison", "draw_ssim_map", "plot_scores", "score_histogram"]
 
 # The three classes, dark enough to be told apart in print and by the colour-blind (Okabe and Ito's palette).
 _COLOURS = {"duplicate": "#c2410c", "similar": "#d99a00", "different": "#4c78a8"}
@@ -37,17 +38,7 @@ def score_histogram(
     counted: str = "synthetic images",
     nearest: str = "nearest training image",
 ) -> bytes:
-    """Draw how many images have which score, with the thresholds.
-
-    Args:
-        scores: ``(N,)``, of the nearest images.
-        thresholds: of the score.
-        null_scores: of images that are no copies, drawn as a line of the same area.
-        counted: what the images are called.
-        nearest: what they are compared with.
-
-    Returns:
-        A PNG file.
+    """Draw :func:`plot_scores` as a PNG file.
 
     Example:
         >>> from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS
@@ -56,7 +47,36 @@ def score_histogram(
     """
     figure = Figure(figsize=(9.2, 2.9), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    plot_scores(scores, thresholds, null_scores, counted=counted, nearest=nearest, axes=figure.add_subplot())
+    return figure_png(figure)
+
+
+def plot_scores(
+    scores: np.ndarray,
+    thresholds: Thresholds,
+    null_scores: np.ndarray | None = None,
+    *,
+    counted: str = "synthetic images",
+    nearest: str = "nearest training image",
+    axes: Any = None,
+) -> Any:
+    """Plot how many images have which score, with the thresholds.
+
+    Args:
+        scores: ``(N,)``, of the nearest images.
+        thresholds: of the score.
+        null_scores: of images that are not copies, drawn as a line of the same area.
+        counted: what the images are called.
+        nearest: what they are compared with.
+        axes: matplotlib's, to plot into; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    if axes is None:
+        from matplotlib import pyplot
+
+        axes = pyplot.subplots(figsize=(9.2, 2.9), layout="constrained")[1]
     lines = [("duplicate", thresholds.duplicate)]
     if thresholds.similar is not None:
         lines.insert(0, ("similar", thresholds.similar))
@@ -97,7 +117,7 @@ def score_histogram(
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    return figure_png(figure)
+    return axes
 
 
 def _edges(scores: np.ndarray, thresholds: list[float]) -> np.ndarray:

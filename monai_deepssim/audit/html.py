@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from monai_deepssim.files import printable
 
-__all__ = ["data_uri", "figure_png", "report_environment"]
+__all__ = ["data_uri", "data_uris", "figure_png", "report_environment"]
 
 
 def report_environment(room: str = "audit") -> Environment:
@@ -51,3 +52,8 @@ def data_uri(png: bytes) -> str:
         'data:image/png;base64,UE5H'
     """
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def data_uris(pictures: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, str | None]]:
+    """Put named PNG files into the text of ``img`` elements; ``None`` stays what it is."""
+    return [(name, None if png is None else data_uri(png)) for name, png in pictures]

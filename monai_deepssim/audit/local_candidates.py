@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
-from monai_deepssim.audit.progress import warn
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import progress_bar, warn
 from monai_deepssim.search import LocalFeatureSearch
 from monai_deepssim.similarity import (
     LocalFeatures,
@@ -44,9 +42,8 @@ class LocalCandidates:
         self.indices = indices
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self._rows = {int(index): row for row, index in enumerate(indices)}
-        interval = 0.1 if sys.stderr.isatty() else 10.0
         self._training = training
-        with tqdm(total=len(indices), desc="local features of training images", mininterval=interval) as bar:
+        with progress_bar(total=len(indices), desc="local features of training images") as bar:
 
             def extract(row: int) -> LocalFeatures:
                 features = self._extract(training, int(indices[row]))

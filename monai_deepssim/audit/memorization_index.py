@@ -8,7 +8,6 @@ import torch
 from monai.data import DataLoader
 from pandas import DataFrame
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
@@ -16,6 +15,7 @@ from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import DeepSSIMDetector, MemorizationIndexMetric
+from monai_deepssim.progress import progress_bar
 
 __all__ = ["add_memorization_index"]
 
@@ -63,5 +63,5 @@ def add_memorization_index(
 def _batches(side: EmbeddedSide, options: SearchOptions) -> Iterator[torch.Tensor]:
     dataset = Subset(ImageDataset(side.side.items, image_size=options.image_size), side.images.indices.tolist())
     loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
-    for batch in tqdm(loader, desc=f"index of {side.side.name} images", unit=" batches", mininterval=1.0):
+    for batch in progress_bar(loader, desc=f"index of {side.side.name} images", unit=" batches"):
         yield torch.as_tensor(batch["image"])

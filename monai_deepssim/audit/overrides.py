@@ -12,7 +12,6 @@ parser when it merges overrides, before anything of this package is imported. It
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from monai.bundle import ConfigWorkflow
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.options import unknown_option
 
 __all__ = [
     "as_typed",
@@ -31,7 +31,6 @@ __all__ = [
     "refuse_evaluated",
     "refuse_none",
     "running_config",
-    "unknown_option",
 ]
 
 # What MONAI evaluates begins with one of these: an expression, a reference, a macro.
@@ -92,13 +91,6 @@ def check_overrides(config: Mapping[str, Any], options: Iterable[str]) -> None:
         if name in options or name in read or name in _MONAI_IDS or derived:
             continue
         raise unknown_option(name, options)
-
-
-def unknown_option(name: str, options: Sequence[str]) -> UnusableInputError:
-    """The error for an option that does not exist, with the nearest one that does."""
-    nearest = difflib.get_close_matches(name.split("#")[-1], options, n=1)
-    remedy = f"Did you mean --{nearest[0]}?" if nearest else f"The options are: {', '.join(options)}."
-    return UnusableInputError(f"--{name}: there is no such option. {remedy}")
 
 
 def command_line_texts(arguments: Sequence[str] | None = None) -> dict[str, str]:

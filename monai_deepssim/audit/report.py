@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,14 @@ from monai_deepssim.audit.closing import (
     proportions_warning,
 )
 from monai_deepssim.audit.figures import draw_image, draw_side_comparison, draw_ssim_map, score_histogram
-from monai_deepssim.audit.html import data_uri, report_environment
+from monai_deepssim.audit.html import data_uri, data_uris, report_environment
 from monai_deepssim.audit.result import AuditResult, package_versions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import COPY_LABELS, is_copy
 from monai_deepssim.data import ImageDataset
-from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto
 
-__all__ = ["draw_pair", "image_of_side", "render_report", "write_report"]
+__all__ = ["draw_pair", "image_of_side", "pair_pictures", "render_report"]
 
 _NUM_PAIRS = 24
 # Of those that are no copies the strongest are shown, too: what lies just below the threshold has to be looked at.
@@ -35,19 +33,6 @@ _NUM_MEMORIZED = 20
 _NUM_RUNNERS_UP = 4
 # Score above which neighbouring slices were not seen; of the pairs at 0.86 to 0.90 they were a third.
 _CERTAIN_SCORE = 0.97
-
-
-def write_report(path: Path, result: AuditResult) -> None:
-    """Write the report.
-
-    Args:
-        path: of the HTML file.
-        result: of the audit; its ``options.report_images`` decides whether there are images in the report.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    write_text(path, render_report(result))
 
 
 def render_report(result: AuditResult) -> str:
@@ -137,7 +122,7 @@ def _pair(match: Any, result: AuditResult) -> dict[str, Any]:
         "detector_score": float(shortlist.detector_scores[match.Index, 0]),
         "runners_up": list(zip(paths, scores, strict=True)),
         "explanation": _explain(match, result),
-        "pictures": _pictures(match, result) if result.options.report_images else [],
+        "pictures": data_uris(pair_pictures(match, result)) if result.options.report_images else [],
     }
 
 
@@ -164,7 +149,8 @@ def _explain(match: Any, result: AuditResult) -> str:
     )
 
 
-def _pictures(match: Any, result: AuditResult) -> list[tuple[str, str | None]]:
+def pair_pictures(match: Any, result: AuditResult) -> list[tuple[str, bytes | None]]:
+    """Draw a row of the matches: the synthetic and the training image, and the latter aligned."""
     image_size = result.options.image_size
     index = int(result.synthetic.images.indices[match.Index])
     synthetic = image_of_side(result.synthetic.side, index, image_size)
@@ -175,7 +161,7 @@ def _pictures(match: Any, result: AuditResult) -> list[tuple[str, str | None]]:
 
 def draw_pair(
     images: Sequence[tuple[str, Tensor | None]], alignment: Alignment | None, *, outline: bool = False
-) -> list[tuple[str, str | None]]:
+) -> list[tuple[str, bytes | None]]:
     """Draw two images beside each other, then the second aligned to the first, and where these two agree.
 
     Args:
@@ -184,9 +170,9 @@ def draw_pair(
         outline: whether the area where they agree is outlined on the first and on the aligned second.
 
     Returns:
-        Name and address of each picture.
+        Name and PNG file of each picture.
     """
-    drawn = [(name, None if image is None else data_uri(draw_image(image))) for name, image in images]
+    drawn = [(name, None if image is None else draw_image(image)) for name, image in images]
     (_, first), (name, second) = images
     if alignment is None or first is None or second is None:
         return drawn
@@ -196,11 +182,11 @@ def draw_pair(
     area = None
     if outline:
         _, area = copied_area(first, second, alignment)
-        drawn[0] = (images[0][0], data_uri(draw_image(first, area)))
+        drawn[0] = (images[0][0], draw_image(first, area))
     return [
         *drawn,
-        (f"{name}, aligned", data_uri(draw_image(aligned, area))),
-        ("where they agree", data_uri(draw_ssim_map(first, aligned))),
+        (f"{name}, aligned", draw_image(aligned, area)),
+        ("where they agree", draw_ssim_map(first, aligned)),
     ]
 
 

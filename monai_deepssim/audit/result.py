@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Gate, Shortlist, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages
-from monai_deepssim.files import write_text
+from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.options import options_as_json
 
@@ -110,7 +112,7 @@ class EmbeddedSide:
         return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditResult:
     """What an audit found out.
 
@@ -188,6 +190,74 @@ class AuditResult:
         """Matches that are not copies by the threshold, and yet closer than chance explains: discoveries."""
         called = discoveries_at_fdr(self.matches["q_value"].astype(float).fillna(1.0).tolist(), self.options.fdr)
         return self.matches[np.asarray(called, bool) & ~is_copy(self.matches)]
+
+    def __repr__(self) -> str:
+        share, training = self.copy_fraction, self.memorized_fraction
+        interval = "" if self.selection else f", 95 % interval {share.low:.1%} to {share.high:.1%}"
+        gate = "" if self.gate.result is None else f"\n  gate: {self.gate.result} ({self.gate.reason})"
+        return (
+            f"AuditResult: {share.count} of {share.total} synthetic images are copies ({share.value:.1%}{interval})\n"
+            f"  memorized: {training.count} of {training.total} training images, {len(self.patients)} known patients\n"
+            f"  similar: {self.count('similar')}, different: {self.count('different')}, skipped files: "
+            f"{len(self.skipped)}{gate}"
+        )
+
+    def _repr_html_(self) -> str:
+        strongest = self.matches.iloc[:5][["synthetic_path", "training_path", "patient_id", "score", "label"]]
+        return f"<pre>{escape(repr(self))}</pre>{strongest.to_html(index=False, float_format='%.3f')}"
+
+    def show_pair(self, row: Any, axes: Any = None) -> Any:
+        """Show a synthetic image beside its nearest training image, as it is and aligned, and where the two agree.
+
+        Args:
+            row: of :attr:`matches`, by its index or as a row of the table.
+            axes: four of matplotlib's axes; new ones by default.
+
+        Returns:
+            The axes.
+        """
+        from monai_deepssim.audit.pair_figures import show_pair
+
+        return show_pair(self, int(getattr(row, "name", row)), axes)
+
+    def plot_scores(self, axes: Any = None) -> Any:
+        """Plot how many synthetic images have which score, with the thresholds, into matplotlib's axes.
+
+        Args:
+            axes: to plot into; new ones by default.
+
+        Returns:
+            The axes.
+        """
+        from monai_deepssim.audit.figures import plot_scores
+
+        null_scores = None if self.discoveries is None else np.asarray(self.discoveries.null.scores)
+        return plot_scores(self.matches["score"].to_numpy(float), self.thresholds, null_scores, axes=axes)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write the report: one HTML file that needs no other and no network.
+
+        Raises:
+            UnusableInputError: if the file cannot be written.
+        """
+        from monai_deepssim.audit.report import render_report
+
+        write_text(Path(path), render_report(self))
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``report.html`` and ``summary.json``.
+
+        Args:
+            folder: made when missing.
+
+        Raises:
+            UnusableInputError: if a file cannot be written.
+        """
+        target = Path(folder)
+        ensure_writable(target)
+        write_tables(target, self)
+        self.to_html(target / "report.html")
+        write_summary(target / "summary.json", self)
 
     def count(self, label: str) -> int:
         """How many synthetic images have a label."""

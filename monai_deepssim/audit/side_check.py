@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.data import ImageDataset
+from monai_deepssim.data import ImageDataset, file_of
 from monai_deepssim.metrics import SideComparison, compare_sides
 
 __all__ = ["check_sides"]
@@ -36,7 +36,7 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
     chosen: list[int] = []
     for index in np.random.default_rng(_SEED).permutation(part.images.indices).tolist():
         # Slices of a volume belong together where the patient is not known.
-        owner = part.side.items[index]["patient_id"] or str(part.side.items[index]["image"])
+        owner = part.side.items[index]["patient_id"] or file_of(part.side.items[index])
         counts[owner] = counts.get(owner, 0) + 1
         if counts[owner] <= _MOST_OF_A_PATIENT:
             chosen.append(index)

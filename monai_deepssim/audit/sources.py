@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.data import scan_images
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Side", "list_side", "list_sides"]
+__all__ = ["Side", "check_sides_apart", "list_side", "list_sides"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ def list_sides(options: AuditOptions) -> list[Side]:
     }
     sources = {name: source for name, source in given.items() if source is not None}
     sides = [list_side(name, source, options) for name, source in sources.items()]
+    check_sides_apart(sides)
+    return sides
+
+
+def check_sides_apart(sides: Sequence[Side]) -> None:
+    """Refuse sides that share a file, or held-out images of training patients.
+
+    Args:
+        sides: the training, the synthetic and any held-out side.
+
+    Raises:
+        UnusableInputError: naming a file or a patient that is on two sides.
+    """
     for first, second in combinations(sides, 2):
         shared = _real_files(first.items) & _real_files(second.items)
         if shared:
@@ -70,7 +85,6 @@ def list_sides(options: AuditOptions) -> list[Side]:
                 f"--holdout_dir {holdout.source}: {len(known)} of its patients are training patients, too, such as "
                 f"{min(known)}. Held-out images show how close strangers come: leave these patients out."
             )
-    return sides
 
 
 def list_side(name: str, source: Path, options: SearchOptions) -> Side:
@@ -106,4 +120,9 @@ def _check_output_dir(name: str, source: Path, options: SearchOptions) -> None:
 
 
 def _real_files(items: Iterable[dict[str, Any]]) -> set[str]:
-    return {os.path.realpath(file) for item in items for file in item.get("files") or [item["image"]]}
+    return {
+        os.path.realpath(file)
+        for item in items
+        if not isinstance(item["image"], torch.Tensor)
+        for file in item.get("files") or [item["image"]]
+    }

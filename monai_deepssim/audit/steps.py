@@ -18,8 +18,6 @@ from monai_deepssim.audit.error_rates import add_error_rates, choose_null_images
 from monai_deepssim.audit.local_candidates import LocalCandidates
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.progress import timed, warn
-from monai_deepssim.audit.report import write_report
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary, write_tables
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
@@ -28,7 +26,9 @@ from monai_deepssim.audit.verdict import Shortlist, Thresholds, apply_gate, is_c
 from monai_deepssim.audit.verification import verify
 from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold, proportion_interval
+from monai_deepssim.data import file_of
 from monai_deepssim.files import ensure_writable
+from monai_deepssim.progress import say, timed, warn
 
 __all__ = ["Selection", "perform_audit"]
 
@@ -54,6 +54,7 @@ def perform_audit(
     sides: Sequence[Side] | None = None,
     result_files: Sequence[str] = (),
     selection: Selection | None = None,
+    write: bool = True,
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
 ) -> AuditResult:
@@ -66,6 +67,7 @@ def perform_audit(
         selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
             and no interval is given.
         result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
+        write: whether the result goes into files; embeddings and verified pairs do in any case.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 
@@ -82,7 +84,7 @@ def perform_audit(
     sources = options
     if options.demo:
         with timed(seconds, "making_demo"):
-            print(f"No folder given: making a demo in {demo_folder}", flush=True)
+            say(f"No folder given: making a demo in {demo_folder}")
             training_dir, synthetic_dir = write_demo(demo_folder, DemoSettings())
         sources = replace(
             options,
@@ -145,7 +147,7 @@ def perform_audit(
         # Slices of one synthetic volume, and images of one patient, are no independent witnesses.
         copy_fraction=proportion_interval(
             is_copy(matches).tolist(),
-            groups=[str(synthetic.usable_items[row]["image"]) for row in matches.index],
+            groups=[file_of(synthetic.usable_items[row]) for row in matches.index],
         ),
         memorized_fraction=proportion_interval(
             [index in copied for index in training.images.indices.tolist()],
@@ -173,11 +175,12 @@ def perform_audit(
         demo=evaluate_demo(demo_folder, matches) if options.demo else None,
         seconds=seconds,
     )
-    with timed(seconds, "report"):
-        write_tables(options.output_dir, result)
-        write_report(options.output_dir / "report.html", result)
-    # Last: where there is a summary, the audit is complete.
-    write_summary(options.output_dir / "summary.json", result)
+    if write:
+        with timed(seconds, "report"):
+            write_tables(options.output_dir, result)
+            result.to_html(options.output_dir / "report.html")
+        # Last: where there is a summary, the audit is complete.
+        write_summary(options.output_dir / "summary.json", result)
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 
@@ -17,6 +16,7 @@ from monai_deepssim.audit.verdict import Shortlist
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import progress_bar
 from monai_deepssim.search import is_proven, unite_candidates
 from monai_deepssim.similarity import (
     LocalFeatures,
@@ -89,14 +89,11 @@ def verify(
     Raises:
         UnusableInputError: when a file that was readable before no longer is, or the store cannot be used.
     """
-    interval = 0.1 if sys.stderr.isatty() else 10.0
     queries, targets = _Images(side, image_size), _Images(training, image_size)
     found: list[list[tuple[int, LocalMatch]]] = [[] for _ in indices]
     if local is not None:
         search = local
-        with tqdm(
-            total=len(indices), desc=description.replace("verifying", "matching"), unit=" images", mininterval=interval
-        ) as bar:
+        with progress_bar(total=len(indices), desc=description.replace("verifying", "matching"), unit=" images") as bar:
 
             def match(row: int) -> list[tuple[int, LocalMatch]]:
                 index = int(indices[row])
@@ -110,7 +107,7 @@ def verify(
     if candidates.shape[1] > keep:
         rows = [row for row in range(len(indices)) if not is_proven(found[row])]
         if rows:  # where every image is a proven copy there is nothing to screen
-            best = _screen(indices[rows], candidates[rows], queries, targets, keep, description, interval)
+            best = _screen(indices[rows], candidates[rows], queries, targets, keep, description)
             for row, columns in zip(rows, best, strict=True):
                 chosen[row] = candidates[row][columns].tolist()
     shortlists = [unite_candidates(matches, line, keep) for matches, line in zip(found, chosen, strict=True)]
@@ -126,12 +123,11 @@ def verify(
     known = store.load() if store is not None else VerifiedPairs()
     missing = wanted[known.rows_of(wanted) < 0]
     parts = [known.records]
-    with tqdm(
+    with progress_bar(
         total=len(wanted),
         initial=len(wanted) - len(missing),
         desc=description,
         unit=" pairs",
-        mininterval=interval,
         disable=not len(missing),
     ) as bar:
         for start in range(0, len(missing), _PAIRS_A_FILE):
@@ -185,11 +181,10 @@ def _screen(
     targets: _Images,
     keep: int,
     description: str,
-    interval: float,
 ) -> np.ndarray:
     """Columns of the candidates that are worth an alignment, ``(N, keep)``."""
     name = description.replace("verifying", "screening")
-    with tqdm(total=len(indices), desc=name, unit=" images", mininterval=interval) as bar:
+    with progress_bar(total=len(indices), desc=name, unit=" images") as bar:
 
         def choose(row: int) -> np.ndarray:
             index, others = int(indices[row]), candidates[row].tolist()

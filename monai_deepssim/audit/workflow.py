@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar, Generic, TypeVar
 
-from monai_deepssim.audit.exit_status import errors_in_words, print_line
+from monai_deepssim.audit.exit_status import errors_in_words
 from monai_deepssim.audit.overrides import (
     as_typed,
     check_overrides,
@@ -13,9 +13,9 @@ from monai_deepssim.audit.overrides import (
     refuse_evaluated,
     refuse_none,
     running_config,
-    unknown_option,
 )
-from monai_deepssim.options import option_fields, options_signature, read_options
+from monai_deepssim.options import option_fields, option_names, options_signature, read_options, unknown_option
+from monai_deepssim.progress import say
 
 __all__ = ["Workflow"]
 
@@ -51,7 +51,7 @@ class Workflow(Generic[Options, Result]):
     @classmethod
     def option_names(cls) -> list[str]:
         """Name the options, in the order of the documentation."""
-        return [*(entry.name for entry in option_fields(cls.options_class)), *cls.objects]
+        return [*option_names(cls.options_class), *cls.objects]
 
     def perform(self, options: Options) -> Result:
         """Do the work and write its files.
@@ -84,7 +84,7 @@ class Workflow(Generic[Options, Result]):
         with errors_in_words(self.program):
             result = self.perform(self.read_options())
         for line in self.closing_lines(result):
-            print_line(line)
+            say(line)
         self.end(result)
         return result
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_deepssim.audit.exit_status import print_line
 from monai_deepssim.audit.overrides import check_overrides
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark.options import BenchmarkOptions
@@ -13,6 +12,7 @@ from monai_deepssim.benchmark.outputs import render_table, write_results, write_
 from monai_deepssim.benchmark.report import write_report
 from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
 from monai_deepssim.files import ensure_writable, remove_files, write_text
+from monai_deepssim.progress import say
 
 __all__ = ["DetectorBenchmark"]
 
@@ -46,7 +46,7 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
         # A result must not outlive its benchmark: if this one fails, no table is left that looks like its own.
         remove_files(options.output_dir / name for name in _RESULT_FILES)
         for name, reason in options.left_out.items():
-            print_line(f"Left out: {name} ({reason})")
+            say(f"Left out: {name} ({reason})")
         result = perform_benchmark(options)
         write_results(options.output_dir / "results.csv", result)
         write_text(options.output_dir / "table.md", render_table(result))

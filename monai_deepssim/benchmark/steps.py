@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from monai_deepssim.benchmark.pairs import PairSet, make_phantom_pairs, perturb_
 from monai_deepssim.benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds, choose_class_thresholds
 from monai_deepssim.metrics import CopyDetectionMetric
+from monai_deepssim.progress import progress_bar
 
 __all__ = ["BenchmarkResult", "Row", "perform_benchmark"]
 
@@ -118,9 +118,7 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
     tuning, test, num_left_out = _read_queries(options)
     num_tuning_cells = 1 if isinstance(tuning, PairSet) else len(options.perturbations)
     total = len(detectors) * (len(options.perturbations) + num_tuning_cells)
-    # Into a log file a bar writes a line each time it moves, so there it moves rarely.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=total, desc="Scoring", unit=" cells", mininterval=interval) as bar:
+    with progress_bar(total=total, desc="Scoring", unit=" cells") as bar:
         cells = _Cells(options, CellStore(options.output_dir / "cells"), detectors, bar)
         class_thresholds, one_thresholds = _choose_thresholds(options, cells, tuning)
         rows = []

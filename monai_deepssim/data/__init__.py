@@ -1,6 +1,7 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
 from monai_deepssim.data.image_dataset import ImageDataset
+from monai_deepssim.data.in_memory import file_of, list_in_memory
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
@@ -17,8 +18,10 @@ __all__ = [
     "LoadSliced",
     "PhantomBrainDataset",
     "PhantomPairDataset",
+    "file_of",
     "labelled_pairs",
     "list_images",
+    "list_in_memory",
     "load_slice",
     "scan_images",
     "split_by_patient",

@@ -79,8 +79,10 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
 
 def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     """Load a slice as :func:`load_slice` does, and tell what was done to it."""
-    path = Path(item["image"])
-    pixels, converted, pixel_size_mm = _read_pixels(path, item)
+    if isinstance(item["image"], torch.Tensor):
+        pixels, converted, pixel_size_mm = item["image"][0].numpy(), False, None
+    else:
+        pixels, converted, pixel_size_mm = _read_pixels(Path(item["image"]), item)
     if not np.isfinite(pixels).all():
         count = int((~np.isfinite(pixels)).sum())
         raise UnusableInputError(
@@ -134,8 +136,8 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool,
 
 
 def _name(item: Mapping[str, Any]) -> str:
-    index = item.get("slice")
-    return str(item["image"]) if index is None else f"{item['image']}, slice {index}"
+    index, file = item.get("slice"), item["path"] if isinstance(item["image"], torch.Tensor) else item["image"]
+    return str(file) if index is None else f"{file}, slice {index}"
 
 
 class LoadSliced(MapTransform):

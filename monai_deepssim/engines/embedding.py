@@ -7,7 +7,6 @@ that was killed at any moment leaves only whole shards behind, and the next run 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import progress_bar
 from monai_deepssim.similarity import standardize
 
 __all__ = ["create_embedding_evaluator", "embed_images", "prepare_image_batch", "prepare_standardized_batch"]
@@ -176,15 +176,8 @@ def embed_images(
     missing = store.missing_shards()
     total = sum(len(store.shard_range(shard)) for shard in missing)
     done = len(store.items) - total
-    # Into a log file a bar writes a line each time it moves, so there it moves rarely.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=len(store.items),
-        initial=done,
-        desc=description,
-        unit=" images",
-        mininterval=interval,
-        disable=not missing,
+    with progress_bar(
+        total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing
     ) as bar:
         for shard in missing:
             rows = store.shard_range(shard)

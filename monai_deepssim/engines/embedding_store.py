@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file
@@ -261,6 +262,10 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
     digest = hashlib.sha256()
     for item in items:
         known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+        if isinstance(item["image"], torch.Tensor):
+            known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
+            digest.update(json.dumps(known).encode())
+            continue
         for file in item.get("files") or [item["image"]]:  # a DICOM series has many files
             if file not in contents:
                 contents[file] = _digest_of_file(Path(file))

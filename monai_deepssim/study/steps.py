@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim.audit.array_store import ArrayStore
-from monai_deepssim.audit.exit_status import print_line
 from monai_deepssim.calibration import Proportion
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.generators import load_autoencoder
+from monai_deepssim.progress import say
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
 from monai_deepssim.study.estimate import Estimate, estimate_study
 from monai_deepssim.study.figures import draw_contact_sheet
@@ -124,16 +124,16 @@ def perform_study(options: StudyOptions) -> StudyResult:
             missing.append((training, left))
     num_kept = len(found)
     if num_kept:
-        print_line(f"{num_kept} cells are known from an earlier run.")
+        say(f"{num_kept} cells are known from an earlier run.")
     if missing:
-        print_line(estimate_study(options, trainings, missing, len(images.pool)).in_words())
+        say(estimate_study(options, trainings, missing, len(images.pool)).in_words())
 
     autoencoder, copy_detector = trainings.train_autoencoder(), trainings.train_copy_detector()
     judges = _make_judges(options, images, trainings, autoencoder, copy_detector)
     for number, (training, left) in enumerate(missing):
         training_set = images.training_set(training.cells[0], options.seed, training.replicate)
         for cell in left:
-            print_line(f"Training {number + 1} of {len(missing)}: {cell.name}, seed {training.replicate}")
+            say(f"Training {number + 1} of {len(missing)}: {cell.name}, seed {training.replicate}")
             generator = trainings.train_generator(training, cell, training_set, autoencoder)
             samples = trainings.draw(training, cell, generator, autoencoder)
             scores = {**judges.score(samples, training_set.rows), "copies": training_set.copies}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from monai_deepssim.audit.exit_status import print_line
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.files import remove_files, write_text
+from monai_deepssim.progress import say
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.study.outputs import render_table, write_cells, write_summary
 from monai_deepssim.study.report import write_figures, write_report
@@ -43,7 +43,7 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
 
     def perform(self, options: StudyOptions) -> StudyResult | None:
         if options.estimate_only:
-            print_line(estimate_only(options).in_words())
+            say(estimate_only(options).in_words())
             return None
         folder = options.output_dir
         # A result must not outlive its study: if this one fails, no table is left that looks like its own.

@@ -200,9 +200,6 @@ def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(aud
 
     copies = result.matches[result.matches["label"].isin(["duplicate", "part"])]
     assert set(copies["synthetic_path"]) == {"copy-of-60.png", "copy-of-75.png"}
-        "copy-of-60.png",
-        "copy-of-75.png",
-    }
     assert result.thresholds.score == "copy_score"
 
 

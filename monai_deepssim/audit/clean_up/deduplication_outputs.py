@@ -14,7 +14,7 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup
 from monai_deepssim.audit.closing import SCORE_NAMES
 from monai_deepssim.audit.figures import score_histogram
-from monai_deepssim.audit.html import data_uri, report_environment
+from monai_deepssim.audit.html import data_uri, data_uris, report_environment
 from monai_deepssim.audit.report import draw_pair, image_of_side
 from monai_deepssim.audit.result import package_versions, what_it_rests_on
 from monai_deepssim.files import write_text
@@ -191,7 +191,7 @@ def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> d
     if result.options.report_images:
         images = [("first", image_of_side(side, pair.first, image_size))]
         images.append(("second", image_of_side(side, pair.second, image_size)))
-        pictures = draw_pair(images, pair.alignment)
+        pictures = data_uris(draw_pair(images, pair.alignment))
     return {
         "number": number,
         "group": group,

@@ -32,12 +32,12 @@ from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.options import DeduplicationOptions
-from monai_deepssim.audit.progress import timed
 from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import list_side
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable
+from monai_deepssim.progress import say, timed
 
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 
@@ -140,7 +140,7 @@ def perform_deduplication(
     listed = options
     if source is None:
         with timed(seconds, "making_demo"):
-            print(f"No folder given: making a demo in {demo_folder}", flush=True)
+            say(f"No folder given: making a demo in {demo_folder}")
             source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
             listed = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
     with timed(seconds, "listing"):

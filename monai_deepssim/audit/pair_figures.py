@@ -1,0 +1,30 @@
+"""A pair of images beside each other in matplotlib's axes, for notebooks."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from monai_deepssim.audit.report import pair_pictures
+from monai_deepssim.audit.result import AuditResult
+
+__all__ = ["show_pair"]
+
+
+def show_pair(result: AuditResult, row: int, axes: Any = None) -> Any:
+    """Show a synthetic image and its nearest training image; see :meth:`AuditResult.show_pair`."""
+    match = next(result.matches.loc[[row]].itertuples())
+    pictures = pair_pictures(match, result)
+    if axes is None:
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(1, len(pictures), figsize=(2.6 * len(pictures), 3.2), layout="constrained")
+        figure.suptitle(f"{match.synthetic_path}: {match.label}, score {match.score:.3f}", fontsize=10)
+    for place, (name, png) in zip(axes, pictures, strict=False):
+        if png is not None:
+            place.imshow(Image.open(io.BytesIO(png)), cmap="gray")
+        place.set_title(name, fontsize=9)
+        place.set_axis_off()
+    return axes

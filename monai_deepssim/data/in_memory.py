@@ -1,0 +1,77 @@
+"""Images that are no files: tensors, arrays and datasets as items of a data list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["file_of", "list_in_memory"]
+
+
+def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
+    """List images that are held in memory, as :func:`~monai_deepssim.data.list_images` lists files.
+
+    Args:
+        images: ``(N, 1, H, W)``, a tensor or an array in [0, 1]; or a dataset of dictionaries with such an image
+            ``(1, H, W)`` under ``image``, and optionally ``path`` and ``patient_id``.
+        name: what the images are called; image 3 is ``name[3]``.
+
+    Returns:
+        Items whose ``image`` is a float32 tensor ``(1, H, W)``.
+
+    Raises:
+        UnusableInputError: when the shape or the range is another one, or there are no images.
+
+    Example:
+        >>> list_in_memory(torch.rand(2, 1, 64, 64), "training")[1]["path"]
+        'training[1]'
+    """
+    if isinstance(images, (torch.Tensor, np.ndarray)):
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise UnusableInputError(
+                f"{name}: got images of shape {tuple(images.shape)}, want (N, 1, rows, columns) with one grey channel."
+            )
+        entries: list[Mapping[str, Any]] = [{"image": image} for image in images]
+    else:
+        entries = [images[number] for number in range(len(images))]
+    if not entries:
+        raise UnusableInputError(f"{name}: there are no images in it.")
+    items = []
+    for number, entry in enumerate(entries):
+        path = str(entry.get("path", f"{name}[{number}]")) if isinstance(entry, Mapping) else f"{name}[{number}]"
+        image = _as_image(entry, path)
+        items.append(
+            {
+                "image": image,
+                "path": path,
+                "patient_id": str(entry.get("patient_id", "")),
+                "slice": None,
+                "slice_axis": 2,
+            }
+        )
+    return items
+
+
+def _as_image(entry: Any, path: str) -> torch.Tensor:
+    if not isinstance(entry, Mapping) or "image" not in entry:
+        raise UnusableInputError(f"{path}: got {type(entry).__name__}, want a dictionary with an image under 'image'.")
+    image = torch.as_tensor(np.asarray(entry["image"])).float()
+    if image.ndim != 3 or image.shape[0] != 1:
+        raise UnusableInputError(f"{path}: got an image of shape {tuple(image.shape)}, want (1, rows, columns).")
+    finite = image[image.isfinite()]
+    if len(finite) and not (finite.min() >= 0 and finite.max() <= 1):
+        raise UnusableInputError(
+            f"{path}: got intensities from {float(finite.min()):g} to {float(finite.max()):g}, want [0, 1]. Scale the "
+            "images, all by the same numbers."
+        )
+    return image
+
+
+def file_of(item: Mapping[str, Any]) -> str:
+    """The file that holds an item, or the name of an image that is in memory: what slices of one volume share."""
+    return str(item["path"] if isinstance(item["image"], torch.Tensor) else item["image"])

@@ -1,0 +1,100 @@
+"""The command ``monai-deepssim``: its help, its exit statuses, and that a name is a name."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.command import main
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.options import option_fields
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return [item["image"][0].numpy() for item in PhantomBrainDataset(12, seed=31, progress=False)]
+
+
+@pytest.fixture
+def folders(phantoms, tmp_path, monkeypatch):
+    """Eight training images; four synthetic ones, of which two are mirrored copies."""
+    monkeypatch.chdir(tmp_path)
+    for folder, images in (
+        ("training", phantoms[:8]),
+        ("synthetic", [*(p[:, ::-1] for p in phantoms[:2]), *phantoms[8:10]]),
+    ):
+        Path(folder).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray((image * 255).round().astype(np.uint8)).save(f"{folder}/{number}.png")
+    return tmp_path
+
+
+def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
+    assert main(["audit", "training", "synthetic", "-o", "out", "--max-copy-fraction", "0.1"]) == 3
+    told = capfd.readouterr()
+    assert "2 of 4 synthetic images are copies" in told.out
+    assert "EXCEEDED" in told.out
+    assert "Warning" not in told.err
+    assert {"summary.json", "report.html", "matches.csv"} <= {path.name for path in Path("out").iterdir()}
+
+
+def test_as_json_the_summary_alone_is_on_the_standard_output(folders, capfd):
+    assert main(["audit", "training", "synthetic", "-o", "out", "--json"]) == 0
+    told = capfd.readouterr()
+    assert json.loads(told.out)["num_copies"] == 2
+    assert "2 of 4 synthetic images are copies" in told.err
+
+
+def test_quiet_prints_nothing(folders, capfd):
+    assert main(["audit", "training", "synthetic", "-o", "out", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["$__import__('os').system('touch pwned')", "@training", "%x.json::a", "1e5", "a#b"])
+def test_a_name_is_taken_literally(folders, name):
+    Path("training").rename(name.replace("/", "-"))
+    assert main(["audit", name.replace("/", "-"), "synthetic", "-o", "out", "--quiet"]) == 0
+    assert json.loads(Path("out/summary.json").read_text())["training_dir"] == name.replace("/", "-")
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["audit", "a", "b", "--max_copy_fracton", "0.1"], "Did you mean --max_copy_fraction?"),
+        (["audit", "a"], "SYNTHETIC"),
+        (["audit", "a", "b", "c"], "'c' is one argument too many"),
+        (["demo", "--training_dir", "a"], "--training_dir: there is no such option"),
+        (["audit", "no_such_folder", "b"], "no_such_folder"),
+        (["audit", "a", "b", "--top_k", "many"], "--top_k: is 'many', wanted a whole number"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_status_2_and_words(folders, capfd, arguments, words):
+    assert main(arguments) == 2
+    told = capfd.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_the_help_of_a_command_has_every_option_and_needs_no_torch():
+    code = "import sys; from monai_deepssim.command import main; main(['audit', '--help']); "
+    code += "assert 'torch' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for entry in option_fields(AuditOptions):
+        shown = (
+            entry.name.removesuffix("_dir").upper()
+            if entry.name in ("training_dir", "synthetic_dir")
+            else f"--{entry.name}"
+        )
+        assert shown in ended.stdout
+        assert entry.metadata["group"] in ended.stdout
+
+
+def test_the_package_can_be_imported_without_torch():
+    code = "import sys, monai_deepssim; assert 'torch' not in sys.modules; monai_deepssim.find_copies"
+    subprocess.run([sys.executable, "-c", code], check=True)
