@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from monai_deepssim.audit import Audit
 from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS
+from monai_deepssim.data import PhantomBrainDataset
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -31,13 +34,27 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
+def save_folders(folder):
+    """What the README's first example finds: eight training images, and of three synthetic ones two copies."""
+    phantoms = [item["image"][0].numpy() for item in PhantomBrainDataset(9, seed=71, progress=False)]
+    sides = {"training": phantoms[:8], "synthetic": [phantoms[3][:, ::-1], phantoms[5][::-1], phantoms[8]]}
+    for name, images in sides.items():
+        (folder / name).mkdir()
+        for number, image in enumerate(images):
+            pixels = (image * 255).round().astype(np.uint8)
+            Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name / f"{number}.png")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in text_of(page)], ids=name_of)
-def test_the_examples_of_a_page_run(page):
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    if page.name == "README.md" and page.parent == ROOT:
+        save_folders(tmp_path)
+        monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, name_of(page), str(page), 0)
     assert examples.examples
     report = []
-    doctest.DocTestRunner().run(examples, out=report.append)
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples, out=report.append)
     assert not report, "".join(report)
 
 
@@ -97,11 +114,13 @@ def test_a_command_of_the_readme_is_one_line_that_a_fresh_machine_can_run(comman
     assert f"\n{extras} =\n" in text_of(ROOT / "setup.cfg")
 
 
-def test_the_readmes_main_command_names_only_options_of_the_audit():
-    commands = re.findall(r"memorization_audit/configs/inference\.json(?:[^`]*)", text_of(ROOT / "README.md"))
-    named = {option for command in commands for option in re.findall(r"--(\w+)", command)}
-    assert {"training_dir", "synthetic_dir", "output_dir", "max_copy_fraction"} <= named
-    assert named - {"bundle_root"} <= set(Audit.option_names())
+def test_the_readmes_commands_name_only_options_that_exist():
+    commands = re.findall(r"^monai-deepssim (\w+)(.*)$", text_of(ROOT / "README.md"), re.MULTILINE)
+    assert {"audit", "filter", "deduplicate"} <= {command for command, _ in commands}
+    for command, rest in commands:
+        typed = [sys.executable, "-m", "monai_deepssim", command, "--help"]
+        ended = subprocess.run(typed, capture_output=True, text=True, check=True)
+        assert all(option in ended.stdout for option in re.findall(r"--?\w+", rest)), command
 
 
 def test_the_reference_has_every_public_constant():
