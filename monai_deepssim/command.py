@@ -20,6 +20,7 @@ from monai_deepssim.audit.bundles import find_bundle, list_bundles
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
+from monai_deepssim.progress import quiet, say
 
 __all__ = ["main"]
 
@@ -64,11 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             _refuse(given.command, unknown)
         if given.command == "bundle":
-            print("\n".join(list_bundles()) if given.name is None else find_bundle(given.name))
+            for line in list_bundles() if given.name is None else [str(find_bundle(given.name))]:
+                say(line)
             return 0
         return _run(given)
     except UnusableInputError as error:
-        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        say(f"{_PROGRAM}: {error}", sys.stderr)
         return _UNUSABLE_INPUT
     except SystemExit as ended:
         return int(ended.code or 0)
@@ -178,7 +180,6 @@ def _run(given: argparse.Namespace) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     from monai_deepssim.audit import Audit, CopyFilter, Deduplication
-    from monai_deepssim.progress import quiet
 
     workflow = {"filter": CopyFilter, "deduplicate": Deduplication}.get(given.command, Audit)
     output = contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext()

@@ -12,7 +12,7 @@ from PIL import Image
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.options import option_fields
+from monai_deepssim.options import option_fields, options_as_json, read_options
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,8 @@ def test_the_help_of_a_command_has_every_option_and_needs_no_torch():
 def test_the_package_can_be_imported_without_torch():
     code = "import sys, monai_deepssim; assert 'torch' not in sys.modules; monai_deepssim.find_copies"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_slices_may_be_a_range_of_pythons():
+    options = read_options(AuditOptions, {"slices": range(2, 4)})
+    assert json.loads(json.dumps(options_as_json(options)))["slices"] == [2, 3]

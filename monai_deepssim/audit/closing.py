@@ -118,10 +118,12 @@ def error_rate_sentence(result: AuditResult) -> str:
     if len(result.close):
         text += f" Of these, {_close_words(result)}: look at the pairs."
     if found.count == 0 and found.fewest_discoverable > result.copy_fraction.count:
-        text += (
-            f" With {found.null.num_groups} patients to compare with, {found.fewest_discoverable} would have to be for "
-            "any to be called: this is no evidence that there is none."
-        )
+        total, needed = len(found.p_values), found.fewest_discoverable
+        text += f" With {found.null.num_groups} patients to compare with, "
+        if needed > total:
+            text += f"none of {total} images could be called, however close: this is no evidence that there is none."
+        else:
+            text += f"{needed} would have to be for any to be called: this is no evidence that there is none."
     return text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
@@ -53,7 +53,8 @@ def embed_sides(
         UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
     """
     with timed(seconds, "fingerprints"):
-        stores = [_store(side, options, detector.identity.sha256) for side in sides]
+        embedder_id = detector.identity.sha256 + _identify(inferer)
+        stores = [_store(side, options, embedder_id) for side in sides]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
     for side, store in zip(sides, stores, strict=True):
@@ -89,6 +90,16 @@ def _embed(
             f"{side.items[index]['path']}: {reason}"
         )
     return EmbeddedSide(side, images, store.fingerprint, continued)
+
+
+def _identify(inferer: Inferer | None) -> str:
+    """What tells an inferer from another one: its class and its plain settings; nothing of the default."""
+    if inferer is None or type(inferer) is SimpleInferer:
+        return ""
+    settings = {
+        name: value for name, value in vars(inferer).items() if isinstance(value, (bool, int, float, str, tuple))
+    }
+    return f" by {type(inferer).__module__}.{type(inferer).__qualname__} {sorted(settings.items())}"
 
 
 def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:

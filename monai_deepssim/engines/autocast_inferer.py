@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,19 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "has_bfloat16"]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks) or platform.machine() == "arm64"
 
 
 class AutocastInferer(SimpleInferer):
     """Call the network under ``torch.autocast``, on the device where the inputs are.
+
+    On a processor without instructions for ``bfloat16``, where it is many times slower than float32, nothing is cast.
 
     Args:
         dtype: name of the type, ``bfloat16`` or ``float16``.
@@ -21,8 +30,8 @@ class AutocastInferer(SimpleInferer):
 
     Example:
         >>> network = torch.nn.Linear(4, 2)
-        >>> AutocastInferer()(torch.rand(3, 4), network).dtype
-        torch.bfloat16
+        >>> AutocastInferer()(torch.rand(3, 4), network).dtype == (torch.bfloat16 if has_bfloat16() else torch.float32)
+        True
     """
 
     def __init__(self, dtype: str = "bfloat16", enabled: bool = True) -> None:
@@ -31,5 +40,6 @@ class AutocastInferer(SimpleInferer):
         self.enabled = enabled
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(inputs.device.type, self.dtype, enabled=self.enabled):
+        enabled = self.enabled and (inputs.device.type != "cpu" or has_bfloat16())
+        with torch.autocast(inputs.device.type, self.dtype, enabled=enabled):
             return super().__call__(inputs, network, *args, **kwargs)

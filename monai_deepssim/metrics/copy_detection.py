@@ -180,11 +180,15 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             ``(B, D)`` float32 on the CPU.
 
         Raises:
-            ValueError: when the shape is another.
+            ValueError: when the shape is another, or a pixel is NaN or infinite.
         """
         if not isinstance(images, Tensor) or images.ndim not in (4, 5) or images.shape[1] != 1:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
             raise ValueError(f"got images {got}, want a tensor (B, 1, H, W) or (B, 1, H, W, D) in [0, 1]")
+        finite = images.flatten(1).isfinite().all(1)
+        if not finite.all():
+            rows = (~finite).nonzero().flatten().tolist()
+            raise ValueError(f"got NaN or infinite pixels in image(s) {rows[:5]} of the batch: leave these images out")
         plain = convert_to_tensor(images, dtype=torch.float32, track_meta=False, device=self.device)
         return self.represent(plain).float().cpu()
 

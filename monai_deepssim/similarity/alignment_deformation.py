@@ -25,6 +25,7 @@ from monai_deepssim.similarity.alignment_resampling import (
     warp,
 )
 from monai_deepssim.similarity.alignment_ssim import mean_ssim
+from monai_deepssim.similarity.compilation import cached_njit
 
 __all__ = ["deform_pair"]
 
@@ -273,7 +274,7 @@ def _deform_pair(
 
 
 def _cached(sources: str):
-    @njit(nogil=True, cache=True)
+    @cached_njit(nogil=True)
     def deform_pair(*arguments):  # pragma: no cover (compiled)
         # As in alignment_search, and not shared with it: a compiled function in the closure would make another key of
         # the cache in every process.

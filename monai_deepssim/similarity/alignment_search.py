@@ -25,6 +25,7 @@ from monai_deepssim.similarity.alignment_resampling import (
     warp,
 )
 from monai_deepssim.similarity.alignment_ssim import score_change
+from monai_deepssim.similarity.compilation import cached_njit
 
 __all__ = ["align_pair"]
 
@@ -243,7 +244,7 @@ def _align_pair(
 
 
 def _cached(sources: str):
-    @njit(nogil=True, cache=True)
+    @cached_njit(nogil=True)
     def align_pair(*arguments):  # pragma: no cover (compiled)
         # A variable of a closure is part of the key under which compiled code is found again.
         sources  # noqa: B018

@@ -11,12 +11,13 @@ DataLoader.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from monai_deepssim.similarity.compilation import cached_njit
 
 __all__ = ["fill_ssim", "window_means"]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def window_means(x, win_p, win, mean, var):  # pragma: no cover (compiled)
     """Mean and sample variance of every window of every image.
 
@@ -50,7 +51,7 @@ def window_means(x, win_p, win, mean, var):  # pragma: no cover (compiled)
                     var[i, p, r, c] = max(0.0, (squares - total * total / pixels) / (pixels - 1))
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@cached_njit(nogil=True, fastmath=True, error_model="numpy")
 def fill_ssim(
     x, x_mean, x_var, x_offset, y, y_mean, y_var, y_offset, c1, c2, win_p, win, first, last, out
 ):  # pragma: no cover (compiled)

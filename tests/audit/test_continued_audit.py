@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from audit_files import IMAGE_SIZE, write_png
+from monai.inferers import SimpleInferer
 from torch import nn
 
 from monai_deepssim.data import list_images
@@ -154,3 +155,25 @@ def test_images_without_a_direction_in_the_embedding_are_reported_and_not_scored
     embedded = embed_images(network, store(folders))
     assert len(embedded.problems) == 10
     assert embedded.embeddings == []
+
+
+class HalvingInferer(SimpleInferer):
+    """An inferer whose embeddings are others."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        return super().__call__(inputs[..., ::2].repeat_interleave(2, -1) * self.scale, network)
+
+
+def test_embeddings_by_another_inferer_are_not_taken_up(audit, capsys) -> None:
+    audit()
+    with pytest.raises(SystemExit) as ended:
+        audit(inferer=HalvingInferer(0.5))
+    assert ended.value.code == 2
+    assert "differs from this one in its training embedder" in capsys.readouterr().err
+    audit(inferer=HalvingInferer(0.5), overwrite=True)
+    with pytest.raises(SystemExit):
+        audit(inferer=HalvingInferer(0.25))

@@ -64,6 +64,23 @@ def test_the_table_of_cases_has_the_detectors_that_need_no_bundle_of_their_own()
 
 
 @every_detector
+@pytest.mark.parametrize("pixel", [float("nan"), float("inf")])
+def test_an_image_with_a_pixel_that_is_no_number_is_an_error_and_never_a_score(name, phantoms, pixel):
+    detector = DETECTORS[name]().fit([phantoms[:4]])
+    broken = phantoms[4:7].clone()
+    broken[1, 0, 3, 3] = pixel
+    with pytest.raises(ValueError, match=r"NaN or infinite pixels in image\(s\) \[1\]"):
+        detector(broken)
+
+
+@pytest.mark.parametrize("name", ["ssim", "ncc", "mse"])
+def test_pixels_of_another_size_are_an_error_though_there_are_as_many(name):
+    detector = DETECTORS[name]().fit([torch.rand(3, 1, 64, 32)])
+    with pytest.raises(ValueError, match=r"got images of \(32, 64\) pixels after others of \(64, 32\)"):
+        detector(torch.rand(2, 1, 32, 64))
+
+
+@every_detector
 def test_a_copy_is_found_and_scores_higher_than_any_other_image(name, phantoms):
     detector = DETECTORS[name]().fit([phantoms[:4], phantoms[4:8]])
     output = detector(torch.cat([phantoms[[5, 2]], phantoms[8:]]))

@@ -38,6 +38,11 @@ class PixelDetector(CopyDetectionMetric):
 
     def represent(self, images: Tensor) -> Tensor:
         """Flatten the prepared images, and remember their shape."""
+        if self._image_shape is not None and images.shape[1:] != self._image_shape:
+            raise ValueError(
+                f"got images of {tuple(images.shape[2:])} pixels after others of {tuple(self._image_shape[1:])}: bring "
+                "all to one size, such as with FitImageSize"
+            )
         self._image_shape = images.shape[1:]
         return self.prepare(images).flatten(1)
 
