@@ -205,6 +205,6 @@ def test_the_bundles_page_explains_every_option_detector_and_perturbation():
     page = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
     config = json.loads((BUNDLE / "configs" / "inference.json").read_text())
     explained = set(re.findall(r"`([\w.]+)`", page))
-    internal = {"imports", "bundle_root", "benchmark", "run"}
+    internal = {"imports", "bundle_root", "benchmark", "initialize", "run"}
     assert {*DetectorBenchmark.option_names(), *config, *config["detectors"]} - explained <= internal
     assert set(SUPPORTED_PERTURBATIONS) <= explained
