@@ -214,8 +214,8 @@ def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(sm
     write_png(small / "synthetic" / "far.png", axial(130))
     options = {"slices": None, "fdr": 0.6, "max_copy_fraction": 0.0}
     result = filter_set(small, checkpoint, **options)
-    assert [match.synthetic_path for match in result.before.close] == ["near.png"]  # and not the copy
-    assert [match.synthetic_path for match in result.after.close] == ["near.png"]
+    assert result.before.close["synthetic_path"].tolist() == ["near.png"]  # and not the copy
+    assert result.after.close["synthetic_path"].tolist() == ["near.png"]
     assert "PASSED (0 of the images are copies; not counted: 1 is no copy by the threshold and yet closer" in (
         capsys.readouterr().out
     )
@@ -227,7 +227,7 @@ def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(sm
     row = table(small / "strict" / "manifest.csv", "file")["near.png"]
     assert (row["kept"], row["class"]) == ("no", "discovery")
     assert "closer than chance explains (q 0." in row["reason"]
-    assert result.after.close == []
+    assert result.after.close.empty
 
 
 def test_if_copies_were_kept_the_audit_of_what_is_kept_would_end_with_status_3(

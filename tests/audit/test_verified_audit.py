@@ -90,7 +90,7 @@ def test_a_deformed_copy_is_shown_deformed_back_and_pays_for_it(audit, folders, 
     assert row["training_path"].endswith("z75.png")
     assert f"deformed by {pixels:.1f} pixels" in (folders / "out" / "report.html").read_text()
     match = next(match for match in result.matches.itertuples() if match.synthetic_path == "warped-75.png")
-    report._pictures(match, result)
+    report.pair_pictures(match, result)
     first, aligned = (standardize(one[None]) for one in drawn[-1])
     shown = pairwise_ssim(first, aligned).item()
     assert shown - DEFORMATION_COST * pixels == pytest.approx(match.aligned_ssim, abs=0.01)
