@@ -145,8 +145,8 @@ def _close_words(result: AuditResult) -> str:
     count = len(result.close)
     verb = "is" if count == 1 else "are"
     return (
-        f"{count} {verb} no {'copy' if count == 1 else 'copies'} by the threshold and yet closer to a training image "
-        "than chance explains"
+        f"{count} {verb} not {'a copy' if count == 1 else 'copies'} by the threshold and yet closer to a training "
+        "image than chance explains"
     )
 
 

@@ -49,7 +49,7 @@ class DemoSettings:
         num_copies: how many of those are copies of training images.
         augmentation_prob: probability of each augmentation of a copy; 0.8 is the published robustness test.
         training_seed: of the training subjects.
-        synthetic_seed: of the subjects that are no copies, and of what is copied and how.
+        synthetic_seed: of the subjects that are not copies, and of what is copied and how.
     """
 
     num_training: int = 400
@@ -68,7 +68,7 @@ class DemoResult:
         planted: copies among the synthetic images.
         found: of those, judged duplicates.
         right_source: of those found, how many were matched with the image that they are a copy of.
-        false_alarms: images judged duplicates that are no copies.
+        false_alarms: images judged duplicates that are not copies.
         precision: share of the images judged duplicates that are copies; ``None`` when nothing was.
         recall: share of the planted copies that were found.
     """

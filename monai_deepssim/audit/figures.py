@@ -77,6 +77,8 @@ def plot_scores(
         from matplotlib import pyplot
 
         axes = pyplot.subplots(figsize=(9.2, 2.9), layout="constrained")[1]
+    # Whole and part copies have one threshold, and one colour.
+    shown = {"duplicate": "copy"} if counted == "synthetic images" else {}
     lines = [("duplicate", thresholds.duplicate)]
     if thresholds.similar is not None:
         lines.insert(0, ("similar", thresholds.similar))
@@ -92,7 +94,7 @@ def plot_scores(
             np.clip(scores[members] - 1e-7, edges[0], edges[-1]),
             bins=edges.tolist(),
             color=colour,
-            label=f"{name} ({members.sum()})",
+            label=f"{shown.get(name, name)} ({members.sum()})",
         )
     if null_scores is not None:
         axes.hist(
@@ -102,7 +104,7 @@ def plot_scores(
             histtype="step",
             color="#111827",
             linewidth=1.1,
-            label="images that are no copies",
+            label="images that are not copies",
         )
     for name, value in lines:
         axes.axvline(value, color="#1f2937", linewidth=1, linestyle=(0, (4, 3)))

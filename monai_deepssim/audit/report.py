@@ -27,7 +27,7 @@ from monai_deepssim.similarity import Alignment, copied_area, deform_onto
 __all__ = ["draw_pair", "image_of_side", "pair_pictures", "render_report"]
 
 _NUM_PAIRS = 24
-# Of those that are no copies the strongest are shown, too: what lies just below the threshold has to be looked at.
+# Of those that are not copies the strongest are shown, too: what lies just below the threshold has to be looked at.
 _NUM_BELOW = 8
 _NUM_MEMORIZED = 20
 _NUM_RUNNERS_UP = 4

@@ -42,7 +42,7 @@ _IMAGES_KEPT = 4096
 _LEAST_SCORE_WITH_AREA = 0.5
 # Inliers from which a match says where the copied part lies.
 _LEAST_WITH_AREA = 12
-# Correlation of the coarse structure above which an image is no copy of a part, however few keypoints it has.
+# Correlation of the coarse structure above which an image is not a copy of a part, however few keypoints it has.
 _WHOLE_CORRELATION = 0.7
 
 

@@ -37,12 +37,12 @@ class CellScores:
         pair_scores: ``(N,)``, of each labelled pair; empty where there are none.
         nearest_scores: ``(S,)``, of each synthetic image with the nearest image of the gallery.
         ranks: ``(S,)``, rank of a copy's source among the gallery, from 1; :data:`NOT_FOUND` if it is not among the ten
-            nearest, and for images that are no copies.
+            nearest, and for images that are not copies.
         is_proposed: ``(S,)``, whether a copy's source is among the candidates of the searches.
         is_kept: ``(S,)``, whether it is among the candidates that are compared on the pixels.
         source_scores: ``(S,)``, of each copy with its source, or one of the source's repeats, where that is among the
             ten nearest, and :data:`NOT_VERIFIED` if it is not; of two sources the lower. ``NOT_VERIFIED`` for images
-            that are no copies.
+            that are not copies.
         milliseconds: Time to represent a synthetic image and to search the gallery for it.
     """
 

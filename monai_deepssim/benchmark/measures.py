@@ -69,7 +69,7 @@ def choose_stranger_threshold(scores: np.ndarray) -> float:
     """Choose the lowest threshold that at most 1 % of the strangers' scores exceed.
 
     Args:
-        scores: ``(N,)``, scores of images that are no copies.
+        scores: ``(N,)``, scores of images that are not copies.
 
     Returns:
         The threshold, one of the scores: an image is called a copy when its score is above it.

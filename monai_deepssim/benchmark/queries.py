@@ -1,4 +1,4 @@
-"""What a benchmark searches for: changed copies of gallery images, and images that are no copies of any of them."""
+"""What a benchmark searches for: changed copies of gallery images, and images that are not copies of any of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class QuerySet:
             copies.
         groups: For each synthetic image the patient or other group whose images are resampled together.
         second_sources: For each synthetic image the rows in ``gallery`` of another source, which is its partner where
-            two images are averaged; none for images that are no copies. By default no image has one.
+            two images are averaged; none for images that are not copies. By default no image has one.
     """
 
     gallery: Tensor

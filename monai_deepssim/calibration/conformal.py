@@ -14,14 +14,14 @@ _GROUP_RULES = ("mean", "max")
 def conformal_p_values(
     scores: Vector, holdout_scores: Vector, groups: Groups | None = None, group_rule: str = "mean"
 ) -> np.ndarray:
-    r"""Compute for each synthetic image the chance that an image that is no copy scores as high.
+    r"""Compute for each synthetic image the chance that an image that is not a copy scores as high.
 
     A score is the highest similarity of an image to any training image. With n held-out images,
 
     .. math:: p(s) = \frac{1 + \#\{i : h_i \ge s\}}{n + 1}
 
-    so that a tie counts against the suspicion, and no p-value is below 1 / (n + 1). If the synthetic image is no copy
-    and its score is *exchangeable* with the held-out scores (all orders of the n + 1 scores are equally likely), then
+    so that a tie counts against the suspicion, and no p-value is below 1 / (n + 1). If the synthetic image is not a
+    copy and its score is *exchangeable* with the held-out scores (all orders of the n + 1 scores are equally likely), then
     P(p <= a) <= a for every a, whatever the detector and the number of images. This holds on average over draws of the
     held-out images: one particular held-out set can be luckier or less lucky than that.
 
@@ -30,8 +30,8 @@ def conformal_p_values(
 
     .. math:: p(s) = \frac{1}{G + 1} \Big(1 + \sum_g \operatorname{mean}_{i \in g} [h_i \ge s] \Big)
 
-    It is valid when the *patients* are exchangeable and a synthetic image that is no copy is like one image, taken at
-    random, of one more patient. ``group_rule="max"`` lets the highest score of each patient vote instead. It is valid
+    It is valid when the *patients* are exchangeable and a synthetic image that is not a copy is like one image, taken
+    at random, of one more patient. ``group_rule="max"`` lets the highest score of each patient vote instead. It is valid
     whichever image of a patient the synthetic one corresponds to (say, always the slice level that scores highest), and
     finds fewer copies: its p-values are never smaller.
 

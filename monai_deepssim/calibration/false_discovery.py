@@ -148,7 +148,7 @@ def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05) -> Dis
 
     Args:
         scores: ``(N,)``, the highest similarity of each synthetic image to any training image.
-        null: scores of images that are no copies, of held-out images or by :func:`random_halves_null`.
+        null: scores of images that are not copies, of held-out images or by :func:`random_halves_null`.
         fdr: accepted share of wrong ones among those called copies.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The scores of images that are no copies: of held-out images, or, where there are none, of the training images."""
+"""The scores of images that are not copies: of held-out images, or, where there are none, of the training images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HALVES_CAVEAT = (
 
 @dataclass(frozen=True)
 class NullScores:
-    """Scores of images that are no copies, and how they were come by.
+    """Scores of images that are not copies, and how they were come by.
 
     Attributes:
         scores: ``(n,)``, each the highest similarity to a training image; higher is closer.
@@ -89,7 +89,7 @@ def random_halves_null(
 
     The patients are parted at random into two halves A and B, equal in number to within one. Every image of A is scored
     against B and every image of B against A, so in each of the ``repeats`` every training image stands in once for an
-    image that is no copy. All images of a patient are on one side: otherwise another slice of the same head would be
+    image that is not a copy. All images of a patient are on one side: otherwise another slice of the same head would be
     among those searched, its score would be one that no stranger reaches, and copies would hide below it.
 
     An image gives one score a repeat. These are not independent, and neither are images of a patient, so the result is

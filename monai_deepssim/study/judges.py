@@ -119,7 +119,7 @@ class Judges:
         self.controls = self._measure_controls(autoencoder, reconstructed_pool, device)
 
     def score(self, samples: Tensor, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Score samples against training images, and held-out images likewise, which are no copies.
+        """Score samples against training images, and held-out images likewise, which are not copies.
 
         Args:
             samples: ``(N, 1, H, W)`` in [0, 1].

@@ -216,7 +216,7 @@ def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(sm
     result = filter_set(small, checkpoint, **options)
     assert result.before.close["synthetic_path"].tolist() == ["near.png"]  # and not the copy
     assert result.after.close["synthetic_path"].tolist() == ["near.png"]
-    assert "PASSED (0 of the images are copies; not counted: 1 is no copy by the threshold and yet closer" in (
+    assert "PASSED (0 of the images are copies; not counted: 1 is not a copy by the threshold and yet closer" in (
         capsys.readouterr().out
     )
     assert "But 1 is closer" in (small / "out" / "filtered_audit" / "report.html").read_text()

@@ -137,7 +137,7 @@ def test_when_all_that_is_shown_are_copies_the_next_that_are_none_are_shown_too(
     monkeypatch.setattr(report_module, "_NUM_PAIRS", 1)
     audit()
     report = re.sub(r"\s+", " ", read_report())
-    assert "3 of 4 synthetic images: the 1 with the highest scores and the 2 next that are no copies" in report
+    assert "3 of 4 synthetic images: the 1 with the highest scores and the 2 next that are not copies" in report
     assert "1 more copies are in" in report
     assert "other-120.png" in report
 

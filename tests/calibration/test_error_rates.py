@@ -86,7 +86,7 @@ def test_without_copies_the_error_rates_are_their_nominal_level_and_not_only_bel
 def test_with_copies_the_false_discovery_rate_holds_and_the_copies_are_found() -> None:
     false_positive_rates, false_discovery_proportions, recalls = audits_with_holdout(num_copies=10)
     assert_at_most(false_positive_rates, 0.05)
-    # Benjamini and Hochberg: the level times the share of images that are no copies.
+    # Benjamini and Hochberg: the level times the share of images that are not copies.
     assert_at_most(false_discovery_proportions, 0.05 * 40 / 50)
     assert false_discovery_proportions.mean() > 0.02
     assert recalls.mean() > 0.99

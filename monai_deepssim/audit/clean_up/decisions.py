@@ -47,7 +47,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
     """Decide about every file in the folder of the synthetic images.
 
     A file is left out when its closest slice is of a class that is left out, or when any of its slices could not be
-    used: what could not be looked at is not known to be no copy. The files of a DICOM series share one decision.
+    used: what could not be looked at is not known not to be a copy. The files of a DICOM series share one decision.
 
     Args:
         result: of the audit.
@@ -130,6 +130,6 @@ def _reason(match: Any, result: AuditResult) -> str:
     if match.label == "part":
         return f"a part copy: its score of {match.score:.3f} with the {nearest} is above {limits.duplicate:g}"
     if match.label == "similar":
-        return f"similar, no copy: its score of {match.score:.3f} with the {nearest} is above {limits.similar:g}"
+        return f"similar, not a copy: its score of {match.score:.3f} with the {nearest} is above {limits.similar:g}"
     lowest = limits.duplicate if limits.similar is None else limits.similar
     return f"different: its score of {match.score:.3f} with the {nearest} is not above {lowest:g}"

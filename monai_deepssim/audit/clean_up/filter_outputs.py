@@ -54,7 +54,7 @@ def filter_lines(result: FilterResult) -> list[str]:
         demo = result.demo
         lines.append(
             f"Demo: of {demo.planted} planted copies {demo.left_out} are left out and {demo.remaining} remain, with "
-            f"{demo.wrongly_left_out} images left out that are no copies."
+            f"{demo.wrongly_left_out} images left out that are not copies."
         )
     return [*lines, "", "The set that was kept, audited:", *closing_lines(after, _report(after))]
 

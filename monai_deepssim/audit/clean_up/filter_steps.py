@@ -42,7 +42,7 @@ class FilterDemoResult:
         planted: copies among the synthetic images.
         left_out: of those, left out.
         remaining: of those, kept: the audit did not see them.
-        wrongly_left_out: images left out that are no copies.
+        wrongly_left_out: images left out that are not copies.
     """
 
     planted: int

@@ -66,7 +66,7 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
         """Take the threshold from real images that the generator has not seen, by the published rule.
 
         Each training image has a highest correlation to a held-out image; the threshold is the given percentile of
-        these. So about 5 % of the training images have as near a neighbour that is no copy.
+        these. So about 5 % of the training images have as near a neighbour that is not a copy.
 
         Args:
             holdout_images: batches ``(B, 1, H, W)`` in [0, 1], or dictionaries with such an ``image``.
