@@ -21,9 +21,9 @@ def conformal_p_values(
     .. math:: p(s) = \frac{1 + \#\{i : h_i \ge s\}}{n + 1}
 
     so that a tie counts against the suspicion, and no p-value is below 1 / (n + 1). If the synthetic image is not a
-    copy and its score is *exchangeable* with the held-out scores (all orders of the n + 1 scores are equally likely), then
-    P(p <= a) <= a for every a, whatever the detector and the number of images. This holds on average over draws of the
-    held-out images: one particular held-out set can be luckier or less lucky than that.
+    copy and its score is *exchangeable* with the held-out scores (all orders of the n + 1 scores are equally likely),
+    then P(p <= a) <= a for every a, whatever the detector and the number of images. This holds on average over draws of
+    the held-out images: one particular held-out set can be luckier or less lucky than that.
 
     **Several held-out images of a patient** resemble each other, so n images are less evidence than n patients.
     With ``groups``, every one of the G patients has one vote, which the images of that patient share:
@@ -31,9 +31,9 @@ def conformal_p_values(
     .. math:: p(s) = \frac{1}{G + 1} \Big(1 + \sum_g \operatorname{mean}_{i \in g} [h_i \ge s] \Big)
 
     It is valid when the *patients* are exchangeable and a synthetic image that is not a copy is like one image, taken
-    at random, of one more patient. ``group_rule="max"`` lets the highest score of each patient vote instead. It is valid
-    whichever image of a patient the synthetic one corresponds to (say, always the slice level that scores highest), and
-    finds fewer copies: its p-values are never smaller.
+    at random, of one more patient. ``group_rule="max"`` lets the highest score of each patient vote instead. It is
+    valid whichever image of a patient the synthetic one corresponds to (say, always the slice level that scores
+    highest), and finds fewer copies: its p-values are never smaller.
 
     Bates, Candès, Lei, Romano, Sesia. *Testing for outliers with conformal p-values.* Annals of Statistics 51 (2023),
     arXiv 2104.08279. Lee, Barber, Willett. *Distribution-free inference with hierarchical data.* arXiv 2306.06342
