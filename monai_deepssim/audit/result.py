@@ -106,6 +106,11 @@ class EmbeddedSide:
         return [self.side.items[index] for index in self.images.indices.tolist()]
 
     @property
+    def patients(self) -> list[str]:
+        """Of each of these images; empty where unknown."""
+        return [item["patient_id"] for item in self.usable_items]
+
+    @property
     def sizes(self) -> list[tuple[str, int]]:
         """Sizes as in the files ("256 x 256", rows x columns) with the number of images, the most frequent first."""
         counts = Counter(f"{rows} x {columns}" for rows, columns in self.images.sizes.tolist())

@@ -8,7 +8,6 @@ import pytest
 import torch
 from audit_files import write_png
 
-import monai_deepssim.audit.steps as steps
 import monai_deepssim.audit.verification as verification
 import monai_deepssim.audit.verification_store as verification_store
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
@@ -36,7 +35,7 @@ def aligner(monkeypatch) -> Aligner:
     aligner = Aligner()
     monkeypatch.setattr(verification, "copy_score", aligner)
     # Local features prove plain copies, of which fewer pairs are compared then.
-    monkeypatch.setattr(steps, "LocalCandidates", lambda *_: None)
+    monkeypatch.setattr(training_search, "LocalCandidates", lambda *_: None)
     monkeypatch.setattr(verification, "_PAIRS_A_STEP", 4)
     monkeypatch.setattr(verification, "_PAIRS_A_FILE", 8)
     return aligner

@@ -12,7 +12,7 @@ from audit_files import write_png
 from monai.transforms import AdjustContrast, Affine
 from PIL import Image
 
-from monai_deepssim.audit import report, steps
+from monai_deepssim.audit import report, training_search
 from monai_deepssim.audit.error_rates import halves_null, keep_strangers
 from monai_deepssim.audit.verdict import WHOLE_IMAGE_AREA
 from monai_deepssim.audit.verification import verify
@@ -128,7 +128,7 @@ def test_all_scores_of_an_audit_have_one_price(audit, folders, axial, monkeypatc
         prices.append((description, deformation_cost))
         return verify(*sides, deformation_cost=deformation_cost, description=description, **options)
 
-    monkeypatch.setattr(steps, "verify", verify_and_note)
+    monkeypatch.setattr(training_search, "verify", verify_and_note)
     audit(deformation_cost=0.03)
     audit(deformation_cost=0.03, holdout_dir="holdout", overwrite=True)
 
