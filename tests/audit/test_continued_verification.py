@@ -8,6 +8,7 @@ import pytest
 import torch
 from audit_files import write_png
 
+import monai_deepssim.audit.training_search as training_search
 import monai_deepssim.audit.verification as verification
 import monai_deepssim.audit.verification_store as verification_store
 from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
