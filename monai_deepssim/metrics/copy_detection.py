@@ -139,9 +139,17 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             ``(N, D)`` float32 on the CPU.
 
         Raises:
-            ValueError: when there are none.
+            ValueError: when there are none, or a pixel is NaN or infinite.
         """
-        batches = [self.represent_batch(batch["image"] if isinstance(batch, Mapping) else batch) for batch in images]
+        batches = []
+        for number, batch in enumerate(images):
+            tensor = batch["image"] if isinstance(batch, Mapping) else batch
+            batches.append(self.represent_batch(tensor))
+            broken = (~_is_finite(tensor)).nonzero().flatten().tolist()
+            if broken:
+                raise ValueError(
+                    f"got NaN or infinite pixels in image(s) {broken[:5]} of batch {number}: leave them out"
+                )
         if not batches:
             raise ValueError("there are no images to represent: the loader gave no batch")
         return torch.cat(batches)
@@ -180,15 +188,11 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             ``(B, D)`` float32 on the CPU.
 
         Raises:
-            ValueError: when the shape is another, or a pixel is NaN or infinite.
+            ValueError: when the shape is another.
         """
         if not isinstance(images, Tensor) or images.ndim not in (4, 5) or images.shape[1] != 1:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
             raise ValueError(f"got images {got}, want a tensor (B, 1, H, W) or (B, 1, H, W, D) in [0, 1]")
-        finite = images.flatten(1).isfinite().all(1)
-        if not finite.all():
-            rows = (~finite).nonzero().flatten().tolist()
-            raise ValueError(f"got NaN or infinite pixels in image(s) {rows[:5]} of the batch: leave these images out")
         plain = convert_to_tensor(images, dtype=torch.float32, track_meta=False, device=self.device)
         return self.represent(plain).float().cpu()
 
@@ -232,8 +236,14 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         return self.compare_pairs(self.represent_batch(x), self.represent_batch(y))
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        scores, indices = self.search(self.represent_batch(y_pred))
-        return torch.cat([scores, indices.to(scores.dtype)], dim=1)
+        finite = _is_finite(y_pred) if isinstance(y_pred, Tensor) else torch.ones(len(y_pred), dtype=torch.bool)
+        if finite.all():
+            scores, indices = self.search(self.represent_batch(y_pred))
+            return torch.cat([scores, indices.to(scores.dtype)], dim=1)
+        found = torch.tensor([torch.nan, -1.0]).repeat(len(y_pred), 1)
+        if finite.any():
+            found[finite.cpu()] = self._compute_tensor(y_pred[finite]).to(found)
+        return found
 
     def _compute_list(self, y_pred: Any, y: Any = None) -> Tensor:  # type: ignore[override]
         # MONAI's would represent one image at a time.
@@ -246,7 +256,8 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         """The copy fraction: the share of all scores since ``reset()`` that is above the threshold.
 
         Returns:
-            A scalar tensor; NaN when nothing was scored.
+            A scalar tensor; NaN when nothing was scored. An image with NaN or infinite pixels has no score, and is left
+            out.
 
         Raises:
             ValueError: when there is no threshold.
@@ -256,7 +267,13 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         buffer = self.get_buffer()
         if buffer is None or len(buffer) == 0:
             return torch.tensor(torch.nan)
-        return (buffer[:, 0] > self.threshold).float().mean()
+        scores = buffer[:, 0][~buffer[:, 0].isnan()]
+        return (scores > self.threshold).float().mean()  # of none it is NaN
+
+
+def _is_finite(images: Tensor) -> Tensor:
+    """Whether all pixels of each image are finite numbers, ``(B,)``."""
+    return images.flatten(1).isfinite().all(1)
 
 
 def _unit_rows(rows: Tensor) -> Tensor:
