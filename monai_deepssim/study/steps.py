@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.audit.array_store import ArrayStore
 from monai_deepssim.calibration import Proportion
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ensure_writable, write_text
+from monai_deepssim.files import ArrayStore, ensure_writable, write_text
 from monai_deepssim.generators import load_autoencoder
 from monai_deepssim.progress import say
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
