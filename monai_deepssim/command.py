@@ -178,6 +178,8 @@ def _run(given: argparse.Namespace) -> int:
     }
     # Lines of MONAI, torch and Python about things that do not concern the user.
     warnings.simplefilter("ignore")
+    if not given.quiet:
+        warnings.filterwarnings("default", module="monai_deepssim")
     logging.disable(logging.WARNING)
     from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 

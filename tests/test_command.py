@@ -50,6 +50,12 @@ def test_as_json_the_summary_alone_is_on_the_standard_output(folders, capfd):
     assert "2 of 4 synthetic images are copies" in told.err
 
 
+def test_a_warning_of_the_package_is_shown_and_none_of_others(folders):
+    with pytest.warns(UserWarning, match="8 training images are few") as warned:
+        assert main(["audit", "training", "synthetic", "-o", "out", "--memorization_index"]) == 0
+    assert all("monai_deepssim" in warning.filename for warning in warned)
+
+
 def test_quiet_prints_nothing(folders, capfd):
     assert main(["audit", "training", "synthetic", "-o", "out", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
