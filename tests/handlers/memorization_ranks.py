@@ -136,4 +136,5 @@ def run_rank(rank: int, folder: str) -> None:
     metric = MemorizationMetric(make_embedder())
     with pytest.raises(ValueError, match=r"no training images.*on any rank"):
         metric.fit([])
+    distributed.barrier()
     distributed.destroy_process_group()

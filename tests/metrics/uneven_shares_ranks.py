@@ -50,4 +50,5 @@ def run_rank(rank: int, rendezvous: str) -> None:
     disagreeing(embeddings, images if rank == 0 else images[..., :12])
     with pytest.raises(ValueError, match=r"different shapes: .*\(1, 16, 12\).*\(1, 16, 16\)"):
         disagreeing.aggregate()
+    distributed.barrier()
     distributed.destroy_process_group()
