@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "audit.as_function": ["find_copies"],
+        "audit.as_function": ["find_copies", "find_duplicates", "remove_copies"],
+        "audit.embedder": ["deepssim", "load_embedder"],
         "audit.result": ["AuditResult"],
         "errors": ["UnusableInputError"],
     },

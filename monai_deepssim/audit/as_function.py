@@ -1,18 +1,24 @@
-"""An audit as one function."""
+"""An audit, a filter and a deduplication, each as one function."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.clean_up.deduplication_outputs import write_deduplication_files
+from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult, perform_deduplication
+from monai_deepssim.audit.clean_up.filter_outputs import write_filter_summary
+from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterResult, perform_filter
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions, SearchOptions
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide
 from monai_deepssim.audit.sources import Side, check_sides_apart, list_side
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import list_in_memory, scan_images
@@ -20,9 +26,11 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_names, read_options, unknown_option
 from monai_deepssim.progress import quiet
 
-__all__ = ["find_copies"]
+__all__ = ["find_copies", "find_duplicates", "remove_copies"]
 
 _SIDES = ("training_dir", "synthetic_dir", "holdout_dir")
+Options = TypeVar("Options", bound=SearchOptions)
+PatientIds = str | Sequence[str] | Mapping[str, Sequence[str]] | None
 
 
 def find_copies(
@@ -30,7 +38,7 @@ def find_copies(
     synthetic: Any,
     *,
     holdout: Any = None,
-    patient_ids: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    patient_ids: PatientIds = None,
     output_dir: str | os.PathLike[str] | None = None,
     progress: bool = False,
     **options: Any,
@@ -74,30 +82,150 @@ def find_copies(
         >>> copies[["synthetic_path", "training_path"]].values.tolist()
         [['synthetic[0]', 'training[2]'], ['synthetic[1]', 'training[3]']]
     """
-    sources = {"training": training, "synthetic": synthetic, **({} if holdout is None else {"holdout": holdout})}
+    sources = {"training": training, "synthetic": synthetic, "holdout": holdout}
+    with _prepared(AuditOptions, sources, patient_ids, output_dir, progress, options) as (checked, sides):
+        result = perform_audit(checked, sides=sides, write=output_dir is not None)
+        return result if output_dir is not None else _without_files(result)
+
+
+def remove_copies(
+    training: Any,
+    synthetic: Any,
+    *,
+    holdout: Any = None,
+    patient_ids: PatientIds = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> FilterResult:
+    """Find the synthetic images that can be kept: all but the copies of training images.
+
+    Args:
+        training: images that trained the generator; each side is given as to :func:`find_copies`.
+        synthetic: images that it made.
+        holdout: real images of other patients, which the generator never saw.
+        patient_ids: as of :func:`find_copies`.
+        output_dir: folder for ``filtered/`` with the files that are kept, ``manifest.csv`` and the audits. By default
+            nothing is written; images in memory are no files and cannot be.
+        progress: whether progress and warnings are shown on the terminal.
+        options: others of :class:`~monai_deepssim.audit.options.FilterOptions`, such as ``leave_out`` or ``files``.
+
+    Returns:
+        What was found: ``files`` says of each file whether it is kept, and why; ``kept`` are the positions of the
+        images that are; ``before`` and ``after`` are the audits of the whole set and of what is kept.
+
+    Raises:
+        UnusableInputError: naming the option or the image that cannot be used, what was found and what is wanted.
+
+    Example:
+        >>> import torch
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> phantoms = PhantomBrainDataset(12, seed=5, progress=False)
+        >>> images = torch.stack([phantom["image"].as_tensor() for phantom in phantoms])
+        >>> synthetic = torch.cat([images[2:4].flip(3), images[8:]])
+        >>> result = remove_copies(images[:8], synthetic)
+        >>> result.kept, len(synthetic[result.kept])
+        ([2, 3, 4, 5], 4)
+    """
+    sources = {"training": training, "synthetic": synthetic, "holdout": holdout}
+    with _prepared(FilterOptions, sources, patient_ids, output_dir, progress, options) as (checked, sides):
+        if output_dir is not None:
+            _refuse_memory(sides[1])
+        result = perform_filter(checked, sides=sides, write=output_dir is not None)
+        if output_dir is not None:
+            write_filter_summary(checked.output_dir / FILTER_SUMMARY, result)
+            return result
+        after = None if result.after is None else _without_files(result.after)
+        return replace(result, before=_without_files(result.before), after=after)
+
+
+def find_duplicates(
+    images: Any,
+    *,
+    patient_ids: PatientIds = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> DeduplicationResult:
+    """Find the images that a training set holds more than once, in one file or another.
+
+    Args:
+        images: the set, given as a side of :func:`find_copies`.
+        patient_ids: likewise.
+        output_dir: folder for ``deduplicated/`` with one file of each group, ``manifest.csv``, ``report.html`` and the
+            others. By default nothing is written; images in memory are no files and cannot be.
+        progress: whether progress and warnings are shown on the terminal.
+        options: others of :class:`~monai_deepssim.audit.options.DeduplicationOptions`.
+
+    Returns:
+        What was found: ``groups`` of files that duplicates connect, ``nearest`` images of each, ``files`` with what
+        becomes of each and why, and ``kept``, the positions of the images that stand for their group or for themselves.
+
+    Raises:
+        UnusableInputError: naming the option or the image that cannot be used, what was found and what is wanted.
+
+    Example:
+        >>> import torch
+        >>> from monai_deepssim.data import PhantomBrainDataset
+        >>> phantoms = PhantomBrainDataset(6, seed=5, progress=False)
+        >>> images = torch.stack([phantom["image"].as_tensor() for phantom in phantoms])
+        >>> result = find_duplicates(torch.cat([images, images[4:5].flip(3)]))
+        >>> result.groups[["kept", "left_out"]].values.tolist()
+        [['training[4]', ['training[6]']]]
+    """
+    sources = {"training": images}
+    with _prepared(DeduplicationOptions, sources, patient_ids, output_dir, progress, options) as (checked, sides):
+        if output_dir is not None:
+            _refuse_memory(sides[0])
+        result = perform_deduplication(checked, side=sides[0], write=output_dir is not None)
+        if output_dir is None:
+            return replace(result, training=_in_memory(result.training))
+        write_deduplication_files(result)
+        return result
+
+
+@contextmanager
+def _prepared(
+    kind: type[Options],
+    sources: Mapping[str, Any],
+    patient_ids: PatientIds,
+    output_dir: str | os.PathLike[str] | None,
+    progress: bool,
+    options: dict[str, Any],
+) -> Iterator[tuple[Options, list[Side]]]:
+    """Check the options and list the sides; what is written goes into a scratch folder where none was given."""
+    names = [name for name in option_names(kind) if name not in _SIDES]
     for name in options:
-        if name not in option_names(AuditOptions) or name in _SIDES:
-            raise unknown_option(name, [entry for entry in option_names(AuditOptions) if entry not in _SIDES])
+        if name not in names:
+            raise unknown_option(name, names)
     if isinstance(patient_ids, str):
-        options["patient_id_pattern"] = patient_ids
+        options = {**options, "patient_id_pattern": patient_ids}
     known_ids: Mapping[str, Sequence[str]] = {}
     if patient_ids is not None and not isinstance(patient_ids, str):
         known_ids = patient_ids if isinstance(patient_ids, Mapping) else {"training": patient_ids}
+    given = {name: source for name, source in sources.items() if source is not None}
     with quiet(not progress), tempfile.TemporaryDirectory() as scratch:
-        directories = {f"{name}_dir": _source_path(source, name) for name, source in sources.items()}
+        directories = {f"{name}_dir": _source_path(source, name) for name, source in given.items()}
         values = {**options, **directories, "output_dir": scratch if output_dir is None else output_dir}
-        checked = read_options(AuditOptions, values)
-        sides = [_side(name, source, known_ids.get(name), checked) for name, source in sources.items()]
+        checked = read_options(kind, values)
+        sides = [_side(name, source, known_ids.get(name), checked) for name, source in given.items()]
         check_sides_apart(sides)
-        result = perform_audit(checked, sides=sides, write=output_dir is not None)
-        return result if output_dir is not None else _without_files(result)
+        yield checked, sides
+
+
+def _refuse_memory(side: Side) -> None:
+    if any(isinstance(item["image"], torch.Tensor) for item in side.items):
+        raise UnusableInputError(
+            f"output_dir: the {side.name} images are in memory, and no files that could be copied into it. Leave it "
+            "out, and take the images at the positions that the result calls kept."
+        )
 
 
 def _source_path(source: Any, name: str) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"{name} images in memory"
 
 
-def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: AuditOptions) -> Side:
+def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: SearchOptions) -> Side:
     if isinstance(source, (str, os.PathLike)):
         side = list_side(name, Path(source).expanduser(), options)
     elif isinstance(source, (list, tuple)) and source and not _holds_images(source):
@@ -108,9 +236,9 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Au
             slices=options.slices,
             slice_axis=options.slice_axis,
         )
-        side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored)
+        side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored, in_memory=True)
     else:
-        side = Side(name, Path(_source_path(source, name)), list_in_memory(source, name), [])
+        side = Side(name, Path(_source_path(source, name)), list_in_memory(source, name), [], in_memory=True)
     if patient_ids is None:
         return side
     if len(patient_ids) != len(side.items):
@@ -128,9 +256,12 @@ def _holds_images(source: Sequence[Any]) -> bool:
 
 def _without_files(result: AuditResult) -> AuditResult:
     """The result with its embeddings in memory, since their files go."""
+    holdout = None if result.holdout is None else _in_memory(result.holdout)
+    return replace(
+        result, training=_in_memory(result.training), synthetic=_in_memory(result.synthetic), holdout=holdout
+    )
 
-    def load(part: Any) -> Any:
-        return replace(part, images=replace(part.images, embeddings=[np.array(one) for one in part.images.embeddings]))
 
-    holdout = None if result.holdout is None else load(result.holdout)
-    return replace(result, training=load(result.training), synthetic=load(result.synthetic), holdout=holdout)
+def _in_memory(side: EmbeddedSide) -> EmbeddedSide:
+    embeddings = [np.array(shard) for shard in side.images.embeddings]
+    return replace(side, images=replace(side.images, embeddings=embeddings))

@@ -6,24 +6,22 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_deepssim.audit.bundles import find_bundle
+from monai_deepssim.audit.embedder import load_embedder, shipped_weights
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbedderIdentity
 from monai_deepssim.engines.embedding import prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector
-from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
 
-__all__ = ["AuditDetector", "load_detector", "load_embedder"]
+__all__ = ["AuditDetector", "load_detector"]
 
 # These run on DeepSSIM's weights, so they have the shipped ones by default.
 _ON_DEEPSSIM = ("deepssim", "memorization_index")
@@ -135,7 +133,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     """
     name = options.detector
     if name == "deepssim":
-        network, identity = load_embedder(options)
+        network, identity = _load_embedder(options)
         metric: CopyDetectionMetric = DeepSSIMDetector(network, device=options.device)
         return AuditDetector(name, metric, network, prepare_standardized_batch, identity)
     kind = SUPPORTED_DETECTORS[name]
@@ -148,7 +146,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
             raise UnusableInputError(
                 f"--checkpoint: was not given, but --detector {name} needs weights. Give the path of its checkpoint."
             )
-        path = _shipped_weights()
+        path = shipped_weights()
     if takes_weights:
         assert path is not None
         if not path.exists():
@@ -169,24 +167,10 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     return AuditDetector(name, metric, _Representation(metric), prepare_image_batch, identity)
 
 
-def load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:
-    """Load the DeepSSIM embedder that the options name.
-
-    Args:
-        options: their ``checkpoint``, ``device`` and ``image_size`` are used.
-
-    Returns:
-        The network in eval mode, on the device, and what identifies it.
-
-    Raises:
-        UnusableInputError: if the checkpoint cannot be loaded or takes no images of this size.
-    """
-    path = options.checkpoint or _shipped_weights()
-    if not path.is_file():
-        raise UnusableInputError(
-            f"--checkpoint: {path} is no file. Give the path of the weights of a DeepSSIM embedder."
-        )
-    network = load_deepssim(path).to(options.device).eval()
+def _load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:
+    """The DeepSSIM embedder that the options name, and what identifies it."""
+    network = load_embedder(options.checkpoint, device=options.device)
+    path = options.checkpoint or shipped_weights()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     try:
         with torch.inference_mode():
@@ -203,7 +187,3 @@ def load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:
         embedding_dim=int(probe.shape[1]),
     )
     return network, identity
-
-
-def _shipped_weights() -> Path:
-    return find_bundle("deepssim_brain_mri") / "models" / "model.pt"

@@ -6,7 +6,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from html import escape
@@ -24,7 +24,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Gate, Shortlist, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
-from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.options import options_as_json
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _SCHEMA_VERSION = 2
+_STORE_SETTINGS = {"image_size": "image_size", "embedder_id": "embedder", "shard_size": "shard_size"}
 _PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
 
 
@@ -115,6 +116,26 @@ class EmbeddedSide:
         """Sizes as in the files ("256 x 256", rows x columns) with the number of images, the most frequent first."""
         counts = Counter(f"{rows} x {columns}" for rows, columns in self.images.sizes.tolist())
         return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+    def subset(self, rows: np.ndarray, side: Side) -> EmbeddedSide:
+        """Some of the images.
+
+        Args:
+            rows: int64 ``(n,)``.
+            side: their files, in this order; none that could not be used.
+        """
+        converted, resampled = (
+            np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
+            for noticed in (self.images.converted, self.images.resampled)
+        )
+        store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
+        images = replace(
+            self.images.subset(rows),
+            indices=np.arange(len(rows)),
+            converted=converted,
+            resampled=resampled,
+        )
+        return EmbeddedSide(side, images, store.fingerprint, continued=False)
 
 
 @dataclass(frozen=True, repr=False)

@@ -27,12 +27,14 @@ class Side:
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
         ignored: ``path`` and ``reason`` of the files found there that are no images.
+        in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
     """
 
     name: str
     source: Path
     items: list[dict[str, Any]]
     ignored: list[dict[str, str]]
+    in_memory: bool = False
 
 
 def list_sides(options: AuditOptions) -> list[Side]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from monai.inferers import Inferer
 from pandas import DataFrame, Series
 
@@ -35,7 +36,7 @@ from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import say, timed, warn
 
-__all__ = ["Selection", "perform_audit"]
+__all__ = ["Evidence", "Selection", "gather_evidence", "judge", "perform_audit", "write_result"]
 
 _DEMO_FOLDER = "demo"
 _RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv"]
@@ -58,8 +59,6 @@ def perform_audit(
     options: AuditOptions,
     *,
     sides: Sequence[Side] | None = None,
-    result_files: Sequence[str] = (),
-    selection: Selection | None = None,
     write: bool = True,
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
@@ -70,9 +69,6 @@ def perform_audit(
         options: checked.
         sides: the training, the synthetic and any held-out side, where they are known already; by default the folders
             that the options name are listed.
-        selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
-            and no interval is given.
-        result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
         write: whether the result goes into files; embeddings and verified pairs do in any case.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
@@ -83,27 +79,28 @@ def perform_audit(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    seconds: dict[str, float] = {}
-    ensure_writable(options.output_dir)
-    detector = load_detector(options)
-    if sides is None:
-        sides = _read_sides(options, seconds)
-    embedded = embed_sides(
-        sides, detector, options, [*_RESULT_FILES, *result_files], seconds, inferer=inferer, handlers=handlers
-    )
-    result = _judge(_gather(embedded, detector, options, selection, seconds), options, selection)
+    result = judge(gather_evidence(options, sides=sides, inferer=inferer, handlers=handlers), options)
     if write:
-        with timed(seconds, "report"):
-            write_tables(options.output_dir, result)
-            result.to_html(options.output_dir / "report.html")
-        # Last: where there is a summary, the audit is complete.
-        write_summary(options.output_dir / "summary.json", result)
+        write_result(result)
     return result
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """What was measured, before anything is judged."""
+class Evidence:
+    """What was measured, before anything is judged.
+
+    Attributes:
+        detector: fitted on the training images.
+        search: of the training images.
+        training: the training side.
+        synthetic: the synthetic side.
+        holdout: the held-out side, if there is one.
+        sides_differ: how the preprocessing of the training and the synthetic side differs.
+        shortlist: the nearest training images of each synthetic image.
+        of_holdout: those of each held-out image.
+        null: scores of images that are not copies; ``None`` where there are none.
+        seconds: time spent, by step.
+    """
 
     detector: AuditDetector
     search: TrainingSearch
@@ -116,15 +113,52 @@ class _Evidence:
     null: NullScores | None
     seconds: dict[str, float]
 
+    def of_subset(self, rows: np.ndarray, side: Side, options: AuditOptions) -> Evidence:
+        """The same evidence, of some of the synthetic images.
 
-def _gather(
-    embedded: Sequence[EmbeddedSide],
-    detector: AuditDetector,
+        Args:
+            rows: int64 ``(n,)``, of the synthetic images.
+            side: these images, in this order.
+            options: of the audit.
+        """
+        synthetic = self.synthetic.subset(rows, side)
+        return replace(
+            self,
+            synthetic=synthetic,
+            sides_differ=check_sides(self.training, synthetic, options.image_size),
+            shortlist=self.shortlist.subset(rows),
+            seconds={},
+        )
+
+
+def gather_evidence(
     options: AuditOptions,
-    selection: Selection | None,
-    seconds: dict[str, float],
-) -> _Evidence:
-    """Compare the sides, search the training images for all others, and score images that are not copies."""
+    *,
+    sides: Sequence[Side] | None = None,
+    result_files: Sequence[str] = (),
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+) -> Evidence:
+    """Embed the sides, compare them, search the training images for all others, and score images that are not copies.
+
+    Args:
+        options: checked.
+        sides: as of :func:`perform_audit`.
+        result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
+        inferer: MONAI inferer that calls the embedder.
+        handlers: Ignite handlers to attach to the evaluators that embed.
+
+    Raises:
+        UnusableInputError: if the images, the embedder or the output folder cannot be used.
+    """
+    seconds: dict[str, float] = {}
+    ensure_writable(options.output_dir)
+    detector = load_detector(options)
+    if sides is None:
+        sides = _read_sides(options, seconds)
+    embedded = embed_sides(
+        sides, detector, options, [*_RESULT_FILES, *result_files], seconds, inferer=inferer, handlers=handlers
+    )
     training, synthetic = embedded[:2]
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.usable_items) == 1:
@@ -136,18 +170,39 @@ def _gather(
         search = TrainingSearch(training, detector, options)
     with timed(seconds, "search"):
         shortlist = search.shortlist(synthetic)
-    of_holdout, null = None, None
+    of_holdout = None
     with timed(seconds, "error_rates"):
-        if holdout is not None:
+        if holdout is None:
+            null = search.null_of_training()
+        else:
             of_holdout = search.shortlist(holdout)
             null = NullScores(of_holdout.scores[:, 0], groups=holdout.patients)
-        elif selection is None:
-            null = search.null_of_training()
-    return _Evidence(detector, search, training, synthetic, holdout, sides_differ, shortlist, of_holdout, null, seconds)
+    return Evidence(detector, search, training, synthetic, holdout, sides_differ, shortlist, of_holdout, null, seconds)
 
 
-def _judge(evidence: _Evidence, options: AuditOptions, selection: Selection | None) -> AuditResult:
-    """Turn scores into classes, error rates, shares and the gate."""
+def write_result(result: AuditResult) -> None:
+    """Write the files of an audit into its output folder.
+
+    Raises:
+        UnusableInputError: if one cannot be written.
+    """
+    folder = result.options.output_dir
+    with timed(result.seconds, "report"):
+        write_tables(folder, result)
+        result.to_html(folder / "report.html")
+    # Last: where there is a summary, the audit is complete.
+    write_summary(folder / "summary.json", result)
+
+
+def judge(evidence: Evidence, options: AuditOptions, selection: Selection | None = None) -> AuditResult:
+    """Turn scores into classes, error rates, shares and the gate.
+
+    Args:
+        evidence: what was measured.
+        options: of the audit.
+        selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
+            and no interval is given.
+    """
     training, synthetic, holdout = evidence.training, evidence.synthetic, evidence.holdout
     detector, shortlist = evidence.detector, evidence.shortlist
     thresholds = options.thresholds or evidence.search.threshold_of_held_out(holdout)

@@ -103,6 +103,16 @@ class Shortlist:
     alignments: list[list[Alignment]] | None = None
     measures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def subset(self, rows: np.ndarray) -> Shortlist:
+        """Those of some of the images, int64 ``(n,)``."""
+        return Shortlist(
+            scores=self.scores[rows],
+            indices=self.indices[rows],
+            detector_scores=self.detector_scores[rows],
+            alignments=None if self.alignments is None else [self.alignments[row] for row in rows.tolist()],
+            measures={name: values[rows] for name, values in self.measures.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Gate:

@@ -15,7 +15,7 @@ from clean_up_files import files_of, snapshot, table
 
 from monai_deepssim.audit import Deduplication
 from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult
-from monai_deepssim.audit.clean_up.duplicate_groups import find_duplicates
+from monai_deepssim.audit.clean_up.duplicate_groups import group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit
 from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.result import EmbeddedSide
@@ -149,7 +149,7 @@ def test_slices_of_one_volume_are_not_duplicates_of_each_other(tmp_path, volume,
         nib.save(image, tmp_path / "training" / f"{name}.nii.gz")
     result = deduplicate(tmp_path, checkpoint, slices="all")
     # Three equal slices in one file are no group; one slice that two files share connects them.
-    assert [[result.paths[unit] for unit in group.members] for group in result.groups] == [
+    assert [[result.paths[unit] for unit in group.members] for group in result.duplicates.groups] == [
         ["sub-2.nii.gz", "sub-3.nii.gz"]
     ]
     assert files_of(tmp_path / "out" / "deduplicated") == {"sub-1.nii.gz", "sub-2.nii.gz"}
@@ -158,7 +158,7 @@ def test_slices_of_one_volume_are_not_duplicates_of_each_other(tmp_path, volume,
 def test_a_set_without_duplicates_is_kept_whole(tmp_path, axial, checkpoint) -> None:
     write_png(tmp_path / "training" / "only.png", axial(60))
     result = deduplicate(tmp_path, checkpoint)
-    assert result.groups == []
+    assert result.groups.empty
     assert files_of(tmp_path / "out" / "deduplicated") == {"only.png"}
     assert "No duplicate was found among 1 training files" in (tmp_path / "out" / "report.html").read_text()
 
@@ -219,7 +219,7 @@ def search_of(angles_degrees: list[float], duplicate_within_degrees: float, top_
     options = SimpleNamespace(top_k=top_k, num_proposed=top_k, verify=False, image_size=IMAGE_SIZE)
     search = SelfSearch(training, range(len(items)), detector, thresholds, options)
     units = [FileUnit((item["image"],), (index,)) for index, item in enumerate(items)]
-    return find_duplicates(search, units, [""] * len(items)), detector
+    return group_duplicates(search, units, [""] * len(items)), detector
 
 
 def test_a_chain_is_one_group_and_its_middle_is_kept() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from monai_deepssim.audit.clean_up.file_units import file_units, source_root
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_kept_files
+from monai_deepssim.audit.sources import Side
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -110,6 +111,11 @@ def test_slices_of_a_volume_and_files_of_a_series_stand_and_fall_together() -> N
 
 def test_paths_are_relative_to_the_folder_the_list_or_the_part_of_a_pattern_without_wildcard(source) -> None:
     (source / "list.csv").write_text("image\nb.png\n")
-    assert source_root(source) == source
-    assert source_root(source / "list.csv") == source
-    assert source_root(source / "*" / "a.png") == source
+    for named in (source, source / "list.csv", source / "*" / "a.png"):
+        assert source_root(Side("training", named, [], [])) == source
+
+
+def test_paths_of_a_list_are_relative_to_the_folder_that_its_files_share(source) -> None:
+    items = [{"image": str(source / "a" / name), "path": name} for name in ("1.png", "b/2.png")]
+    side = Side("training", Path("training images in memory"), items, [], in_memory=True)
+    assert source_root(side) == source / "a"

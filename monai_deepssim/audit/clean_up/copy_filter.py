@@ -41,7 +41,7 @@ class CopyFilter(SearchWorkflow[FilterOptions, FilterResult]):
         if result.after is None:
             raise UnusableInputError(
                 f"--synthetic_dir {result.before.synthetic.side.source}: nothing is left of its "
-                f"{len(result.decisions)} files ({left_out_words(result)}), so no folder was written. "
+                f"{len(result.files)} files ({left_out_words(result)}), so no folder was written. "
                 f"{result.manifest} says why for each. Let the generator make other images; one that gives back "
                 "what it was trained on needs more data, augmentation or a smaller network first."
             )

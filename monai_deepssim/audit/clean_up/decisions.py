@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
+
+import pandas as pd
 
 from monai_deepssim.audit.clean_up.file_units import file_units, relative_to_source, source_root
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.tables import as_table, write_table
+from monai_deepssim.audit.tables import as_table
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["FILTER_COLUMNS", "FileDecision", "decide_files", "write_filter_manifest"]
+__all__ = ["FILTER_COLUMNS", "decide_files"]
 
 _DISCOVERY = "discovery"
 
@@ -20,30 +20,7 @@ _DISCOVERY = "discovery"
 FILTER_COLUMNS = ["file", "kept", "class", "score", "training_path", "patient_id", "decided_by", "reason"]
 
 
-@dataclass(frozen=True)
-class FileDecision:
-    """What becomes of a file.
-
-    Attributes:
-        path: relative to its source, which is also its place among the files that are kept.
-        file: absolute path; empty for a file that was ignored.
-        kept: whether it is kept.
-        label: ``duplicate``, ``similar`` or ``different``, by its closest slice; ``discovery`` of a file that is left
-            out because that is closer than chance explains; ``skipped`` where that or another slice could not be used;
-            ``ignored`` of a file that is no image.
-        reason: in words.
-        match: row of the matches, of the slice that decided; ``None`` where none was judged.
-    """
-
-    path: str
-    file: str
-    kept: bool
-    label: str
-    reason: str
-    match: Any = None
-
-
-def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDecision]:
+def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFrame:
     """Decide about every file in the folder of the synthetic images.
 
     A file is left out when its closest slice is of a class that is left out, or when any of its slices could not be
@@ -54,13 +31,17 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
         leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains.
 
     Returns:
-        The decisions, in the order of the paths.
+        A row per file, in the order of their paths: the columns of :data:`FILTER_COLUMNS`, and ``location``, which is
+        empty for a file that was ignored. ``file`` is relative to the source, and the file's place among those that are
+        kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` of
+        a file that is left out because that is closer than chance explains; ``skipped`` where that or another slice
+        could not be used; ``ignored`` of a file that is no image.
 
     Raises:
         UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
     """
     side = result.synthetic.side
-    root = source_root(side.source)
+    root = source_root(side)
     indices = result.synthetic.images.indices
     matches = {int(indices[match.Index]): match for match in result.matches.itertuples()}
     problems = result.synthetic.images.problems
@@ -70,7 +51,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
             "--leave_out: has discovery, and there are no images of two patients that would tell what chance explains. "
             "Give --holdout_dir, or leave it out."
         )
-    decisions = []
+    rows: list[dict[str, Any]] = []
     for unit in file_units(side.items):
         judged = [matches[index] for index in unit.indices if index in matches]
         closest = max(judged, key=lambda match: match.score, default=None)
@@ -87,39 +68,16 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> list[FileDe
             reason = f"could not be used: {problems[unusable[0]]}"
         if len(unit.files) > 1 and not kept:
             reason += f" (the whole series of {len(unit.files)} files is left out)"
+        decision = {"kept": kept, "class": label, "reason": reason}
+        if closest is not None:
+            decision |= {"score": closest.score, "decided_by": closest.synthetic_path}
+            decision |= {"training_path": closest.training_path, "patient_id": closest.patient_id}
         for file in unit.files:
-            decisions.append(FileDecision(relative_to_source(file, root), file, kept, label, reason, closest))
+            rows.append({**decision, "file": relative_to_source(file, root), "location": file})
     for ignored in side.ignored:
         reason = f"no image that was audited: {ignored['reason']}"
-        decisions.append(FileDecision(ignored["path"], "", False, "ignored", reason))
-    return sorted(decisions, key=lambda decision: decision.path)
-
-
-def write_filter_manifest(path: Path, decisions: Sequence[FileDecision]) -> None:
-    """Write a row for each file.
-
-    Args:
-        path: of the CSV file.
-        decisions: of all files.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    rows = []
-    for decision in decisions:
-        row: dict[str, Any] = {
-            "file": decision.path,
-            "kept": "yes" if decision.kept else "no",
-            "class": decision.label,
-            "reason": decision.reason,
-        }
-        match = decision.match
-        if match is not None:
-            row["score"] = match.score
-            row["training_path"], row["patient_id"] = match.training_path, match.patient_id
-            row["decided_by"] = match.synthetic_path
-        rows.append(row)
-    write_table(path, as_table(rows, FILTER_COLUMNS))
+        rows.append({"file": ignored["path"], "location": "", "kept": False, "class": "ignored", "reason": reason})
+    return as_table(rows, [*FILTER_COLUMNS, "location"]).sort_values("file", kind="stable", ignore_index=True)
 
 
 def _reason(match: Any, result: AuditResult) -> str:

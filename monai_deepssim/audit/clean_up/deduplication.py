@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from monai_deepssim.audit.audit import SearchWorkflow
-from monai_deepssim.audit.clean_up.deduplication_outputs import (
-    deduplication_lines,
-    write_deduplication_report,
-    write_deduplication_summary,
-)
+from monai_deepssim.audit.clean_up.deduplication_outputs import deduplication_lines, write_deduplication_files
 from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult, perform_deduplication
 from monai_deepssim.audit.options import DeduplicationOptions
 
@@ -38,9 +34,7 @@ class Deduplication(SearchWorkflow[DeduplicationOptions, DeduplicationResult]):
 
     def perform(self, options: DeduplicationOptions) -> DeduplicationResult:
         result = perform_deduplication(options, inferer=self.inferer, handlers=self.handlers)
-        write_deduplication_report(options.output_dir / "report.html", result)
-        # Last: where there is a summary, all the rest is complete.
-        write_deduplication_summary(options.output_dir / "summary.json", result)
+        write_deduplication_files(result)
         return result
 
     def closing_lines(self, result: DeduplicationResult) -> list[str]:

@@ -19,7 +19,7 @@ from monai_deepssim.audit.report import draw_pair, image_of_side
 from monai_deepssim.audit.result import package_versions, what_it_rests_on
 from monai_deepssim.files import write_text
 
-__all__ = ["deduplication_lines", "write_deduplication_report", "write_deduplication_summary"]
+__all__ = ["deduplication_lines", "write_deduplication_files"]
 
 _SCHEMA_VERSION = 1
 _NUM_PAIRS, _NUM_GROUPS, _NUM_LINES, _NUM_SKIPPED = 24, 200, 5, 20
@@ -35,7 +35,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     Returns:
         The lines.
     """
-    items, groups = result.training.side.items, result.groups
+    items, groups = result.training.side.items, result.duplicates.groups
     left_out = result.left_out
     in_groups = sum(len(group.members) for group in groups)
     lines = [
@@ -77,7 +77,17 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     ]
 
 
-def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
+def write_deduplication_files(result: DeduplicationResult) -> None:
+    """Write the report, and the summary last: where it is, all the rest is complete.
+
+    Raises:
+        UnusableInputError: if a file cannot be written.
+    """
+    _write_report(result.options.output_dir / "report.html", result)
+    _write_summary(result.options.output_dir / "summary.json", result)
+
+
+def _write_report(path: Path, result: DeduplicationResult) -> None:
     """Write the report: HTML without scripts that needs no other file.
 
     Args:
@@ -87,7 +97,7 @@ def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
     Raises:
         UnusableInputError: if the file cannot be written.
     """
-    nearest = list(result.duplicates.nearest.values())
+    nearest, groups = list(result.duplicates.nearest.values()), result.duplicates.groups
     scores = np.array([pair.score for pair in nearest])
     histogram = None
     if nearest:
@@ -106,10 +116,13 @@ def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
             created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
             score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
             detector_name=SCORE_NAMES.get(result.detector, result.detector),
-            grouped=sum(len(group.members) for group in result.groups),
+            grouped=sum(len(group.members) for group in groups),
             labels={name: labels[name] for name in ("duplicate", "similar", "different")},
             histogram=histogram,
-            pairs=[_entry(number, group, result) for number, group in enumerate(result.groups[:_NUM_PAIRS], start=1)],
+            pairs=[
+                _entry(number, group, result)
+                for number, group in enumerate(result.duplicates.groups[:_NUM_PAIRS], start=1)
+            ],
             patient_words=_PATIENT_WORDS,
             shown_groups=_NUM_GROUPS,
             skipped=result.training.skipped,
@@ -120,7 +133,7 @@ def write_deduplication_report(path: Path, result: DeduplicationResult) -> None:
     write_text(path, html)
 
 
-def write_deduplication_summary(path: Path, result: DeduplicationResult) -> None:
+def _write_summary(path: Path, result: DeduplicationResult) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
@@ -147,7 +160,7 @@ def write_deduplication_summary(path: Path, result: DeduplicationResult) -> None
         "num_kept": result.num_kept,
         "num_left_out": result.left_out,
         "num_groups": len(result.groups),
-        "largest_group": max((len(group.members) for group in result.groups), default=0),
+        "largest_group": max((len(group.members) for group in result.duplicates.groups), default=0),
         "groups_by_patients": {name: result.count_groups(name) for name in kinds},
         "pairs_by_patients": {name: result.count_pairs(name) for name in kinds},
         "num_searches": result.duplicates.rounds,
@@ -160,7 +173,7 @@ def write_deduplication_summary(path: Path, result: DeduplicationResult) -> None
 
 def _verdict(result: DeduplicationResult) -> dict[str, str]:
     """The headline, a line under it, and the tone that colours it."""
-    groups, skipped = result.groups, len(result.training.skipped)
+    groups, skipped = result.duplicates.groups, len(result.training.skipped)
     across, total = result.count_groups("different"), len(result.units)
     if result.demo is not None:
         title = f"{len(groups)} groups of duplicates in a training set of {total} files"

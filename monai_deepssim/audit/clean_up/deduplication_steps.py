@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from monai.inferers import Inferer
 
 from monai_deepssim.audit.clean_up.deduplication_tables import (
     MANIFEST_COLUMNS,
-    TrainingFile,
-    training_files,
-    write_groups,
-    write_manifest,
-    write_nearest,
+    files_table,
+    groups_table,
+    nearest_table,
 )
-from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates, find_duplicates
-from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, relative_to_source, source_root
-from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occupied, write_kept_files
+from monai_deepssim.audit.clean_up.duplicate_groups import Duplicates, group_duplicates
+from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, files_of, relative_to_source, source_root
+from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
 from monai_deepssim.audit.clean_up.repeated_demo import (
     REPEATED_DEMO_PATIENT_PATTERN,
     RepeatedDemoResult,
@@ -33,7 +31,8 @@ from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.options import DeduplicationOptions
 from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
-from monai_deepssim.audit.sources import list_side
+from monai_deepssim.audit.sources import Side, list_side
+from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable
@@ -42,10 +41,11 @@ from monai_deepssim.progress import say, timed
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 
 _FOLDER, _MANIFEST, _GROUPS, _NEAREST = "deduplicated", "manifest.csv", "groups.csv", "matches.csv"
+_DEMO_FOLDER = "demo"
 _RESULT_FILES = ["summary.json", "report.html", _NEAREST, _GROUPS]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeduplicationResult:
     """What was found in a training set, and what of it was kept.
 
@@ -58,9 +58,11 @@ class DeduplicationResult:
         units: the files.
         paths: of each, relative to its source; of a DICOM series that of its first file.
         duplicates: the groups and the nearest image of each.
-        files: what became of every file.
-        folder: with the files that were kept.
-        manifest: the CSV file that says why.
+        files: what becomes of every file and why: the columns of ``manifest.csv``, and ``location``.
+        groups: of duplicates: the columns of ``groups.csv``.
+        nearest: each image with its nearest image of another file: the columns of ``matches.csv``.
+        folder: with the files that were kept; ``None`` where nothing was written.
+        manifest: the CSV file that says why; likewise.
         demo: how many repetitions were found; ``None`` of a set of the user's.
         seconds: time spent, by step.
     """
@@ -73,36 +75,48 @@ class DeduplicationResult:
     units: list[FileUnit]
     paths: list[str]
     duplicates: Duplicates
-    files: list[TrainingFile]
-    folder: Path
-    manifest: Path
+    files: pd.DataFrame
+    groups: pd.DataFrame
+    nearest: pd.DataFrame
+    folder: Path | None
+    manifest: Path | None
     demo: RepeatedDemoResult | None
     seconds: dict[str, float]
 
     @property
-    def groups(self) -> list[DuplicateGroup]:
-        """The groups of duplicates."""
-        return self.duplicates.groups
-
-    @property
     def num_kept(self) -> int:
         """Files that are kept."""
-        return sum(file.kept for file in self.files)
+        return int(self.files["kept"].sum())
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the images that are kept, in the list or tensor of images or among the slices of the files."""
+        locations = set(self.files.loc[self.files["kept"], "location"])
+        items = enumerate(self.training.side.items)
+        return [number for number, item in items if locations.issuperset(files_of(item))]
 
     @property
     def left_out(self) -> dict[str, int]:
         """Files that are left out, by class."""
-        counts = Counter(file.label for file in self.files if not file.kept)
-        return {name: counts[name] for name in ("duplicate", "skipped", "ignored")}
+        counts = self.files.loc[~self.files["kept"], "class"].value_counts()
+        return {name: int(counts.get(name, 0)) for name in ("duplicate", "skipped", "ignored")}
+
+    def __repr__(self) -> str:
+        left_out = ", ".join(f"{count} {name}" for name, count in self.left_out.items() if count) or "none"
+        groups = "1 group" if len(self.groups) == 1 else f"{len(self.groups)} groups"
+        return (
+            f"DeduplicationResult: {groups} of duplicates among {len(self.units)} training files\n"
+            f"  kept: {self.num_kept} files (left out: {left_out})"
+        )
 
     @property
     def pairs(self) -> list[ImagePair]:
         """All duplicates, each pair of images once."""
-        return [pair for group in self.groups for pair in group.pairs]
+        return [pair for group in self.duplicates.groups for pair in group.pairs]
 
     def count_groups(self, patients: str) -> int:
         """Groups whose files are of ``same``, ``different`` or ``unknown`` patients."""
-        return sum(group.patients == patients for group in self.groups)
+        return int((self.groups["patients"] == patients).sum())
 
     def count_pairs(self, patients: str) -> int:
         """Duplicates of ``same``, ``different`` or ``unknown`` patients."""
@@ -110,12 +124,19 @@ class DeduplicationResult:
 
 
 def perform_deduplication(
-    options: DeduplicationOptions, *, inferer: Inferer | None = None, handlers: Sequence[Any] = ()
+    options: DeduplicationOptions,
+    *,
+    side: Side | None = None,
+    write: bool = True,
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
 ) -> DeduplicationResult:
     """Find the duplicates in a training set, and write the set without them.
 
     Args:
         options: checked.
+        side: the training images, where they are known already.
+        write: whether the files that are kept, and the tables, are written.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 
@@ -127,7 +148,8 @@ def perform_deduplication(
     """
     seconds: dict[str, float] = {}
     folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
-    check_kept_folder(folder, manifest, MANIFEST_COLUMNS)
+    if write:
+        check_kept_folder(folder, manifest, MANIFEST_COLUMNS)
     if (options.output_dir / EMBEDDINGS_FOLDER / "synthetic").exists():
         raise UnusableInputError(
             f"--output_dir: {options.output_dir} holds an audit, whose files would be written over. Give another "
@@ -135,39 +157,21 @@ def perform_deduplication(
         )
     ensure_writable(options.output_dir)
     detector = load_detector(options)
-    demo_folder = options.output_dir / "demo"
-    source = options.training_dir
-    listed = options
-    if source is None:
-        with timed(seconds, "making_demo"):
-            say(f"No folder given: making a demo in {demo_folder}")
-            source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
-            listed = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
-    with timed(seconds, "listing"):
-        side = list_side("training", source, listed)
+    if side is None:
+        side = _read_side(options, seconds)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, seconds, inferer=inferer, handlers=handlers)
     detector.fit(training.images, options.device)
     thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
-    units = file_units(side.items)
-    root = source_root(source)
+    units, root = file_units(side.items), source_root(side)
     paths = [relative_to_source(unit.files[0], root) for unit in units]
+    patients = [side.items[unit.indices[0]]["patient_id"] for unit in units]
     unit_of = {index: number for number, unit in enumerate(units) for index in unit.indices}
     search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, options)
-    patients = [side.items[unit.indices[0]]["patient_id"] for unit in units]
     with timed(seconds, "search"):
-        duplicates = find_duplicates(search, units, patients)
-    files = training_files(training, units, paths, root, duplicates, thresholds)
-    kept = {file.path: file.file for file in files if file.kept}
-    with timed(seconds, "writing"):
-        if is_occupied(folder):
-            # Refused unless it is the same: a folder keeps the manifest that it was written with.
-            write_kept_files(folder, kept, options.files, source)
-        write_manifest(manifest, files)
-        write_kept_files(folder, kept, options.files, source)
-        write_groups(options.output_dir / _GROUPS, duplicates.groups, paths, patients)
-        write_nearest(options.output_dir / _NEAREST, training, duplicates, detector.name)
-    return DeduplicationResult(
+        duplicates = group_duplicates(search, units, patients)
+    demo_folder = options.output_dir / _DEMO_FOLDER
+    result = DeduplicationResult(
         options=options,
         thresholds=thresholds,
         training=training,
@@ -176,9 +180,36 @@ def perform_deduplication(
         units=units,
         paths=paths,
         duplicates=duplicates,
-        files=files,
-        folder=folder,
-        manifest=manifest,
+        files=files_table(training, units, paths, root, duplicates, thresholds),
+        groups=groups_table(duplicates.groups, paths, patients),
+        nearest=nearest_table(training, duplicates, detector.name),
+        folder=folder if write else None,
+        manifest=manifest if write else None,
         demo=evaluate_repeated_demo(demo_folder, duplicates.groups, paths) if options.demo else None,
         seconds=seconds,
     )
+    if write:
+        with timed(seconds, "writing"):
+            _write(result, folder, manifest)
+    return result
+
+
+def _read_side(options: DeduplicationOptions, seconds: dict[str, float]) -> Side:
+    """List the images that the options name; those of a demo are made first."""
+    source = options.training_dir
+    if source is None:
+        demo_folder = options.output_dir / _DEMO_FOLDER
+        with timed(seconds, "making_demo"):
+            say(f"No folder given: making a demo in {demo_folder}")
+            source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
+        options = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
+    with timed(seconds, "listing"):
+        return list_side("training", source, options)
+
+
+def _write(result: DeduplicationResult, folder: Path, manifest: Path) -> None:
+    """Write the files that are kept, and the tables."""
+    files, options, source = result.files, result.options, result.training.side.source
+    write_manifest_and_files(folder, manifest, files, MANIFEST_COLUMNS, options.files, source)
+    write_table(options.output_dir / _GROUPS, result.groups)
+    write_table(options.output_dir / _NEAREST, result.nearest)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, relative_to_source
 from monai_deepssim.audit.clean_up.self_search import ImagePair
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.tables import alignment_columns, as_table, write_table
+from monai_deepssim.audit.tables import alignment_columns, as_table
 from monai_deepssim.audit.verdict import Thresholds
 
-__all__ = [
-    "GROUP_COLUMNS",
-    "MANIFEST_COLUMNS",
-    "NEAREST_COLUMNS",
-    "TrainingFile",
-    "training_files",
-    "write_groups",
-    "write_manifest",
-    "write_nearest",
-]
+__all__ = ["GROUP_COLUMNS", "MANIFEST_COLUMNS", "NEAREST_COLUMNS", "files_table", "groups_table", "nearest_table"]
 
 #: Columns of ``manifest.csv``.
 MANIFEST_COLUMNS = [
@@ -66,44 +59,14 @@ NEAREST_COLUMNS = [
 _PATIENTS = {"same": "the same patient", "different": "another patient", "unknown": "an unknown patient"}
 
 
-@dataclass(frozen=True)
-class TrainingFile:
-    """What becomes of a file of the training set.
-
-    Attributes:
-        path: relative to its source, which is also its place among the files that are kept.
-        file: absolute path; empty for a file that was ignored.
-        kept: whether it is kept.
-        label: ``duplicate``, ``similar`` or ``different``, by its closest slice; ``skipped`` where none of its slices
-            could be used; ``ignored`` of a file that is no image.
-        reason: in words.
-        group: number of its group, from 1; ``None`` where it is in none.
-        duplicate_of: the file that stands for its group, if that is another one.
-        closest: its closest pair of images, its own first; ``None`` where it has none.
-        closest_paths: of these two images.
-        closest_patients: likewise.
-    """
-
-    path: str
-    file: str
-    kept: bool
-    label: str
-    reason: str
-    group: int | None = None
-    duplicate_of: str = ""
-    closest: ImagePair | None = None
-    closest_paths: tuple[str, str] = ("", "")
-    closest_patients: tuple[str, str] = ("", "")
-
-
-def training_files(
+def files_table(
     training: EmbeddedSide,
     units: Sequence[FileUnit],
     paths: Sequence[str],
-    root: Path,
+    root: Path | None,
     duplicates: Duplicates,
     thresholds: Thresholds,
-) -> list[TrainingFile]:
+) -> pd.DataFrame:
     """Say of every file of the training set what becomes of it.
 
     Args:
@@ -115,71 +78,50 @@ def training_files(
         thresholds: of the score.
 
     Returns:
-        The files, in the order of their paths.
+        A row per file, in the order of their paths: the columns of :data:`MANIFEST_COLUMNS`, and ``location``, which is
+        empty for a file that was ignored. ``class`` is ``duplicate``, ``similar`` or ``different``, by the closest
+        slice; ``skipped`` where none of its slices could be used; ``ignored`` of a file that is no image.
     """
     items, problems = training.side.items, training.images.problems
     group_of = {unit: number for number, group in enumerate(duplicates.groups) for unit in group.members}
-    files = []
+    rows: list[dict[str, Any]] = []
     for number, unit in enumerate(units):
         group = duplicates.groups[group_of[number]] if number in group_of else None
         closest = _closest(unit, group, duplicates)
         unusable = [index for index in unit.indices if index in problems]
         if len(unusable) == len(unit.indices):
-            file = TrainingFile(paths[number], "", False, "skipped", f"could not be used: {problems[unusable[0]]}")
+            row: dict[str, Any] = {
+                "kept": False,
+                "class": "skipped",
+                "reason": f"could not be used: {problems[unusable[0]]}",
+            }
         else:
-            kept = group is None or group.kept == number
-            file = TrainingFile(
-                path=paths[number],
-                file="",
-                kept=kept,
-                label="different" if closest is None else closest.label,
-                reason=_reason(closest, group, number, paths, items, thresholds),
-                group=group_of[number] + 1 if group is not None else None,
-                duplicate_of="" if kept or group is None else paths[group.kept],
-                closest=closest,
-                closest_paths=_pair_of("path", closest, items),
-                closest_patients=_pair_of("patient_id", closest, items),
-            )
+            row = {
+                "kept": group is None or group.kept == number,
+                "class": "different" if closest is None else closest.label,
+                "reason": _reason(closest, group, number, paths, items, thresholds),
+            }
+            if group is not None:
+                row["group"] = str(group_of[number] + 1)
+                row["duplicate_of"] = "" if row["kept"] else paths[group.kept]
+            if closest is not None:
+                first, second = items[closest.first], items[closest.second]
+                row |= {"patients": closest.patients, "score": closest.score}
+                row |= {"decided_by": first["path"], "nearest_path": second["path"]}
+                row |= {"patient_id": first["patient_id"], "nearest_patient_id": second["patient_id"]}
             if unusable:
-                note = f"; {len(unusable)} of its {len(unit.indices)} slices could not be used and were not compared"
-                file = replace(file, reason=file.reason + note)
-        for name in unit.files:
-            files.append(replace(file, path=relative_to_source(name, root), file=name))
+                row["reason"] += (
+                    f"; {len(unusable)} of its {len(unit.indices)} slices could not be used and were not compared"
+                )
+        rows += [{**row, "file": relative_to_source(file, root), "location": file} for file in unit.files]
     for ignored in training.side.ignored:
-        files.append(TrainingFile(ignored["path"], "", False, "ignored", f"no image: {ignored['reason']}"))
-    return sorted(files, key=lambda file: file.path)
+        reason = f"no image: {ignored['reason']}"
+        rows.append({"file": ignored["path"], "location": "", "kept": False, "class": "ignored", "reason": reason})
+    return as_table(rows, [*MANIFEST_COLUMNS, "location"]).sort_values("file", kind="stable", ignore_index=True)
 
 
-def write_manifest(path: Path, files: Sequence[TrainingFile]) -> None:
-    """Write a row for each file, kept or left out.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    rows = []
-    for file in files:
-        row: dict[str, Any] = {
-            "file": file.path,
-            "kept": "yes" if file.kept else "no",
-            "class": file.label,
-            "group": "" if file.group is None else str(file.group),
-            "duplicate_of": file.duplicate_of,
-            "reason": file.reason,
-        }
-        if file.closest is not None:
-            row["patients"], row["score"] = file.closest.patients, file.closest.score
-            row["decided_by"], row["nearest_path"] = file.closest_paths
-            row["patient_id"], row["nearest_patient_id"] = file.closest_patients
-        rows.append(row)
-    write_table(path, as_table(rows, MANIFEST_COLUMNS))
-
-
-def write_groups(path: Path, groups: Sequence[DuplicateGroup], paths: Sequence[str], patients: Sequence[str]) -> None:
-    """Write a row for each group, in their order; several paths or patients are parted by ``|``.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
+def groups_table(groups: Sequence[DuplicateGroup], paths: Sequence[str], patients: Sequence[str]) -> pd.DataFrame:
+    """A row per group, in their order: the columns of :data:`GROUP_COLUMNS`."""
     rows = [
         {
             "group": number,
@@ -192,15 +134,12 @@ def write_groups(path: Path, groups: Sequence[DuplicateGroup], paths: Sequence[s
         }
         for number, group in enumerate(groups, start=1)
     ]
-    write_table(path, as_table(rows, GROUP_COLUMNS))
+    return as_table(rows, GROUP_COLUMNS)
 
 
-def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, detector: str) -> None:
-    """Write a row for each training image with its nearest image of another file, in the order of their paths.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
+def nearest_table(training: EmbeddedSide, duplicates: Duplicates, detector: str) -> pd.DataFrame:
+    """Each training image with its nearest image of another file, in the order of their paths: the columns of
+    :data:`NEAREST_COLUMNS`."""
     items = training.side.items
     rows = []
     for pair in duplicates.nearest.values():
@@ -219,7 +158,7 @@ def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, de
                 "label": pair.label,
             }
         )
-    write_table(path, as_table(rows, NEAREST_COLUMNS).sort_values("training_path"))
+    return as_table(rows, NEAREST_COLUMNS).sort_values("training_path", ignore_index=True)
 
 
 def _closest(unit: FileUnit, group: DuplicateGroup | None, duplicates: Duplicates) -> ImagePair | None:
@@ -232,10 +171,6 @@ def _closest(unit: FileUnit, group: DuplicateGroup | None, duplicates: Duplicate
         elif pair.second in inside:
             candidates.append(replace(pair, first=pair.second, second=pair.first, alignment=None))
     return max(candidates, key=lambda pair: (pair.score, -pair.second), default=None)
-
-
-def _pair_of(name: str, pair: ImagePair | None, items: Sequence[dict[str, str]]) -> tuple[str, str]:
-    return ("", "") if pair is None else (items[pair.first][name], items[pair.second][name])
 
 
 def _reason(

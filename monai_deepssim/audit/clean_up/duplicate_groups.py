@@ -11,7 +11,7 @@ import numpy as np
 from monai_deepssim.audit.clean_up.file_units import FileUnit, connected_groups
 from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
 
-__all__ = ["DuplicateGroup", "Duplicates", "find_duplicates"]
+__all__ = ["DuplicateGroup", "Duplicates", "group_duplicates"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Duplicates:
     rounds: int
 
 
-def find_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Sequence[str]) -> Duplicates:
+def group_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Sequence[str]) -> Duplicates:
     """Group the files of a set by their duplicates.
 
     Every image is compared with its nearest images of other files; files with a duplicate between them are connected,

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from monai_deepssim.audit.sources import Side
 from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["FileUnit", "connected_groups", "file_units", "relative_to_source", "source_root"]
+__all__ = ["FileUnit", "connected_groups", "file_units", "files_of", "relative_to_source", "source_root"]
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,8 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     numbers: dict[str, int] = {}
     pairs = []
     for index, item in enumerate(items):
-        for file in item.get("files") or [item["image"]]:
-            # Not resolved: two links to one file are two files of the set.
-            number = numbers.setdefault(os.path.abspath(file), len(numbers))
+        for file in files_of(item):
+            number = numbers.setdefault(file, len(numbers))
             pairs.append((index, len(items) + number))
     names = list(numbers)
     units = []
@@ -82,16 +83,34 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     return units
 
 
-def source_root(source: Path) -> Path:
-    """The folder that the files of a source are relative to: the folder itself, that of a list or an image, or the
-    part of a pattern that has no wildcard."""
-    if source.is_dir():
-        return source
-    return source.parent if source.is_file() else find_image_files(source)[0]
+def files_of(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """The absolute paths of the files that hold an item, several of a DICOM series; its name where it is in memory.
+
+    Example:
+        >>> files_of({"image": "/data/../a.png", "path": "a.png"})
+        ('/a.png',)
+    """
+    if isinstance(item["image"], torch.Tensor):
+        return (item["path"],)
+    # Not resolved: two links to one file are two files of the set.
+    return tuple(os.path.abspath(file) for file in item.get("files") or [item["image"]])
 
 
-def relative_to_source(file: str, root: Path) -> str:
-    """The path of a file inside of its source, with ``/``.
+def source_root(side: Side) -> Path | None:
+    """The folder that the files of a side are relative to: the folder itself, that of a list or an image, or the part
+    of a pattern that has no wildcard; of a list of paths their common folder; none of images in memory."""
+    if side.source.is_dir():
+        return side.source
+    if side.source.is_file():
+        return side.source.parent
+    if not side.in_memory:
+        return find_image_files(side.source)[0]
+    folders = [os.path.dirname(file) for item in side.items for file in files_of(item) if os.path.isabs(file)]
+    return Path(os.path.commonpath(folders)) if folders else None
+
+
+def relative_to_source(file: str, root: Path | None) -> str:
+    """The path of a file inside of its source, with ``/``; the name of an image in memory.
 
     Raises:
         UnusableInputError: if the file lies outside of it, so that there is no place for it in a folder of its own.
@@ -100,6 +119,8 @@ def relative_to_source(file: str, root: Path) -> str:
         >>> relative_to_source("/data/patient/a.png", Path("/data"))
         'patient/a.png'
     """
+    if root is None:
+        return file
     relative = os.path.relpath(file, os.path.abspath(root))
     if relative.split(os.sep)[0] == os.pardir:
         raise UnusableInputError(f"{file}: lies outside of {root}, so its place in a new folder is unknown. Move it.")

@@ -45,7 +45,7 @@ def filter_lines(result: FilterResult) -> list[str]:
         "",
         f"Before: {before.count} of {before.total} synthetic images are copies of a training image "
         f"({result.before.options.output_dir / 'report.html'}).",
-        f"Left out: {len(result.decisions) - result.num_kept} of {len(result.decisions)} files "
+        f"Left out: {len(result.files) - result.num_kept} of {len(result.files)} files "
         f"({left_out_words(result)}); why each, in {result.manifest}.",
         f"Kept: {result.num_kept} files, in {result.folder}. Nothing was changed or deleted in "
         f"{result.before.synthetic.side.source}.",
@@ -80,7 +80,7 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
         "manifest": str(result.manifest),
         "leave_out": list(result.options.leave_out),
         "files": result.options.files,
-        "num_files": len(result.decisions),
+        "num_files": len(result.files),
         "num_kept": result.num_kept,
         "num_left_out": {name: result.left_out.get(name, 0) for name in _WORDS},
         "before": _numbers(before),

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from monai.inferers import Inferer
 
-from monai_deepssim.audit.clean_up.decisions import (
-    FILTER_COLUMNS,
-    FileDecision,
-    decide_files,
-    write_filter_manifest,
-)
-from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, is_occupied, write_kept_files
+from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
+from monai_deepssim.audit.clean_up.file_units import files_of
+from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
 from monai_deepssim.audit.demo import planted_copies
-from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.steps import Selection, perform_audit
-from monai_deepssim.audit.verification_store import VERIFIED_FOLDER
-from monai_deepssim.files import unwritable
+from monai_deepssim.audit.steps import Evidence, Selection, gather_evidence, judge, write_result
+from monai_deepssim.files import ensure_writable
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
 
 FILTER_SUMMARY = "filter.json"
 _FOLDER, _MANIFEST, _AUDIT_FOLDER = "filtered", "manifest.csv", "filtered_audit"
+_LEFT_OUT = ("duplicate", "part", "similar", "discovery", "skipped", "ignored")
 
 
 @dataclass(frozen=True)
@@ -51,51 +46,70 @@ class FilterDemoResult:
     wrongly_left_out: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FilterResult:
     """What was kept, and what the audits before and after found.
 
     Attributes:
         options: as given.
         before: the audit of the whole set.
-        decisions: about every file.
-        folder: with the files that were kept.
-        manifest: the CSV file that says why.
+        files: what becomes of every file and why, as :func:`decide_files` decides it: the columns of ``manifest.csv``,
+            and ``location``.
+        folder: with the files that were kept; ``None`` where nothing was written.
+        manifest: the CSV file that says why; likewise.
         after: the audit of the files that were kept; ``None`` when none was.
         demo: of the demo alone.
     """
 
     options: FilterOptions
     before: AuditResult
-    decisions: list[FileDecision]
-    folder: Path
-    manifest: Path
+    files: pd.DataFrame
+    folder: Path | None
+    manifest: Path | None
     after: AuditResult | None
     demo: FilterDemoResult | None
 
     @property
     def num_kept(self) -> int:
         """Files that are kept."""
-        return sum(decision.kept for decision in self.decisions)
+        return int(self.files["kept"].sum())
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the images that are kept, in the list or tensor of synthetic images or among their slices."""
+        locations = set(self.files.loc[self.files["kept"], "location"])
+        items = self.before.synthetic.side.items
+        return [number for number, item in enumerate(items) if locations.issuperset(files_of(item))]
 
     @property
     def left_out(self) -> dict[str, int]:
         """Files that are left out, by class; an absent class is not in it."""
-        counts = Counter(decision.label for decision in self.decisions if not decision.kept)
-        return {
-            name: counts[name]
-            for name in ("duplicate", "part", "similar", "discovery", "skipped", "ignored")
-            if counts[name]
-        }
+        counts = self.files.loc[~self.files["kept"], "class"].value_counts()
+        return {name: int(counts[name]) for name in _LEFT_OUT if name in counts}
+
+    def __repr__(self) -> str:
+        share = self.before.copy_fraction
+        left_out = ", ".join(f"{count} {name}" for name, count in self.left_out.items()) or "none"
+        return (
+            f"FilterResult: {self.num_kept} of {len(self.files)} synthetic files are kept (left out: {left_out})\n"
+            f"  before: {share.count} of {share.total} images are copies"
+        )
 
 
 def perform_filter(
-    options: FilterOptions, *, inferer: Inferer | None = None, handlers: Sequence[Any] = ()
+    options: FilterOptions,
+    *,
+    sides: Sequence[Side] | None = None,
+    write: bool = True,
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
 ) -> FilterResult:
     """Audit a synthetic set, write it without its copies, and audit what was written.
 
     Args:
         options: checked.
+        sides: the training, the synthetic and any held-out side, where they are known already.
+        write: whether files, tables and reports are written.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 
@@ -105,83 +119,76 @@ def perform_filter(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    output_dir = options.output_dir
-    folder, manifest = output_dir / _FOLDER, output_dir / _MANIFEST
-    check_kept_folder(folder, manifest, FILTER_COLUMNS)
-    before = perform_audit(options, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
-    decisions = decide_files(before, options.leave_out)
-    kept = {decision.path: decision.file for decision in decisions if decision.kept}
-    if is_occupied(folder):
-        # Refused unless it is the same: a folder keeps the manifest that it was written with.
-        write_kept_files(folder, kept, options.files, before.synthetic.side.source, names_only=True)
-    write_filter_manifest(manifest, decisions)
-    after = None
-    if kept:
-        write_kept_files(folder, kept, options.files, before.synthetic.side.source, names_only=True)
-        after = _audit_kept(before, folder, decisions, options, inferer, handlers)
-    return FilterResult(options, before, decisions, folder, manifest, after, _demo_result(options, decisions))
+    folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
+    if write:
+        check_kept_folder(folder, manifest, FILTER_COLUMNS)
+    evidence = gather_evidence(options, sides=sides, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
+    before = judge(evidence, options)
+    files = decide_files(before, options.leave_out)
+    if write:
+        write_result(before)
+        source = before.synthetic.side.source
+        write_manifest_and_files(folder, manifest, files, FILTER_COLUMNS, options.files, source, names_only=True)
+    result = FilterResult(
+        options,
+        before,
+        files,
+        folder if write else None,
+        manifest if write else None,
+        after=None,
+        demo=_demo_result(options, files),
+    )
+    if not result.kept:
+        return result
+    after = _audit_kept(result, evidence)
+    if write:
+        ensure_writable(after.options.output_dir)
+        write_result(after)
+    return replace(result, after=after)
 
 
-def _audit_kept(
-    before: AuditResult,
-    folder: Path,
-    decisions: Sequence[FileDecision],
-    options: FilterOptions,
-    inferer: Inferer | None,
-    handlers: Sequence[Any],
-) -> AuditResult:
-    """Audit the files that were written, slice for slice as in the audit before."""
-    new_files = {decision.file: str(folder / decision.path) for decision in decisions if decision.kept}
-    items = []
-    for item in before.synthetic.side.items:
-        image = new_files.get(os.path.abspath(item["image"]))
-        if image is None:
-            continue
-        moved = {**item, "image": image}
-        if item.get("files"):
-            moved["files"] = tuple(new_files[os.path.abspath(file)] for file in item["files"])
-        items.append(moved)
-    sides = [before.training.side, Side("synthetic", folder, items, [])]
-    if before.holdout is not None:
-        sides.append(before.holdout.side)
-    output_dir = options.output_dir / _AUDIT_FOLDER
-    for kind in (EMBEDDINGS_FOLDER, VERIFIED_FOLDER):
-        for side in (sides[0], *sides[2:]):
-            _share(options.output_dir / kind / side.name, output_dir / kind / side.name)
-    again = replace(options, training_dir=before.training.side.source, synthetic_dir=folder, output_dir=output_dir)
+def _audit_kept(result: FilterResult, evidence: Evidence) -> AuditResult:
+    """Judge the files that are kept by what was measured of them, as a set of their own."""
+    before, options, files = result.before, result.options, result.files
+    side = before.synthetic.side
+    if result.folder is not None:
+        new_files = {row.location: str(result.folder / row.file) for row in files[files["kept"]].itertuples()}
+        items = [_moved(side.items[number], new_files) for number in result.kept]
+        side = Side("synthetic", result.folder, items, [])
+    else:
+        side = replace(side, items=[side.items[number] for number in result.kept], ignored=[])
+    rows = np.searchsorted(before.synthetic.images.indices, result.kept)
+    again = replace(
+        options,
+        training_dir=before.training.side.source,
+        synthetic_dir=side.source,
+        output_dir=options.output_dir / _AUDIT_FOLDER,
+    )
     share = before.copy_fraction
-    were = "was a copy" if share.count == 1 else "were copies"
     chosen = Selection(
-        reason=f"its images were chosen by their scores from {share.total}, of which {share.count} {were}.",
+        reason=f"its images were chosen by their scores from {share.total}, of which {share.count} "
+        f"{'was a copy' if share.count == 1 else 'were copies'}.",
         rates={
             match.synthetic_path: (match.p_value, match.q_value)
             for match in before.matches.dropna(subset=["p_value", "q_value"]).itertuples()
         },
     )
-    is_chosen = set(options.leave_out) & {decision.label for decision in decisions if not decision.kept}
-    selection = chosen if is_chosen else None
-    return perform_audit(again, sides=sides, selection=selection, inferer=inferer, handlers=handlers)
+    is_chosen = bool(set(options.leave_out) & set(files.loc[~files["kept"], "class"]))
+    return judge(evidence.of_subset(rows, side, again), again, chosen if is_chosen else None)
 
 
-def _share(source: Path, target: Path) -> None:
-    """Give the second audit what was computed of a side that is the same; it checks the fingerprints itself."""
-    if target.exists() or not source.exists():
-        return
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
-    try:
-        shutil.copytree(source, partial)
-        partial.rename(target)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise unwritable(target, error) from error
+def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:
+    files = [new_files[file] for file in files_of(item)]
+    moved = {**item, "image": new_files[os.path.abspath(item["image"])]}
+    return {**moved, "files": tuple(files)} if item.get("files") else moved
 
 
-def _demo_result(options: FilterOptions, decisions: Sequence[FileDecision]) -> FilterDemoResult | None:
+def _demo_result(options: FilterOptions, files: pd.DataFrame) -> FilterDemoResult | None:
     if not options.demo:
         return None
     truth = planted_copies(options.output_dir / "demo")
     planted = {path for path, source in truth.items() if source}
-    left_out = {decision.path for decision in decisions if not decision.kept}
+    left_out = set(files.loc[~files["kept"], "file"])
     return FilterDemoResult(
         planted=len(planted),
         left_out=len(planted & left_out),
