@@ -20,11 +20,11 @@ from monai_deepssim.audit.bundles import find_bundle, list_bundles
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
-from monai_deepssim.progress import quiet, say
+from monai_deepssim.progress import PROGRAM, quiet, say
 
 __all__ = ["main"]
 
-_PROGRAM, _UNUSABLE_INPUT, _WIDTH = "monai-deepssim", 2, 100
+_UNUSABLE_INPUT, _WIDTH = 2, 100
 # Of each command: its options, those that are given by position, those that it does not have, a sentence.
 _COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
     "audit": (AuditOptions, ("training_dir", "synthetic_dir"), (), "find copies of training images in a synthetic set"),
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return _run(given)
     except UnusableInputError as error:
-        say(f"{_PROGRAM}: {error}", sys.stderr)
+        say(f"{PROGRAM}: {error}", sys.stderr)
         return _UNUSABLE_INPUT
     except SystemExit as ended:
         return int(ended.code or 0)
@@ -91,17 +91,17 @@ class _Parser(argparse.ArgumentParser):
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog=_PROGRAM,
+        prog=PROGRAM,
         description="Finds copies of patients among synthetic medical images.",
-        epilog=f"{_PROGRAM} COMMAND --help lists the options of a command.",
+        epilog=f"{PROGRAM} COMMAND --help lists the options of a command.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {monai_deepssim.__version__}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {monai_deepssim.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (kind, positional, left_out, sentence) in _COMMANDS.items():
         added = _add_command(commands, name, sentence)
         sides = "".join(f" {entry.removesuffix('_dir').upper()}" for entry in positional)
-        added.usage = f"{_PROGRAM} {name}{sides} [options]"
+        added.usage = f"{PROGRAM} {name}{sides} [options]"
         _add_options(added, kind, positional, left_out)
     bundle = _add_command(commands, "bundle", "print the folder of a MONAI bundle, or list the bundles")
     bundle.add_argument("name", nargs="?", help="name of the bundle; without it, all names are listed")

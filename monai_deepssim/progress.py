@@ -1,11 +1,12 @@
-"""What a long computation says on its way: progress bars, the time of its steps, and warnings."""
+"""What a long computation says on its way: its stages, progress bars and warnings."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -14,7 +15,11 @@ from tqdm import tqdm
 
 from monai_deepssim.files import printable
 
-__all__ = ["progress_bar", "quiet", "say", "timed", "warn"]
+__all__ = ["PROGRAM", "Stages", "progress_bar", "quiet", "say", "warn"]
+
+#: What messages on the terminal begin with.
+PROGRAM = "monai-deepssim"
+_COLOURS = {"red": 31, "green": 32, "yellow": 33}
 
 _IS_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -47,33 +52,56 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
     return tqdm(items, mininterval=interval, disable=disable, **options)
 
 
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Note how long a step takes.
+class Stages:
+    """The stages of a long computation: each is announced with its number when it begins, and timed.
 
     Args:
-        seconds: gets the time.
-        name: of the step.
+        titles: what is done in each stage, by its name, in their order. A stage that is not in it is timed alone.
+
+    Attributes:
+        seconds: time spent, by stage.
 
     Example:
-        >>> seconds = {}
-        >>> with timed(seconds, "search"):
+        >>> stages = Stages({"listing": "List the images", "search": "Search"})
+        >>> with stages("listing"):
         ...     pass
-        >>> list(seconds)
-        ['search']
+        [1/2] List the images
+        >>> list(stages.seconds)
+        ['listing']
     """
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self.titles = dict(titles)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Announce a stage and time what is done in it."""
+        if name in self.titles:
+            say(f"[{list(self.titles).index(name) + 1}/{len(self.titles)}] {self.titles[name]}")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
 
 
-def say(line: str, stream: Any = None) -> None:
-    """Print a line that may hold names of files, on whatever terminal; ``stream`` is the standard output by default."""
+def say(line: str, stream: Any = None, colour: str | None = None) -> None:
+    """Print a line that may hold names of files, on whatever terminal.
+
+    Args:
+        line: what cannot be printed of it is shown as an escape.
+        stream: where to; the standard output by default.
+        colour: ``red``, ``green`` or ``yellow`` on a terminal that has colours, unless ``NO_COLOR`` is set
+            (https://no-color.org).
+    """
     if _IS_QUIET.get():
         return
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+    has_colours = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    if colour is not None and has_colours:
+        text = f"\x1b[1;{_COLOURS[colour]}m{text}\x1b[0m"
+    print(text, file=stream, flush=True)
 
 
 def warn(message: str) -> None:
@@ -81,4 +109,4 @@ def warn(message: str) -> None:
     if _IS_QUIET.get():
         warnings.warn(message, stacklevel=3)
     else:
-        say(f"memorization_audit: warning: {message}", sys.stderr)
+        say(f"{PROGRAM}: warning: {message}", sys.stderr)

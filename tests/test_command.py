@@ -38,6 +38,10 @@ def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
     assert main(["audit", "training", "synthetic", "-o", "out", "--max-copy-fraction", "0.1"]) == 3
     told = capfd.readouterr()
     assert "2 of 4 synthetic images are copies" in told.out
+    stages = [line for line in told.out.splitlines() if line.startswith("[")]
+    assert [line.split("]")[0] for line in stages] == [
+        f"[{number}/{len(stages)}" for number in range(1, len(stages) + 1)
+    ]
     assert "EXCEEDED" in told.out
     assert "Warning" not in told.err
     assert {"summary.json", "report.html", "matches.csv"} <= {path.name for path in Path("out").iterdir()}

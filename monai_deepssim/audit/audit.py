@@ -37,7 +37,6 @@ class SearchWorkflow(Workflow[Options, Result]):
         values: options by name.
     """
 
-    program = "memorization_audit"
     options_class = SearchOptions
     objects = ("inferer", "handlers")
 
@@ -126,5 +125,9 @@ class Audit(SearchWorkflow[AuditOptions, AuditResult]):
     def closing_lines(self, result: AuditResult) -> list[str]:
         return closing_lines(result, result.options.output_dir / "report.html")
 
+    def colour(self, result: AuditResult) -> str | None:
+        by_gate = {"exceeded": "red", "undecided": "yellow", "passed": "green"}
+        return by_gate.get(str(result.gate.result), "red" if result.copy_fraction.count else None)
+
     def end(self, result: AuditResult) -> None:
-        end_unless_passed(self.program, result.gate)
+        end_unless_passed(result.gate)

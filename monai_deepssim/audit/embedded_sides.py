@@ -16,7 +16,7 @@ from monai_deepssim.engines.embedding import embed_images
 from monai_deepssim.engines.embedding_store import EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
-from monai_deepssim.progress import timed
+from monai_deepssim.progress import Stages
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
 
@@ -29,7 +29,7 @@ def embed_sides(
     detector: AuditDetector,
     options: SearchOptions,
     result_files: Sequence[str],
-    seconds: dict[str, float],
+    stages: Stages,
     *,
     inferer: Inferer | None = None,
     handlers: Sequence[Any] = (),
@@ -42,7 +42,7 @@ def embed_sides(
         options: their ``output_dir``, ``overwrite``, ``image_size`` and those of the loader are used.
         result_files: names of the files that an audit in the output folder has written: they are removed first, so that
             a result never outlives its audit.
-        seconds: gets the time of each step.
+        stages: of the computation.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 
@@ -52,13 +52,13 @@ def embed_sides(
     Raises:
         UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
     """
-    with timed(seconds, "fingerprints"):
+    with stages("fingerprints"):
         embedder_id = detector.identity.sha256 + _identify(inferer)
         stores = [_store(side, options, embedder_id) for side in sides]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
     for side, store in zip(sides, stores, strict=True):
-        with timed(seconds, f"embedding_{side.name}"):
+        with stages(f"embedding_{side.name}"):
             embedded.append(_embed(side, store, detector, options, inferer, handlers))
     return embedded
 

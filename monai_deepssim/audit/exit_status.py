@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.progress import say
+from monai_deepssim.progress import PROGRAM, say
 
 __all__ = ["end_unless_passed", "end_unusable", "errors_in_words"]
 
@@ -17,17 +17,14 @@ _UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
 
 
 @contextmanager
-def errors_in_words(program: str) -> Iterator[None]:
+def errors_in_words() -> Iterator[None]:
     """End the process with a message and a status when the input cannot be used or the user interrupts.
-
-    Args:
-        program: what the message begins with.
 
     Raises:
         SystemExit: with status 2 for input that cannot be used, and 130 when interrupted.
 
     Example:
-        >>> with errors_in_words("memorization_audit"):
+        >>> with errors_in_words():
         ...     raise UnusableInputError("images: there is no such folder")
         Traceback (most recent call last):
         ...
@@ -36,16 +33,15 @@ def errors_in_words(program: str) -> Iterator[None]:
     try:
         yield
     except UnusableInputError as error:
-        end_unusable(program, str(error))
+        end_unusable(str(error))
     except KeyboardInterrupt:
-        _end(program, "interrupted. The same command continues where this stopped.", _INTERRUPTED)
+        _end("interrupted. The same command continues where this stopped.", _INTERRUPTED)
 
 
-def end_unless_passed(program: str, gate: Gate) -> None:
+def end_unless_passed(gate: Gate) -> None:
     """End the process when a gate was asked for and is not passed.
 
     Args:
-        program: what the message begins with.
         gate: and its result.
 
     Raises:
@@ -55,16 +51,15 @@ def end_unless_passed(program: str, gate: Gate) -> None:
         sys.exit(_GATE_EXCEEDED)
     if gate.result == "undecided":
         end_unusable(
-            program,
             f"--max_copy_fraction: cannot be decided, because {gate.reason}. Repair or remove the skipped images.",
         )
 
 
-def end_unusable(program: str, message: str) -> NoReturn:
+def end_unusable(message: str) -> NoReturn:
     """End the process with status 2."""
-    _end(program, message, _UNUSABLE_INPUT)
+    _end(message, _UNUSABLE_INPUT)
 
 
-def _end(program: str, message: str, status: int) -> NoReturn:
-    say(f"{program}: {message}", sys.stderr)
+def _end(message: str, status: int) -> NoReturn:
+    say(f"{PROGRAM}: {message}", sys.stderr)
     sys.exit(status)

@@ -18,8 +18,9 @@ from monai_deepssim.audit.closing import (
 )
 from monai_deepssim.audit.figures import draw_image, draw_side_comparison, draw_ssim_map, score_histogram
 from monai_deepssim.audit.html import data_uri, data_uris, report_environment
-from monai_deepssim.audit.result import AuditResult, package_versions
+from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.audit.verdict import COPY_LABELS, is_copy
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto

@@ -16,9 +16,10 @@ from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_summary, write_tables
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_tables
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
+from monai_deepssim.audit.summary import write_summary
 from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import (
@@ -34,11 +35,25 @@ from monai_deepssim.calibration import NullScores, Proportion, proportion_interv
 from monai_deepssim.data import file_of
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
-from monai_deepssim.progress import say, timed, warn
+from monai_deepssim.progress import Stages, say, warn
 
-__all__ = ["Evidence", "Selection", "gather_evidence", "judge", "perform_audit", "write_result"]
+__all__ = ["Evidence", "Selection", "audit_stages", "gather_evidence", "judge", "perform_audit", "write_result"]
 
 _DEMO_FOLDER = "demo"
+_STAGES = {
+    "making_demo": "Make a demo: phantoms, and copies among them",
+    "listing": "List the images",
+    "fingerprints": "Fingerprint the files",
+    "embedding_training": "Embed the training images",
+    "embedding_synthetic": "Embed the synthetic images",
+    "embedding_holdout": "Embed the held-out images",
+    "comparing_sides": "Compare how the sides were preprocessed",
+    "local_features": "Find local features of the training images",
+    "search": "Compare each synthetic image with its nearest training images",
+    "error_rates": "Measure what images score that are not copies",
+    "memorization_index": "Compute the Memorization Index",
+    "report": "Write tables and report",
+}
 _RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv"]
 
 
@@ -79,10 +94,28 @@ def perform_audit(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    result = judge(gather_evidence(options, sides=sides, inferer=inferer, handlers=handlers), options)
+    stages = audit_stages(options)
+    evidence = gather_evidence(options, stages, sides=sides, inferer=inferer, handlers=handlers)
+    result = judge(evidence, options, stages)
     if write:
-        write_result(result)
+        write_result(result, stages)
     return result
+
+
+def audit_stages(options: AuditOptions, further: Mapping[str, str] | None = None) -> Stages:
+    """Name the stages of an audit.
+
+    Args:
+        options: checked.
+        further: titles of the stages behind those of the audit, by name.
+    """
+    wanted = {
+        "making_demo": options.demo,
+        "embedding_holdout": options.has_holdout,
+        "local_features": options.verify,
+        "memorization_index": options.memorization_index,
+    }
+    return Stages({**{name: title for name, title in _STAGES.items() if wanted.get(name, True)}, **(further or {})})
 
 
 @dataclass(frozen=True)
@@ -99,7 +132,6 @@ class Evidence:
         shortlist: the nearest training images of each synthetic image.
         of_holdout: those of each held-out image.
         null: scores of images that are not copies; ``None`` where there are none.
-        seconds: time spent, by step.
     """
 
     detector: AuditDetector
@@ -111,7 +143,6 @@ class Evidence:
     shortlist: Shortlist
     of_holdout: Shortlist | None
     null: NullScores | None
-    seconds: dict[str, float]
 
     def of_subset(self, rows: np.ndarray, side: Side, options: AuditOptions) -> Evidence:
         """The same evidence, of some of the synthetic images.
@@ -127,12 +158,12 @@ class Evidence:
             synthetic=synthetic,
             sides_differ=check_sides(self.training, synthetic, options.image_size),
             shortlist=self.shortlist.subset(rows),
-            seconds={},
         )
 
 
 def gather_evidence(
     options: AuditOptions,
+    stages: Stages,
     *,
     sides: Sequence[Side] | None = None,
     result_files: Sequence[str] = (),
@@ -143,6 +174,7 @@ def gather_evidence(
 
     Args:
         options: checked.
+        stages: of the audit.
         sides: as of :func:`perform_audit`.
         result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
         inferer: MONAI inferer that calls the embedder.
@@ -151,55 +183,55 @@ def gather_evidence(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    seconds: dict[str, float] = {}
     ensure_writable(options.output_dir)
     detector = load_detector(options)
     if sides is None:
-        sides = _read_sides(options, seconds)
+        sides = _read_sides(options, stages)
     embedded = embed_sides(
-        sides, detector, options, [*_RESULT_FILES, *result_files], seconds, inferer=inferer, handlers=handlers
+        sides, detector, options, [*_RESULT_FILES, *result_files], stages, inferer=inferer, handlers=handlers
     )
     training, synthetic = embedded[:2]
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.usable_items) == 1:
         warn("there is one training image: every synthetic image is compared with it alone.")
     detector.fit(training.images, options.device)
-    with timed(seconds, "comparing_sides"):
+    with stages("comparing_sides"):
         sides_differ = check_sides(training, synthetic, options.image_size)
-    with timed(seconds, "local_features"):
+    with stages("local_features"):
         search = TrainingSearch(training, detector, options)
-    with timed(seconds, "search"):
+    with stages("search"):
         shortlist = search.shortlist(synthetic)
     of_holdout = None
-    with timed(seconds, "error_rates"):
+    with stages("error_rates"):
         if holdout is None:
             null = search.null_of_training()
         else:
             of_holdout = search.shortlist(holdout)
             null = NullScores(of_holdout.scores[:, 0], groups=holdout.patients)
-    return Evidence(detector, search, training, synthetic, holdout, sides_differ, shortlist, of_holdout, null, seconds)
+    return Evidence(detector, search, training, synthetic, holdout, sides_differ, shortlist, of_holdout, null)
 
 
-def write_result(result: AuditResult) -> None:
+def write_result(result: AuditResult, stages: Stages) -> None:
     """Write the files of an audit into its output folder.
 
     Raises:
         UnusableInputError: if one cannot be written.
     """
     folder = result.options.output_dir
-    with timed(result.seconds, "report"):
+    with stages("report"):
         write_tables(folder, result)
         result.to_html(folder / "report.html")
     # Last: where there is a summary, the audit is complete.
     write_summary(folder / "summary.json", result)
 
 
-def judge(evidence: Evidence, options: AuditOptions, selection: Selection | None = None) -> AuditResult:
+def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: Selection | None = None) -> AuditResult:
     """Turn scores into classes, error rates, shares and the gate.
 
     Args:
         evidence: what was measured.
         options: of the audit.
+        stages: likewise.
         selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
             and no interval is given.
     """
@@ -208,7 +240,7 @@ def judge(evidence: Evidence, options: AuditOptions, selection: Selection | None
     thresholds = options.thresholds or evidence.search.threshold_of_held_out(holdout)
     matches = match_images(synthetic.usable_items, shortlist, training.side.items, thresholds, detector.name)
     if options.memorization_index:
-        with timed(evidence.seconds, "memorization_index"):
+        with stages("memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
     discoveries = None
     if selection is None:
@@ -242,15 +274,15 @@ def judge(evidence: Evidence, options: AuditOptions, selection: Selection | None
         sides_differ=evidence.sides_differ,
         gate=_gate(options, matches, training, synthetic, evidence.sides_differ),
         demo=evaluate_demo(options.output_dir / _DEMO_FOLDER, matches) if options.demo else None,
-        seconds=evidence.seconds,
+        seconds=stages.seconds,
     )
 
 
-def _read_sides(options: AuditOptions, seconds: dict[str, float]) -> list[Side]:
+def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
     """List the images that the options name; those of a demo are made first."""
     if options.demo:
         folder = options.output_dir / _DEMO_FOLDER
-        with timed(seconds, "making_demo"):
+        with stages("making_demo"):
             say(f"No folder given: making a demo in {folder}")
             training_dir, synthetic_dir = write_demo(folder, DemoSettings())
         options = replace(
@@ -259,7 +291,7 @@ def _read_sides(options: AuditOptions, seconds: dict[str, float]) -> list[Side]:
             synthetic_dir=synthetic_dir,
             patient_id_pattern=options.patient_id_pattern or DEMO_PATIENT_PATTERN,
         )
-    with timed(seconds, "listing"):
+    with stages("listing"):
         return list_sides(options)
 
 

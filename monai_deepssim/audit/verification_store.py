@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim.audit.options import SearchOptions
-from monai_deepssim.audit.result import EmbeddedSide, package_versions
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
 from monai_deepssim.similarity import (

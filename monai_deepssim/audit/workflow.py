@@ -33,8 +33,6 @@ class Workflow(Generic[Options, Result]):
         values: options by name. One that does not exist is named by :meth:`run`.
     """
 
-    #: What its messages begin with.
-    program: ClassVar[str]
     #: The dataclass of its options.
     options_class: ClassVar[type]
     #: Further arguments, which are objects and no options.
@@ -68,6 +66,10 @@ class Workflow(Generic[Options, Result]):
         """Say what was found."""
         raise NotImplementedError
 
+    def colour(self, result: Result) -> str | None:
+        """Name the colour of the first line; none by default."""
+        return None
+
     def end(self, result: Result) -> None:
         """End the process where the result asks for a status other than 0; by default none does."""
 
@@ -81,10 +83,12 @@ class Workflow(Generic[Options, Result]):
             SystemExit: with status 2 for input that cannot be used or a gate that cannot be decided, 3 for a gate that
                 is not passed, and 130 when interrupted.
         """
-        with errors_in_words(self.program):
+        with errors_in_words():
             result = self.perform(self.read_options())
+        colour = self.colour(result)
         for line in self.closing_lines(result):
-            say(line)
+            say(line, colour=colour if line else None)
+            colour = None if line else colour
         self.end(result)
         return result
 
@@ -115,7 +119,7 @@ class Workflow(Generic[Options, Result]):
         Raises:
             SystemExit: with status 2.
         """
-        with errors_in_words(cls.program):
+        with errors_in_words():
             refuse_evaluated(command_line_texts(), option_fields(cls.options_class))
 
     def check_config(self, config: dict[str, Any]) -> None:

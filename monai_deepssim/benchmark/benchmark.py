@@ -38,7 +38,6 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
         SystemExit: 2
     """
 
-    program = "detector_benchmark"
     options_class = BenchmarkOptions
 
     def perform(self, options: BenchmarkOptions) -> BenchmarkResult:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.result import package_versions
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.benchmark.measures import SEARCH_MEASURES
 from monai_deepssim.benchmark.steps import BenchmarkResult, mean_and_worst
 from monai_deepssim.files import write_text

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from monai_deepssim.audit.html import data_uri, figure_png, report_environment
-from monai_deepssim.audit.result import package_versions
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.benchmark.outputs import MIX, SEARCH_HEADINGS, three_digits
 from monai_deepssim.benchmark.steps import BenchmarkResult
 from monai_deepssim.files import write_text

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.result import package_versions
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.files import write_text
 from monai_deepssim.study.figures import level_name
 from monai_deepssim.study.measures import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_deepssim.audit.html import data_uri, report_environment
-from monai_deepssim.audit.result import package_versions
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.calibration import proportion_interval
 from monai_deepssim.files import atomic_file, unwritable, write_text
 from monai_deepssim.study.figures import draw_curve, level_name

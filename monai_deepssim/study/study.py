@@ -38,7 +38,6 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
         SystemExit: 2
     """
 
-    program = "memorization_study"
     options_class = StudyOptions
 
     def perform(self, options: StudyOptions) -> StudyResult | None:

@@ -22,7 +22,7 @@ def refusal(capsys: pytest.CaptureFixture[str], audit: Any, **options: Any) -> s
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert "Traceback" not in message
-    assert message.splitlines()[-1].startswith("memorization_audit: ")
+    assert message.splitlines()[-1].startswith("monai-deepssim: ")
     assert not (Path("out") / "summary.json").exists()
     return message
 

@@ -52,4 +52,4 @@ class CopyFilter(SearchWorkflow[FilterOptions, FilterResult]):
 
     def end(self, result: FilterResult) -> None:
         if result.after is not None:
-            end_unless_passed(self.program, result.after.gate)
+            end_unless_passed(result.after.gate)

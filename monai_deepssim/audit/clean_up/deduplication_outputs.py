@@ -16,7 +16,7 @@ from monai_deepssim.audit.closing import SCORE_NAMES
 from monai_deepssim.audit.figures import score_histogram
 from monai_deepssim.audit.html import data_uri, data_uris, report_environment
 from monai_deepssim.audit.report import draw_pair, image_of_side
-from monai_deepssim.audit.result import package_versions, what_it_rests_on
+from monai_deepssim.audit.summary import package_versions, what_it_rests_on
 from monai_deepssim.files import write_text
 
 __all__ = ["deduplication_lines", "write_deduplication_files"]

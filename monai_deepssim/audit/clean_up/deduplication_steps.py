@@ -36,12 +36,20 @@ from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable
-from monai_deepssim.progress import say, timed
+from monai_deepssim.progress import Stages, say
 
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 
 _FOLDER, _MANIFEST, _GROUPS, _NEAREST = "deduplicated", "manifest.csv", "groups.csv", "matches.csv"
 _DEMO_FOLDER = "demo"
+_STAGES = {
+    "making_demo": "Make a demo: phantoms, and repetitions among them",
+    "listing": "List the images",
+    "fingerprints": "Fingerprint the files",
+    "embedding_training": "Embed the images",
+    "search": "Compare each image with its nearest images of other files",
+    "writing": "Write the files that are kept, and the tables",
+}
 _RESULT_FILES = ["summary.json", "report.html", _NEAREST, _GROUPS]
 
 
@@ -146,7 +154,7 @@ def perform_deduplication(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    seconds: dict[str, float] = {}
+    stages = Stages({name: title for name, title in _STAGES.items() if options.demo or name != "making_demo"})
     folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
     if write:
         check_kept_folder(folder, manifest, MANIFEST_COLUMNS)
@@ -158,8 +166,8 @@ def perform_deduplication(
     ensure_writable(options.output_dir)
     detector = load_detector(options)
     if side is None:
-        side = _read_side(options, seconds)
-    (training,) = embed_sides([side], detector, options, _RESULT_FILES, seconds, inferer=inferer, handlers=handlers)
+        side = _read_side(options, stages)
+    (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
     detector.fit(training.images, options.device)
     thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
@@ -168,7 +176,7 @@ def perform_deduplication(
     patients = [side.items[unit.indices[0]]["patient_id"] for unit in units]
     unit_of = {index: number for number, unit in enumerate(units) for index in unit.indices}
     search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, options)
-    with timed(seconds, "search"):
+    with stages("search"):
         duplicates = group_duplicates(search, units, patients)
     demo_folder = options.output_dir / _DEMO_FOLDER
     result = DeduplicationResult(
@@ -186,24 +194,24 @@ def perform_deduplication(
         folder=folder if write else None,
         manifest=manifest if write else None,
         demo=evaluate_repeated_demo(demo_folder, duplicates.groups, paths) if options.demo else None,
-        seconds=seconds,
+        seconds=stages.seconds,
     )
     if write:
-        with timed(seconds, "writing"):
+        with stages("writing"):
             _write(result, folder, manifest)
     return result
 
 
-def _read_side(options: DeduplicationOptions, seconds: dict[str, float]) -> Side:
+def _read_side(options: DeduplicationOptions, stages: Stages) -> Side:
     """List the images that the options name; those of a demo are made first."""
     source = options.training_dir
     if source is None:
         demo_folder = options.output_dir / _DEMO_FOLDER
-        with timed(seconds, "making_demo"):
+        with stages("making_demo"):
             say(f"No folder given: making a demo in {demo_folder}")
             source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
         options = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
-    with timed(seconds, "listing"):
+    with stages("listing"):
         return list_side("training", source, options)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from monai_deepssim.audit.clean_up.filter_steps import FilterResult
 from monai_deepssim.audit.closing import closing_lines
-from monai_deepssim.audit.result import AuditResult, package_versions
+from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.files import write_text
 
 __all__ = ["filter_lines", "left_out_words", "write_filter_summary"]

@@ -19,13 +19,15 @@ from monai_deepssim.audit.demo import planted_copies
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.steps import Evidence, Selection, gather_evidence, judge, write_result
+from monai_deepssim.audit.steps import Evidence, Selection, audit_stages, gather_evidence, judge, write_result
 from monai_deepssim.files import ensure_writable
+from monai_deepssim.progress import Stages
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
 
 FILTER_SUMMARY = "filter.json"
 _FOLDER, _MANIFEST, _AUDIT_FOLDER = "filtered", "manifest.csv", "filtered_audit"
+_STAGES = {"filtering": "Write the images that are kept", "judging_kept": "Judge the set that is kept"}
 _LEFT_OUT = ("duplicate", "part", "similar", "discovery", "skipped", "ignored")
 
 
@@ -122,13 +124,17 @@ def perform_filter(
     folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
     if write:
         check_kept_folder(folder, manifest, FILTER_COLUMNS)
-    evidence = gather_evidence(options, sides=sides, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers)
-    before = judge(evidence, options)
+    stages = audit_stages(options, _STAGES)
+    evidence = gather_evidence(
+        options, stages, sides=sides, result_files=[FILTER_SUMMARY], inferer=inferer, handlers=handlers
+    )
+    before = judge(evidence, options, stages)
     files = decide_files(before, options.leave_out)
     if write:
-        write_result(before)
+        write_result(before, stages)
         source = before.synthetic.side.source
-        write_manifest_and_files(folder, manifest, files, FILTER_COLUMNS, options.files, source, names_only=True)
+        with stages("filtering"):
+            write_manifest_and_files(folder, manifest, files, FILTER_COLUMNS, options.files, source, names_only=True)
     result = FilterResult(
         options,
         before,
@@ -140,14 +146,16 @@ def perform_filter(
     )
     if not result.kept:
         return result
-    after = _audit_kept(result, evidence)
-    if write:
-        ensure_writable(after.options.output_dir)
-        write_result(after)
+    of_after = Stages({})
+    with stages("judging_kept"):
+        after = _audit_kept(result, evidence, of_after)
+        if write:
+            ensure_writable(after.options.output_dir)
+            write_result(after, of_after)
     return replace(result, after=after)
 
 
-def _audit_kept(result: FilterResult, evidence: Evidence) -> AuditResult:
+def _audit_kept(result: FilterResult, evidence: Evidence, stages: Stages) -> AuditResult:
     """Judge the files that are kept by what was measured of them, as a set of their own."""
     before, options, files = result.before, result.options, result.files
     side = before.synthetic.side
@@ -174,7 +182,7 @@ def _audit_kept(result: FilterResult, evidence: Evidence) -> AuditResult:
         },
     )
     is_chosen = bool(set(options.leave_out) & set(files.loc[~files["kept"], "class"]))
-    return judge(evidence.of_subset(rows, side, again), again, chosen if is_chosen else None)
+    return judge(evidence.of_subset(rows, side, again), again, stages, chosen if is_chosen else None)
 
 
 def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:
