@@ -1,5 +1,11 @@
 """Real slices and a phantom cohort that the tests of all rooms share."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: processes that each take all cores are slower than one after the other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import nibabel
 import numpy as np
 import pytest
