@@ -10,7 +10,7 @@ import numpy as np
 from monai.inferers import Inferer
 from pandas import DataFrame, Series
 
-from monai_deepssim.audit.demo import DEMO_PATIENT_PATTERN, DemoSettings, evaluate_demo, write_demo
+from monai_deepssim.audit.demo import evaluate_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates
@@ -32,14 +32,14 @@ from monai_deepssim.audit.verdict import (
     memorized_images,
 )
 from monai_deepssim.calibration import NullScores, Proportion, proportion_interval
-from monai_deepssim.data import file_of
+from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
 
 __all__ = ["Evidence", "Selection", "audit_stages", "gather_evidence", "judge", "perform_audit", "write_result"]
 
-_DEMO_FOLDER = "demo"
+_DEMO_FOLDER, _DEMO_PATIENT_PATTERN = "demo", r"(phantom-\d+-\d+)"
 _STAGES = {
     "making_demo": "Make a demo: phantoms, and copies among them",
     "listing": "List the images",
@@ -284,12 +284,12 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         folder = options.output_dir / _DEMO_FOLDER
         with stages("making_demo"):
             say(f"No folder given: making a demo in {folder}")
-            training_dir, synthetic_dir = write_demo(folder, DemoSettings())
+            training_dir, synthetic_dir = write_copies_demo(folder)
         options = replace(
             options,
             training_dir=training_dir,
             synthetic_dir=synthetic_dir,
-            patient_id_pattern=options.patient_id_pattern or DEMO_PATIENT_PATTERN,
+            patient_id_pattern=options.patient_id_pattern or _DEMO_PATIENT_PATTERN,
         )
     with stages("listing"):
         return list_sides(options)

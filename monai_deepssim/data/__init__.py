@@ -6,6 +6,7 @@ from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
 from monai_deepssim.data.splitting import split_by_patient
 
@@ -23,6 +24,10 @@ __all__ = [
     "list_images",
     "list_in_memory",
     "load_slice",
+    "read_planted",
     "scan_images",
     "split_by_patient",
+    "write_copies_demo",
+    "write_png",
+    "write_repetitions_demo",
 ]

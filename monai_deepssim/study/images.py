@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_deepssim.audit.demo import write_png
-from monai_deepssim.data import list_images, load_slice, split_by_patient
+from monai_deepssim.data import list_images, load_slice, split_by_patient, write_png
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import unwritable, write_text
 from monai_deepssim.generators import GeneratorImages, repetition_counts

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import fire
@@ -12,9 +13,7 @@ from PIL import Image
 from monai_deepssim.audit import CopyFilter, Deduplication
 from monai_deepssim.audit import steps as audit_steps
 from monai_deepssim.audit.clean_up import deduplication_steps
-from monai_deepssim.audit.clean_up.repeated_demo import RepeatedDemoSettings
-from monai_deepssim.audit.demo import DemoSettings
-from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.data import PhantomBrainDataset, write_copies_demo, write_repetitions_demo
 from monai_deepssim.options import option_fields, read_options
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_audit"
@@ -115,8 +114,8 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
 
 
 def test_without_folders_the_filter_cleans_the_demo(command_line, capsys, monkeypatch) -> None:
-    small = DemoSettings(num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
-    monkeypatch.setattr(audit_steps, "DemoSettings", lambda: small)
+    small = partial(write_copies_demo, num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
+    monkeypatch.setattr(audit_steps, "write_copies_demo", small)
     assert command_line("filter", "--output_dir", "out", "--max_copy_fraction", "0.3") == 0
     summary = json.loads(Path("out/filter.json").read_text())
     assert summary["demo"] == {"planted": 2, "left_out": 2, "remaining": 0, "wrongly_left_out": 0}
@@ -124,8 +123,8 @@ def test_without_folders_the_filter_cleans_the_demo(command_line, capsys, monkey
 
 
 def test_without_a_folder_a_demo_with_repetitions_is_deduplicated(command_line, capsys, monkeypatch) -> None:
-    small = RepeatedDemoSettings(num_subjects=10, num_repeated=4, num_other_patients=1)
-    monkeypatch.setattr(deduplication_steps, "RepeatedDemoSettings", lambda: small)
+    small = partial(write_repetitions_demo, num_subjects=10, num_repeated=4, num_other_patients=1)
+    monkeypatch.setattr(deduplication_steps, "write_repetitions_demo", small)
     assert command_line("deduplicate", "--output_dir", "out") == 0
     summary = json.loads(Path("out/summary.json").read_text())
     assert summary["demo"] == {"planted": 4, "found": 4, "false_alarms": 0}

@@ -19,14 +19,8 @@ from monai_deepssim.audit.clean_up.deduplication_tables import (
 from monai_deepssim.audit.clean_up.duplicate_groups import Duplicates, group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, files_of, relative_to_source, source_root
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
-from monai_deepssim.audit.clean_up.repeated_demo import (
-    REPEATED_DEMO_PATIENT_PATTERN,
-    RepeatedDemoResult,
-    RepeatedDemoSettings,
-    evaluate_repeated_demo,
-    write_repeated_demo,
-)
 from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
+from monai_deepssim.audit.demo import RepetitionsResult, evaluate_repetitions
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.options import DeduplicationOptions
@@ -34,6 +28,7 @@ from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import Side, list_side
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.data import write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages, say
@@ -41,7 +36,7 @@ from monai_deepssim.progress import Stages, say
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 
 _FOLDER, _MANIFEST, _GROUPS, _NEAREST = "deduplicated", "manifest.csv", "groups.csv", "matches.csv"
-_DEMO_FOLDER = "demo"
+_DEMO_FOLDER, _DEMO_PATIENT_PATTERN = "demo", r"(patient-\d+)"
 _STAGES = {
     "making_demo": "Make a demo: phantoms, and repetitions among them",
     "listing": "List the images",
@@ -88,7 +83,7 @@ class DeduplicationResult:
     nearest: pd.DataFrame
     folder: Path | None
     manifest: Path | None
-    demo: RepeatedDemoResult | None
+    demo: RepetitionsResult | None
     seconds: dict[str, float]
 
     @property
@@ -178,7 +173,7 @@ def perform_deduplication(
     search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, options)
     with stages("search"):
         duplicates = group_duplicates(search, units, patients)
-    demo_folder = options.output_dir / _DEMO_FOLDER
+    groups = groups_table(duplicates.groups, paths, patients)
     result = DeduplicationResult(
         options=options,
         thresholds=thresholds,
@@ -189,11 +184,11 @@ def perform_deduplication(
         paths=paths,
         duplicates=duplicates,
         files=files_table(training, units, paths, root, duplicates, thresholds),
-        groups=groups_table(duplicates.groups, paths, patients),
+        groups=groups,
         nearest=nearest_table(training, duplicates, detector.name),
         folder=folder if write else None,
         manifest=manifest if write else None,
-        demo=evaluate_repeated_demo(demo_folder, duplicates.groups, paths) if options.demo else None,
+        demo=evaluate_repetitions(options.output_dir / _DEMO_FOLDER, groups) if options.demo else None,
         seconds=stages.seconds,
     )
     if write:
@@ -209,8 +204,8 @@ def _read_side(options: DeduplicationOptions, stages: Stages) -> Side:
         demo_folder = options.output_dir / _DEMO_FOLDER
         with stages("making_demo"):
             say(f"No folder given: making a demo in {demo_folder}")
-            source = write_repeated_demo(demo_folder, RepeatedDemoSettings())
-        options = replace(options, patient_id_pattern=options.patient_id_pattern or REPEATED_DEMO_PATIENT_PATTERN)
+            source = write_repetitions_demo(demo_folder)
+        options = replace(options, patient_id_pattern=options.patient_id_pattern or _DEMO_PATIENT_PATTERN)
     with stages("listing"):
         return list_side("training", source, options)
 

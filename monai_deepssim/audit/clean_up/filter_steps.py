@@ -15,11 +15,11 @@ from monai.inferers import Inferer
 from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
 from monai_deepssim.audit.clean_up.file_units import files_of
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
-from monai_deepssim.audit.demo import planted_copies
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.steps import Evidence, Selection, audit_stages, gather_evidence, judge, write_result
+from monai_deepssim.data import read_planted
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages
 
@@ -194,7 +194,7 @@ def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, A
 def _demo_result(options: FilterOptions, files: pd.DataFrame) -> FilterDemoResult | None:
     if not options.demo:
         return None
-    truth = planted_copies(options.output_dir / "demo")
+    truth = read_planted(options.output_dir / "demo")
     planted = {path for path, source in truth.items() if source}
     left_out = set(files.loc[~files["kept"], "file"])
     return FilterDemoResult(
