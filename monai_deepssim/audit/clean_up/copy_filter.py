@@ -18,7 +18,7 @@ class CopyFilter(SearchWorkflow[FilterOptions, FilterResult]):
     The audit goes into ``output_dir``, where an audit of the same images is continued; the files that are kept into
     ``filtered/``, with their folders; ``manifest.csv`` says of every file whether it was kept, and why. The audit of
     ``filtered/``, by what was measured of its images before, goes into ``filtered_audit/``, and both results into
-    ``filter.json``. The images that were given are only read. ``max_copy_fraction`` decides about the set that was kept.
+    ``filter.json``. The images that were given are only read. ``max_copy_fraction`` decides about what was kept.
 
     Args:
         inferer: MONAI inferer that calls the embedder; ``SimpleInferer`` by default.
