@@ -5,21 +5,19 @@ from monai_deepssim.metrics.copy_detection import CopyDetectionMetric, SearchSta
 from monai_deepssim.metrics.copy_fractions import CopyFractions, compute_copy_fractions
 from monai_deepssim.metrics.ct_score import compute_ct_score
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
-from monai_deepssim.metrics.detectors import (
-    SUPPORTED_DETECTORS,
-    AlignedDetector,
-    ContrastiveCopyDetector,
-    DeepSSIMDetector,
-    LocalFeaturesDetector,
-    MemorizationIndexMetric,
-    MRICoreMemorizationIndexMetric,
-    MSEDetector,
-    NCCDetector,
-    OpenCLIPDetector,
-    PHashDetector,
-    SSIMDetector,
-    TorchScriptDetector,
-)
+from monai_deepssim.metrics.detectors import SUPPORTED_DETECTORS, detector_arguments, make_detector
+from monai_deepssim.metrics.detectors.aligned import AlignedDetector
+from monai_deepssim.metrics.detectors.copy_detector import ContrastiveCopyDetector
+from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
+from monai_deepssim.metrics.detectors.local_features import LocalFeaturesDetector
+from monai_deepssim.metrics.detectors.memorization_index import MemorizationIndexMetric
+from monai_deepssim.metrics.detectors.mri_core import MRICoreMemorizationIndexMetric
+from monai_deepssim.metrics.detectors.mse import MSEDetector
+from monai_deepssim.metrics.detectors.ncc import NCCDetector
+from monai_deepssim.metrics.detectors.open_clip import OpenCLIPDetector
+from monai_deepssim.metrics.detectors.phash import PHashDetector
+from monai_deepssim.metrics.detectors.ssim import SSIMDetector
+from monai_deepssim.metrics.detectors.torchscript import TorchScriptDetector
 from monai_deepssim.metrics.fld import compute_fld_gap
 from monai_deepssim.metrics.frechet import FID_WARNING, compute_fid, compute_linear_mmd, compute_mifid
 from monai_deepssim.metrics.labelled_pairs import (
@@ -47,6 +45,15 @@ from monai_deepssim.metrics.ssim_matching import (
     compute_ssim_matching_errors,
     compute_ssim_matching_table,
 )
+from monai_deepssim.metrics.verification import (
+    NUM_SCREENED,
+    ComparedImages,
+    Matches,
+    find_local_matches,
+    tabulate_candidates,
+    tabulate_neighbors,
+    verify_candidates,
+)
 
 __all__ = [
     "ALIGNED_SSIM_THRESHOLDS",
@@ -54,10 +61,12 @@ __all__ = [
     "DEEPSSIM_THRESHOLDS",
     "FID_WARNING",
     "MIN_COMPARED_IMAGES",
+    "NUM_SCREENED",
     "SIDE_DIFFERENCE_KINDS",
     "SUPPORTED_DETECTORS",
     "SUPPORTED_SET_SCORES",
     "AlignedDetector",
+    "ComparedImages",
     "ContrastiveCopyDetector",
     "CopyDetectionMetric",
     "CopyFractions",
@@ -67,6 +76,7 @@ __all__ = [
     "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
+    "Matches",
     "MemorizationIndex",
     "MemorizationIndexMetric",
     "MemorizationMetric",
@@ -98,5 +108,11 @@ __all__ = [
     "compute_set_scores",
     "compute_ssim_matching_errors",
     "compute_ssim_matching_table",
+    "detector_arguments",
     "evaluate_pairs",
+    "find_local_matches",
+    "make_detector",
+    "tabulate_candidates",
+    "tabulate_neighbors",
+    "verify_candidates",
 ]

@@ -76,5 +76,5 @@ def compute_copy_fractions(
 
 def _highest(queries: Tensor, rows: Tensor, similarity: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:
     if similarity is None:
-        return NearestNeighbors(1).fit(rows).query(queries)[0][:, 0]
+        return NearestNeighbors().fit(rows).kneighbors(queries, 1)[0][:, 0]
     return search_by_similarity(queries, rows, similarity, 1, block_size=256)[0][:, 0]

@@ -28,7 +28,7 @@ from monai_deepssim.audit.clean_up.repeated_demo import (
     evaluate_repeated_demo,
     write_repeated_demo,
 )
-from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
+from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.options import DeduplicationOptions
@@ -96,7 +96,7 @@ class DeduplicationResult:
         return {name: counts[name] for name in ("duplicate", "skipped", "ignored")}
 
     @property
-    def pairs(self) -> list[ImagePair]:
+    def pairs(self) -> list[Any]:
         """All duplicates, each pair of images once."""
         return [pair for group in self.groups for pair in group.pairs]
 
@@ -146,7 +146,7 @@ def perform_deduplication(
     with timed(seconds, "listing"):
         side = list_side("training", source, listed)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, seconds, inferer=inferer, handlers=handlers)
-    detector.fit(training.images, options.device)
+    detector.fit(training.images)
     thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
     units = file_units(side.items)

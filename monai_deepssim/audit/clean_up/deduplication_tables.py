@@ -9,7 +9,6 @@ from typing import Any
 
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, relative_to_source
-from monai_deepssim.audit.clean_up.self_search import ImagePair
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.tables import alignment_columns, as_table, write_table
 from monai_deepssim.audit.verdict import Thresholds
@@ -91,7 +90,7 @@ class TrainingFile:
     reason: str
     group: int | None = None
     duplicate_of: str = ""
-    closest: ImagePair | None = None
+    closest: Any = None
     closest_paths: tuple[str, str] = ("", "")
     closest_patients: tuple[str, str] = ("", "")
 
@@ -117,12 +116,14 @@ def training_files(
     Returns:
         The files, in the order of their paths.
     """
-    items, problems = training.side.items, training.images.problems
+    problems = training.images.problems
+    usable = training.usable_items
+    row_of = {index: row for row, index in enumerate(training.images.indices.tolist())}
     group_of = {unit: number for number, group in enumerate(duplicates.groups) for unit in group.members}
     files = []
     for number, unit in enumerate(units):
         group = duplicates.groups[group_of[number]] if number in group_of else None
-        closest = _closest(unit, group, duplicates)
+        closest = _closest({row_of[index] for index in unit.indices if index in row_of}, group, duplicates)
         unusable = [index for index in unit.indices if index in problems]
         if len(unusable) == len(unit.indices):
             file = TrainingFile(paths[number], "", False, "skipped", f"could not be used: {problems[unusable[0]]}")
@@ -133,12 +134,12 @@ def training_files(
                 file="",
                 kept=kept,
                 label="different" if closest is None else closest.label,
-                reason=_reason(closest, group, number, paths, items, thresholds),
+                reason=_reason(closest, group, number, paths, usable, thresholds),
                 group=group_of[number] + 1 if group is not None else None,
                 duplicate_of="" if kept or group is None else paths[group.kept],
                 closest=closest,
-                closest_paths=_pair_of("path", closest, items),
-                closest_patients=_pair_of("patient_id", closest, items),
+                closest_paths=_pair_of("path", closest, usable),
+                closest_patients=_pair_of("patient_id", closest, usable),
             )
             if unusable:
                 note = f"; {len(unusable)} of its {len(unit.indices)} slices could not be used and were not compared"
@@ -201,10 +202,10 @@ def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, de
     Raises:
         UnusableInputError: if the file cannot be written.
     """
-    items = training.side.items
+    items = training.usable_items
     rows = []
     for pair in duplicates.nearest.values():
-        first, second = items[pair.first], items[pair.second]
+        first, second = items[pair.query], items[pair.training]
         rows.append(
             {
                 "training_path": first["path"],
@@ -222,24 +223,23 @@ def write_nearest(path: Path, training: EmbeddedSide, duplicates: Duplicates, de
     write_table(path, as_table(rows, NEAREST_COLUMNS).sort_values("training_path"))
 
 
-def _closest(unit: FileUnit, group: DuplicateGroup | None, duplicates: Duplicates) -> ImagePair | None:
-    """The closest pair of one of a file's images; among its duplicates, where it has any."""
-    inside = set(unit.indices)
-    candidates = [duplicates.nearest[index] for index in unit.indices if index in duplicates.nearest]
+def _closest(rows: set[int], group: DuplicateGroup | None, duplicates: Duplicates) -> Any:
+    """The closest pair of one of a file's images, by their rows; among its duplicates, where it has any."""
+    candidates = [duplicates.nearest[row] for row in sorted(rows) if row in duplicates.nearest]
     for pair in group.pairs if group is not None else ():
-        if pair.first in inside:
+        if pair.query in rows:
             candidates.append(pair)
-        elif pair.second in inside:
-            candidates.append(replace(pair, first=pair.second, second=pair.first, alignment=None))
-    return max(candidates, key=lambda pair: (pair.score, -pair.second), default=None)
+        elif pair.training in rows:
+            candidates.append(pair._replace(query=pair.training, training=pair.query, alignment=None))
+    return max(candidates, key=lambda pair: (pair.score, -pair.training), default=None)
 
 
-def _pair_of(name: str, pair: ImagePair | None, items: Sequence[dict[str, str]]) -> tuple[str, str]:
-    return ("", "") if pair is None else (items[pair.first][name], items[pair.second][name])
+def _pair_of(name: str, pair: Any, items: Sequence[dict[str, str]]) -> tuple[str, str]:
+    return ("", "") if pair is None else (items[pair.query][name], items[pair.training][name])
 
 
 def _reason(
-    closest: ImagePair | None,
+    closest: Any,
     group: DuplicateGroup | None,
     number: int,
     paths: Sequence[str],
@@ -248,7 +248,7 @@ def _reason(
 ) -> str:
     if closest is None:
         return "there is no other file to compare it with"
-    nearest = f"{items[closest.second]['path']} of {_PATIENTS[closest.patients]}"
+    nearest = f"{items[closest.training]['path']} of {_PATIENTS[closest.patients]}"
     if group is None:
         return (
             f"its highest score is {closest.score:.3f}, with {nearest}, and duplicates are above "
