@@ -131,7 +131,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
             )
         path = _shipped_weights()
     if path is not None and not path.exists():
-        raise UnusableInputError(f"--checkpoint: there is no {path}. Give the path of the weights of {name}.")
+        raise UnusableInputError(f"--checkpoint: {path} is no file or folder. Give the path of the weights of {name}.")
     is_deepssim = kind is DeepSSIMDetector
     network, identity = load_embedder(options) if is_deepssim else (None, None)
     try:

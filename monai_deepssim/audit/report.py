@@ -113,12 +113,12 @@ def _verdict(result: AuditResult) -> dict[str, str]:
 
 def _pair(match: Any, result: AuditResult) -> dict[str, Any]:
     pairs = result.pairs[result.pairs["query"] == match.Index]
-    runners_up = pairs.iloc[1 : 1 + _NUM_RUNNERS_UP]
+    nearest, runners_up = next(pairs.itertuples()), pairs.iloc[1 : 1 + _NUM_RUNNERS_UP]
     paths = [result.training.usable_items[row]["path"] for row in runners_up["training"]]
     return {
         "match": match,
-        "alignment": pairs.iloc[0].get("alignment"),
-        "detector_score": pairs.iloc[0]["detector_score"],
+        "alignment": nearest.alignment,
+        "detector_score": nearest.detector_score,
         "runners_up": list(zip(paths, runners_up["score"].tolist(), strict=True)),
         "explanation": _explain(match, result, pairs),
         "pictures": data_uris(pair_pictures(match, result)) if result.options.report_images else [],
@@ -146,11 +146,11 @@ def _explain(match: Any, result: AuditResult, pairs: DataFrame) -> str:
 def pair_pictures(match: Any, result: AuditResult) -> list[tuple[str, bytes | None]]:
     """Draw a row of the matches: the synthetic and the training image, and the latter aligned."""
     image_size = result.options.image_size
-    nearest = result.pairs[result.pairs["query"] == match.Index].iloc[0]
+    nearest = next(result.pairs[result.pairs["query"] == match.Index].itertuples())
     synthetic = image_of_side(result.synthetic.usable_items[match.Index], image_size)
-    training = image_of_side(result.training.usable_items[nearest["training"]], image_size)
+    training = image_of_side(result.training.usable_items[nearest.training], image_size)
     pair = [("synthetic", synthetic), ("training", training)]
-    return draw_pair(pair, nearest.get("alignment"), outline=match.label == "part")
+    return draw_pair(pair, nearest.alignment, outline=match.label == "part")
 
 
 def draw_pair(

@@ -48,7 +48,7 @@ class TrainingSearch:
         scores, rows = self.detector.search(side.images, self.options.num_proposed)
         candidates = tabulate_candidates(rows, scores)
         if not self.options.verify:
-            return candidates.assign(score=candidates["detector_score"])
+            return candidates.assign(score=candidates["detector_score"], alignment=None)
         return self._verify(candidates, side, keep=self.options.top_k)
 
     def null_of_training(self) -> NullScores | None:

@@ -307,7 +307,8 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         output = torch.tensor([torch.nan, -1.0]).repeat(len(y_pred), 1)
         scored = _is_finite(y_pred).cpu().nonzero().flatten()
         if len(scored):
-            representations = self.represent_batch(y_pred[scored])
+            # As they are where all have a score: a copy may lie elsewhere in memory, and round otherwise.
+            representations = self.represent_batch(y_pred if len(scored) == len(y_pred) else y_pred[scored])
             usable = representations.isfinite().all(1)
             if self._compares_by_cosine:
                 usable &= (representations != 0).any(1)

@@ -123,7 +123,7 @@ def tabulate_neighbors(pairs: DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """
     placed = pairs.assign(place=pairs.groupby("query").cumcount())
     scores, training = (
-        placed.pivot(index="query", columns="place", values=name).ffill(axis=1).to_numpy()
+        placed.pivot(index="query", columns="place", values=name).ffill(axis=1).to_numpy(copy=True)
         for name in ("score", "training")
     )
     return scores, training.astype(np.int64)

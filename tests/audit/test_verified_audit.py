@@ -10,6 +10,7 @@ import pytest
 import torch
 from audit_files import write_png
 from monai.transforms import AdjustContrast, Affine
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from monai_deepssim.audit import report, training_search
@@ -172,6 +173,31 @@ def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> Non
     (pair,) = result.pairs[result.pairs["query"] == row].itertuples()
     of_all = everything.pairs[everything.pairs["query"] == row].set_index("training")["detector_score"]
     assert pair.detector_score == of_all[pair.training] < of_all.max()
+
+
+def test_deepssim_aligned_is_the_way_an_audit_judges_by_default(audit, folders) -> None:
+    by_default, by_name = audit(), audit(detector="deepssim_aligned", output_dir="by_name")
+    assert_frame_equal(by_name.matches, by_default.matches)
+    assert by_name.detector == by_default.detector == "deepssim"
+    with pytest.raises(SystemExit) as ended:
+        audit(detector="deepssim_aligned", verify=False, output_dir="neither")
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("options", [{"hash_size": 16}, "hash_size=16"])
+def test_a_detectors_own_arguments_are_options_and_embeddings_by_others_are_not_taken_up(
+    audit, folders, options, capsys
+) -> None:
+    same = {"detector": "phash", "checkpoint": None, "verify": False, "thresholds": 0.9}
+    result = audit(**same, detector_options=options)
+    assert result.embedder.embedding_dim == 256
+    with pytest.raises(SystemExit):
+        audit(**same)
+    assert "differs from this one in its training embedder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        audit(**same, detector_options={"hashsize": 16})
+    assert ended.value.code == 2
+    assert "phash has no argument hashsize. Did you mean hash_size?" in capsys.readouterr().err
 
 
 def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:

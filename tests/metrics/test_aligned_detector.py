@@ -151,3 +151,10 @@ def test_errors_name_what_is_wanted(phantoms):
 def test_what_both_measures_choose_is_kept_once():
     kept = screen(torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), torch.tensor([0.9, 0.8, 0.1, 0.2, 0.3, 0.4]), keep=5)
     assert kept.tolist() == [0, 1, 2, 3, 5]
+
+
+def test_its_own_threshold_says_what_is_a_copy(phantoms):
+    detector = AlignedDetector(NCCDetector(), top_k=2).fit([phantoms[:4]])
+    detector(torch.cat([phantoms[2:4].flip(3), phantoms[8:10]]))
+    assert detector.threshold == 0.86
+    assert detector.aggregate() == 0.5
