@@ -32,12 +32,7 @@ from monai_deepssim.metrics.memorization import MemorizationMetric
 from monai_deepssim.metrics.memorization_index import MemorizationIndex, compute_memorization_index
 from monai_deepssim.metrics.reconstruction_ssim import ReconstructionSSIMMetric, compute_reconstruction_ssim
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
-from monai_deepssim.metrics.set_scores import (
-    SUPPORTED_SET_SCORES,
-    SetScoreMetric,
-    SetScores,
-    compute_set_scores,
-)
+from monai_deepssim.metrics.set_scores import SUPPORTED_SET_SCORES, SetScoreMetric
 from monai_deepssim.metrics.side_comparison import MIN_COMPARED_IMAGES, SideComparison, compare_sides
 from monai_deepssim.metrics.side_differences import SIDE_DIFFERENCE_KINDS, SideDifference
 from monai_deepssim.metrics.ssim_matching import (
@@ -88,7 +83,6 @@ __all__ = [
     "SSIMMatchingMetric",
     "SearchStages",
     "SetScoreMetric",
-    "SetScores",
     "SideComparison",
     "SideDifference",
     "TorchScriptDetector",
@@ -105,7 +99,6 @@ __all__ = [
     "compute_mifid",
     "compute_reconstruction_ssim",
     "compute_retrieval_rank",
-    "compute_set_scores",
     "compute_ssim_matching_errors",
     "compute_ssim_matching_table",
     "detector_arguments",

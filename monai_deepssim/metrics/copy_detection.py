@@ -323,13 +323,6 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         scores, indices = self.search(representations)
         return scores[:, 0], indices[:, 0]
 
-    def _compute_list(self, y_pred: Any, y: Any = None) -> Tensor:  # type: ignore[override]
-        # MONAI's would represent one image at a time.
-        images = [convert_to_tensor(image, track_meta=False) for image in y_pred]
-        if len({image.shape for image in images}) > 1:
-            return torch.cat([self._compute_tensor(image[None]) for image in images])
-        return self._compute_tensor(torch.stack(images))
-
     def aggregate(self) -> Tensor:  # type: ignore[override]
         """The copy fraction: the share of all scores since ``reset()`` that is above the threshold.
 

@@ -21,7 +21,6 @@ from monai_deepssim.metrics import (
     PHashDetector,
     SSIMDetector,
     TorchScriptDetector,
-    compute_copy_fractions,
     detector_arguments,
     make_detector,
 )
@@ -210,14 +209,6 @@ class TestCopyDetection:
         assert fractions.copy_fraction == pytest.approx(3 / 4)
         assert fractions.is_memorized.tolist() == [True, False, False, True, False, True]
         assert fractions.memorized_fraction == pytest.approx(3 / 6)
-
-    def test_fractions_follow_a_similarity_that_is_no_cosine_and_not_symmetric(self):
-        def similarity(queries, rows):
-            return queries[:, :1] - 2 * rows[:, 0][None]
-
-        fractions = compute_copy_fractions(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [2.0]]), 1.5, similarity)
-        assert fractions.is_copy.tolist() == [False, True]
-        assert fractions.is_memorized.tolist() == [True, False]
 
     def test_without_a_threshold_there_is_no_fraction(self, phantoms):
         detector = ContrastiveCopyDetector(pooled_pixels(8)).fit([phantoms])
