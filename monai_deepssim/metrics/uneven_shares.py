@@ -32,15 +32,15 @@ class SyncsUnevenShares(Cumulative):
         tensor([1.])
     """
 
-    def _compute_list(self, y_pred: Any, y: Any = None) -> Any:
+    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> Any:
         given = [side for side in (y_pred, y) if side is not None]
         sides = [[convert_to_tensor(item, track_meta=False) for item in side] for side in given]
         if not sides[0] or len({len(side) for side in sides}) > 1:
             raise ValueError(f"got lists of {[len(side) for side in sides]} items, want equally many, at least one")
         if any(len({item.shape for item in side}) > 1 for side in sides):
-            return super()._compute_list(*sides)  # type: ignore[misc]
+            return super()._compute_list(*sides, **kwargs)  # type: ignore[misc]
         batches = [torch.stack(side) for side in sides]
-        return self._compute_tensor(*batches, *[None] * (2 - len(batches)))  # type: ignore[attr-defined]
+        return self._compute_tensor(*batches, *[None] * (2 - len(batches)), **kwargs)  # type: ignore[attr-defined]
 
     def _sync(self) -> None:
         if self._synced:
