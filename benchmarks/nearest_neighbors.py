@@ -50,7 +50,7 @@ def main() -> None:
         return exact.fit(training).query(queries)[1].numpy()
 
     def search_with_faiss() -> np.ndarray:
-        return FaissNeighbors(args.neighbors, block_size=args.block_size).fit(training).query(queries)[1].numpy()
+        return FaissNeighbors(block_size=args.block_size).fit(training).kneighbors(queries, args.neighbors)[1].numpy()
 
     methods: dict[str, Callable[[], np.ndarray]] = {
         "scikit-learn brute": search_with_reference,

@@ -104,7 +104,7 @@ def measure_retrieval(embedder: nn.Module, training: Tensor, device: str, seed: 
             "score_5th_percentile": scores.quantile(0.05).item(),
         }
         if name == "p=0.8 mix":
-            p08_scores = NearestNeighbors(1).fit(training_embeddings).query(copies)[0][:, 0]
+            p08_scores = NearestNeighbors().fit(training_embeddings).kneighbors(copies, 1)[0][:, 0]
     return rows, p08_scores, training_embeddings
 
 
@@ -168,7 +168,7 @@ def main() -> None:
     training = cohort(options.num_training, TRAINING_SEED, levels=[options.level])
     rows, p08_scores, training_embeddings = measure_retrieval(embedder, training, options.device, seed=100)
     unrelated = embed(embedder, cohort(options.num_training, UNRELATED_SEED, levels=[options.level]), options.device)
-    highest = NearestNeighbors(1).fit(training_embeddings).query(unrelated)[0][:, 0]
+    highest = NearestNeighbors().fit(training_embeddings).kneighbors(unrelated, 1)[0][:, 0]
     threshold = p08_scores.quantile(0.05).item()
     numbers: dict[str, Any] = {
         "num_training": options.num_training,

@@ -1,10 +1,11 @@
-"""Write what follows from the options of workflows: ids of bundles' configs, and tables in their docs.
+"""Write what follows from the options of workflows and from the detectors: ids of configs, and tables in the docs.
 
 python docs/write_options.py
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from monai_deepssim.audit.options import AuditOptions, FilterOptions
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkOptions
+from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+DOCS = Path(__file__).resolve().parent
+BUNDLES = DOCS.parent / "bundles"
 CONFIGS: dict[str, type[Workflow]] = {
     "memorization_audit/configs/inference.json": Audit,
     "memorization_audit/configs/filter.json": CopyFilter,
@@ -43,6 +46,8 @@ def updated_files() -> Iterator[tuple[Path, str]]:
     for name, workflow in CONFIGS.items():
         path = BUNDLES / name
         config = with_options(json.loads(path.read_text(encoding="utf-8")), workflow)
+        if workflow is DetectorBenchmark:
+            config["detectors"] = with_detectors(config["detectors"])
         yield path, json.dumps(config, indent=4, ensure_ascii=False) + "\n"
     for path in sorted(BUNDLES.glob("*/docs/README.md")):
         text = path.read_text(encoding="utf-8")
@@ -50,6 +55,35 @@ def updated_files() -> Iterator[tuple[Path, str]]:
             pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
             text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
         yield path, text
+    path = DOCS / "detectors.md"
+    pattern = r"(<!-- detectors -->\n).*?(<!-- end of detectors -->)"
+    text = path.read_text(encoding="utf-8")
+    yield path, re.sub(pattern, lambda found: found[1] + detector_table() + found[2], text, flags=re.DOTALL)
+
+
+def with_detectors(detectors: dict[str, Any]) -> dict[str, Any]:
+    """Give the config of the benchmark each detector that it does not have yet."""
+    added = {}
+    for name, kind in SUPPORTED_DETECTORS.items():
+        parameters = inspect.signature(kind).parameters
+        weights = {"embedder": "@checkpoint" if kind.runs_on_deepssim else None} if "embedder" in parameters else {}
+        target = f"{kind.__module__}.{kind.__name__}"
+        added[name] = {"_target_": target, "_mode_": "callable", **weights, "device": "@device"}
+    return {**detectors, **{name: added[name] for name in SUPPORTED_DETECTORS if name not in detectors}}
+
+
+def detector_table() -> str:
+    """Make the table of detectors: name, class, the first sentence of its docstring, and what it needs."""
+    lines = ["| name | class | score of a pair | needs |", "| --- | --- | --- | --- |"]
+    for name, kind in SUPPORTED_DETECTORS.items():
+        sentence = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", first_sentence(kind))
+        lines.append(f"| `{name}` | `{kind.__name__}` | {sentence} | {kind.needs} |")
+    return "\n".join(lines) + "\n"
+
+
+def first_sentence(kind: type) -> str:
+    paragraph = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+    return re.split(r"(?<=\w)[.:;] |[.]$", paragraph)[0]
 
 
 def with_options(config: dict[str, Any], workflow: type[Workflow]) -> dict[str, Any]:

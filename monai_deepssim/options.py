@@ -22,6 +22,7 @@ __all__ = [
     "Check",
     "anything",
     "image_sides",
+    "named_values",
     "number",
     "one_of",
     "option",
@@ -357,6 +358,40 @@ def image_sides(smallest: int) -> Check:
         return int(sides[0]), int(sides[1])
 
     return Check(read, "rows, columns")
+
+
+def _read_named_values(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        parts = re.split(r",(?=\s*\w+\s*=)", value.strip())
+        if not all("=" in part for part in parts):
+            raise unusable_option(name, value, "values by name, such as hash_size=16,layers=[blocks.3,blocks.7]")
+        value = dict(part.split("=", 1) for part in parts)
+        value = {key.strip(): _plain_value(text) for key, text in value.items()}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise unusable_option(name, value, "values by name, such as {'hash_size': 16}")
+    return dict(value)
+
+
+def _plain_value(text: str) -> Any:
+    """The number, truth value, nothing, list or text that was written."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        return [_plain_value(entry) for entry in text[1:-1].split(",") if entry.strip()]
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text.strip("'\"")
+
+
+#: Take values by name: a mapping, or a text such as ``hash_size=16,layers=[blocks.3,blocks.7]``.
+named_values = Check(_read_named_values, "name=value, ...")
 
 
 def _read_device(name: str, value: Any) -> Any:

@@ -18,13 +18,10 @@ from monai_deepssim.audit.result import EmbedderIdentity
 from monai_deepssim.engines.embedding import prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector
-from monai_deepssim.search import NearestNeighbors
+from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector, make_detector
 
 __all__ = ["AuditDetector", "load_detector"]
 
-# These run on DeepSSIM's weights, so they have the shipped ones by default.
-_ON_DEEPSSIM = ("deepssim", "memorization_index")
 # As many digits as matches.csv shows, so that the verdict can be reproduced from the file.
 _SCORE_DIGITS = 6
 
@@ -46,33 +43,20 @@ class AuditDetector:
     network: nn.Module
     prepare_batch: Callable[..., Any]
     identity: EmbedderIdentity
-    _search: Callable[[Tensor, int], tuple[Tensor, Tensor]] | None = None
 
-    def fit(self, training: EmbeddedImages, device: torch.device) -> None:
-        """Take the representations of the training images.
+    def fit(self, training: EmbeddedImages) -> None:
+        """Take the representations of the training images, which stay on the disk where cosines are compared.
 
         Args:
             training: as stored.
-            device: where cosines are computed.
 
         Raises:
             UnusableInputError: when the detector needs more images than there are.
         """
-        if type(self.metric).compare is CopyDetectionMetric.compare:
-            # Streams from the shards, which may be larger than memory.
-            neighbors = NearestNeighbors(1, device=device).fit(training.embeddings)
-
-            def search(queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-                neighbors.num_neighbors = k
-                return neighbors.query(queries)
-
-            self._search = search
-            return
         try:
-            self.metric.fit_representations(_rows(training))
+            self.metric.fit_representations(training.embeddings)
         except ValueError as error:
             raise UnusableInputError(f"--detector {self.name}: {error}.") from error
-        self._search = self.metric.search
 
     def search(self, images: EmbeddedImages, num_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the nearest training images.
@@ -84,9 +68,8 @@ class AuditDetector:
         Returns:
             Scores float64 ``(N, k)``, descending, and rows of the training images int64 ``(N, k)``.
         """
-        assert self._search is not None, "fit comes first"
-        scores, rows = self._search(_rows(images), num_neighbors)
-        return np.round(scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS), rows.cpu().numpy()
+        scores, rows = self.metric.search(_representations(images), num_neighbors)
+        return _rounded(scores), rows.cpu().numpy()
 
     def compare(self, images: EmbeddedImages, training: EmbeddedImages, pairs: np.ndarray) -> np.ndarray:
         """Score pairs.
@@ -94,18 +77,21 @@ class AuditDetector:
         Args:
             images: as stored.
             training: as stored, the ones that were fitted.
-            pairs: int64 ``(P, 2)``, positions in the lists of the two.
+            pairs: int64 ``(P, 2)``, rows of the two.
 
         Returns:
             float64 ``(P,)``, higher is closer.
         """
-        first = _rows(images.subset(np.searchsorted(images.indices, pairs[:, 0])))
-        second = _rows(training.subset(np.searchsorted(training.indices, pairs[:, 1])))
-        return np.round(self.metric.compare_pairs(first, second).cpu().numpy().astype(np.float64), _SCORE_DIGITS)
+        first, second = images.subset(pairs[:, 0]), training.subset(pairs[:, 1])
+        return _rounded(self.metric.compare_pairs(_representations(first), _representations(second)))
 
 
-def _rows(images: EmbeddedImages) -> Tensor:
+def _representations(images: EmbeddedImages) -> Tensor:
     return torch.from_numpy(np.concatenate(images.embeddings))
+
+
+def _rounded(scores: Tensor) -> np.ndarray:
+    return np.round(scores.cpu().numpy().astype(np.float64), _SCORE_DIGITS)
 
 
 class _Representation(nn.Module):
@@ -123,7 +109,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     """Load the detector that the options name.
 
     Args:
-        options: their ``detector``, ``checkpoint``, ``device`` and ``image_size`` are used.
+        options: their ``detector``, ``detector_options``, ``checkpoint``, ``device`` and ``image_size`` are used.
 
     Returns:
         The detector, not fitted yet.
@@ -131,37 +117,37 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     Raises:
         UnusableInputError: when it needs weights that were not given, takes none, or they do not fit.
     """
-    name = options.detector
-    if name == "deepssim":
-        network, identity = _load_embedder(options)
-        metric: CopyDetectionMetric = DeepSSIMDetector(network, device=options.device)
-        return AuditDetector(name, metric, network, prepare_standardized_batch, identity)
+    name, path, arguments = options.detector, options.checkpoint, options.detector_options
     kind = SUPPORTED_DETECTORS[name]
     takes_weights = "embedder" in inspect.signature(kind).parameters
-    path = options.checkpoint
     if not takes_weights and path is not None:
         raise UnusableInputError(f"--checkpoint: --detector {name} has no weights. Leave the option out.")
     if takes_weights and path is None:
-        if name not in _ON_DEEPSSIM:
+        if not kind.runs_on_deepssim:
             raise UnusableInputError(
                 f"--checkpoint: was not given, but --detector {name} needs weights. Give the path of its checkpoint."
             )
         path = shipped_weights()
-    if takes_weights:
-        assert path is not None
-        if not path.exists():
-            raise UnusableInputError(f"--checkpoint: there is no {path}. Give the path of the weights of {name}.")
-        metric = kind(path, device=options.device)  # type: ignore[call-arg, arg-type]
-    else:
-        metric = kind(device=options.device)
+    if path is not None and not path.exists():
+        raise UnusableInputError(f"--checkpoint: {path} is no file or folder. Give the path of the weights of {name}.")
+    is_deepssim = kind is DeepSSIMDetector
+    network, identity = _load_embedder(options) if is_deepssim else (None, None)
+    try:
+        metric = make_detector(name, network or path, device=options.device, **arguments)
+    except UnusableInputError as error:
+        raise UnusableInputError(f"--detector {name}: {error}") from error
+    if network is not None and identity is not None:
+        return AuditDetector(name, metric, network, prepare_standardized_batch, identity)
     probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
     # CLIP's weights may be a folder.
     files = [] if path is None else sorted(file for file in path.rglob("*") if file.is_file()) or [path]
-    content = b"".join(file.read_bytes() for file in files)
+    content = [name.encode() + b"\0", *(file.read_bytes() for file in files)]
+    if arguments:
+        content.append(repr(sorted(arguments.items())).encode())
     identity = EmbedderIdentity(
         name=kind.title,
         checkpoint=path,
-        sha256=hashlib.sha256(name.encode() + b"\0" + content).hexdigest(),
+        sha256=hashlib.sha256(b"".join(content)).hexdigest(),
         embedding_dim=int(probe.shape[1]),
     )
     return AuditDetector(name, metric, _Representation(metric), prepare_image_batch, identity)

@@ -34,71 +34,56 @@ def choose_null_images(num_images: int, seed: int = 0) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(num_images, NUM_NULL_IMAGES, replace=False))
 
 
-def keep_strangers(
-    rows: np.ndarray, neighbors: np.ndarray, scores: np.ndarray, patients: Sequence[str], keep: int
-) -> tuple[np.ndarray, np.ndarray]:
+def keep_strangers(pairs: DataFrame, patients: Sequence[str], keep: int) -> DataFrame:
     """Leave out of each training image's neighbours the image itself and all others of its patient.
 
     Args:
-        rows: ``(n,)``, the training images.
-        neighbors: ``(n, k)``, their nearest training images, themselves among them.
-        scores: ``(n, k)``, descending.
+        pairs: ``query`` and ``training``, rows of training images, the nearest of each query first.
         patients: of every training image; an empty one is unknown, and nobody else's.
         keep: how many neighbours of each are kept at most.
 
     Returns:
-        Neighbours and scores, both ``(n, keep or fewer)``. Where an image has fewer of other patients than another one,
-        its last is repeated.
+        The pairs that are left; none where an image has no neighbour of another patient.
 
     Example:
-        >>> keep_strangers(np.array([0]), np.array([[0, 1, 2]]), np.array([[1.0, 0.9, 0.4]]), ["a", "a", "b"], keep=2)
-        (array([[2]]), array([[0.4]]))
+        >>> pairs = DataFrame({"query": [0, 0, 0], "training": [0, 1, 2]})
+        >>> keep_strangers(pairs, ["a", "a", "b"], keep=2)["training"].tolist()
+        [2]
     """
-    kept_neighbors, kept_scores = [], []
-    for row, near, values in zip(rows.tolist(), neighbors, scores, strict=True):
-        patient = patients[row]
-        strange = np.array([other != row and (not patient or patients[other] != patient) for other in near.tolist()])
-        kept_neighbors.append(near[strange][:keep])
-        kept_scores.append(values[strange][:keep])
-    width = max(len(near) for near in kept_neighbors)
-    full = [row for row, near in enumerate(kept_neighbors) if len(near)]
-    if len(full) < len(kept_neighbors):
-        return np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0))
-
-    def fill(values: np.ndarray) -> np.ndarray:
-        return np.pad(values, (0, width - len(values)), mode="edge")
-
-    return np.stack([fill(near) for near in kept_neighbors]), np.stack([fill(values) for values in kept_scores])
+    patient = np.array(patients, dtype=object)
+    first, second = patient[pairs["query"]], patient[pairs["training"]]
+    is_strange = (pairs["query"] != pairs["training"]) & ((first == "") | (first != second))
+    kept = pairs[is_strange].groupby("query").head(keep)
+    return kept if kept["query"].nunique() == pairs["query"].nunique() else kept.iloc[:0]
 
 
-def halves_null(rows: np.ndarray, neighbors: np.ndarray, scores: np.ndarray, patients: Sequence[str]) -> NullScores:
+def halves_null(pairs: DataFrame, patients: Sequence[str]) -> NullScores:
     """The null of training images scored against random halves of the training set.
 
     Args:
-        rows: ``(n,)``, the training images that are scored.
-        neighbors: ``(n, k)``, training images of other patients that are near them.
-        scores: ``(n, k)``, the scores that the verdict would rest on.
+        pairs: ``query``, ``training`` and ``score``: training images with those of other patients that are near them,
+            and the scores that the verdict would rest on.
         patients: of every training image.
 
     Returns:
         The null.
 
     Example:
-        >>> neighbors, scores = np.array([[1, 2], [0, 2], [1, 0]]), np.array([[0.5, 0.4], [0.5, 0.3], [0.3, 0.4]])
-        >>> sorted(set(halves_null(np.arange(3), neighbors, scores, ["", "", ""]).scores.tolist()))
+        >>> pairs = DataFrame(
+        ...     [(0, 1, 0.5), (0, 2, 0.4), (1, 0, 0.5), (1, 2, 0.3), (2, 1, 0.3), (2, 0, 0.4)],
+        ...     columns=["query", "training", "score"],
+        ... )
+        >>> sorted(set(halves_null(pairs, ["", "", ""]).scores.tolist()))
         [0.3, 0.4, 0.5]
     """
-    place = {row: position for position, row in enumerate(rows.tolist())}
+    scores_of = pairs.groupby("query")["score"]
 
     def score_between(indices: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        is_searched = np.zeros(len(patients), dtype=bool)
-        is_searched[searched] = True
-        positions = [place[index] for index in indices.tolist()]
-        here = np.where(is_searched[neighbors[positions]], scores[positions], -np.inf)
+        here = pairs[pairs["training"].isin(searched)].groupby("query")["score"].max()
         # None of the kept neighbours is in this half, at odds of 2 to the power of their number: take the farthest.
-        return np.where(np.isfinite(here).any(1), here.max(1), scores[positions].min(1))
+        return here.reindex(indices).fillna(scores_of.min().reindex(indices)).to_numpy()
 
-    return random_halves_null(score_between, len(patients), groups=list(patients), scored=rows)
+    return random_halves_null(score_between, len(patients), groups=list(patients), scored=pairs["query"].unique())
 
 
 def add_error_rates(matches: DataFrame, null: NullScores | None, fdr: float) -> tuple[DataFrame, Discoveries | None]:

@@ -13,6 +13,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import (
     anything,
     image_sides,
+    named_values,
     number,
     one_of,
     option,
@@ -73,7 +74,15 @@ class SearchOptions:
     image_size: tuple[int, int] = option(
         (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", _IMAGES
     )
-    detector: str = option("deepssim", one_of(_detector_names), "Detector that proposes candidates.", _DETECTION)
+    detector: str = option(
+        "deepssim",
+        one_of(_detector_names),
+        "Detector that proposes candidates; deepssim_aligned is deepssim with verify, the default.",
+        _DETECTION,
+    )
+    detector_options: Any = option(
+        None, named_values, "Arguments of the detector alone, such as hash_size=16 of phash.", _DETECTION
+    )
     checkpoint: Path | None = option(
         None, path("file"), "Weights of the detector; by default those that ship, for DeepSSIM.", _DETECTION
     )
@@ -111,6 +120,13 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.output_dir is None:
             object.__setattr__(self, "output_dir", type(self).output_dir)
+        if self.detector == "deepssim_aligned":
+            if not self.verify:
+                raise UnusableInputError(
+                    "--detector deepssim_aligned: compares candidates on the pixels, which --verify false leaves out. "
+                    "Give --detector deepssim, or leave --verify out."
+                )
+            object.__setattr__(self, "detector", "deepssim")
         object.__setattr__(self, "thresholds", self._read_thresholds())
 
     @property
@@ -126,7 +142,7 @@ class SearchOptions:
     @property
     def num_proposed(self) -> int:
         """How many training images the detector proposes for each image."""
-        from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
+        from monai_deepssim.metrics import NUM_SCREENED
 
         return max(self.top_k, NUM_SCREENED) if self.verify else self.top_k
 

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 from torch import Tensor
 
 from monai_deepssim.audit.closing import (
@@ -19,7 +20,6 @@ from monai_deepssim.audit.closing import (
 from monai_deepssim.audit.figures import draw_image, draw_side_comparison, draw_ssim_map, score_histogram
 from monai_deepssim.audit.html import data_uri, data_uris, report_environment
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.audit.verdict import COPY_LABELS, is_copy
 from monai_deepssim.data import ImageDataset
@@ -113,36 +113,30 @@ def _verdict(result: AuditResult) -> dict[str, str]:
 
 
 def _pair(match: Any, result: AuditResult) -> dict[str, Any]:
-    runners_up = slice(1, 1 + _NUM_RUNNERS_UP)
-    shortlist = result.shortlist
-    paths = [result.training.side.items[index]["path"] for index in shortlist.indices[match.Index, runners_up]]
-    scores = shortlist.scores[match.Index, runners_up].tolist()
+    pairs = result.pairs[result.pairs["query"] == match.Index]
+    nearest, runners_up = next(pairs.itertuples()), pairs.iloc[1 : 1 + _NUM_RUNNERS_UP]
+    paths = [result.training.usable_items[row]["path"] for row in runners_up["training"]]
     return {
         "match": match,
-        "alignment": _alignment(match, result),
-        "detector_score": float(shortlist.detector_scores[match.Index, 0]),
-        "runners_up": list(zip(paths, scores, strict=True)),
-        "explanation": _explain(match, result),
+        "alignment": nearest.alignment,
+        "detector_score": nearest.detector_score,
+        "runners_up": list(zip(paths, runners_up["score"].tolist(), strict=True)),
+        "explanation": _explain(match, result, pairs),
         "pictures": data_uris(pair_pictures(match, result)) if result.options.report_images else [],
     }
 
 
-def _alignment(match: Any, result: AuditResult) -> Alignment | None:
-    alignments = result.shortlist.alignments
-    return None if alignments is None else alignments[match.Index][0]
-
-
-def _explain(match: Any, result: AuditResult) -> str:
+def _explain(match: Any, result: AuditResult, pairs: DataFrame) -> str:
     """What else than a copy of this very image may have such a score; empty where nothing may."""
     if match.label not in COPY_LABELS or match.score >= _CERTAIN_SCORE or not result.options.verify:
         return ""
     if not match.patient_id:
         return "A copy of a neighbouring slice of the same patient would score like this, too."
-    items = result.training.side.items
+    items = result.training.usable_items
     others = sum(item["patient_id"] == match.patient_id for item in items) - 1
     if not others:
         return "The only training image of this patient."
-    near = [items[index]["patient_id"] for index in np.unique(result.shortlist.indices[match.Index])]
+    near = [items[row]["patient_id"] for row in pairs["training"]]
     same = sum(patient == match.patient_id for patient in near)
     return (
         f"{others} more training images are of this patient, {same - 1} of them among the {len(near)} that were "
@@ -153,11 +147,11 @@ def _explain(match: Any, result: AuditResult) -> str:
 def pair_pictures(match: Any, result: AuditResult) -> list[tuple[str, bytes | None]]:
     """Draw a row of the matches: the synthetic and the training image, and the latter aligned."""
     image_size = result.options.image_size
-    index = int(result.synthetic.images.indices[match.Index])
-    synthetic = image_of_side(result.synthetic.side, index, image_size)
-    training = image_of_side(result.training.side, int(result.shortlist.indices[match.Index, 0]), image_size)
+    nearest = next(result.pairs[result.pairs["query"] == match.Index].itertuples())
+    synthetic = image_of_side(result.synthetic.usable_items[match.Index], image_size)
+    training = image_of_side(result.training.usable_items[nearest.training], image_size)
     pair = [("synthetic", synthetic), ("training", training)]
-    return draw_pair(pair, _alignment(match, result), outline=match.label == "part")
+    return draw_pair(pair, nearest.alignment, outline=match.label == "part")
 
 
 def draw_pair(
@@ -191,7 +185,7 @@ def draw_pair(
     ]
 
 
-def image_of_side(side: Side, index: int, image_size: Sequence[int]) -> Tensor | None:
+def image_of_side(item: dict[str, Any], image_size: Sequence[int]) -> Tensor | None:
     """The image as the detector saw it, ``(1, rows, columns)``; ``None`` if the file has gone since."""
-    item = ImageDataset([side.items[index]], image_size=image_size)[0]
-    return None if item["problem"] else item["image"]
+    loaded = ImageDataset([item], image_size=image_size)[0]
+    return None if loaded["problem"] else loaded["image"]

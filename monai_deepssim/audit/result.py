@@ -17,7 +17,7 @@ from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import write_table
-from monai_deepssim.audit.verdict import Gate, Shortlist, Thresholds, is_copy
+from monai_deepssim.audit.verdict import Gate, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
 from monai_deepssim.files import ensure_writable, write_text
@@ -141,7 +141,9 @@ class AuditResult:
         embedder: where the scores come from.
         matches: each synthetic image with its nearest training image, the highest score first: the columns of
             ``matches.csv``, the index is the row of the image.
-        shortlist: the ``top_k`` training images of each synthetic image that were verified, or are nearest.
+        pairs: the ``top_k`` training images of each synthetic image that were verified, or are nearest: one row per
+            pair, with the rows of the two images (``query`` and ``training``), ``score``, ``detector_score`` and where
+            they were verified the columns of :func:`~monai_deepssim.metrics.verify_candidates`.
         memorized: training images with a copy, the highest score first: the columns of ``memorized.csv``.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
@@ -167,7 +169,7 @@ class AuditResult:
     detector: str
     embedder: EmbedderIdentity
     matches: pd.DataFrame
-    shortlist: Shortlist
+    pairs: pd.DataFrame
     memorized: pd.DataFrame
     copy_fraction: Proportion
     memorized_fraction: Proportion

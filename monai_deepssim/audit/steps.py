@@ -24,7 +24,6 @@ from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import (
     Gate,
-    Shortlist,
     Thresholds,
     apply_gate,
     is_copy,
@@ -129,8 +128,8 @@ class Evidence:
         synthetic: the synthetic side.
         holdout: the held-out side, if there is one.
         sides_differ: how the preprocessing of the training and the synthetic side differs.
-        shortlist: the nearest training images of each synthetic image.
-        of_holdout: those of each held-out image.
+        pairs: one row per synthetic image (``query``) and training image that were compared, the closest first.
+        pairs_of_holdout: likewise of the held-out images.
         null: scores of images that are not copies; ``None`` where there are none.
     """
 
@@ -140,24 +139,25 @@ class Evidence:
     synthetic: EmbeddedSide
     holdout: EmbeddedSide | None
     sides_differ: SideComparison
-    shortlist: Shortlist
-    of_holdout: Shortlist | None
+    pairs: DataFrame
+    pairs_of_holdout: DataFrame | None
     null: NullScores | None
 
     def of_subset(self, rows: np.ndarray, side: Side, options: AuditOptions) -> Evidence:
         """The same evidence, of some of the synthetic images.
 
         Args:
-            rows: int64 ``(n,)``, of the synthetic images.
+            rows: int64 ``(n,)``, of the synthetic images, ascending.
             side: these images, in this order.
             options: of the audit.
         """
         synthetic = self.synthetic.subset(rows, side)
+        pairs = self.pairs[self.pairs["query"].isin(rows)]
         return replace(
             self,
             synthetic=synthetic,
             sides_differ=check_sides(self.training, synthetic, options.image_size),
-            shortlist=self.shortlist.subset(rows),
+            pairs=pairs.assign(query=np.searchsorted(rows, pairs["query"])),
         )
 
 
@@ -194,21 +194,21 @@ def gather_evidence(
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.usable_items) == 1:
         warn("there is one training image: every synthetic image is compared with it alone.")
-    detector.fit(training.images, options.device)
+    detector.fit(training.images)
     with stages("comparing_sides"):
         sides_differ = check_sides(training, synthetic, options.image_size)
     with stages("local_features"):
         search = TrainingSearch(training, detector, options)
     with stages("search"):
-        shortlist = search.shortlist(synthetic)
-    of_holdout = None
+        pairs = search.find_pairs(synthetic)
+    pairs_of_holdout = None
     with stages("error_rates"):
         if holdout is None:
             null = search.null_of_training()
         else:
-            of_holdout = search.shortlist(holdout)
-            null = NullScores(of_holdout.scores[:, 0], groups=holdout.patients)
-    return Evidence(detector, search, training, synthetic, holdout, sides_differ, shortlist, of_holdout, null)
+            pairs_of_holdout = search.find_pairs(holdout)
+            null = NullScores(pairs_of_holdout.groupby("query")["score"].first().to_numpy(), groups=holdout.patients)
+    return Evidence(detector, search, training, synthetic, holdout, sides_differ, pairs, pairs_of_holdout, null)
 
 
 def write_result(result: AuditResult, stages: Stages) -> None:
@@ -236,9 +236,9 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
             and no interval is given.
     """
     training, synthetic, holdout = evidence.training, evidence.synthetic, evidence.holdout
-    detector, shortlist = evidence.detector, evidence.shortlist
+    detector, pairs = evidence.detector, evidence.pairs
     thresholds = options.thresholds or evidence.search.threshold_of_held_out(holdout)
-    matches = match_images(synthetic.usable_items, shortlist, training.side.items, thresholds, detector.name)
+    matches = match_images(synthetic.usable_items, pairs, training.usable_items, thresholds, detector.name)
     if options.memorization_index:
         with stages("memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
@@ -247,10 +247,10 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         matches, discoveries = add_error_rates(matches, evidence.null, options.fdr)
     else:
         matches = _add_known_rates(matches, selection.rates)
-    memorized = memorized_images(matches, shortlist, training.side.items, thresholds)
+    memorized = memorized_images(matches, pairs, training.usable_items, thresholds)
     held_out, false_alarms = None, None
-    if holdout is not None and evidence.of_holdout is not None:
-        held_out = _match_held_out(holdout, evidence.of_holdout, training, thresholds, detector.name)
+    if holdout is not None and evidence.pairs_of_holdout is not None:
+        held_out = _match_held_out(holdout, evidence.pairs_of_holdout, training, thresholds, detector.name)
         false_alarms = proportion_interval(is_copy(held_out.sort_index()).tolist(), groups=holdout.patients)
     return AuditResult(
         options=options,
@@ -261,11 +261,11 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         detector=detector.name,
         embedder=detector.identity,
         matches=matches,
-        shortlist=shortlist,
+        pairs=pairs,
         memorized=memorized,
         copy_fraction=_copy_fraction(matches, synthetic),
         memorized_fraction=proportion_interval(
-            [index in memorized.index for index in training.images.indices.tolist()], groups=training.patients
+            [row in memorized.index for row in range(len(training.usable_items))], groups=training.patients
         ),
         false_alarms=false_alarms,
         held_out=held_out,
@@ -321,9 +321,9 @@ def _gate(
 
 
 def _match_held_out(
-    holdout: EmbeddedSide, shortlist: Shortlist, training: EmbeddedSide, thresholds: Thresholds, detector: str
+    holdout: EmbeddedSide, pairs: DataFrame, training: EmbeddedSide, thresholds: Thresholds, detector: str
 ) -> DataFrame:
-    strangers = match_images(holdout.usable_items, shortlist, training.side.items, thresholds, detector)
+    strangers = match_images(holdout.usable_items, pairs, training.usable_items, thresholds, detector)
     renamed = strangers.rename(columns={"synthetic_path": "holdout_path", "patient_id": "training_patient_id"})
     return renamed.assign(patient_id=Series(holdout.patients))[HELD_OUT_COLUMNS]
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 
-import numpy as np
+from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.error_rates import choose_null_images, halves_null, keep_strangers
-from monai_deepssim.audit.local_candidates import LocalCandidates
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.verdict import Shortlist, Thresholds
-from monai_deepssim.audit.verification import verify
+from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import NullScores, percentile_threshold
+from monai_deepssim.metrics import find_local_matches, tabulate_candidates, verify_candidates
+from monai_deepssim.search import NearestNeighbors
 
 __all__ = ["TrainingSearch"]
 
@@ -32,30 +32,24 @@ class TrainingSearch:
 
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:
         self.training, self.detector, self.options = training, detector, options
-        self.local = None
+        self._images = SideImages(training, options.image_size)
         if options.verify:
-            self.local = LocalCandidates(training.side, training.images.indices, options.image_size)
+            _ = self._images.local_search  # which takes its time now, under its own name
 
-    def shortlist(self, side: EmbeddedSide) -> Shortlist:
-        """The nearest training images of each image of a side, the highest score first."""
+    def find_pairs(self, side: EmbeddedSide) -> DataFrame:
+        """Find the nearest training images of each image of a side.
+
+        Returns:
+            One row per pair, by ``query`` (the row of the image), the highest score first:
+            ``training`` (the row of the training image), ``score`` (the one that the verdict rests on),
+            ``detector_score``, and where pairs are compared on the pixels the columns of
+            :func:`~monai_deepssim.metrics.verify_candidates`.
+        """
         scores, rows = self.detector.search(side.images, self.options.num_proposed)
-        candidates = self.training.images.indices[rows]
+        candidates = tabulate_candidates(rows, scores)
         if not self.options.verify:
-            return Shortlist(scores=scores, indices=candidates, detector_scores=scores)
-        return verify(
-            side.side,
-            side.images.indices,
-            self.training.side,
-            candidates,
-            scores,
-            keep=self.options.top_k,
-            image_size=self.options.image_size,
-            deformation_cost=self.options.deformation_cost,
-            description=f"verifying {side.side.name} images",
-            store=verification_store(side, self.training, self.options),
-            local=self.local,
-            compare=lambda pairs: self.detector.compare(side.images, self.training.images, pairs),
-        )
+            return candidates.assign(score=candidates["detector_score"], alignment=None)
+        return self._verify(candidates, side, keep=self.options.top_k)
 
     def null_of_training(self) -> NullScores | None:
         """Scores of training images against random halves of the others; ``None`` with fewer than two patients."""
@@ -68,49 +62,62 @@ class TrainingSearch:
         keep = 2 * self.options.num_proposed
         images = self.training.images
         scores, neighbors = self.detector.search(images.subset(rows), min(len(patients), keep + largest))
-        neighbors, scores = keep_strangers(rows, neighbors, scores, patients, keep)
-        if not neighbors.shape[1]:
+        pairs = keep_strangers(tabulate_candidates(neighbors, scores, rows), patients, keep)
+        if pairs.empty:
             return None
-        if self.options.verify:
-            neighbors, scores = self._verify_training(rows, neighbors, scores)
-        return halves_null(rows, neighbors, scores, patients)
+        if not self.options.verify:
+            return halves_null(pairs.assign(score=pairs["detector_score"]), patients)
+        members = defaultdict(list)
+        for row, patient in enumerate(patients):
+            members[patient].append(row)
 
-    def _verify_training(
-        self, rows: np.ndarray, neighbors: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The neighbours of training images, all of other patients, by their score on the pixels."""
-        training, indices = self.training, self.training.images.indices
-        members: dict[str, list[int]] = {}
-        for row, patient in enumerate(training.patients):
-            members.setdefault(patient, []).append(int(indices[row]))
+        def own_patient(row: int) -> list[int]:
+            return members[patients[row]] if patients[row] else [row]
 
-        def own_patient(index: int) -> Collection[int]:
-            patient = training.side.items[index]["patient_id"]
-            return members[patient] if patient else [index]
+        pairs = self._verify(pairs, self.training, keep=2 * self.options.top_k, exclude=own_patient)
+        return halves_null(pairs, patients)
 
-        verified = verify(
-            training.side,
-            indices[rows],
-            training.side,
-            indices[neighbors],
-            scores,
-            keep=2 * self.options.top_k,
-            image_size=self.options.image_size,
-            deformation_cost=self.options.deformation_cost,
-            description="verifying training images",
-            store=verification_store(training, training, self.options),
-            local=self.local,
-            exclude=own_patient,
-            compare=lambda pairs: self.detector.compare(training.images, training.images, pairs),
+    def _verify(
+        self,
+        candidates: DataFrame,
+        side: EmbeddedSide,
+        *,
+        keep: int,
+        exclude: Callable[[int], Collection[int]] = lambda _: (),
+    ) -> DataFrame:
+        """Unite the candidates with those that share local features, and score them on the pixels."""
+        queries = self._images if side is self.training else SideImages(side, self.options.image_size)
+        description = f"{side.side.name} images"
+        matches = find_local_matches(
+            queries,
+            candidates["query"].unique(),
+            self._images,
+            self._images.local_search,
+            exclude=exclude,
+            description=description,
         )
-        # From positions in the list of files back to rows.
-        return np.searchsorted(indices, verified.indices), verified.scores
+        store = verification_store(side, self.training, self.options)
+        pairs = verify_candidates(
+            candidates,
+            queries,
+            self._images,
+            keep=keep,
+            matches=matches,
+            deformation_cost=self.options.deformation_cost,
+            known=store.load(),
+            write=store.write,
+            description=description,
+        )
+        unscored = pairs["detector_score"].isna()
+        if unscored.any():
+            found = pairs.loc[unscored, ["query", "training"]].to_numpy()
+            pairs.loc[unscored, "detector_score"] = self.detector.compare(side.images, self.training.images, found)
+        return pairs
 
     def threshold_of_held_out(self, holdout: EmbeddedSide | None) -> Thresholds:
         """The copy detector's own threshold, from the training images' highest correlation to a held-out image."""
         assert holdout is not None, "the options ask for held-out images where there is no threshold"
-        detector = replace(self.detector)
-        detector.fit(holdout.images, self.detector.metric.device)
-        scores, _ = detector.search(self.training.images, 1)
-        source = self.detector.metric.threshold_source
-        return Thresholds(None, float(percentile_threshold(scores[:, 0])), self.detector.name, source)
+        search = NearestNeighbors(device=self.detector.metric.device).fit(holdout.images.embeddings)
+        scores, _ = search.kneighbors(self.training.images.embeddings, 1)
+        threshold = float(percentile_threshold(scores[:, 0]))
+        return Thresholds(None, threshold, self.detector.name, self.detector.metric.threshold_source)

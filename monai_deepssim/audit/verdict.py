@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS, alignment_columns, as_table
 from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
-from monai_deepssim.similarity import Alignment
 
 __all__ = [
     "COPY_LABELS",
@@ -19,7 +17,6 @@ __all__ = [
     "VERIFIED_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
     "Gate",
-    "Shortlist",
     "Thresholds",
     "apply_gate",
     "is_copy",
@@ -85,36 +82,6 @@ VERIFIED_THRESHOLDS = Thresholds(
 
 
 @dataclass(frozen=True)
-class Shortlist:
-    """The nearest training images of every image of a side.
-
-    Attributes:
-        scores: float64 ``(N, k)``, descending; higher is closer. Those that the verdict rests on.
-        indices: int64 ``(N, k)``, positions in the list of training images.
-        detector_scores: float64 ``(N, k)``, similarities by the detector.
-        alignments: for each of them how the training image was changed to fit; ``None`` where nothing was verified.
-        measures: ``(N, k)``, what else was measured of each pair, by the column of ``matches.csv``; NaN where it was
-            not.
-    """
-
-    scores: np.ndarray
-    indices: np.ndarray
-    detector_scores: np.ndarray
-    alignments: list[list[Alignment]] | None = None
-    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def subset(self, rows: np.ndarray) -> Shortlist:
-        """Those of some of the images, int64 ``(n,)``."""
-        return Shortlist(
-            scores=self.scores[rows],
-            indices=self.indices[rows],
-            detector_scores=self.detector_scores[rows],
-            alignments=None if self.alignments is None else [self.alignments[row] for row in rows.tolist()],
-            measures={name: values[rows] for name, values in self.measures.items()},
-        )
-
-
-@dataclass(frozen=True)
 class Gate:
     """Whether the set may pass, given the share of copies that its owner accepts.
 
@@ -136,7 +103,7 @@ def is_copy(matches: pd.DataFrame) -> pd.Series:
 
 def match_images(
     items: Sequence[Mapping[str, Any]],
-    shortlist: Shortlist,
+    pairs: pd.DataFrame,
     training: Sequence[Mapping[str, Any]],
     thresholds: Thresholds,
     detector: str,
@@ -145,7 +112,9 @@ def match_images(
 
     Args:
         items: the images, ``path`` of each.
-        shortlist: of these images.
+        pairs: of these images (``query``) with training images (``training``), by their rows, the highest ``score`` of
+            each image first; with ``detector_score``, and where they were compared on the pixels the columns of
+            :func:`~monai_deepssim.metrics.verify_candidates`.
         training: the training images, ``path`` and ``patient_id`` of each.
         thresholds: of the score.
         detector: name of the detector; its similarity has a column only if it is DeepSSIM's.
@@ -154,43 +123,41 @@ def match_images(
         The columns of ``matches.csv``, the highest score first; the index is the row of the image.
 
     Example:
-        >>> shortlist = Shortlist(np.array([[0.99, 0.5]]), np.array([[1, 0]]), np.array([[0.9, 0.4]]))
+        >>> pairs = pd.DataFrame({"query": [0, 0], "training": [1, 0], "score": [0.99, 0.5], "detector_score": 0.9})
         >>> training = [{"path": f"{name}.png", "patient_id": name} for name in "ab"]
-        >>> table = match_images([{"path": "fake.png"}], shortlist, training, PUBLISHED_THRESHOLDS, "deepssim")
+        >>> table = match_images([{"path": "fake.png"}], pairs, training, PUBLISHED_THRESHOLDS, "deepssim")
         >>> table[["training_path", "label"]].values.tolist()
         [['b.png', 'duplicate']]
     """
     rows = []
-    for row, item in enumerate(items):
-        nearest, score = training[int(shortlist.indices[row, 0])], float(shortlist.scores[row, 0])
-        cells = {name: values[row, 0] for name, values in shortlist.measures.items()}
+    for pair in pairs.drop_duplicates("query").to_dict("records"):
+        nearest = training[pair["training"]]
         rows.append(
             {
-                "synthetic_path": item["path"],
+                **pair,
+                "synthetic_path": items[pair["query"]]["path"],
                 "training_path": nearest["path"],
                 "patient_id": nearest["patient_id"],
-                "score": score,
-                "deepssim": float(shortlist.detector_scores[row, 0]) if detector == "deepssim" else None,
-                **cells,
-                **alignment_columns(shortlist.alignments[row][0] if shortlist.alignments is not None else None),
-                "label": thresholds.classify(score, cells.get("copied_area")),
+                "deepssim": pair["detector_score"] if detector == "deepssim" else None,
+                **alignment_columns(pair.get("alignment")),
+                "label": thresholds.classify(pair["score"], pair.get("copied_area")),
             }
         )
-    table = as_table(rows, MATCHES_COLUMNS)
+    table = as_table(rows, MATCHES_COLUMNS, [row["query"] for row in rows])
     return table.sort_values(["score", "synthetic_path"], ascending=[False, True], kind="stable")
 
 
 def memorized_images(
-    matches: pd.DataFrame, shortlist: Shortlist, training: Sequence[Mapping[str, Any]], thresholds: Thresholds
+    matches: pd.DataFrame, pairs: pd.DataFrame, training: Sequence[Mapping[str, Any]], thresholds: Thresholds
 ) -> pd.DataFrame:
     """Gather the copies by the training images that they copy, the strongest first.
 
-    An image that is there twice, under two patients' names too, is copied twice: all training images of a shortlist
-    that score as a duplicate count, not the nearest alone.
+    An image that is there twice, under two patients' names too, is copied twice: all pairs that score as a duplicate
+    count, not the nearest alone.
 
     Args:
         matches: each synthetic image with its nearest training image.
-        shortlist: of the synthetic images.
+        pairs: of the synthetic images, as for :func:`match_images`.
         training: the training images.
         thresholds: of the score.
 
@@ -198,31 +165,26 @@ def memorized_images(
         The columns of ``memorized.csv``, ``synthetic_paths`` being lists; the index is the row of the training image.
 
     Example:
-        >>> shortlist = Shortlist(np.array([[0.99, 0.98, 0.5]]), np.array([[0, 2, 1]]), np.zeros((1, 3)))
+        >>> pairs = pd.DataFrame({"query": 0, "training": [0, 2, 1], "score": [0.99, 0.98, 0.5], "detector_score": 0.0})
         >>> training = [{"path": f"{name}.png", "patient_id": ""} for name in "abc"]
-        >>> matches = match_images([{"path": "fake.png"}], shortlist, training, PUBLISHED_THRESHOLDS, "ncc")
-        >>> memorized_images(matches, shortlist, training, PUBLISHED_THRESHOLDS)["training_path"].tolist()
+        >>> matches = match_images([{"path": "fake.png"}], pairs, training, PUBLISHED_THRESHOLDS, "ncc")
+        >>> memorized_images(matches, pairs, training, PUBLISHED_THRESHOLDS)["training_path"].tolist()
         ['a.png', 'c.png']
     """
-    copies: dict[int, list[tuple[float, str]]] = {}
-    for row, path in matches["synthetic_path"].items():
-        candidates = zip(shortlist.indices[row].tolist(), shortlist.scores[row].tolist(), strict=True)
-        for index, score in dict(candidates).items():
-            if score > thresholds.duplicate:
-                copies.setdefault(index, []).append((score, path))
-    rows = []
-    for index, group in copies.items():
-        group.sort(key=lambda copy: (-copy[0], copy[1]))
-        rows.append(
-            {
-                "training_path": training[index]["path"],
-                "patient_id": training[index]["patient_id"],
-                "num_copies": len(group),
-                "max_score": group[0][0],
-                "synthetic_paths": [path for _, path in group],
-            }
-        )
-    table = as_table(rows, MEMORIZED_COLUMNS, list(copies))
+    copies = pairs[pairs["score"] > thresholds.duplicate]
+    copies = copies.assign(synthetic_path=copies["query"].map(matches["synthetic_path"]))
+    copies = copies.sort_values(["score", "synthetic_path"], ascending=[False, True])
+    rows = {
+        row: {
+            "training_path": training[row]["path"],
+            "patient_id": training[row]["patient_id"],
+            "num_copies": len(group),
+            "max_score": group["score"].iloc[0],
+            "synthetic_paths": group["synthetic_path"].tolist(),
+        }
+        for row, group in copies.groupby("training")
+    }
+    table = as_table(list(rows.values()), MEMORIZED_COLUMNS, list(rows))
     return table.sort_values(["max_score", "training_path"], ascending=[False, True], kind="stable")
 
 

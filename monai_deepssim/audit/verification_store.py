@@ -2,147 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pandas import DataFrame
 
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
-from monai_deepssim.similarity import (
-    ALIGNED_SSIM_VERSION,
-    COPY_SCORE_VERSION,
-    DEFORMATION_COST,
-    Alignment,
-    CopyScore,
-)
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
 
-__all__ = ["VERIFIED_FOLDER", "VerificationStore", "VerifiedPairs", "verification_store"]
+__all__ = ["VERIFIED_FOLDER", "VerificationStore", "verification_store"]
 
 #: Where verified pairs are, inside of the output folder: a folder a side.
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 5
-# As many as the files of an audit have.
-_SCORE_DIGITS = 6
-_PAIR = np.dtype(
-    [
-        ("query", "<i8"),
-        ("training", "<i8"),
-        ("score", "<f8"),
-        ("ssim", "<f8"),
-        ("coarse_correlation", "<f8"),
-        ("inliers", "<i4"),
-        ("copied_area", "<f8"),
-        ("flips", "u1"),
-        ("rotation_degrees", "<f8"),
-        ("shift_pixels", "<f8", (2,)),
-        ("zoom", "<f8"),
-        ("gamma", "<f8"),
-        ("deformation_pixels", "<f8"),
-        ("stretch", "<f8"),
-        ("stretch_degrees", "<f8"),
-        ("inverted", "?"),
-    ]
-)
-
-
-class VerifiedPairs:
-    """The copy score of pairs of images, what it is made of, and the change that reaches its SSIM.
-
-    Args:
-        records: one a pair, as :meth:`pack` makes them; none by default.
-
-    Example:
-        >>> change = Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2)
-        >>> import torch
-        >>> numbers = torch.tensor([0.75])
-        >>> scores = CopyScore(numbers, numbers, numbers, torch.tensor([0]), [change])
-        >>> verified = VerifiedPairs(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
-        >>> rows = verified.rows_of(np.array([[4, 7], [7, 4]]))
-        >>> rows, verified.score[rows[0]], verified.alignment(rows[0]) == change
-        (array([ 0, -1]), np.float64(0.75), True)
-    """
-
-    def __init__(self, records: np.ndarray | None = None) -> None:
-        records = np.empty(0, _PAIR) if records is None else records
-        keys = _keys(records["query"], records["training"])
-        order = np.argsort(keys, kind="stable")
-        self.records, self._sorted_keys = records[order], keys[order]
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.records)
-
-    @property
-    def score(self) -> np.ndarray:
-        """float64 ``(P,)``, the copy score of each pair."""
-        return self.records["score"]
-
-    @staticmethod
-    def pack(pairs: np.ndarray, scores: CopyScore, areas: np.ndarray) -> np.ndarray:
-        """Write pairs as records.
-
-        Args:
-            pairs: int64 ``(P, 2)``, positions in the list of the images that are looked up and in that of the training
-                images.
-            scores: of these pairs of two-dimensional images.
-            areas: ``(P,)``, the share of each image that was copied; NaN where it was not measured.
-
-        Returns:
-            ``(P,)``.
-        """
-        records = np.empty(len(pairs), _PAIR)
-        records["query"], records["training"] = pairs[:, 0], pairs[:, 1]
-        for name in ("score", "ssim", "coarse_correlation"):
-            records[name] = getattr(scores, name).double().cpu().numpy().round(_SCORE_DIGITS)
-        records["inliers"], records["copied_area"] = scores.inliers.cpu().numpy(), areas
-        for record, change in zip(records, scores.alignments, strict=True):
-            record["flips"] = sum(1 << axis for axis in change.flips)
-            (record["rotation_degrees"],) = change.rotation_degrees
-            record["shift_pixels"] = change.shift_pixels
-            record["zoom"], record["gamma"] = change.zoom, change.gamma
-            record["deformation_pixels"] = change.deformation_pixels
-            record["stretch"], record["stretch_degrees"] = change.stretch, change.stretch_degrees
-            record["inverted"] = change.inverted
-        return records
-
-    def rows_of(self, pairs: np.ndarray) -> np.ndarray:
-        """Find pairs.
-
-        Args:
-            pairs: int64 ``(n, 2)``.
-
-        Returns:
-            int64 ``(n,)``, the row of each; -1 where a pair is not there.
-        """
-        keys = _keys(pairs[:, 0], pairs[:, 1])
-        if not len(self):
-            return np.full(len(keys), -1)
-        rows = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self) - 1)
-        return np.where(self._sorted_keys[rows] == keys, rows, -1)
-
-    def alignment(self, row: int) -> Alignment:
-        """The change of the training image of a row."""
-        record = self.records[row]
-        return Alignment(
-            flips=tuple(axis for axis in range(2) if record["flips"] >> axis & 1),
-            rotation_degrees=(float(record["rotation_degrees"]),),
-            shift_pixels=tuple(record["shift_pixels"].tolist()),
-            zoom=float(record["zoom"]),
-            gamma=float(record["gamma"]),
-            deformation_pixels=float(record["deformation_pixels"]),
-            stretch=float(record["stretch"]),
-            stretch_degrees=float(record["stretch_degrees"]),
-            inverted=bool(record["inverted"]),
-        )
+_STORE_VERSION = 6
 
 
 class VerificationStore:
@@ -155,7 +38,7 @@ class VerificationStore:
 
     Args:
         directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
-            ``pairs-00000.npy`` and so on.
+            ``pairs-00000.json`` and so on.
         query_images: fingerprint of the images that are looked up.
         training_images: fingerprint of the training images.
         image_size: rows and columns that images are brought to.
@@ -164,12 +47,11 @@ class VerificationStore:
     Example:
         >>> import tempfile
         >>> store = VerificationStore(tempfile.mkdtemp(), "one digest", "another digest", (136, 112))
-        >>> import torch
-        >>> numbers, change = torch.tensor([0.75]), Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0)
-        >>> scores = CopyScore(numbers, numbers, numbers, torch.tensor([0]), [change])
-        >>> store.write(VerifiedPairs.pack(np.array([[4, 7]]), scores, np.array([1.0])))
-        >>> store.load().score
-        array([0.75])
+        >>> change = Alignment((1,), (6.5,), (0.0, 2.0), 1.0, 1.2)
+        >>> store.write(DataFrame({"query": [4], "training": [7], "score": [0.75], "alignment": [change]}))
+        >>> pairs = store.load()
+        >>> pairs["score"][0], pairs["alignment"][0] == change
+        (np.float64(0.75), True)
     """
 
     def __init__(
@@ -192,36 +74,35 @@ class VerificationStore:
             "deformation_cost": deformation_cost,
         }
 
-    def load(self) -> VerifiedPairs:
+    def load(self) -> DataFrame:
         """Read the pairs of these images.
 
         Returns:
-            None where the folder holds those of other images.
+            A table as :func:`~monai_deepssim.metrics.verify_candidates` makes them; empty where the folder holds pairs
+            of other images.
 
         Raises:
             UnusableInputError: if a file was damaged after it was written.
         """
         if not self._is_ours():
-            return VerifiedPairs()
-        parts = [np.empty(0, _PAIR)]
+            return DataFrame()
+        pairs: list[dict[str, Any]] = []
         for path in self._files():
             try:
-                part = np.load(path, allow_pickle=False)
-                if part.dtype != _PAIR:
-                    raise ValueError(f"records of {part.dtype}")
-            except (OSError, ValueError, EOFError) as error:
+                part = json.loads(path.read_text(encoding="utf-8"))
+                pairs += [{**pair, "alignment": _read_alignment(pair["alignment"])} for pair in part]
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UnusableInputError(
                     f"{path}: this part of the verified pairs is damaged ({error}). Remove {self.directory} and run "
                     "again."
                 ) from error
-            parts.append(part)
-        return VerifiedPairs(np.concatenate(parts))
+        return DataFrame(pairs)
 
-    def write(self, records: np.ndarray) -> None:
+    def write(self, pairs: DataFrame) -> None:
         """Add pairs, all of them or none.
 
         Args:
-            records: as :meth:`VerifiedPairs.pack` makes them.
+            pairs: as :func:`~monai_deepssim.metrics.verify_candidates` makes them.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -229,8 +110,8 @@ class VerificationStore:
         try:
             if not self._is_ours():
                 self._empty()
-            with atomic_file(self.directory / f"pairs-{len(self._files()):05d}.npy") as file:
-                np.save(file, records)
+            with atomic_file(self.directory / f"pairs-{len(self._files()):05d}.json") as file:
+                file.write(json.dumps(pairs.to_dict("records"), default=asdict).encode())
         except OSError as error:
             raise unwritable(self.directory, error) from error
 
@@ -251,20 +132,26 @@ class VerificationStore:
             file.write(json.dumps(self.fingerprint, indent=2).encode())
 
     def _files(self) -> list[Path]:
-        return sorted(self.directory.glob("pairs-*.npy"))
+        return sorted(self.directory.glob("pairs-*.json"))
 
 
 def verification_store(side: EmbeddedSide, training: EmbeddedSide, options: SearchOptions) -> VerificationStore:
     """Where an audit keeps the pairs of a side with the training images."""
     return VerificationStore(
         options.output_dir / VERIFIED_FOLDER / side.side.name,
-        side.fingerprint["images"],
-        training.fingerprint["images"],
+        _identify(side),
+        _identify(training),
         options.image_size,
         options.deformation_cost,
     )
 
 
-def _keys(queries: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """One number for a pair of positions, neither of which reaches 2 to the power of 32."""
-    return (queries.astype(np.int64) << 32) + training
+def _identify(side: EmbeddedSide) -> str:
+    """What the rows of pairs refer to: the content of the files, and which of them are usable."""
+    usable = hashlib.sha256(side.images.indices.tobytes()).hexdigest()
+    return f"{side.fingerprint['images']} {usable}"
+
+
+def _read_alignment(fields: dict[str, Any]) -> Alignment:
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+    return Alignment(**values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from monai_deepssim.calibration.vectors import Vector, as_flags, as_scores
 
@@ -13,7 +12,7 @@ _FPR, _RECALL = 0.01, 0.95
 
 
 def compute_detection_rates(scores: Vector, is_duplicate: Vector) -> dict[str, float]:
-    """Compute ROC AUC, average precision, TPR at 1 % FPR and FPR at 95 % recall, by scikit-learn.
+    """Compute ROC AUC, average precision, TPR at 1 % FPR and FPR at 95 % recall.
 
     Args:
         scores: ``(N,)``, higher is closer.
@@ -31,16 +30,8 @@ def compute_detection_rates(scores: Vector, is_duplicate: Vector) -> dict[str, f
         >>> compute_detection_rates([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
         {'roc_auc': 0.75, 'average_precision': 0.8333333333333333, 'tpr_at_1_fpr': 0.5, 'fpr_at_95_recall': 0.5}
     """
-    values, positive = _check(scores, is_duplicate)
-    if positive.all() or not positive.any():
-        return dict.fromkeys(("roc_auc", "average_precision", "tpr_at_1_fpr", "fpr_at_95_recall"), float("nan"))
-    fpr, tpr, _ = roc_curve(positive, values, drop_intermediate=False)
-    return {
-        "roc_auc": float(roc_auc_score(positive, values)),
-        "average_precision": float(average_precision_score(positive, values)),
-        "tpr_at_1_fpr": float(tpr[fpr <= _FPR].max()),
-        "fpr_at_95_recall": float(fpr[tpr >= _RECALL].min()),
-    }
+    rates = resample_detection_rates(scores, is_duplicate, np.ones((1, len(scores))))
+    return {name: float(rate[0]) for name, rate in rates.items()}
 
 
 def resample_detection_rates(scores: Vector, is_duplicate: Vector, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,7 +55,9 @@ def resample_detection_rates(scores: Vector, is_duplicate: Vector, weights: np.n
         >>> resample_detection_rates([0.1, 0.4, 0.35, 0.8], [False, False, True, True], once)["roc_auc"]
         array([0.75])
     """
-    values, positive = _check(scores, is_duplicate)
+    values, positive = as_scores(scores, "scores"), as_flags(is_duplicate, "is_duplicate")
+    if len(values) != len(positive) or len(values) == 0:
+        raise ValueError(f"got {len(values)} scores and {len(positive)} labels, want equally many, at least one")
     if weights.ndim != 2 or weights.shape[1] != len(values):
         raise ValueError(f"got weights {weights.shape}, want one column for each of {len(values)} pairs")
     order = np.argsort(-values, kind="stable")
@@ -85,10 +78,3 @@ def resample_detection_rates(scores: Vector, is_duplicate: Vector, weights: np.n
     }
     undefined = (found[:, -1] == 0) | (wrong[:, -1] == 0)
     return {name: np.where(undefined, np.nan, rate) for name, rate in rates.items()}
-
-
-def _check(scores: Vector, is_duplicate: Vector) -> tuple[np.ndarray, np.ndarray]:
-    values, positive = as_scores(scores, "scores"), as_flags(is_duplicate, "is_duplicate")
-    if len(values) != len(positive) or len(values) == 0:
-        raise ValueError(f"got {len(values)} scores and {len(positive)} labels, want equally many, at least one")
-    return values, positive

@@ -5,21 +5,19 @@ from monai_deepssim.metrics.copy_detection import CopyDetectionMetric, SearchSta
 from monai_deepssim.metrics.copy_fractions import CopyFractions, compute_copy_fractions
 from monai_deepssim.metrics.ct_score import compute_ct_score
 from monai_deepssim.metrics.deepssim import DeepSSIMMetric, compute_deepssim
-from monai_deepssim.metrics.detectors import (
-    SUPPORTED_DETECTORS,
-    AlignedDetector,
-    ContrastiveCopyDetector,
-    DeepSSIMDetector,
-    LocalFeaturesDetector,
-    MemorizationIndexMetric,
-    MRICoreMemorizationIndexMetric,
-    MSEDetector,
-    NCCDetector,
-    OpenCLIPDetector,
-    PHashDetector,
-    SSIMDetector,
-    TorchScriptDetector,
-)
+from monai_deepssim.metrics.detectors import SUPPORTED_DETECTORS, detector_arguments, make_detector
+from monai_deepssim.metrics.detectors.aligned import AlignedDetector
+from monai_deepssim.metrics.detectors.copy_detector import ContrastiveCopyDetector
+from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
+from monai_deepssim.metrics.detectors.local_features import LocalFeaturesDetector
+from monai_deepssim.metrics.detectors.memorization_index import MemorizationIndexMetric
+from monai_deepssim.metrics.detectors.mri_core import MRICoreMemorizationIndexMetric
+from monai_deepssim.metrics.detectors.mse import MSEDetector
+from monai_deepssim.metrics.detectors.ncc import NCCDetector
+from monai_deepssim.metrics.detectors.open_clip import OpenCLIPDetector
+from monai_deepssim.metrics.detectors.phash import PHashDetector
+from monai_deepssim.metrics.detectors.ssim import SSIMDetector
+from monai_deepssim.metrics.detectors.torchscript import TorchScriptDetector
 from monai_deepssim.metrics.fld import compute_fld_gap
 from monai_deepssim.metrics.frechet import FID_WARNING, compute_fid, compute_linear_mmd, compute_mifid
 from monai_deepssim.metrics.labelled_pairs import (
@@ -34,18 +32,22 @@ from monai_deepssim.metrics.memorization import MemorizationMetric
 from monai_deepssim.metrics.memorization_index import MemorizationIndex, compute_memorization_index
 from monai_deepssim.metrics.reconstruction_ssim import ReconstructionSSIMMetric, compute_reconstruction_ssim
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
-from monai_deepssim.metrics.set_scores import (
-    SUPPORTED_SET_SCORES,
-    SetScoreMetric,
-    SetScores,
-    compute_set_scores,
-)
+from monai_deepssim.metrics.set_scores import SUPPORTED_SET_SCORES, SetScoreMetric
 from monai_deepssim.metrics.side_comparison import MIN_COMPARED_IMAGES, SideComparison, compare_sides
 from monai_deepssim.metrics.side_differences import SIDE_DIFFERENCE_KINDS, SideDifference
 from monai_deepssim.metrics.ssim_matching import (
     SSIMMatchingMetric,
     compute_ssim_matching_errors,
     compute_ssim_matching_table,
+)
+from monai_deepssim.metrics.verification import (
+    NUM_SCREENED,
+    ComparedImages,
+    Matches,
+    find_local_matches,
+    tabulate_candidates,
+    tabulate_neighbors,
+    verify_candidates,
 )
 
 __all__ = [
@@ -54,10 +56,12 @@ __all__ = [
     "DEEPSSIM_THRESHOLDS",
     "FID_WARNING",
     "MIN_COMPARED_IMAGES",
+    "NUM_SCREENED",
     "SIDE_DIFFERENCE_KINDS",
     "SUPPORTED_DETECTORS",
     "SUPPORTED_SET_SCORES",
     "AlignedDetector",
+    "ComparedImages",
     "ContrastiveCopyDetector",
     "CopyDetectionMetric",
     "CopyFractions",
@@ -67,6 +71,7 @@ __all__ = [
     "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
+    "Matches",
     "MemorizationIndex",
     "MemorizationIndexMetric",
     "MemorizationMetric",
@@ -78,7 +83,6 @@ __all__ = [
     "SSIMMatchingMetric",
     "SearchStages",
     "SetScoreMetric",
-    "SetScores",
     "SideComparison",
     "SideDifference",
     "TorchScriptDetector",
@@ -95,8 +99,13 @@ __all__ = [
     "compute_mifid",
     "compute_reconstruction_ssim",
     "compute_retrieval_rank",
-    "compute_set_scores",
     "compute_ssim_matching_errors",
     "compute_ssim_matching_table",
+    "detector_arguments",
     "evaluate_pairs",
+    "find_local_matches",
+    "make_detector",
+    "tabulate_candidates",
+    "tabulate_neighbors",
+    "verify_candidates",
 ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from monai.metrics.metric import CumulativeIterationMetric
 from monai.utils import convert_to_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
-from monai_deepssim.search import NearestNeighbors, search_by_similarity
+from monai_deepssim.search import Embeddings, NearestNeighbors, search_by_similarity
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,8 +45,12 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     highest similarity to a training image and the index of that image. ``aggregate()`` is the copy fraction: the share
     of the synthetic images, of all ranks, whose score is above the threshold.
 
+    An image with a NaN or infinite pixel, or whose representation has such a number or no direction, has no score: it
+    gets NaN and -1, and is left out of the copy fraction. Among the training images it is an error.
+
     A detector is a subclass in a file of its own in ``metrics/detectors``: it has to say how an image is represented,
-    and, where that is not the cosine of two representations, how two are compared.
+    and, where that is not the cosine of two representations, how two are compared. The first line of its docstring and
+    ``needs`` are its row in the table of ``docs/detectors.md``.
 
     Args:
         threshold: score above which an image is a copy; ``default_threshold`` of the class if that is ``None``.
@@ -66,15 +72,55 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
 
     #: Name in tables.
     title: ClassVar[str] = ""
+    #: What has to be given to run it.
+    needs: ClassVar[str] = "nothing"
+    #: Whether it runs on the weights of DeepSSIM that ship, where no others are given.
+    runs_on_deepssim: ClassVar[bool] = False
     #: Score above which an image is a copy, if the method's authors gave one; their source in words.
     default_threshold: ClassVar[float | None] = None
     threshold_source: ClassVar[str] = ""
+    #: Numbers of spatial dimensions of the images that it takes.
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    #: Whether all images have to have one size.
+    wants_one_size: ClassVar[bool] = False
 
     def __init__(self, threshold: float | None = None, device: torch.device | str | None = None) -> None:
         super().__init__()
         self.threshold = self.default_threshold if threshold is None else threshold
         self.device = torch.device("cpu" if device is None else device)
-        self._training: Tensor | None = None
+        self._image_shape: torch.Size | None = None
+        self._training: Embeddings | None = None
+        self._neighbors: NearestNeighbors | None = None
+
+    def prepare_embedder(
+        self, embedder: nn.Module | str | os.PathLike[str], load: Callable[[str | os.PathLike[str]], nn.Module]
+    ) -> nn.Module:
+        """Bring a network to the device, in eval mode.
+
+        Args:
+            embedder: the network, or the path of its weights.
+            load: reads such a file.
+
+        Returns:
+            The network.
+        """
+        network = embedder if isinstance(embedder, nn.Module) else load(embedder)
+        return network.to(self.device).eval()
+
+    @property
+    def image_shape(self) -> torch.Size:
+        """Of the images that were represented, such as ``(1, H, W)``.
+
+        Raises:
+            RuntimeError: before any was.
+        """
+        if self._image_shape is None:
+            raise RuntimeError(f"{type(self).__name__} has represented no image yet, so it knows no image size")
+        return self._image_shape
+
+    @property
+    def _compares_by_cosine(self) -> bool:
+        return type(self).compare is CopyDetectionMetric.compare
 
     @abstractmethod
     def represent(self, images: Tensor) -> Tensor:
@@ -109,7 +155,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         Returns:
             ``(n,)``, higher is closer.
         """
-        if type(self).compare is CopyDetectionMetric.compare:
+        if self._compares_by_cosine:
             return (_unit_rows(first) * _unit_rows(second)).sum(1)
         pairs = zip(first.split(1), second.split(1), strict=True)
         return torch.cat([self.compare(one, other).flatten() for one, other in pairs])
@@ -154,16 +200,21 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             raise ValueError("there are no images to represent: the loader gave no batch")
         return torch.cat(batches)
 
-    def fit_representations(self, training: Tensor) -> Self:
+    def fit_representations(self, training: Embeddings) -> Self:
         """Take representations that were computed before.
 
         Args:
-            training: ``(M, D)``, of :meth:`represent_batch`.
+            training: ``(M, D)``, of :meth:`represent_batch`, or a sequence of shards of it. Where representations are
+                compared by their cosine, shards may be larger than memory.
 
         Returns:
             This object.
+
+        Raises:
+            UnusableInputError: when one that is compared by its cosine is all zeros or not finite.
         """
         self._training = training
+        self._neighbors = NearestNeighbors(device=self.device).fit(training) if self._compares_by_cosine else None
         return self
 
     @property
@@ -175,6 +226,8 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         """
         if self._training is None:
             raise RuntimeError(f"{type(self).__name__} has no training images yet: call fit(training_loader) first")
+        if not isinstance(self._training, Tensor):
+            self._training = torch.from_numpy(np.concatenate(self._training))
         return self._training
 
     @torch.no_grad()
@@ -188,13 +241,27 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             ``(B, D)`` float32 on the CPU.
 
         Raises:
-            ValueError: when the shape is another.
+            ValueError: when the shape is another, or differs from that of earlier images where all have to be of one
+                size.
         """
-        if not isinstance(images, Tensor) or images.ndim not in (4, 5) or images.shape[1] != 1:
-            got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
-            raise ValueError(f"got images {got}, want a tensor (B, 1, H, W) or (B, 1, H, W, D) in [0, 1]")
+        self._check_shape(images)
         plain = convert_to_tensor(images, dtype=torch.float32, track_meta=False, device=self.device)
         return self.represent(plain).float().cpu()
+
+    def _check_shape(self, images: Any) -> None:
+        if not isinstance(images, Tensor) or images.ndim - 2 not in self.spatial_dims or images.shape[1] != 1:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
+            shapes = {2: "(B, 1, H, W)", 3: "(B, 1, H, W, D)"}
+            wanted = " or ".join(shapes[dims] for dims in self.spatial_dims)
+            raise ValueError(f"got images {got}, want {wanted} in [0, 1]: {type(self).__name__} takes no others")
+        if not self.wants_one_size:
+            return
+        if self._image_shape is not None and images.shape[1:] != self._image_shape:
+            raise ValueError(
+                f"got images of {tuple(images.shape[2:])} pixels after others of {tuple(self._image_shape[1:])}: bring "
+                "all to one size, such as with FitImageSize"
+            )
+        self._image_shape = images.shape[1:]
 
     def search(self, representations: Tensor, num_neighbors: int = 1) -> tuple[Tensor, Tensor]:
         """Find the training images that are most similar.
@@ -206,8 +273,8 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         Returns:
             ``(scores, indices)``, both ``(N, k)``, the most similar first.
         """
-        if type(self).compare is CopyDetectionMetric.compare:
-            return NearestNeighbors(num_neighbors).fit(self.training_representations).query(representations)
+        if self._neighbors is not None:
+            return self._neighbors.kneighbors(representations, num_neighbors)
         return search_by_similarity(representations, self.training_representations, self.compare, num_neighbors)
 
     def search_stages(self, representations: Tensor, num_neighbors: int = 1) -> SearchStages:
@@ -236,21 +303,25 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         return self.compare_pairs(self.represent_batch(x), self.represent_batch(y))
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        finite = _is_finite(y_pred) if isinstance(y_pred, Tensor) else torch.ones(len(y_pred), dtype=torch.bool)
-        if finite.all():
-            scores, indices = self.search(self.represent_batch(y_pred))
-            return torch.cat([scores, indices.to(scores.dtype)], dim=1)
-        found = torch.tensor([torch.nan, -1.0]).repeat(len(y_pred), 1)
-        if finite.any():
-            found[finite.cpu()] = self._compute_tensor(y_pred[finite]).to(found)
-        return found
+        self._check_shape(y_pred)
+        output = torch.tensor([torch.nan, -1.0]).repeat(len(y_pred), 1)
+        scored = _is_finite(y_pred).cpu().nonzero().flatten()
+        if len(scored):
+            # As they are where all have a score: a copy may lie elsewhere in memory, and round otherwise.
+            representations = self.represent_batch(y_pred if len(scored) == len(y_pred) else y_pred[scored])
+            usable = representations.isfinite().all(1)
+            if self._compares_by_cosine:
+                usable &= (representations != 0).any(1)
+            scored = scored[usable]
+            if len(scored):
+                scores, indices = self._find_nearest(y_pred[scored], representations[usable])
+                output[scored] = torch.stack([scores.to(output), indices.to(output)], dim=1)
+        return output
 
-    def _compute_list(self, y_pred: Any, y: Any = None) -> Tensor:  # type: ignore[override]
-        # MONAI's would represent one image at a time.
-        images = [convert_to_tensor(image, track_meta=False) for image in y_pred]
-        if len({image.shape for image in images}) > 1:
-            return torch.cat([self._compute_tensor(image[None]) for image in images])
-        return self._compute_tensor(torch.stack(images))
+    def _find_nearest(self, images: Tensor, representations: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest score ``(n,)`` of each image, and the training image ``(n,)`` that it belongs to."""
+        scores, indices = self.search(representations)
+        return scores[:, 0], indices[:, 0]
 
     def aggregate(self) -> Tensor:  # type: ignore[override]
         """The copy fraction: the share of all scores since ``reset()`` that is above the threshold.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
-from monai_deepssim.search import NearestNeighbors, search_by_similarity
+from monai_deepssim.search import NearestNeighbors
 
 __all__ = ["CopyFractions", "compute_copy_fractions"]
 
@@ -35,7 +34,6 @@ def compute_copy_fractions(
     synthetic: Tensor,
     training: Tensor,
     threshold: float,
-    similarity: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> CopyFractions:
     r"""Count the synthetic images that are copies and the training images that are memorized.
 
@@ -46,8 +44,7 @@ def compute_copy_fractions(
     Args:
         synthetic: representations ``(N, D)``.
         training: representations ``(M, D)``.
-        threshold: :math:`\tau`; a similarity that equals it is none of a copy.
-        similarity: takes ``(n, D)`` and ``(m, D)``, returns ``(n, m)``, higher is closer; ``None`` takes the cosine.
+        threshold: :math:`\tau`; a cosine that equals it is none of a copy.
 
     Returns:
         Both fractions, and the images they count.
@@ -68,13 +65,8 @@ def compute_copy_fractions(
     """
     if len(synthetic) == 0 or len(training) == 0:
         raise ValueError(f"got {len(synthetic)} synthetic and {len(training)} training images, want at least one each")
-    is_copy = _highest(synthetic, training, similarity) > threshold
-    turned = None if similarity is None else lambda queries, rows: similarity(rows, queries).T
-    is_memorized = _highest(training, synthetic, turned) > threshold
+    is_copy, is_memorized = (
+        NearestNeighbors().fit(rows).kneighbors(queries, 1)[0][:, 0] > threshold
+        for queries, rows in ((synthetic, training), (training, synthetic))
+    )
     return CopyFractions(is_copy.float().mean().item(), is_memorized.float().mean().item(), is_copy, is_memorized)
-
-
-def _highest(queries: Tensor, rows: Tensor, similarity: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:
-    if similarity is None:
-        return NearestNeighbors(1).fit(rows).query(queries)[0][:, 0]
-    return search_by_similarity(queries, rows, similarity, 1, block_size=256)[0][:, 0]

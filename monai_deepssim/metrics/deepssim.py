@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -49,7 +49,8 @@ def compute_deepssim(embedder: torch.nn.Module, y_pred: torch.Tensor, y: torch.T
     _check_images(y_pred, y)
     first_weight = next(embedder.parameters(), None)
     device = y_pred.device if first_weight is None else first_weight.device
-    images = torch.cat([_to_plain_float(batch).to(device) for batch in (y_pred, y)])
+    batches = [convert_to_tensor(batch.detach(), dtype=torch.float32, track_meta=False) for batch in (y_pred, y)]
+    images = torch.cat(batches).to(device)
     with _eval_mode(embedder), torch.no_grad():
         embeddings = embedder(standardize(images))
     if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
@@ -67,7 +68,7 @@ class DeepSSIMMetric(SyncsUnevenShares, RegressionMetric):
     """Computes DeepSSIM, the approximate SSIM of image pairs by the cosine of their embeddings.
 
     Used as :class:`monai.metrics.SSIMMetric` is. ``metric(y_pred, y)`` takes ``(B, 1, H, W)`` images in [0, 1], or
-    lists of ``(1, H, W)`` images of one size, standardises them, and gives one score a pair, ``(B, 1)``; see
+    lists of ``(1, H, W)`` images, standardises them, and gives one score a pair, ``(B, 1)``; see
     :func:`compute_deepssim`. ``aggregate()`` reduces all scores since ``reset()``, of all ranks. A score that is not a
     number, as of an image with a NaN in it, is left out of the reduction and not counted by ``not_nans``.
 
@@ -107,12 +108,6 @@ class DeepSSIMMetric(SyncsUnevenShares, RegressionMetric):
         super().__init__(reduction=reduction, get_not_nans=get_not_nans)
         self.embedder = embedder if device is None else embedder.to(device)
 
-    def _compute_list(  # type: ignore[override]
-        self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor] | None = None
-    ) -> torch.Tensor:
-        # MONAI's would call the embedder once a pair.
-        return self._compute_tensor(_stack(y_pred, "y_pred"), _stack(y, "y"))
-
     def _check_shape(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
         _check_images(y_pred, y)
 
@@ -132,22 +127,6 @@ def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _to_plain_float(images: torch.Tensor) -> torch.Tensor:
-    return convert_to_tensor(images.detach(), dtype=torch.float32, track_meta=False)
-
-
-def _stack(images: Sequence[torch.Tensor] | torch.Tensor | None, name: str) -> torch.Tensor:
-    if images is None or len(images) == 0:
-        raise ValueError(f"{name} holds no image, wanted as many images in y_pred as in y, at least one.")
-    shapes = sorted({tuple(image.shape) for image in images})
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{name} holds images of different shapes {shapes}, wanted one shape. Bring them to one size first, with "
-            "monai.transforms.ResizeWithPadOrCrop for example."
-        )
-    return torch.stack([convert_to_tensor(image, track_meta=False) for image in images])
-
-
 def _check_images(y_pred: torch.Tensor, y: torch.Tensor) -> None:
     for name, images in (("y_pred", y_pred), ("y", y)):
         if not isinstance(images, torch.Tensor):
@@ -155,7 +134,8 @@ def _check_images(y_pred: torch.Tensor, y: torch.Tensor) -> None:
     if y_pred.shape != y.shape:
         raise ValueError(
             f"y_pred has shape {tuple(y_pred.shape)} and y {tuple(y.shape)}, wanted the same shape (B, 1, H, W), one "
-            "partner for each image. Pair the images and bring them to one size first."
+            "partner for each image. Pair the images and bring them to one size first, with "
+            "monai.transforms.ResizeWithPadOrCrop for example."
         )
     if y_pred.ndim not in (4, 5) or len(y_pred) == 0:
         raise ValueError(

@@ -204,14 +204,6 @@ class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
         value = self.evaluate()[self.metric_name]
         return torch.tensor(float("nan") if value is None else value, dtype=torch.float64)
 
-    def _compute_list(  # type: ignore[override]
-        self, y_pred: Sequence[torch.Tensor], y: Sequence[Any] | None = None
-    ) -> list[torch.Tensor]:
-        if y is None or len(y_pred) != len(y):
-            raise ValueError(f"got {len(y_pred)} scores and {len(y or [])} labels, wanted one for each pair.")
-        labels = torch.stack([torch.as_tensor(label).reshape(-1) for label in y])
-        return self._compute_tensor(torch.stack([score.reshape(-1) for score in y_pred]), labels)
-
     def _compute_tensor(  # type: ignore[override]
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None
     ) -> list[torch.Tensor]:

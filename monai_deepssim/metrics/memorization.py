@@ -12,13 +12,11 @@ from monai.utils import CommonKeys, convert_to_tensor
 from torch import Tensor, nn
 
 from monai_deepssim.metrics.deepssim import _eval_mode
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist
+from monai_deepssim.metrics.detectors.aligned import AlignedDetector
 from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
 from monai_deepssim.metrics.embedding_cache import EmbeddingCache
 from monai_deepssim.metrics.labelled_pairs import ALIGNED_SSIM_THRESHOLDS
 from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
-from monai_deepssim.search import LocalFeatureSearch, NearestNeighbors
-from monai_deepssim.similarity import extract_local_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,8 +72,6 @@ class MemorizationMetric(DeepSSIMDetector):
         torch.Size([4, 1])
     """
 
-    threshold: float
-
     def __init__(
         self,
         embedder: nn.Module | str | os.PathLike[str],
@@ -94,8 +90,7 @@ class MemorizationMetric(DeepSSIMDetector):
         super().__init__(embedder, verify_threshold if verify else threshold, device)
         self.verify = verify
         self.top_k = top_k
-        self._training_images: Tensor | None = None
-        self._local: LocalFeatureSearch | None = None
+        self._aligned: AlignedDetector | None = None
 
     def fit(
         self, training_images: Iterable[Tensor | Mapping[str, Any]], *, cache_path: str | os.PathLike[str] | None = None
@@ -132,14 +127,14 @@ class MemorizationMetric(DeepSSIMDetector):
         if gathered is None:
             raise ValueError("there are no training images: the loader gave no batch, on any rank")
         held = [gathered] if isinstance(gathered, Tensor) else gathered
-        NearestNeighbors(1).fit(held[0])  # says now, on every rank, which row cannot be searched
+        self.fit_representations(held[0])  # says now, on every rank, which row cannot be searched
         if cache is not None and idist.get_rank() == 0:
             cache.save(held[0], held[1])
-        self._training_images = held[-1] if self.verify else None
-        self._local = None
-        if self.verify and held[-1].ndim == 4:
-            self._local = LocalFeatureSearch().fit([extract_local_features(image) for image in held[-1]])
-        return self.fit_representations(held[0])
+        if self.verify:
+            # At the size that the images have.
+            self._aligned = AlignedDetector(self, self.top_k, image_size=held[-1].shape[2:4])
+            self._aligned.fit_representations(self._aligned.join(held[0], held[-1]))
+        return self
 
     def represent(self, images: Tensor) -> Tensor:
         with _eval_mode(self.embedder):
@@ -164,47 +159,13 @@ class MemorizationMetric(DeepSSIMDetector):
         buffer = super().get_buffer()
         return None if buffer is None else buffer[:, 1].long()
 
-    def aggregate(self) -> Tensor:
-        """The copy fraction of all images since ``reset()`` that have a score, of all ranks.
-
-        Returns:
-            A scalar tensor; NaN when no image has a score.
-        """
-        buffer = self.get_buffer()
-        if buffer is None:
-            return torch.tensor(torch.nan)
-        # The mean of no scores is NaN.
-        return (buffer[~buffer.isnan()] > self.threshold).float().mean()
-
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        embeddings = self.represent_batch(y_pred)
-        images = _plain(y_pred)
-        has_score = embeddings.isfinite().all(1) & (embeddings != 0).any(1) & images.flatten(1).isfinite().all(1)
-        result = torch.tensor([torch.nan, -1.0]).repeat(len(images), 1)
-        if has_score.any():
-            scores, positions = self._find_nearest(images[has_score], embeddings[has_score])
-            result[has_score] = torch.stack([scores, positions.to(scores.dtype)], dim=1)
-        return result
-
-    def _find_nearest(self, images: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores ``(n,)`` and positions ``(n,)``."""
+    def _find_nearest(self, images: Tensor, representations: Tensor) -> tuple[Tensor, Tensor]:
         if not self.verify:
-            scores, positions = self.search(embeddings)
-            return scores[:, 0], positions[:, 0]
-        _, proposed = self.search(embeddings, max(self.top_k, NUM_SCREENED))
-        if self._training_images is None:
+            return super()._find_nearest(images, representations)
+        if self._aligned is None:
             raise RuntimeError("verify=True needs the pixels of the training images: call fit(training_loader) first")
-        if images.shape[1:] != self._training_images.shape[1:]:
-            raise ValueError(
-                f"got synthetic images {tuple(images.shape[1:])} and training images "
-                f"{tuple(self._training_images.shape[1:])}, want one shape, as verify=True aligns their pixels. Bring "
-                "them to one size, with monai_deepssim.transforms.FitImageSize for example."
-            )
-        found = None
-        if self._local is not None:
-            found = [self._local.query(extract_local_features(image)) for image in images]
-        scores, positions = align_shortlist(images, self._training_images, proposed, self.top_k, found=found)
-        return scores[:, 0], positions[:, 0]
+        scores, indices = self._aligned.search(self._aligned.join(representations, _plain(images)))
+        return scores[:, 0], indices[:, 0]
 
 
 def _images_of(batch: Tensor | Mapping[str, Any]) -> Tensor:

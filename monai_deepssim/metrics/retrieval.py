@@ -67,11 +67,7 @@ def compute_retrieval_rank(
 
 
 def _check_targets(targets: torch.Tensor, queries: NormalizedRows, training: NormalizedRows) -> None:
-    if queries.dim != training.dim:
-        raise ValueError(
-            f"query embeddings have {queries.dim} values a row, the training embeddings {training.dim}. "
-            "Embed both with the same model."
-        )
+    queries.check_width(training)
     if targets.shape != (len(queries),) or targets.is_floating_point():
         raise ValueError(
             f"target_indices are {targets.dtype} of shape {tuple(targets.shape)}, wanted integers of shape "

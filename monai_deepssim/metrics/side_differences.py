@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.stats import mannwhitneyu
 
 from monai_deepssim.metrics.side_measures import SideMeasures
-from monai_deepssim.metrics.side_poses import POSE_NAMES, SidePoses, compare_poses
+from monai_deepssim.metrics.side_poses import POSE_NAMES, compare_poses
 
 __all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences"]
-
-#: What may differ between two sides, in the order in which differences are listed.
-SIDE_DIFFERENCE_KINDS = (
-    *("pose", "inverted", "contrast", "field_of_view", "sharpness", "noise", "frame", "text", "background"),
-)
 
 # A measure differs when a random image of one side exceeds one of the other with this probability (0.5: no
 # difference), Mann and Whitney's test has this p-value, and the medians differ by the measure's own least amount.
@@ -29,6 +25,10 @@ _MIN_BLUR_VARIANCE, _MIN_NOISE, _MIN_BACKGROUND = 0.8, 0.02, 0.06
 _COVERED_SIZE_RATIO, _COVERED_CUT, _COVERED_BLUR_PIXELS, _COVERED_NOISE = 1.6, 0.9, 2.1, 0.08
 # Text: so many pixels that are bright in at least half of the images of one side, and in next to none of the other.
 _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
+
+
+# Description, value of the training images, value of the synthetic images, and whether it is covered.
+_Found: TypeAlias = tuple[str, float, float, bool]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def name_differences(training: SideMeasures, synthetic: SideMeasures) -> tuple[S
         >>> name_differences(measures, measures)
         ()
     """
-    named = (compare(training, synthetic) for compare in _COMPARISONS)
-    return tuple(difference for difference in named if difference is not None)
+    found = {kind: compare(training, synthetic) for kind, compare in _COMPARISONS.items()}
+    return tuple(SideDifference(kind, *difference) for kind, difference in found.items() if difference is not None)
 
 
 def _differ(training: np.ndarray, synthetic: np.ndarray, least: float) -> bool:
@@ -78,94 +78,77 @@ def _differ(training: np.ndarray, synthetic: np.ndarray, least: float) -> bool:
     return bool(test.pvalue < _MAX_P and max(probability, 1 - probability) >= _MIN_PROBABILITY)
 
 
-def _pose(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _medians(training: np.ndarray, synthetic: np.ndarray) -> tuple[float, float]:
+    return float(np.median(training)), float(np.median(synthetic))
+
+
+def _pose(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     poses = compare_poses(training, synthetic)
     if poses.is_mixed:
-        return _mixed_poses(poses)
+        description = (
+            f"The synthetic images are in mixed poses: {poses.turned_share:.0%} of them fit the training images "
+            f"clearly better turned or mirrored, as do {poses.turned_training_share:.0%} of the training images among "
+            "themselves."
+        )
+        return description, poses.turned_training_share, poses.turned_share, False
     if not poses.best:
         return None
     before, after = poses.correlations[0], poses.correlations[poses.best[0]]
     names = " or ".join(POSE_NAMES[pose] for pose in poses.best)
     unclear = "; which of these, a nearly symmetric head does not tell" if len(poses.best) > 1 else ""
-    return SideDifference(
-        "pose",
+    description = (
         f"The synthetic images are {names} relative to the training images (mean correlation with the nearest images "
-        f"{after:.2f}, as they are {before:.2f}{unclear}).",
-        poses.training_correlation,
-        before,
-        covered=True,
+        f"{after:.2f}, as they are {before:.2f}{unclear})."
     )
+    return description, poses.training_correlation, before, True
 
 
-def _mixed_poses(poses: SidePoses) -> SideDifference:
-    return SideDifference(
-        "pose",
-        f"The synthetic images are in mixed poses: {poses.turned_share:.0%} of them fit the training images clearly "
-        f"better turned or mirrored, as do {poses.turned_training_share:.0%} of the training images among themselves.",
-        poses.turned_training_share,
-        poses.turned_share,
-        covered=False,
-    )
-
-
-def _inverted(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _inverted(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if not _differ(training.inverted, synthetic.inverted, 1.0):
         return None
     before, after = float(training.inverted.mean()), float(synthetic.inverted.mean())
-    return SideDifference(
-        "inverted",
-        f"The contrast of the synthetic images is inverted: the background is brighter than the head in {after:.0%} of "
-        f"them, and in {before:.0%} of the training images."
-        if after > before
-        else f"The contrast of the training images is inverted: the background is brighter than the head in "
-        f"{before:.0%} of them, and in {after:.0%} of the synthetic images.",
-        before,
-        after,
-        covered=True,
+    sides = [("synthetic", after), ("training", before)]
+    (inverted, share), (upright, other_share) = sides if after > before else sides[::-1]
+    description = (
+        f"The contrast of the {inverted} images is inverted: the background is brighter than the head in {share:.0%} "
+        f"of them, and in {other_share:.0%} of the {upright} images."
     )
+    return description, before, after, True
 
 
-def _contrast(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _contrast(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if _differ(training.saturated, synthetic.saturated, _MIN_SATURATED):
         before, after = _medians(training.saturated, synthetic.saturated)
-        windowed = "synthetic" if after > before else "training"
-        return SideDifference(
-            "contrast",
-            f"The {windowed} images are windowed: {after:.0%} of the head's pixels are at the brightest value in the "
-            f"synthetic images, {before:.0%} in the training images.",
-            before,
-            after,
-            covered=True,
+        description = (
+            f"The {'synthetic' if after > before else 'training'} images are windowed: {after:.0%} of the head's "
+            f"pixels are at the brightest value in the synthetic images, {before:.0%} in the training images."
         )
+        return description, before, after, True
     if not _differ(training.log_gamma, synthetic.log_gamma, _MIN_LOG_GAMMA):
         return None
-    before, after = (float(np.exp(-np.exp(value))) for value in _medians(training.log_gamma, synthetic.log_gamma))
-    gamma = float(np.exp(np.median(synthetic.log_gamma) - np.median(training.log_gamma)))
-    return SideDifference(
-        "contrast",
+    log_gammas = _medians(training.log_gamma, synthetic.log_gamma)
+    before, after = (float(np.exp(-np.exp(value))) for value in log_gammas)
+    description = (
         f"The heads of the synthetic images are {'brighter' if after > before else 'darker'}, as by a gamma of "
-        f"{gamma:.2f}: their median lies at {after:.2f} of the range from background to brightest, and at {before:.2f} "
-        "in the training images.",
-        before,
-        after,
-        covered=True,
+        f"{np.exp(log_gammas[1] - log_gammas[0]):.2f}: their median lies at {after:.2f} of the range from background "
+        f"to brightest, and at {before:.2f} in the training images."
     )
+    return description, before, after, True
 
 
-def _field_of_view(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _field_of_view(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     size_differs = _differ(training.log_head_size, synthetic.log_head_size, _MIN_LOG_SIZE)
     cut_differs = _differ(training.cut, synthetic.cut, _MIN_CUT)
     if not size_differs and not cut_differs:
         return None
     before, after = (float(np.exp(value)) for value in _medians(training.log_head_size, synthetic.log_head_size))
     cut_before, cut_after = _medians(training.cut, synthetic.cut)
-    ratio = after / before
-    covered = max(ratio, 1 / ratio) <= _COVERED_SIZE_RATIO
+    covered = max(after / before, before / after) <= _COVERED_SIZE_RATIO
     sentences = []
     if size_differs:
         sentences.append(
-            f"The heads of the synthetic images are {ratio:.2f} times the size of those of the training images: they "
-            f"fill {after**2:.0%} of the frame instead of {before**2:.0%}"
+            f"The heads of the synthetic images are {after / before:.2f} times the size of those of the training "
+            f"images: they fill {after**2:.0%} of the frame instead of {before**2:.0%}"
         )
     if cut_differs:
         covered = covered and max(cut_before, cut_after) < _COVERED_CUT
@@ -174,59 +157,45 @@ def _field_of_view(training: SideMeasures, synthetic: SideMeasures) -> SideDiffe
             f"images and at {cut_before:.0%} in the training images, so the "
             f"{'synthetic' if cut_after > cut_before else 'training'} images are cropped"
         )
-    return SideDifference(
-        "field_of_view",
-        "; ".join(sentences) + ".",
-        before if size_differs else cut_before,
-        after if size_differs else cut_after,
-        covered,
-    )
+    values = (before, after) if size_differs else (cut_before, cut_after)
+    return "; ".join(sentences) + ".", *values, covered
 
 
-def _sharpness(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _sharpness(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if not _differ(training.blur_variance, synthetic.blur_variance, _MIN_BLUR_VARIANCE):
         return None
     before, after = _medians(training.blur_variance, synthetic.blur_variance)
     blur = float(np.sqrt(abs(after - before)))
     blurrier, sharper = ("synthetic", "training") if after > before else ("training", "synthetic")
-    return SideDifference(
-        "sharpness",
-        f"The {blurrier} images are blurrier than the {sharper} images, as by a Gaussian of {blur:.1f} pixels.",
-        float(np.sqrt(max(before, 0.0))),
-        float(np.sqrt(max(after, 0.0))),
-        covered=blur <= _COVERED_BLUR_PIXELS,
+    description = (
+        f"The {blurrier} images are blurrier than the {sharper} images, as by a Gaussian of {blur:.1f} pixels."
     )
+    return description, max(before, 0.0) ** 0.5, max(after, 0.0) ** 0.5, blur <= _COVERED_BLUR_PIXELS
 
 
-def _noise(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _noise(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if not _differ(training.noise, synthetic.noise, _MIN_NOISE):
         return None
     before, after = _medians(training.noise, synthetic.noise)
-    return SideDifference(
-        "noise",
+    description = (
         f"The noise in the head has a standard deviation of {after:.3f} in the synthetic images and of {before:.3f} in "
-        "the training images, of an intensity range of 1.",
-        before,
-        after,
-        covered=max(before, after) <= _COVERED_NOISE,
+        "the training images, of an intensity range of 1."
     )
+    return description, before, after, max(before, after) <= _COVERED_NOISE
 
 
-def _frame(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _frame(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if not _differ(training.framed, synthetic.framed, 1.0):
         return None
     before, after = float(training.framed.mean()), float(synthetic.framed.mean())
-    return SideDifference(
-        "frame",
+    description = (
         f"A bright line runs along an edge in {after:.0%} of the synthetic images and in {before:.0%} of the training "
-        "images.",
-        before,
-        after,
-        covered=True,
+        "images."
     )
+    return description, before, after, True
 
 
-def _text(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _text(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     before, after = training.marks.mean(axis=0), synthetic.marks.mean(axis=0)
     counts = [
         int(((present >= _TEXT_PRESENT) & (absent <= _TEXT_ABSENT)).sum())
@@ -235,34 +204,35 @@ def _text(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | N
     if max(counts) < _TEXT_PIXELS:
         return None
     marked, clean = ("synthetic", "training") if counts[1] > counts[0] else ("training", "synthetic")
-    return SideDifference(
-        "text",
+    description = (
         f"There is text or a mark in the corners of the {marked} images: {max(counts)} pixels outside the head are "
-        f"bright in at least half of them, and in hardly any of the {clean} images.",
-        float(counts[0]),
-        float(counts[1]),
-        covered=True,
+        f"bright in at least half of them, and in hardly any of the {clean} images."
     )
+    return description, float(counts[0]), float(counts[1]), True
 
 
-def _background(training: SideMeasures, synthetic: SideMeasures) -> SideDifference | None:
+def _background(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if not _differ(training.background, synthetic.background, _MIN_BACKGROUND):
         return None
     before, after = _medians(training.background, synthetic.background)
-    return SideDifference(
-        "background",
+    description = (
         f"The background has a level of {after:.2f} in the synthetic images and of {before:.2f} in the training "
-        "images, of an intensity range of 1.",
-        before,
-        after,
-        covered=True,
+        "images, of an intensity range of 1."
     )
+    return description, before, after, True
 
 
-def _medians(training: np.ndarray, synthetic: np.ndarray) -> tuple[float, float]:
-    return float(np.median(training)), float(np.median(synthetic))
+_COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] = {
+    "pose": _pose,
+    "inverted": _inverted,
+    "contrast": _contrast,
+    "field_of_view": _field_of_view,
+    "sharpness": _sharpness,
+    "noise": _noise,
+    "frame": _frame,
+    "text": _text,
+    "background": _background,
+}
 
-
-_COMPARISONS: tuple[Callable[[SideMeasures, SideMeasures], SideDifference | None], ...] = (
-    *(_pose, _inverted, _contrast, _field_of_view, _sharpness, _noise, _frame, _text, _background),
-)
+#: What may differ between two sides, in the order in which differences are listed.
+SIDE_DIFFERENCE_KINDS = tuple(_COMPARISONS)

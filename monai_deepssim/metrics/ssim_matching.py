@@ -169,14 +169,6 @@ class SSIMMatchingMetric(SyncsUnevenShares, CumulativeIterationMetric):
         mse, mae = compute_ssim_matching_errors(*buffers, block_size=self.block_size)
         return mse if name == "mse" else mae
 
-    def _compute_list(  # type: ignore[override]
-        self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor] | None = None
-    ) -> list[torch.Tensor]:
-        if y is None or len(y_pred) != len(y):
-            raise ValueError(f"got {len(y_pred)} embeddings and {len(y or [])} images, wanted one for each image.")
-        embeddings, images = ([convert_to_tensor(item, track_meta=False) for item in items] for items in (y_pred, y))
-        return self._compute_tensor(torch.stack(embeddings), torch.stack(images))
-
     def _compute_tensor(  # type: ignore[override]
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None
     ) -> list[torch.Tensor]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.metrics.metric import Cumulative
-from monai.utils import evenly_divisible_all_gather
+from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 
 __all__ = ["SyncsUnevenShares"]
 
 
 class SyncsUnevenShares(Cumulative):
-    """Lets a rank that never updated the metric take part in its sync, with nothing to contribute.
+    """Lets a rank that never updated the metric take part in its sync, and computes lists of items in one batch.
 
     In MONAI 1.6.1 such a rank returns early from the sync and the others wait for it until the process group times
-    out. Here all ranks first exchange the shapes of their items. To be named before MONAI's metric class among the base
+    out. Here all ranks first exchange the shapes of their items. Lists, as MONAI's evaluators make them, MONAI computes
+    item by item; here those of one shape become one batch. To be named before MONAI's metric class among the base
     classes of a metric whose buffers are float32.
 
     Raises:
-        ValueError: in the sync, on every rank, when ranks hold items of different shapes.
+        ValueError: in the sync, on every rank, when ranks hold items of different shapes; and when two lists are not
+            equally long, or empty.
 
     Example:
         >>> from monai.metrics import MSEMetric
@@ -27,6 +31,16 @@ class SyncsUnevenShares(Cumulative):
         >>> metric.aggregate()
         tensor([1.])
     """
+
+    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> Any:
+        given = [side for side in (y_pred, y) if side is not None]
+        sides = [[convert_to_tensor(item, track_meta=False) for item in side] for side in given]
+        if not sides[0] or len({len(side) for side in sides}) > 1:
+            raise ValueError(f"got lists of {[len(side) for side in sides]} items, want equally many, at least one")
+        if any(len({item.shape for item in side}) > 1 for side in sides):
+            return super()._compute_list(*sides, **kwargs)  # type: ignore[misc]
+        batches = [torch.stack(side) for side in sides]
+        return self._compute_tensor(*batches, *[None] * (2 - len(batches)), **kwargs)  # type: ignore[attr-defined]
 
     def _sync(self) -> None:
         if self._synced:

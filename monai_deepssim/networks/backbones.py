@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -13,54 +12,82 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks.state_dicts import existing_file
 
-__all__ = ["SUPPORTED_BACKBONES", "build_backbone", "load_classifier"]
+__all__ = ["SUPPORTED_BACKBONES", "build_backbone", "build_classifier", "children_of_stages"]
 
 
-def _convnext_atto(weights: Any = None) -> ConvNeXt:
+def _convnext_atto() -> ConvNeXt:
     """ConvNeXt-Atto (3.7 M parameters with its head), which torchvision has the parts for but not the name."""
-    if weights is not None:
-        raise UnusableInputError(
-            "torchvision has no ImageNet weights for convnext_atto: set pretrained to false or to the path of some"
-        )
     widths = (40, 80, 160, 320, None)
     depths = (2, 2, 6, 2)
-    blocks = [CNBlockConfig(width, widths[i + 1], depths[i]) for i, width in enumerate(widths[:-1]) if width]
-    return ConvNeXt(blocks)
+    return ConvNeXt([CNBlockConfig(width, widths[i + 1], depths[i]) for i, width in enumerate(widths[:-1]) if width])
 
 
-def _children_to_freeze_convnext(stages: int) -> int:
-    return 2 * stages  # a stem or a downsampling layer, then the stage
-
-
-def _children_to_freeze_resnet(stages: int) -> int:
-    return 4 + stages  # convolution, normalisation, activation and pooling, then the stages
-
-
-def _children_to_freeze_other(stages: int) -> int:
-    return 1 + stages  # the stem, then the stages
-
-
-def _torchvision_model(name: str, weights: Any = None) -> nn.Module:
-    return torchvision.models.get_model(name, weights=weights)
-
-
-#: Backbones by name: how to build the classifier, and how many children of its features make the first n stages.
-SUPPORTED_BACKBONES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], int]]] = {
-    "convnext_atto": (_convnext_atto, _children_to_freeze_convnext),
-    **{
-        name: (partial(_torchvision_model, name), _children_to_freeze_convnext)
-        for name in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
-    },
-    **{
-        name: (partial(_torchvision_model, name), _children_to_freeze_resnet)
-        for name in ("resnet18", "resnet34", "resnet50")
-    },
-    **{
-        name: (partial(_torchvision_model, name), _children_to_freeze_other)
-        for name in ("efficientnet_b0", "efficientnet_v2_s", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
-    },
+# How many children of the features make the first n stages: a stem or a downsampling layer, then the stage;
+# convolution, normalisation, activation and pooling, then the stages; or the stem, then the stages.
+_CHILDREN_OF_STAGES: dict[str, Callable[[int], int]] = {
+    "convnext": lambda stages: 2 * stages,
+    "resnet": lambda stages: 4 + stages,
+    "efficientnet": lambda stages: 1 + stages,
+    "mobilenet": lambda stages: 1 + stages,
 }
+
+#: Names of backbones; all but the first are torchvision's.
+SUPPORTED_BACKBONES = (
+    *("convnext_atto", "convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
+    *("resnet18", "resnet34", "resnet50", "efficientnet_b0", "efficientnet_v2_s"),
+    *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+)
+
+
+def children_of_stages(name: str, stages: int) -> int:
+    """Count the children of a backbone's features that make its first stages.
+
+    Args:
+        name: one of :data:`SUPPORTED_BACKBONES`.
+        stages: how many, stem included.
+
+    Example:
+        >>> children_of_stages("resnet18", 2)
+        6
+    """
+    return _CHILDREN_OF_STAGES[re.split(r"[_\d]", name)[0]](stages)
+
+
+def build_classifier(name: str, pretrained: bool | str | Path = False) -> nn.Module:
+    """Build a classifier, with its head.
+
+    Args:
+        name: one of :data:`SUPPORTED_BACKBONES`.
+        pretrained: ``True`` downloads torchvision's default ImageNet weights; a path loads a state dict of the whole
+            classifier from there; ``False`` starts from random weights.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        UnusableInputError: when there are no such weights, or they do not fit.
+
+    Example:
+        >>> build_classifier("resnet18").fc.out_features
+        1000
+    """
+    if name == "convnext_atto":
+        if pretrained is True:
+            raise UnusableInputError(
+                "torchvision has no ImageNet weights for convnext_atto: set pretrained to false or to the path of some"
+            )
+        classifier: nn.Module = _convnext_atto()
+    else:
+        classifier = torchvision.models.get_model(name, weights="DEFAULT" if pretrained is True else None)
+    if pretrained and pretrained is not True:
+        path = existing_file(pretrained, f"a torchvision {name} state dict")
+        try:
+            classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise UnusableInputError(f"{path}: not a torchvision state dict of {name}: {error}") from error
+    return classifier
 
 
 def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels: int = 3) -> tuple[nn.Sequential, int]:
@@ -68,8 +95,7 @@ def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels
 
     Args:
         name: one of :data:`SUPPORTED_BACKBONES`.
-        pretrained: ``True`` downloads torchvision's default ImageNet weights; a path loads a state dict of the whole
-            torchvision classifier from there; ``False`` starts from random weights.
+        pretrained: as for :func:`build_classifier`.
         in_channels: channels of the images. With another number than 3, each gets the mean of a pretrained first
             convolution's three kernels, scaled so that equal channels give what they give the original.
 
@@ -87,10 +113,7 @@ def build_backbone(name: str, pretrained: bool | str | Path = False, in_channels
     """
     if name not in SUPPORTED_BACKBONES:
         raise UnusableInputError(f"unknown backbone {name!r}: choose one of {', '.join(SUPPORTED_BACKBONES)}")
-    build, _ = SUPPORTED_BACKBONES[name]
-    classifier = build(weights="DEFAULT" if pretrained is True else None)
-    if pretrained and pretrained is not True:
-        load_classifier(classifier, Path(pretrained), name)
+    classifier = build_classifier(name, pretrained)
     features = getattr(classifier, "features", None)
     if features is None:  # a ResNet names its layers one by one
         features = nn.Sequential(*list(classifier.children())[:-2])
@@ -118,29 +141,3 @@ def _count_channels(features: nn.Sequential, in_channels: int) -> int:
         channels = features.eval()(probe).shape[1]
     features.train(training)
     return int(channels)
-
-
-def load_classifier(classifier: nn.Module, path: Path, name: str) -> None:
-    """Load a torchvision classifier's state dict into it.
-
-    Args:
-        classifier: with its head.
-        path: of the state dict.
-        name: of the backbone, for the messages.
-
-    Raises:
-        UnusableInputError: when there is no such file or its weights do not fit.
-
-    Example:
-        >>> import tempfile
-        >>> classifier = nn.Linear(2, 1)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     torch.save(classifier.state_dict(), f"{folder}/model.pt")
-        ...     load_classifier(classifier, Path(folder) / "model.pt", "resnet18")
-    """
-    if not path.is_file():
-        raise UnusableInputError(f"{path}: no such file; give the path of a torchvision {name} state dict")
-    try:
-        classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise UnusableInputError(f"{path}: not a torchvision state dict of {name}: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
 from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.networks.state_dicts import existing_file, load_fitting, read_state_dict
 
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 
@@ -51,15 +51,30 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None, dro
         ...     load_deepssim(path).backbone
         'convnext_atto'
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UnusableInputError(f"{path}: no such file; give the path of a DeepSSIM checkpoint")
+    path = existing_file(path, "a DeepSSIM checkpoint")
     if _is_torchscript(path):
         return TorchScriptEmbedder(path)
     state = read_state_dict(path)
-    embedder = _build_for(path, state, backbone, dropout)
-    embedder.load_state_dict(state)
-    return embedder.eval()
+    head = state.get("fc.6.weight")
+    hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
+    build = partial(
+        DeepSSIMEmbedder,
+        embedding_dim=embedding_dim,
+        hidden_dim=hidden_dim,
+        dropout=dropout,
+        fold_flips="flips_are_folded" in state,
+        canonical_size=_remembered_size(state, "canonical_size"),
+        pooled_size=_remembered_size(state, "pooled_size") or (1, 1),
+    )
+    names = [backbone] if backbone else SUPPORTED_BACKBONES
+    embedder, nearest, difference = load_fitting(state, {name: partial(build, name) for name in names})
+    if embedder is None:
+        known = backbone or f"that is known here; the nearest is {nearest}"
+        raise UnusableInputError(
+            f"{path}: these weights are not those of a DeepSSIM embedder {known}: {difference}. Give a checkpoint of "
+            "the deepssim_brain_mri bundle or the published one, or name its backbone."
+        )
+    return embedder
 
 
 class TorchScriptEmbedder(nn.Module):
@@ -85,13 +100,12 @@ class TorchScriptEmbedder(nn.Module):
 
     def __init__(self, path: str | os.PathLike[str], image_size: Sequence[int] = (136, 112)) -> None:
         super().__init__()
-        if not Path(path).is_file():
-            raise UnusableInputError(f"{path}: no such file; give the path of a TorchScript file")
+        path = existing_file(path, "a TorchScript file")
         try:
             self.program = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
             raise UnusableInputError(f"{path}: not a TorchScript file that this torch can load: {error}") from error
-        self.channels = self._find_channels(Path(path), image_size)
+        self.channels = self._find_channels(path, image_size)
 
     def _find_channels(self, path: Path, image_size: Sequence[int]) -> int:
         problems = []
@@ -127,35 +141,3 @@ def _remembered_size(state: Mapping[str, Tensor], name: str) -> list[int] | None
     """The size that the weights remember under this name, if they do."""
     size = state.get(f"{name}_pixels")
     return size.tolist() if size is not None and size.shape == (2,) else None
-
-
-def _build_for(path: Path, state: Mapping[str, Tensor], backbone: str | None, dropout: float) -> DeepSSIMEmbedder:
-    """The untrained embedder that the weights fit, or an error that says how they differ from the nearest one."""
-    head = state.get("fc.6.weight")
-    hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
-    options: dict[str, Any] = {
-        "embedding_dim": embedding_dim,
-        "hidden_dim": hidden_dim,
-        "dropout": dropout,
-        "fold_flips": "flips_are_folded" in state,
-        "canonical_size": _remembered_size(state, "canonical_size"),
-        "pooled_size": _remembered_size(state, "pooled_size") or (1, 1),
-    }
-    shapes = shapes_of(state)
-    nearest: tuple[int, str, dict[str, tuple[int, ...]]] | None = None
-    for name in [backbone] if backbone else SUPPORTED_BACKBONES:
-        with torch.device("meta"):
-            candidate = DeepSSIMEmbedder(name, **options)
-        wanted = shapes_of(candidate)
-        if wanted == shapes:
-            return DeepSSIMEmbedder(name, **options)
-        difference = len(set(wanted.items()) ^ set(shapes.items()))
-        if nearest is None or difference < nearest[0]:
-            nearest = (difference, name, wanted)
-    assert nearest is not None
-    _, name, wanted = nearest
-    known = name if backbone else f"that is known here; the nearest is {name}"
-    raise UnusableInputError(
-        f"{path}: these weights are not those of a DeepSSIM embedder {known}: {describe_difference(wanted, shapes)}. "
-        "Give a checkpoint of the deepssim_brain_mri bundle or the published one, or name its backbone."
-    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-import torchvision
 from monai.networks import nets
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.backbones import load_classifier
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.networks.backbones import build_classifier
+from monai_deepssim.networks.state_dicts import existing_file, load_fitting, read_state_dict, shapes_of
 
 __all__ = ["CopyDetector", "load_copy_detector"]
 
@@ -47,6 +47,7 @@ class CopyDetector(nn.Module):
         (2025), arXiv 2402.01054.
 
     Example:
+        >>> import torch
         >>> detector = CopyDetector(backbone="resnet18").eval()
         >>> detector(torch.rand(2, 1, 136, 112)).shape
         torch.Size([2, 128])
@@ -111,41 +112,31 @@ def load_copy_detector(path: str | os.PathLike[str]) -> CopyDetector:
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "model.pt"
         ...     torch.save(CopyDetector(backbone="resnet18", embedding_dim=16).state_dict(), path)
         ...     load_copy_detector(path).backbone
         'resnet18'
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UnusableInputError(f"{path}: no such file; give the path of a copy detector's checkpoint")
+    path = existing_file(path, "a copy detector's checkpoint")
     state = read_state_dict(path)
-    found = shapes_of(state)
-    spatial_dims = 3 if len(found.get("model.conv1.weight", ())) == 5 else 2
-    head = found.get("model.fc.weight", ())
+    shapes = shapes_of(state)
+    spatial_dims = 3 if len(shapes.get("model.conv1.weight", ())) == 5 else 2
+    head = shapes.get("model.fc.weight", ())
     embedding_dim = head[0] if len(head) == 2 else 128
-    differences = {}
-    for backbone in _BACKBONES:
-        with torch.device("meta"):
-            wanted = shapes_of(CopyDetector(spatial_dims, backbone, embedding_dim))
-        if wanted == found:
-            detector = CopyDetector(spatial_dims, backbone, embedding_dim)
-            detector.load_state_dict(state)
-            return detector.eval()
-        differences[backbone] = (len(set(wanted.items()) ^ set(found.items())), wanted)
-    nearest = min(differences, key=lambda name: differences[name][0])
-    raise UnusableInputError(
-        f"{path}: these weights are not those of a copy detector; the nearest is a {spatial_dims}-D {nearest}: "
-        f"{describe_difference(differences[nearest][1], found)}. Give a checkpoint of the copy_detector bundle or the "
-        "published 2-D one."
-    )
+    builders = {name: partial(CopyDetector, spatial_dims, name, embedding_dim) for name in _BACKBONES}
+    detector, nearest, difference = load_fitting(state, builders)
+    if detector is None:
+        raise UnusableInputError(
+            f"{path}: these weights are not those of a copy detector; the nearest is a {spatial_dims}-D {nearest}: "
+            f"{difference}. Give a checkpoint of the copy_detector bundle or the published 2-D one."
+        )
+    return detector
 
 
 def _build_2d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
-    classifier = torchvision.models.get_model(backbone, weights="DEFAULT" if pretrained is True else None)
-    if pretrained and pretrained is not True:
-        load_classifier(classifier, Path(pretrained), backbone)
+    classifier: Any = build_classifier(backbone, pretrained)
     classifier.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     classifier.fc = nn.Linear(classifier.fc.in_features, embedding_dim)
     return classifier

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES, build_backbone
+from monai_deepssim.networks.backbones import build_backbone, children_of_stages
 from monai_deepssim.networks.flip_folding import FOLDED_CHANNELS, fold_flips
 from monai_deepssim.networks.state_dicts import read_state_dict
 from monai_deepssim.similarity import canonicalize_pose
@@ -93,10 +93,8 @@ class DeepSSIMEmbedder(nn.Module):
         if fold_flips:
             self.register_buffer("flips_are_folded", torch.tensor(True))
         self.canonical_size = self._remember("canonical_size", canonical_size)
-        self.pooled_size = self._remember("pooled_size", pooled_size if tuple(pooled_size) != (1, 1) else None) or (
-            1,
-            1,
-        )
+        several = tuple(pooled_size) != (1, 1)
+        self.pooled_size = self._remember("pooled_size", pooled_size if several else None) or (1, 1)
         self.in_channels = in_channels
         own = _read_own_checkpoint(pretrained)
         self.feature_extractor, channels = build_backbone(
@@ -114,8 +112,7 @@ class DeepSSIMEmbedder(nn.Module):
         )
         if own:
             self._take_features(own, pretrained)
-        _, children_of = SUPPORTED_BACKBONES[backbone]
-        self._frozen = children_of(frozen_stages) if pretrained and frozen_stages else 0
+        self._frozen = children_of_stages(backbone, frozen_stages) if pretrained and frozen_stages else 0
         self.feature_extractor[: self._frozen].requires_grad_(False)
 
     def _take_features(self, state: Mapping[str, Tensor], path: bool | str | Path) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.networks.state_dicts import describe_difference, existing_file, read_state_dict, shapes_of
 
 __all__ = ["MRICoreEncoder"]
 
@@ -79,14 +78,18 @@ class MRICoreEncoder(nn.Module):
         super().__init__()
         if image_size < PATCH_SIZE or image_size % PATCH_SIZE:
             raise ValueError(f"got image_size={image_size}, want a multiple of {PATCH_SIZE} pixels")
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise UnusableInputError(f"{checkpoint}: no such file; give the path of an MRI-CORE checkpoint")
+        path = None if checkpoint is None else existing_file(checkpoint, "an MRI-CORE checkpoint")
         self.image_size = image_size
-        create_model = _import_timm().create_model
+        try:  # only when it is needed: importing it takes a second
+            from timm import create_model
+        except ImportError as error:
+            raise UnusableInputError(
+                "MRICoreEncoder needs timm, which is not installed: pip install monai-deepssim[mri_core]"
+            ) from error
         # Random weights of 86 million parameters take seconds to draw, only to be written over.
         with torch.device("meta" if checkpoint is not None else "cpu"):
             # The position embedding is made for 1024 pixels whatever image_size is: it is interpolated when used.
-            parts = create_model(
+            parts: Any = create_model(
                 "samvit_base_patch16",
                 use_rel_pos=False,
                 num_classes=0,
@@ -97,8 +100,8 @@ class MRICoreEncoder(nn.Module):
         self.patch_embed: nn.Module = parts.patch_embed
         self.blocks: nn.Sequential = parts.blocks
         self.neck: nn.Module | None = parts.neck
-        if checkpoint is not None:
-            self._load(Path(checkpoint))
+        if path is not None:
+            self._load(path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images.
@@ -177,17 +180,6 @@ class _Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.lin2(self.act(self.lin1(x)))
-
-
-def _import_timm() -> ModuleType:
-    # Only when it is needed: importing it takes a second.
-    try:
-        import timm
-    except ImportError as error:
-        raise UnusableInputError(
-            "MRICoreEncoder needs timm, which is not installed. Install it with: pip install monai-deepssim[mri_core]"
-        ) from error
-    return timm
 
 
 def _name_as_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:

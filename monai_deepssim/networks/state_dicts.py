@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["describe_difference", "read_state_dict", "shapes_of"]
+__all__ = ["describe_difference", "existing_file", "load_fitting", "read_state_dict", "shapes_of"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # Where trainers put the network's weights in a larger checkpoint; ours and MONAI's say "network".
 # DINOv2, with which MRI-CORE was trained, "teacher".
 _NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict", "teacher")
 _KEYS_SHOWN = 5
+
+
+def existing_file(path: str | os.PathLike[str], what: str) -> Path:
+    """Refuse a path where there is no file; ``what`` says in the error what it should be the path of."""
+    path = Path(path)
+    if not path.is_file():
+        raise UnusableInputError(f"{path}: no such file; give the path of {what}")
+    return path
+
+
+def load_fitting(
+    state: Mapping[str, Tensor], builders: Mapping[str, Callable[[], Network]]
+) -> tuple[Network | None, str, str]:
+    """Load weights into the network that has their names and shapes.
+
+    Args:
+        state: the weights.
+        builders: what makes each network that they may be of, by its name.
+
+    Returns:
+        The network in eval mode, or ``None`` where they fit none; the name of the nearest; and how the weights differ
+        from it, in words.
+
+    Example:
+        >>> builders = {name: lambda size=size: nn.Linear(size, 1) for name, size in (("small", 2), ("large", 9))}
+        >>> network, name, _ = load_fitting(nn.Linear(9, 1).state_dict(), builders)
+        >>> network, name
+        (Linear(in_features=9, out_features=1, bias=True), 'large')
+    """
+    found = shapes_of(state)
+    wanted = {}
+    for name, build in builders.items():
+        with torch.device("meta"):
+            wanted[name] = shapes_of(build())
+        if wanted[name] == found:
+            network = build()
+            network.load_state_dict(state)
+            return network.eval(), name, ""
+    nearest = min(wanted, key=lambda name: len(set(wanted[name].items()) ^ set(found.items())))
+    return None, nearest, describe_difference(wanted[nearest], found)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

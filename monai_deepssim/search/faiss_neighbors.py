@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 
 from monai_deepssim.search.nearest_neighbors import NearestNeighbors, search_block, sort_neighbors
@@ -24,28 +22,32 @@ class FaissNeighbors(NearestNeighbors):
     Johnson, Douze, Jégou. *Billion-scale similarity search with GPUs.* IEEE Transactions on Big Data 7.3 (2019).
 
     Args:
-        num_neighbors: how many training embeddings to find for each query, k; fewer when there are fewer.
         block_size: rows of a block, on both sides.
         device: ``"cpu"`` or None, since ``faiss-cpu`` searches nowhere else.
 
     Raises:
         ImportError: when FAISS is not installed.
-        ValueError: when ``device`` is not the CPU, or ``num_neighbors`` or ``block_size`` is below 1.
+        ValueError: when ``device`` is not the CPU, or ``block_size`` is below 1.
 
     Example:
         >>> training = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
-        >>> scores, indices = FaissNeighbors(num_neighbors=2).fit(training).query(training[2:])
+        >>> scores, indices = FaissNeighbors().fit(training).kneighbors(training[2:], num_neighbors=2)
         >>> indices
         tensor([[0, 2]])
     """
 
-    def __init__(
-        self, num_neighbors: int = 10, *, block_size: int = 4096, device: torch.device | str | None = None
-    ) -> None:
+    def __init__(self, *, block_size: int = 4096, device: torch.device | str | None = None) -> None:
         if device is not None and torch.device(device).type != "cpu":
             raise ValueError(f"FaissNeighbors searches on the CPU, got device {device}. NearestNeighbors takes it.")
-        super().__init__(num_neighbors, block_size=block_size, device="cpu")
-        self._faiss = _import_faiss()
+        super().__init__(block_size=block_size, device="cpu")
+        try:
+            import faiss
+        except ImportError as error:
+            raise ImportError(
+                "FaissNeighbors needs FAISS, which is not installed: pip install monai-deepssim[faiss]. "
+                "NearestNeighbors finds the same neighbours without it."
+            ) from error
+        self._faiss = faiss
 
     def _search_block(self, queries: torch.Tensor, training: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         num_candidates = min(2 * k + _SPARE_CANDIDATES, len(training))
@@ -67,14 +69,3 @@ class FaissNeighbors(NearestNeighbors):
             if unsure.any():
                 scores[unsure], indices[unsure] = search_block(queries[unsure], training, k)
         return scores, indices
-
-
-def _import_faiss() -> ModuleType:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(
-            "FaissNeighbors needs FAISS, which is not installed. Install it with: pip install monai-deepssim[faiss] "
-            "(NearestNeighbors finds the same neighbours without it.)"
-        ) from error
-    return faiss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,48 +14,50 @@ if TYPE_CHECKING:
 
 __all__ = ["NearestNeighbors", "search_block", "sort_neighbors"]
 
+# Normalised training embeddings up to this many bytes stay in memory; more are read anew in each search.
+_MOST_BYTES_KEPT = 2**31
+
 
 class NearestNeighbors:
     r"""Finds the training embeddings with the highest cosine to each query, exactly.
 
     .. math:: s_{ij} = \frac{q_i \cdot t_j}{\lVert q_i \rVert \, \lVert t_j \rVert}
 
-    Both sides are read in blocks, so no ``N x M`` matrix is ever held: memory is O(``block_size``\ :sup:`2` + N k).
-    Cosines are computed in double precision and rounded to float32. So equal training images get equal scores, and
-    ties, which go to the smaller index, do not depend on the block size (on ``mps``, which has no double precision,
-    single precision is all there is).
+    The interface is that of :class:`sklearn.neighbors.NearestNeighbors` with ``metric="cosine"``, but for the scores,
+    which are cosines and not distances (1 - cosine). The training embeddings are brought to length 1 once, by
+    :meth:`fit`, and kept in double precision up to 2 GiB, 1 million of 256 numbers; of more than that only a block at
+    a time is in memory, and normalised in each search.
+
+    Both sides are searched in blocks, so no ``N x M`` matrix is ever held. Cosines are computed in double precision and
+    rounded to float32. So equal training images get equal scores, and ties, which go to the smaller index, do not
+    depend on the block size (on ``mps``, which has no double precision, single precision is all there is).
 
     Args:
-        num_neighbors: how many training embeddings to find for each query, k; fewer when there are fewer.
         block_size: rows of a block, on both sides.
         device: where the cosines are computed; where the training embeddings are by default.
 
     Raises:
-        ValueError: when ``num_neighbors`` or ``block_size`` is below 1.
+        ValueError: when ``block_size`` is below 1.
 
     Example:
         >>> training = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [1.0, 1.0]])
-        >>> scores, indices = NearestNeighbors(num_neighbors=3).fit(training).query(torch.tensor([[5.0, 0.0]]))
+        >>> scores, indices = NearestNeighbors().fit(training).kneighbors(torch.tensor([[5.0, 0.0]]), num_neighbors=3)
         >>> indices
         tensor([[0, 2, 3]])
         >>> scores
         tensor([[1.0000, 1.0000, 0.7071]])
     """
 
-    def __init__(
-        self, num_neighbors: int = 10, *, block_size: int = 4096, device: torch.device | str | None = None
-    ) -> None:
-        if num_neighbors < 1 or block_size < 1:
-            raise ValueError(
-                f"num_neighbors and block_size have to be 1 or more, got {num_neighbors} and {block_size}."
-            )
-        self.num_neighbors = num_neighbors
+    def __init__(self, *, block_size: int = 4096, device: torch.device | str | None = None) -> None:
+        if block_size < 1:
+            raise ValueError(f"got block_size={block_size}, want 1 or more")
         self.block_size = block_size
         self.device = None if device is None else torch.device(device)
         self._training: NormalizedRows | None = None
+        self._kept_blocks: list[torch.Tensor] | None = None
 
     def fit(self, training_embeddings: Embeddings) -> Self:
-        """Take the training embeddings, which are checked now and not copied.
+        """Take the training embeddings.
 
         Args:
             training_embeddings: ``(M, D)`` tensor, numpy array or memmap, or a sequence of such shards. Of any length:
@@ -69,17 +72,21 @@ class NearestNeighbors:
         """
         training = NormalizedRows(training_embeddings, "training embeddings")
         if len(training) == 0:
-            raise ValueError("training embeddings: wanted at least one row, got none.")
-        training.check(self.block_size)
-        self._training = training
+            raise ValueError("training embeddings: got no row, want at least one")
+        self._training, self._kept_blocks = training, None
+        if 8 * len(training) * training.dim <= _MOST_BYTES_KEPT:
+            self._kept_blocks = list(self._blocks())
+        else:
+            training.check(self.block_size)
         return self
 
     @torch.no_grad()
-    def query(self, embeddings: Embeddings) -> tuple[torch.Tensor, torch.Tensor]:
+    def kneighbors(self, queries: Embeddings, num_neighbors: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Find the nearest training embeddings of each query.
 
         Args:
-            embeddings: ``(N, D)``, in any form that :meth:`fit` takes.
+            queries: ``(N, D)``, in any form that :meth:`fit` takes.
+            num_neighbors: how many to find for each query, k; fewer when there are fewer training embeddings.
 
         Returns:
             ``(scores, indices)``, both ``(N, min(k, M))`` and on the CPU: cosines in [-1, 1] as float32 in descending
@@ -88,38 +95,42 @@ class NearestNeighbors:
         Raises:
             RuntimeError: when :meth:`fit` was not called.
             UnusableInputError: when a row is all zeros or not finite; the message names the row.
-            ValueError: when ``D`` is not that of the training embeddings.
+            ValueError: when ``D`` is not that of the training embeddings, or ``num_neighbors`` is below 1.
         """
         if self._training is None:
-            raise RuntimeError("There is nothing to search yet: call fit(training_embeddings) before query().")
-        training, queries = self._training, NormalizedRows(embeddings, "query embeddings")
-        if queries.dim != training.dim:
-            raise ValueError(
-                f"query embeddings have {queries.dim} values a row, the training embeddings {training.dim}. "
-                "Embed both with the same model."
-            )
-        queries.check(self.block_size)
-        device = self.device or training.device
-        k = min(self.num_neighbors, len(training))
-        scores = torch.empty(len(queries), k, dtype=torch.float32)
-        indices = torch.empty(len(queries), k, dtype=torch.int64)
-        for start in range(0, len(queries), self.block_size):
-            block = slice(start, min(start + self.block_size, len(queries)))
-            best = self._query_block(queries.read(block.start, block.stop, device), training, k)
+            raise RuntimeError("there is nothing to search yet: call fit(training_embeddings) before kneighbors()")
+        if num_neighbors < 1:
+            raise ValueError(f"got num_neighbors={num_neighbors}, want 1 or more")
+        rows = NormalizedRows(queries, "query embeddings")
+        rows.check_width(self._training)
+        rows.check(self.block_size)
+        device = self.device or self._training.device
+        k = min(num_neighbors, len(self._training))
+        scores = torch.empty(len(rows), k, dtype=torch.float32)
+        indices = torch.empty(len(rows), k, dtype=torch.int64)
+        for start in range(0, len(rows), self.block_size):
+            block = slice(start, min(start + self.block_size, len(rows)))
+            best = self._search(rows.read(block.start, block.stop, device), k)
             scores[block], indices[block] = best[0].cpu(), best[1].cpu()
         return scores, indices
 
-    def _query_block(
-        self, queries: torch.Tensor, training: NormalizedRows, k: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _blocks(self) -> Iterator[torch.Tensor]:
+        """The training embeddings in blocks, normalised, on the device."""
+        assert self._training is not None
+        device = self.device or self._training.device
+        for start in range(0, len(self._training), self.block_size):
+            yield self._training.read(start, start + self.block_size, device)
+
+    def _search(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         scores = torch.empty(len(queries), 0, dtype=torch.float32, device=queries.device)
         indices = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-        for start in range(0, len(training), self.block_size):
-            block = training.read(start, start + self.block_size, queries.device)
+        start = 0
+        for block in self._blocks() if self._kept_blocks is None else self._kept_blocks:
             new_scores, new_indices = self._search_block(queries, block, min(k, len(block)))
             scores, indices = sort_neighbors(
                 torch.cat([scores, new_scores], dim=1), torch.cat([indices, new_indices + start], dim=1), k
             )
+            start += len(block)
         return scores, indices
 
     def _search_block(self, queries: torch.Tensor, training: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

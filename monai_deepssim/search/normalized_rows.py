@@ -79,6 +79,18 @@ class NormalizedRows:
         for start in range(0, len(self), block_size):
             self.read(start, start + block_size)
 
+    def check_width(self, training: NormalizedRows) -> None:
+        """Refuse embeddings that are not as wide as the training embeddings.
+
+        Raises:
+            ValueError: naming both widths.
+        """
+        if self.dim != training.dim:
+            raise ValueError(
+                f"{self.name} have {self.dim} values a row, the {training.name} {training.dim}. Embed both with the "
+                "same model."
+            )
+
     def read(self, start: int, stop: int, device: torch.device | str | None = None) -> torch.Tensor:
         """Read consecutive rows.
 

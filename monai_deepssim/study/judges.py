@@ -15,12 +15,15 @@ from torch import Tensor
 from monai_deepssim.generators import ImageStatistics
 from monai_deepssim.metrics import (
     ALIGNED_SSIM_THRESHOLDS,
+    NUM_SCREENED,
+    ComparedImages,
     ContrastiveCopyDetector,
     CopyDetectionMetric,
     DeepSSIMDetector,
     SSIMDetector,
+    tabulate_candidates,
+    verify_candidates,
 )
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, align_shortlist
 from monai_deepssim.study.images import StudyImages
 from monai_deepssim.transforms import FitImageSize
 
@@ -148,8 +151,14 @@ class Judges:
         self._deepssim.fit_representations(self._pool_embeddings[rows])
         embeddings = self._deepssim.represent_all(enlarged.split(_BATCH_SIZE))
         scores, proposed = _search(self._deepssim, embeddings, max(self._top_k, NUM_SCREENED))
-        aligned, order = align_shortlist(enlarged, self._enlarged_pool[rows], proposed, self._top_k)
-        return scores[:, 0].numpy(), aligned[:, 0].numpy(), order[:, 0].numpy()
+        pairs = verify_candidates(
+            tabulate_candidates(proposed.numpy(), scores.numpy()),
+            ComparedImages(enlarged.__getitem__),
+            ComparedImages(self._enlarged_pool[rows].__getitem__),
+            keep=self._top_k,
+        )
+        best = pairs.groupby("query").first()
+        return scores[:, 0].numpy(), best["score"].to_numpy(np.float32), best["training"].to_numpy()
 
     def _correlation(self, images: Tensor, rows: np.ndarray) -> np.ndarray:
         self._contrastive.fit_representations(self._pool_codes[rows])

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from audit_files import write_png
+from pandas import DataFrame
+from pandas.testing import assert_frame_equal
 
 import monai_deepssim.audit.training_search as training_search
-import monai_deepssim.audit.verification as verification
 import monai_deepssim.audit.verification_store as verification_store
-from monai_deepssim.audit.verification_store import VerificationStore, VerifiedPairs
+import monai_deepssim.metrics.verification as verification
+from monai_deepssim.audit.verification import SideImages
+from monai_deepssim.audit.verification_store import VerificationStore
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.similarity import Alignment, CopyScore
+from monai_deepssim.similarity import Alignment
 
 
 class Aligner:
@@ -36,9 +38,10 @@ def aligner(monkeypatch) -> Aligner:
     aligner = Aligner()
     monkeypatch.setattr(verification, "copy_score", aligner)
     # Local features prove plain copies, of which fewer pairs are compared then.
-    monkeypatch.setattr(training_search, "LocalCandidates", lambda *_: None)
-    monkeypatch.setattr(verification, "_PAIRS_A_STEP", 4)
-    monkeypatch.setattr(verification, "_PAIRS_A_FILE", 8)
+    monkeypatch.setattr(SideImages, "local_search", None)
+    monkeypatch.setattr(training_search, "find_local_matches", lambda *_, **__: {})
+    monkeypatch.setattr(verification, "_PAIRS_PER_STEP", 4)
+    monkeypatch.setattr(verification, "_PAIRS_PER_FILE", 8)
     return aligner
 
 
@@ -123,11 +126,17 @@ CHANGES = [
 ]
 
 
-def pack(pairs: np.ndarray, scores, changes) -> np.ndarray:
-    numbers = torch.as_tensor(scores)
-    inliers = torch.arange(len(numbers))
-    return VerifiedPairs.pack(
-        pairs, CopyScore(numbers, numbers / 2, numbers / 4, inliers, list(changes)), np.full(len(pairs), 0.25)
+def pack(pairs: np.ndarray, scores, changes) -> DataFrame:
+    return DataFrame(
+        {
+            "query": pairs[:, 0],
+            "training": pairs[:, 1],
+            "score": scores,
+            "aligned_ssim": np.asarray(scores) / 3,
+            "inliers": np.arange(len(pairs)),
+            "copied_area": np.nan,
+            "alignment": changes,
+        }
     )
 
 
@@ -139,18 +148,11 @@ def store(folder: Path, **changed) -> VerificationStore:
 
 def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
     scores = np.array([1.0, 0.123456, 0.5])
-    store(tmp_path).write(pack(PAIRS[:2], scores[:2], CHANGES[:2]))
-    store(tmp_path).write(pack(PAIRS[2:], scores[2:], CHANGES[2:]))
+    written = pack(PAIRS, scores, CHANGES)
+    store(tmp_path).write(written[:2])
+    store(tmp_path).write(written[2:])
 
-    verified = store(tmp_path).load()
-
-    rows = verified.rows_of(PAIRS)
-    assert verified.score[rows].tolist() == scores.tolist()
-    assert verified.records["ssim"][rows].tolist() == (scores / 2).tolist()
-    assert verified.records["inliers"][rows].tolist() == [0, 1, 0]
-    assert set(verified.records["copied_area"]) == {0.25}
-    assert [verified.alignment(row) for row in rows] == CHANGES
-    assert verified.rows_of(np.array([[2, 1], [9, 9], [0, 0]])).tolist() == [-1, -1, -1]
+    assert_frame_equal(store(tmp_path).load(), written)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,10 @@ def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch,
 
 def test_a_file_that_was_cut_short_is_named_and_a_half_written_one_is_not_there(tmp_path) -> None:
     store(tmp_path).write(pack(PAIRS, np.ones(3), CHANGES))
-    path = tmp_path / "pairs-00000.npy"
-    (tmp_path / "pairs-00001.npy.partial").write_bytes(path.read_bytes()[:100])
+    path = tmp_path / "pairs-00000.json"
+    (tmp_path / "pairs-00001.json.partial").write_bytes(path.read_bytes()[:100])
     assert len(store(tmp_path).load()) == 3
 
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UnusableInputError, match=r"pairs-00000\.npy"):
+    with pytest.raises(UnusableInputError, match=r"pairs-00000\.json"):
         store(tmp_path).load()

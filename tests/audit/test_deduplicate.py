@@ -195,14 +195,13 @@ class CosineDetector:
     """Searches as the audit's detector does, and notes for how many neighbours it was asked."""
 
     def __init__(self, embeddings: np.ndarray) -> None:
-        self.neighbors = NearestNeighbors(1).fit(embeddings)
+        self.neighbors = NearestNeighbors().fit(embeddings)
         self.asked: list[tuple[int, int]] = []
 
     def search(self, images: EmbeddedImages, num_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
         queries = torch.from_numpy(np.concatenate(images.embeddings))
         self.asked.append((len(queries), num_neighbors))
-        self.neighbors.num_neighbors = num_neighbors
-        scores, rows = self.neighbors.query(queries)
+        scores, rows = self.neighbors.kneighbors(queries, num_neighbors)
         return scores.double().numpy(), rows.numpy()
 
 

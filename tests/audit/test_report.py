@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from audit_files import IMAGE_SIZE, write_png
+from pandas import DataFrame
 from PIL import Image
 
 from monai_deepssim.audit import report as report_module
@@ -156,8 +157,8 @@ def test_a_match_that_may_be_a_neighbouring_slice_is_said_to_be(patients, score,
     match = SimpleNamespace(Index=0, patient_id=patients[0], score=score, label=PUBLISHED_THRESHOLDS.classify(score))
     result = SimpleNamespace(
         options=SimpleNamespace(verify=True),
-        training=SimpleNamespace(side=SimpleNamespace(items=[{"patient_id": patient} for patient in patients])),
-        shortlist=SimpleNamespace(indices=np.array([[0, 1, 3, 3]])),
+        training=SimpleNamespace(usable_items=[{"patient_id": patient} for patient in patients]),
     )
-    assert _explain(match, result).startswith(words)
-    assert bool(_explain(match, result)) == bool(words)
+    explanation = _explain(match, result, DataFrame({"training": [0, 1, 3]}))
+    assert explanation.startswith(words)
+    assert bool(explanation) == bool(words)

@@ -10,12 +10,13 @@ import pytest
 import torch
 from audit_files import write_png
 from monai.transforms import AdjustContrast, Affine
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from monai_deepssim.audit import report, training_search
 from monai_deepssim.audit.error_rates import halves_null, keep_strangers
 from monai_deepssim.audit.verdict import WHOLE_IMAGE_AREA
-from monai_deepssim.audit.verification import verify
+from monai_deepssim.metrics import tabulate_candidates, verify_candidates
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pairwise_ssim, standardize
 from monai_deepssim.transforms import RandWarp
 
@@ -126,16 +127,16 @@ def test_all_scores_of_an_audit_have_one_price(audit, folders, axial, monkeypatc
 
     def verify_and_note(*sides, deformation_cost, description, **options):
         prices.append((description, deformation_cost))
-        return verify(*sides, deformation_cost=deformation_cost, description=description, **options)
+        return verify_candidates(*sides, deformation_cost=deformation_cost, description=description, **options)
 
-    monkeypatch.setattr(training_search, "verify", verify_and_note)
+    monkeypatch.setattr(training_search, "verify_candidates", verify_and_note)
     audit(deformation_cost=0.03)
     audit(deformation_cost=0.03, holdout_dir="holdout", overwrite=True)
 
     assert {description for description, _ in prices} == {
-        "verifying synthetic images",
-        "verifying training images",
-        "verifying holdout images",
+        "synthetic images",
+        "training images",
+        "holdout images",
     }
     assert {price for _, price in prices} == {0.03}
 
@@ -149,7 +150,8 @@ def test_the_score_rests_on_the_aligned_ssim_of_the_two_files_and_is_the_best_of
         for path in (f"synthetic/{match.synthetic_path}", f"training/{match.training_path}")
     }
     assert 0 < match.score < 1
-    assert result.shortlist.scores[match.Index].tolist() == sorted(result.shortlist.scores[match.Index], reverse=True)
+    scores = result.pairs[result.pairs["query"] == match.Index]["score"].tolist()
+    assert scores == sorted(scores, reverse=True)
     # The audit works on smaller images than the files', so the two are close and not equal.
     expected = aligned_ssim(*[standardize(image) for image in images.values()]).ssim.item()
     assert match.aligned_ssim == pytest.approx(expected, abs=0.15)
@@ -162,15 +164,40 @@ def test_pixels_in_one_pose_choose_what_is_aligned(audit, folders, axial) -> Non
     result = audit(detector="mse", checkpoint=None, top_k=1, thresholds=None)
 
     assert read_matches(folders)["copy-of-60.png"]["training_path"] == "sub-2_z60.png"
-    assert result.shortlist.indices.shape[1] == 1
+    assert len(result.pairs) == len(result.matches)
     options = json.loads((folders / "out" / "summary.json").read_text())["options"]
     assert (options["top_k"], options["num_proposed"]) == (1, 64)
     # What the detector said of that image goes with it, and is what it says when all are aligned.
     everything = audit(detector="mse", checkpoint=None, top_k=64, thresholds=None)
     row = next(match.Index for match in result.matches.itertuples() if match.synthetic_path == "copy-of-60.png")
-    column = everything.shortlist.indices[row].tolist().index(result.shortlist.indices[row, 0])
-    assert result.shortlist.detector_scores[row, 0] == everything.shortlist.detector_scores[row, column]
-    assert result.shortlist.detector_scores[row, 0] < everything.shortlist.detector_scores[row].max()
+    (pair,) = result.pairs[result.pairs["query"] == row].itertuples()
+    of_all = everything.pairs[everything.pairs["query"] == row].set_index("training")["detector_score"]
+    assert pair.detector_score == of_all[pair.training] < of_all.max()
+
+
+def test_deepssim_aligned_is_the_way_an_audit_judges_by_default(audit, folders) -> None:
+    by_default, by_name = audit(), audit(detector="deepssim_aligned", output_dir="by_name")
+    assert_frame_equal(by_name.matches, by_default.matches)
+    assert by_name.detector == by_default.detector == "deepssim"
+    with pytest.raises(SystemExit) as ended:
+        audit(detector="deepssim_aligned", verify=False, output_dir="neither")
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("options", [{"hash_size": 16}, "hash_size=16"])
+def test_a_detectors_own_arguments_are_options_and_embeddings_by_others_are_not_taken_up(
+    audit, folders, options, capsys
+) -> None:
+    same = {"detector": "phash", "checkpoint": None, "verify": False, "thresholds": 0.9}
+    result = audit(**same, detector_options=options)
+    assert result.embedder.embedding_dim == 256
+    with pytest.raises(SystemExit):
+        audit(**same)
+    assert "differs from this one in its training embedder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        audit(**same, detector_options={"hashsize": 16})
+    assert ended.value.code == 2
+    assert "phash has no argument hashsize. Did you mean hash_size?" in capsys.readouterr().err
 
 
 def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
@@ -315,14 +342,16 @@ def test_the_memorization_index_is_reported_when_asked_for(audit, folders, detec
 
 def test_the_null_of_halves_leaves_out_a_patients_own_images() -> None:
     neighbors = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
-    scores = np.array([[1.0, 0.9, 0.3, 0.2]] * 4)
+    pairs = tabulate_candidates(neighbors, np.array([[1.0, 0.9, 0.3, 0.2]] * 4))
 
-    kept, kept_scores = keep_strangers(np.arange(4), neighbors, scores, ["a", "a", "b", "b"], keep=2)
+    kept = keep_strangers(pairs, ["a", "a", "b", "b"], keep=2)
 
-    assert kept.tolist() == [[2, 3], [3, 2], [0, 1], [1, 0]]
-    assert kept_scores.tolist() == [[0.3, 0.2]] * 4
+    assert kept["query"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert kept["training"].tolist() == [2, 3, 3, 2, 0, 1, 1, 0]
+    assert kept["detector_score"].tolist() == [0.3, 0.2] * 4
     # Two patients: each half holds the whole of the other one, so every score is the best stranger's.
-    assert set(halves_null(np.arange(4), kept, kept_scores, ["a", "a", "b", "b"]).scores) == {0.3}
+    scored = kept.rename(columns={"detector_score": "score"})
+    assert set(halves_null(scored, ["a", "a", "b", "b"]).scores) == {0.3}
 
 
 def test_half_of_a_training_image_is_a_part_copy_outlined_in_the_report(audit, folders, axial, phantoms) -> None:

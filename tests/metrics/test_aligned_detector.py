@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from monai_deepssim.metrics import AlignedDetector, NCCDetector, SSIMDetector
-from monai_deepssim.metrics.detectors.aligned import screen_shortlist
+from monai_deepssim.metrics import (
+    AlignedDetector,
+    ComparedImages,
+    NCCDetector,
+    SSIMDetector,
+    tabulate_candidates,
+    verify_candidates,
+)
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, copy_score, pose, posed_ssim, screen
 from monai_deepssim.transforms import Perturbation
 
@@ -59,12 +65,20 @@ def test_a_copy_whose_source_is_proposed_last_is_screened_into_the_shortlist(pha
 
 def test_the_shortlist_is_that_of_the_highest_posed_ssim(phantoms, copies):
     proposed = torch.tensor([[7, 3, 0, 11], [2, 1, 9, 4]])
-    kept = screen_shortlist(copies[:2], phantoms, proposed, top_k=2)
+
+    def kept(images, training, keep):
+        candidates = tabulate_candidates(proposed.numpy(), torch.zeros(2, 4).numpy())
+        sides = ComparedImages(images.__getitem__), ComparedImages(training.__getitem__)
+        pairs = verify_candidates(candidates, *sides, keep=keep)
+        assert set(pairs["found_by"]) == {"detector"}
+        return [sorted(group) for _, group in pairs.groupby("query")["training"]]
+
     ssim = posed_ssim(pose(copies[:2]), pose(phantoms)).gather(1, proposed)
-    assert torch.equal(kept, proposed.gather(1, ssim.argsort(dim=1, descending=True)[:, :2]))
-    assert torch.equal(screen_shortlist(copies[:2], phantoms, proposed, top_k=4), proposed)
-    volumes = torch.zeros(2, 1, 8, 8, 8)
-    assert torch.equal(screen_shortlist(volumes, volumes, proposed, top_k=3), proposed[:, :3])
+    expected = proposed.gather(1, ssim.argsort(dim=1, descending=True)[:, :2])
+    assert kept(copies[:2], phantoms, 2) == expected.sort(dim=1).values.tolist()
+    assert kept(copies[:2], phantoms, 4) == proposed.sort(dim=1).values.tolist()
+    volumes = torch.rand(12, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert kept(volumes[:2], volumes, 3) == proposed[:, :3].sort(dim=1).values.tolist()
 
 
 def test_without_local_features_the_score_of_a_pair_is_that_of_its_pixels(phantoms, copies):
@@ -137,3 +151,10 @@ def test_errors_name_what_is_wanted(phantoms):
 def test_what_both_measures_choose_is_kept_once():
     kept = screen(torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), torch.tensor([0.9, 0.8, 0.1, 0.2, 0.3, 0.4]), keep=5)
     assert kept.tolist() == [0, 1, 2, 3, 5]
+
+
+def test_its_own_threshold_says_what_is_a_copy(phantoms):
+    detector = AlignedDetector(NCCDetector(), top_k=2).fit([phantoms[:4]])
+    detector(torch.cat([phantoms[2:4].flip(3), phantoms[8:10]]))
+    assert detector.threshold == 0.86
+    assert detector.aggregate() == 0.5

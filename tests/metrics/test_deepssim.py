@@ -152,16 +152,15 @@ def test_wrong_input_is_explained(embedder) -> None:
     image = make_images(2, seed=1)
     with pytest.raises(ValueError, match=r"shape \(2, 1, 32, 24\) and y \(2, 1, 24, 32\), wanted the same"):
         metric(image, image.mT)
-    with pytest.raises(ValueError, match=r"shape \(2, 1, 32, 24\) and y \(1, 1, 32, 24\)"):
+    with pytest.raises(ValueError, match=r"lists of \[2, 1\] items"):
         metric(list(image), list(image[:1]))
     with pytest.raises(ValueError, match=r"image\[None\]"):
         metric(image[0], image[0])
-    with pytest.raises(ValueError, match=r"different shapes .*ResizeWithPadOrCrop"):
+    with pytest.raises(ValueError, match=r"wanted the same shape .*ResizeWithPadOrCrop"):
         metric([image[0], image[0].mT], list(image))
-    with pytest.raises(ValueError, match="y holds no image"):
-        metric(list(image), None)
-    with pytest.raises(ValueError, match="must be PyTorch Tensor"):
-        metric(image)
+    for images in (image, list(image)):
+        with pytest.raises(ValueError, match="must be PyTorch Tensor"):
+            metric(images)
     with pytest.raises(TypeError, match="y has to be a tensor"):
         compute_deepssim(embedder, image, [1])
     with pytest.raises(ValueError, match=r"returned \(4, 1, 32, 24\) for 4 images, wanted \(4, D\)"):

@@ -21,7 +21,8 @@ from monai_deepssim.metrics import (
     PHashDetector,
     SSIMDetector,
     TorchScriptDetector,
-    compute_copy_fractions,
+    detector_arguments,
+    make_detector,
 )
 from monai_deepssim.networks import CopyDetector
 
@@ -61,6 +62,18 @@ def test_the_table_of_cases_has_the_detectors_that_need_no_bundle_of_their_own()
     assert set(DETECTORS) <= set(SUPPORTED_DETECTORS)
     assert all(isinstance(build(), SUPPORTED_DETECTORS[name]) for name, build in DETECTORS.items())
     assert all(SUPPORTED_DETECTORS[name].title for name in DETECTORS)
+
+
+def test_a_detector_is_made_by_its_name_and_a_mistyped_argument_is_refused_with_the_nearest():
+    assert isinstance(make_detector("deepssim", nn.Flatten()), DeepSSIMDetector)
+    assert make_detector("phash", hash_size=4).represent_batch(torch.rand(1, 1, 64, 64)).shape == (1, 16)
+    assert detector_arguments("mri_core")[:2] == ["image_size", "layers"]
+    with pytest.raises(UnusableInputError, match=r"no argument channel_dims\. Did you mean channel_dim\?"):
+        make_detector("mri_core", channel_dims=1)
+    with pytest.raises(UnusableInputError, match=r"ncc has no argument sigma\. It has no arguments of its own"):
+        make_detector("ncc", sigma=1)
+    with pytest.raises(UnusableInputError, match="phash cannot be made of these arguments: got hash_size=1"):
+        make_detector("phash", hash_size=1)
 
 
 @every_detector
@@ -196,14 +209,6 @@ class TestCopyDetection:
         assert fractions.copy_fraction == pytest.approx(3 / 4)
         assert fractions.is_memorized.tolist() == [True, False, False, True, False, True]
         assert fractions.memorized_fraction == pytest.approx(3 / 6)
-
-    def test_fractions_follow_a_similarity_that_is_no_cosine_and_not_symmetric(self):
-        def similarity(queries, rows):
-            return queries[:, :1] - 2 * rows[:, 0][None]
-
-        fractions = compute_copy_fractions(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [2.0]]), 1.5, similarity)
-        assert fractions.is_copy.tolist() == [False, True]
-        assert fractions.is_memorized.tolist() == [True, False]
 
     def test_without_a_threshold_there_is_no_fraction(self, phantoms):
         detector = ContrastiveCopyDetector(pooled_pixels(8)).fit([phantoms])

@@ -7,6 +7,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import AlignedDetector, MemorizationMetric, NCCDetector
+from monai_deepssim.networks import DeepSSIMEmbedder
 from monai_deepssim.similarity import DEFORMATION_COST, standardize
 from monai_deepssim.transforms import Perturbation
 
@@ -125,6 +126,14 @@ def test_an_image_without_a_score_is_left_out_and_a_diverged_generator_does_not_
         assert metric.aggregate() == 1
 
 
+def test_the_shipped_embedder_cannot_pose_a_broken_image_and_is_not_asked_to(phantoms):
+    embedder = DeepSSIMEmbedder("convnext_atto", canonical_size=(128, 128)).eval()
+    metric = MemorizationMetric(embedder).fit([phantoms[:4]])
+    broken = phantoms[:2].clone()
+    broken[0, 0, 3, 3] = torch.nan
+    assert metric(broken)[:, 1].tolist() == [-1, 1]
+
+
 class TestCache:
     @pytest.fixture
     def embedder(self):
@@ -194,7 +203,7 @@ def test_errors_name_what_is_wanted(training_images):
     with pytest.raises(UnusableInputError, match="training embeddings"):
         MemorizationMetric(make_embedder()).fit([torch.full((2, 1, 32, 32), torch.nan)])
     metric = MemorizationMetric(Pool(), verify=True)
-    with pytest.raises(ValueError, match=r"\(1, 24, 24\).*\(1, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"\(24, 24\) pixels after others of \(32, 32\)"):
         metric.fit([training_images])(training_images[..., :24, :24])
 
 

@@ -20,7 +20,7 @@ def make_case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("block_size", [1, 7, 4096])
 def test_the_rank_is_the_place_among_all_neighbors(block_size: int) -> None:
     queries, training, targets = make_case()
-    _, order = NearestNeighbors(len(training)).fit(training).query(queries)
+    _, order = NearestNeighbors().fit(training).kneighbors(queries, len(training))
     expected = (order == targets[:, None]).int().argmax(dim=1) + 1
     ranks = compute_retrieval_rank(queries, training, targets, block_size=block_size)
     assert ranks.dtype == torch.int64
@@ -37,7 +37,7 @@ def test_shards_and_arrays_give_what_tensors_give() -> None:
 
 def test_recall_follows_from_the_ranks() -> None:
     queries, training, targets = make_case()
-    _, neighbors = NearestNeighbors(10).fit(training).query(queries)
+    _, neighbors = NearestNeighbors().fit(training).kneighbors(queries, 10)
     found = (neighbors == targets[:, None]).any(dim=1).float().mean()
     ranks = compute_retrieval_rank(queries, training, targets)
     assert (ranks <= 10).float().mean() == found

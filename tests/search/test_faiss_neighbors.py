@@ -17,8 +17,8 @@ def make_embeddings(num: int, dim: int = 24, seed: int = 0) -> torch.Tensor:
 def test_faiss_gives_what_the_exact_search_gives(num_neighbors: int, block_size: int) -> None:
     pytest.importorskip("faiss")
     training, queries = make_embeddings(400), make_embeddings(70, seed=1)
-    expected_scores, expected_indices = NearestNeighbors(num_neighbors).fit(training).query(queries)
-    scores, indices = FaissNeighbors(num_neighbors, block_size=block_size).fit(training).query(queries)
+    expected_scores, expected_indices = NearestNeighbors().fit(training).kneighbors(queries, num_neighbors)
+    scores, indices = FaissNeighbors(block_size=block_size).fit(training).kneighbors(queries, num_neighbors)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(indices, expected_indices)
 
@@ -28,8 +28,8 @@ def test_faiss_gives_ties_to_the_smaller_index_as_the_exact_search_does() -> Non
     # 50 copies of each: more ties than FAISS is asked candidates for.
     distinct = make_embeddings(8)
     training = distinct.repeat(50, 1)
-    expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(distinct)
-    scores, indices = FaissNeighbors(10, block_size=4096).fit(training).query(distinct)
+    expected_scores, expected_indices = NearestNeighbors().fit(training).kneighbors(distinct, 10)
+    scores, indices = FaissNeighbors(block_size=4096).fit(training).kneighbors(distinct, 10)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(indices, expected_indices)
 
@@ -40,8 +40,8 @@ def test_faiss_is_overruled_where_single_precision_hides_the_better_candidate() 
     base = make_embeddings(1, dim=256).double()
     training = base + 3e-4 * make_embeddings(300, dim=256, seed=1)
     queries = base + 3e-4 * make_embeddings(20, dim=256, seed=2)
-    expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(queries)
-    scores, indices = FaissNeighbors(10).fit(training).query(queries)
+    expected_scores, expected_indices = NearestNeighbors().fit(training).kneighbors(queries, 10)
+    scores, indices = FaissNeighbors().fit(training).kneighbors(queries, 10)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(indices, expected_indices)
 

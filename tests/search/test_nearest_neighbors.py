@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.search import NearestNeighbors
+from monai_deepssim.search import NearestNeighbors, NormalizedRows, nearest_neighbors
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -39,8 +39,8 @@ def test_neighbors_equal_those_of_scikit_learn(block_size: int, dtype: torch.dty
     reference = ReferenceNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(training.double().numpy())
     distances, expected = reference.kneighbors(queries.double().numpy())
 
-    searcher = NearestNeighbors(5, block_size=block_size, device=device).fit(training)
-    scores, indices = searcher.query(queries)
+    searcher = NearestNeighbors(block_size=block_size, device=device).fit(training)
+    scores, indices = searcher.kneighbors(queries, 5)
 
     assert scores.dtype == torch.float32
     assert indices.dtype == torch.int64
@@ -52,7 +52,7 @@ def test_no_tensor_is_larger_than_a_block_or_the_answer() -> None:
     block_size, num_neighbors = 32, 4
     training, queries = make_embeddings(500, dim=8), make_embeddings(400, dim=8, seed=1)
     with LargestTensor() as largest:
-        NearestNeighbors(num_neighbors, block_size=block_size).fit(training).query(queries)
+        NearestNeighbors(block_size=block_size).fit(training).kneighbors(queries, num_neighbors)
     assert 0 < largest.numel <= max(block_size**2, len(queries) * num_neighbors)
 
 
@@ -60,7 +60,7 @@ def test_no_tensor_is_larger_than_a_block_when_every_score_is_a_tie() -> None:
     block_size, num_neighbors = 32, 4
     training, queries = torch.ones(500, 8), torch.ones(400, 8)
     with LargestTensor() as largest:
-        NearestNeighbors(num_neighbors, block_size=block_size).fit(training).query(queries)
+        NearestNeighbors(block_size=block_size).fit(training).kneighbors(queries, num_neighbors)
     assert largest.numel <= max(block_size**2, len(queries) * num_neighbors)
 
 
@@ -68,7 +68,7 @@ def test_no_tensor_is_larger_than_a_block_when_every_score_is_a_tie() -> None:
 def test_ties_go_to_the_smaller_index_whatever_the_block_size(block_size: int) -> None:
     # Every embedding is in the training set ten times, at multiples of 30, as when a generator saw images repeatedly.
     distinct = make_embeddings(30)
-    scores, indices = NearestNeighbors(12, block_size=block_size).fit(distinct.repeat(10, 1)).query(distinct)
+    scores, indices = NearestNeighbors(block_size=block_size).fit(distinct.repeat(10, 1)).kneighbors(distinct, 12)
     expected = torch.arange(30)[:, None] + 30 * torch.arange(10)
     assert torch.equal(indices[:, :10], expected)
     assert torch.equal(scores[:, :10], torch.ones(30, 10))
@@ -80,8 +80,8 @@ def test_ties_go_to_the_smaller_index_whatever_the_block_size(block_size: int) -
 @pytest.mark.parametrize("block_size", [13, 100])
 def test_the_answer_does_not_depend_on_the_block_size_bit_for_bit(block_size: int) -> None:
     training, queries = make_embeddings(300, dim=64), make_embeddings(90, dim=64, seed=1)
-    expected_scores, expected_indices = NearestNeighbors(10).fit(training).query(queries)
-    scores, indices = NearestNeighbors(10, block_size=block_size).fit(training).query(queries)
+    expected_scores, expected_indices = NearestNeighbors().fit(training).kneighbors(queries, 10)
+    scores, indices = NearestNeighbors(block_size=block_size).fit(training).kneighbors(queries, 10)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(indices, expected_indices)
 
@@ -90,31 +90,49 @@ def test_a_memmap_an_array_and_shards_give_what_the_tensor_gives(tmp_path) -> No
     training, queries = make_embeddings(100), make_embeddings(20, seed=1)
     np.save(tmp_path / "training.npy", training.numpy())
     memmap = np.load(tmp_path / "training.npy", mmap_mode="r")
-    expected_scores, expected_indices = NearestNeighbors(3, block_size=16).fit(training).query(queries)
+    expected_scores, expected_indices = NearestNeighbors(block_size=16).fit(training).kneighbors(queries, 3)
     shards = [training[:10], memmap[10:10], memmap[10:61], training[61:]]
     for form in (memmap, training.numpy(), shards, tuple(shards)):
-        scores, indices = NearestNeighbors(3, block_size=16).fit(form).query([queries[:5], queries[5:].numpy()])
+        scores, indices = NearestNeighbors(block_size=16).fit(form).kneighbors([queries[:5], queries[5:].numpy()], 3)
         assert torch.equal(scores, expected_scores)
         assert torch.equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 2**31])
+def test_training_embeddings_are_normalised_once_where_they_fit_into_memory(monkeypatch, most_bytes: int) -> None:
+    training, queries = make_embeddings(100), make_embeddings(6, seed=1)
+    expected = NearestNeighbors().fit(training).kneighbors(queries, 3)
+    monkeypatch.setattr(nearest_neighbors, "_MOST_BYTES_KEPT", most_bytes)
+    searcher = NearestNeighbors(block_size=16).fit(training)
+    read = []
+    normalize = NormalizedRows._normalize
+    monkeypatch.setattr(NormalizedRows, "_normalize", lambda self, *rows: read.append(self) or normalize(self, *rows))
+
+    for start in (0, 3):
+        scores, indices = searcher.kneighbors(queries[start : start + 3], 3)
+        assert torch.equal(scores, expected[0][start : start + 3])
+        assert torch.equal(indices, expected[1][start : start + 3])
+
+    assert sum(rows.name == "training embeddings" for rows in read) == (0 if most_bytes else 2 * 7)
 
 
 def test_the_length_of_an_embedding_does_not_matter() -> None:
     training, queries = make_embeddings(50), make_embeddings(10, seed=1)
     lengths = torch.logspace(-30, 30, 50)[:, None]
-    _, expected = NearestNeighbors(5).fit(training).query(queries)
-    scores, indices = NearestNeighbors(5).fit(training * lengths).query(queries * 1e-30)
+    _, expected = NearestNeighbors().fit(training).kneighbors(queries, 5)
+    scores, indices = NearestNeighbors().fit(training * lengths).kneighbors(queries * 1e-30, 5)
     assert torch.equal(indices, expected)
     assert scores.abs().max() <= 1
 
 
 def test_all_training_embeddings_are_returned_when_fewer_than_asked_for() -> None:
-    scores, indices = NearestNeighbors(10, block_size=2).fit(make_embeddings(3)).query(make_embeddings(4, seed=1))
+    scores, indices = NearestNeighbors(block_size=2).fit(make_embeddings(3)).kneighbors(make_embeddings(4, seed=1), 10)
     assert scores.shape == indices.shape == (4, 3)
     assert (scores.diff(dim=1) <= 0).all()
 
 
 def test_no_queries_give_an_empty_answer() -> None:
-    scores, indices = NearestNeighbors(2).fit(make_embeddings(3)).query(torch.zeros(0, 24))
+    scores, indices = NearestNeighbors().fit(make_embeddings(3)).kneighbors(torch.zeros(0, 24), 2)
     assert scores.shape == indices.shape == (0, 2)
 
 
@@ -129,7 +147,7 @@ def test_an_unusable_row_is_named(value: float, problem: str) -> None:
         NearestNeighbors(block_size=4).fit(shards)
     searcher = NearestNeighbors(block_size=4).fit(make_embeddings(20))
     with pytest.raises(UnusableInputError, match=rf"query embeddings: row 13 of 20 is .*{problem}"):
-        searcher.query(shards)
+        searcher.kneighbors(shards, 10)
 
 
 def test_one_nan_among_good_values_is_found() -> None:
@@ -140,11 +158,13 @@ def test_one_nan_among_good_values_is_found() -> None:
 
 
 def test_wrong_use_is_explained() -> None:
-    with pytest.raises(ValueError, match=r"num_neighbors and block_size have to be 1 or more, got 0 and 4096"):
-        NearestNeighbors(0)
+    with pytest.raises(ValueError, match="got block_size=0, want 1 or more"):
+        NearestNeighbors(block_size=0)
+    with pytest.raises(ValueError, match="got num_neighbors=0, want 1 or more"):
+        NearestNeighbors().fit(make_embeddings(2)).kneighbors(make_embeddings(2), 0)
     with pytest.raises(RuntimeError, match="call fit"):
-        NearestNeighbors().query(make_embeddings(2))
-    with pytest.raises(ValueError, match="at least one row"):
+        NearestNeighbors().kneighbors(make_embeddings(2), 1)
+    with pytest.raises(ValueError, match="want at least one"):
         NearestNeighbors().fit(torch.zeros(0, 4))
     with pytest.raises(ValueError, match="empty sequence"):
         NearestNeighbors().fit([])
@@ -153,7 +173,7 @@ def test_wrong_use_is_explained() -> None:
     with pytest.raises(ValueError, match=r"differ in embedding size \[8, 24\]"):
         NearestNeighbors().fit([make_embeddings(2), make_embeddings(2, dim=8)])
     with pytest.raises(ValueError, match="8 values a row, the training embeddings 24"):
-        NearestNeighbors().fit(make_embeddings(2)).query(make_embeddings(2, dim=8))
+        NearestNeighbors().fit(make_embeddings(2)).kneighbors(make_embeddings(2, dim=8), 10)
     with pytest.raises(TypeError, match="has to be a tensor or a numpy array"):
         NearestNeighbors().fit([[1.0, 2.0]])
     with pytest.raises(TypeError, match="wanted a tensor"):

@@ -35,7 +35,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     Returns:
         The lines.
     """
-    items, groups = result.training.side.items, result.duplicates.groups
+    items, groups = result.training.usable_items, result.duplicates.groups
     left_out = result.left_out
     in_groups = sum(len(group.members) for group in groups)
     lines = [
@@ -50,8 +50,8 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     for group in groups[:_NUM_LINES]:
         pair = group.pairs[0]
         lines.append(
-            f"  {pair.score:.3f}  {_PATIENT_WORDS[group.patients]:18}  {items[pair.first]['path']}  <->  "
-            f"{items[pair.second]['path']}  ({len(group.members)} files)"
+            f"  {pair.score:.3f}  {_PATIENT_WORDS[group.patients]:18}  {items[pair.query]['path']}  <->  "
+            f"{items[pair.training]['path']}  ({len(group.members)} files)"
         )
     skipped = result.training.skipped
     if skipped:
@@ -144,7 +144,7 @@ def _write_summary(path: Path, result: DeduplicationResult) -> None:
         UnusableInputError: if the file cannot be written.
     """
     options, kinds = result.options, ("different", "same", "unknown")
-    with_duplicate = {index for pair in result.pairs for index in (pair.first, pair.second)}
+    with_duplicate = {row for pair in result.pairs for row in (pair.query, pair.training)}
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -199,17 +199,17 @@ def _verdict(result: DeduplicationResult) -> dict[str, str]:
 def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> dict[str, Any]:
     # A group across patients is shown by a pair that crosses them, if it has one.
     pair = next((pair for pair in group.pairs if pair.patients == group.patients), group.pairs[0])
-    side, image_size = result.training.side, result.options.image_size
+    items, image_size = result.training.usable_items, result.options.image_size
     pictures: list[tuple[str, str | None]] = []
     if result.options.report_images:
-        images = [("first", image_of_side(side, pair.first, image_size))]
-        images.append(("second", image_of_side(side, pair.second, image_size)))
+        images = [("first", image_of_side(items[pair.query], image_size))]
+        images.append(("second", image_of_side(items[pair.training], image_size)))
         pictures = data_uris(draw_pair(images, pair.alignment))
     return {
         "number": number,
         "group": group,
         "pair": pair,
-        "first": side.items[pair.first],
-        "second": side.items[pair.second],
+        "first": items[pair.query],
+        "second": items[pair.training],
         "pictures": pictures,
     }

@@ -19,7 +19,7 @@ from monai_deepssim.audit.clean_up.deduplication_tables import (
 from monai_deepssim.audit.clean_up.duplicate_groups import Duplicates, group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, files_of, relative_to_source, source_root
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
-from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
+from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.demo import RepetitionsResult, evaluate_repetitions
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
@@ -113,7 +113,7 @@ class DeduplicationResult:
         )
 
     @property
-    def pairs(self) -> list[ImagePair]:
+    def pairs(self) -> list[Any]:
         """All duplicates, each pair of images once."""
         return [pair for group in self.duplicates.groups for pair in group.pairs]
 
@@ -163,7 +163,7 @@ def perform_deduplication(
     if side is None:
         side = _read_side(options, stages)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
-    detector.fit(training.images, options.device)
+    detector.fit(training.images)
     thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
     units, root = file_units(side.items), source_root(side)

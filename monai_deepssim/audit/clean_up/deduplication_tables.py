@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pandas as pd
 
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, relative_to_source
-from monai_deepssim.audit.clean_up.self_search import ImagePair
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.tables import alignment_columns, as_table
 from monai_deepssim.audit.verdict import Thresholds
@@ -82,12 +80,14 @@ def files_table(
         empty for a file that was ignored. ``class`` is ``duplicate``, ``similar`` or ``different``, by the closest
         slice; ``skipped`` where none of its slices could be used; ``ignored`` of a file that is no image.
     """
-    items, problems = training.side.items, training.images.problems
+    problems = training.images.problems
+    items = training.usable_items
+    row_of = {index: row for row, index in enumerate(training.images.indices.tolist())}
     group_of = {unit: number for number, group in enumerate(duplicates.groups) for unit in group.members}
     rows: list[dict[str, Any]] = []
     for number, unit in enumerate(units):
         group = duplicates.groups[group_of[number]] if number in group_of else None
-        closest = _closest(unit, group, duplicates)
+        closest = _closest({row_of[index] for index in unit.indices if index in row_of}, group, duplicates)
         unusable = [index for index in unit.indices if index in problems]
         if len(unusable) == len(unit.indices):
             row: dict[str, Any] = {
@@ -105,7 +105,7 @@ def files_table(
                 row["group"] = str(group_of[number] + 1)
                 row["duplicate_of"] = "" if row["kept"] else paths[group.kept]
             if closest is not None:
-                first, second = items[closest.first], items[closest.second]
+                first, second = items[closest.query], items[closest.training]
                 row |= {"patients": closest.patients, "score": closest.score}
                 row |= {"decided_by": first["path"], "nearest_path": second["path"]}
                 row |= {"patient_id": first["patient_id"], "nearest_patient_id": second["patient_id"]}
@@ -140,10 +140,10 @@ def groups_table(groups: Sequence[DuplicateGroup], paths: Sequence[str], patient
 def nearest_table(training: EmbeddedSide, duplicates: Duplicates, detector: str) -> pd.DataFrame:
     """Each training image with its nearest image of another file, in the order of their paths: the columns of
     :data:`NEAREST_COLUMNS`."""
-    items = training.side.items
+    items = training.usable_items
     rows = []
     for pair in duplicates.nearest.values():
-        first, second = items[pair.first], items[pair.second]
+        first, second = items[pair.query], items[pair.training]
         rows.append(
             {
                 "training_path": first["path"],
@@ -161,20 +161,19 @@ def nearest_table(training: EmbeddedSide, duplicates: Duplicates, detector: str)
     return as_table(rows, NEAREST_COLUMNS).sort_values("training_path", ignore_index=True)
 
 
-def _closest(unit: FileUnit, group: DuplicateGroup | None, duplicates: Duplicates) -> ImagePair | None:
-    """The closest pair of one of a file's images; among its duplicates, where it has any."""
-    inside = set(unit.indices)
-    candidates = [duplicates.nearest[index] for index in unit.indices if index in duplicates.nearest]
+def _closest(rows: set[int], group: DuplicateGroup | None, duplicates: Duplicates) -> Any:
+    """The closest pair of one of a file's images, by their rows; among its duplicates, where it has any."""
+    candidates = [duplicates.nearest[row] for row in sorted(rows) if row in duplicates.nearest]
     for pair in group.pairs if group is not None else ():
-        if pair.first in inside:
+        if pair.query in rows:
             candidates.append(pair)
-        elif pair.second in inside:
-            candidates.append(replace(pair, first=pair.second, second=pair.first, alignment=None))
-    return max(candidates, key=lambda pair: (pair.score, -pair.second), default=None)
+        elif pair.training in rows:
+            candidates.append(pair._replace(query=pair.training, training=pair.query, alignment=None))
+    return max(candidates, key=lambda pair: (pair.score, -pair.training), default=None)
 
 
 def _reason(
-    closest: ImagePair | None,
+    closest: Any,
     group: DuplicateGroup | None,
     number: int,
     paths: Sequence[str],
@@ -183,7 +182,7 @@ def _reason(
 ) -> str:
     if closest is None:
         return "there is no other file to compare it with"
-    nearest = f"{items[closest.second]['path']} of {_PATIENTS[closest.patients]}"
+    nearest = f"{items[closest.training]['path']} of {_PATIENTS[closest.patients]}"
     if group is None:
         return (
             f"its highest score is {closest.score:.3f}, with {nearest}, and duplicates are above "

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from monai_deepssim.audit.clean_up.file_units import FileUnit, connected_groups
-from monai_deepssim.audit.clean_up.self_search import ImagePair, SelfSearch
+from monai_deepssim.audit.clean_up.self_search import SelfSearch
 
 __all__ = ["DuplicateGroup", "Duplicates", "group_duplicates"]
 
@@ -21,14 +22,15 @@ class DuplicateGroup:
     Attributes:
         kept: number of the file that stands for them.
         left_out: numbers of the others, ascending.
-        pairs: the duplicates among them, the highest score first; each pair of images once.
+        pairs: the duplicates among them, the highest score first; each pair of images once, as a row of the table of
+            :meth:`SelfSearch.find`.
         patients: ``same`` when all files are of one known patient, ``different`` when they are of several, ``unknown``
             when there is none known, or one and unknown ones.
     """
 
     kept: int
     left_out: tuple[int, ...]
-    pairs: list[ImagePair]
+    pairs: list[Any]
     patients: str
 
     @property
@@ -44,12 +46,12 @@ class Duplicates:
     Attributes:
         groups: those with duplicates of different patients first, then those of unknown, then of the same patients;
             among these the highest score first.
-        nearest: by position of the image its nearest image of another file; an image that is alone has none.
+        nearest: by row of the image its nearest image of another file; an image that is alone has none.
         rounds: how often was searched, until no two files that are kept were found to be duplicates.
     """
 
     groups: list[DuplicateGroup]
-    nearest: dict[int, ImagePair]
+    nearest: dict[int, Any]
     rounds: int
 
 
@@ -72,26 +74,24 @@ def group_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Se
     """
     unit_of = search.units
     usable = set(unit_of.tolist())
-    alive = np.ones(len(search.indices), dtype=bool)
-    rows = np.arange(len(search.indices))
-    lists: dict[int, list[ImagePair]] = {}
-    nearest: dict[int, ImagePair] = {}
-    duplicates: dict[tuple[int, int], ImagePair] = {}
-    row_of = {index: row for row, index in enumerate(search.indices.tolist())}
+    alive = np.ones(len(unit_of), dtype=bool)
+    rows = np.arange(len(unit_of))
+    lists: dict[int, list[Any]] = {}
+    nearest: dict[int, Any] = {}
+    duplicates: dict[tuple[int, int], Any] = {}
     kept = usable
     rounds = 0
     while len(rows):
         rounds += 1
-        found = search.find(rows, alive)
-        for row, pairs in found.items():
-            if pairs and rounds == 1:
-                nearest[pairs[0].first] = pairs[0]
-            for pair in pairs:
-                key = (min(pair.first, pair.second), max(pair.first, pair.second))
-                if pair.is_duplicate and (key not in duplicates or pair.score > duplicates[key].score):
-                    duplicates[key] = pair
-            lists[row] = pairs
-        edges = sorted({_edge(pair, row_of, unit_of) for pair in duplicates.values()})
+        lists |= {row: [] for row in rows.tolist()}
+        for pair in search.find(rows, alive).itertuples(index=False):
+            lists[pair.query].append(pair)
+            if rounds == 1:
+                nearest.setdefault(pair.query, pair)
+            key = (min(pair.query, pair.training), max(pair.query, pair.training))
+            if pair.label == "duplicate" and (key not in duplicates or pair.score > duplicates[key].score):
+                duplicates[key] = pair
+        edges = sorted({_edge(pair, unit_of) for pair in duplicates.values()})
         kept = {
             _representative([unit for unit in group if unit in kept], edges)
             for group in connected_groups(len(units), edges)
@@ -99,14 +99,14 @@ def group_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Se
         }
         alive = np.isin(unit_of, sorted(kept))
         crowded = [
-            row for row in np.flatnonzero(alive).tolist() if any(not alive[row_of[pair.second]] for pair in lists[row])
+            row for row in np.flatnonzero(alive).tolist() if any(not alive[pair.training] for pair in lists[row])
         ]
         rows = np.array(crowded, dtype=np.int64)
-    return Duplicates(_groups(units, patients, duplicates, kept, row_of, unit_of), nearest, rounds)
+    return Duplicates(_groups(units, patients, duplicates, kept, unit_of), nearest, rounds)
 
 
-def _edge(pair: ImagePair, row_of: dict[int, int], unit_of: np.ndarray) -> tuple[int, int]:
-    first, second = sorted((int(unit_of[row_of[pair.first]]), int(unit_of[row_of[pair.second]])))
+def _edge(pair: Any, unit_of: np.ndarray) -> tuple[int, int]:
+    first, second = sorted((int(unit_of[pair.query]), int(unit_of[pair.training])))
     return first, second
 
 
@@ -122,21 +122,20 @@ def _representative(members: Sequence[int], edges: Sequence[tuple[int, int]]) ->
 def _groups(
     units: Sequence[FileUnit],
     patients: Sequence[str],
-    duplicates: dict[tuple[int, int], ImagePair],
+    duplicates: dict[tuple[int, int], Any],
     kept: set[int],
-    row_of: dict[int, int],
     unit_of: np.ndarray,
 ) -> list[DuplicateGroup]:
-    by_unit: dict[int, list[ImagePair]] = {}
+    by_unit: dict[int, list[Any]] = {}
     for pair in duplicates.values():
-        by_unit.setdefault(int(unit_of[row_of[pair.first]]), []).append(pair)
-    edges = sorted({_edge(pair, row_of, unit_of) for pair in duplicates.values()})
+        by_unit.setdefault(int(unit_of[pair.query]), []).append(pair)
+    edges = sorted({_edge(pair, unit_of) for pair in duplicates.values()})
     groups = []
     for members in connected_groups(len(units), edges):
         if len(members) == 1:
             continue
         pairs = [pair for unit in members for pair in by_unit.get(unit, [])]
-        pairs.sort(key=lambda pair: (-pair.score, pair.first, pair.second))
+        pairs.sort(key=lambda pair: (-pair.score, pair.query, pair.training))
         (representative,) = kept.intersection(members)
         left_out = tuple(unit for unit in members if unit != representative)
         groups.append(DuplicateGroup(representative, left_out, pairs, _patients([patients[unit] for unit in members])))

@@ -43,6 +43,7 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "Copy detection"
+    needs: ClassVar[str] = "its checkpoint"
     threshold_source: ClassVar[str] = (
         "95th percentile of the training images' highest correlation to a held-out image, arXiv 2402.01054"
     )
@@ -54,8 +55,7 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        network = embedder if isinstance(embedder, nn.Module) else load_copy_detector(embedder)
-        self.embedder = network.to(self.device).eval()
+        self.embedder = self.prepare_embedder(embedder, load_copy_detector)
 
     def represent(self, images: Tensor) -> Tensor:
         """Embed images as ``(B, D)``, less each embedding's mean, so that the cosine is Pearson's correlation."""
@@ -83,7 +83,7 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
             raise ValueError(f"got percentile={percentile}, want 0 to 100")
         training = self.training_representations
         holdout = self.represent_all(holdout_images)
-        highest, _ = NearestNeighbors(1).fit(holdout).query(training)
+        highest, _ = NearestNeighbors().fit(holdout).kneighbors(training, 1)
         self.threshold = float(torch.quantile(highest[:, 0].double(), percentile / 100))
         return self.threshold
 

@@ -39,6 +39,8 @@ class DeepSSIMDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "DeepSSIM"
+    needs: ClassVar[str] = "nothing: its weights ship"
+    runs_on_deepssim: ClassVar[bool] = True
     default_threshold: ClassVar[float | None] = DEEPSSIM_THRESHOLDS[1]
     threshold_source: ClassVar[str] = "arXiv 2509.16582"
 
@@ -49,8 +51,7 @@ class DeepSSIMDetector(CopyDetectionMetric):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        network = embedder if isinstance(embedder, nn.Module) else load_deepssim(embedder)
-        self.embedder = network.to(self.device).eval()
+        self.embedder = self.prepare_embedder(embedder, load_deepssim)
 
     def represent(self, images: Tensor) -> Tensor:
         return self.embedder(standardize(images))

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
-from monai_deepssim.search import LocalFeatureSearch
-from monai_deepssim.similarity import VERSIONS, LocalFeatures, extract_local_features, match_local_features
+from monai_deepssim.search import Embeddings, LocalFeatureSearch
+from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, extract_local_features, match_local_features
 
-__all__ = ["LOCAL_FEATURES_DIM", "LocalFeaturesDetector", "pack_local_features", "unpack_local_features"]
+__all__ = ["LocalFeaturesDetector", "best_local_match"]
 
 _MOST_KEYPOINTS = 300
 _HEADER = 2
-#: Numbers that represent an image: how many keypoints, its longer side, then place and descriptor of each.
-LOCAL_FEATURES_DIM = _HEADER + _MOST_KEYPOINTS * (2 + 128)
+# Numbers that represent an image: how many keypoints, its longer side, then place and descriptor of each.
+_DIM = _HEADER + _MOST_KEYPOINTS * (2 + 128)
 
 
 class LocalFeaturesDetector(CopyDetectionMetric):
@@ -44,6 +44,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
     """
 
     title = "Local features"
+    spatial_dims = (2,)
     default_threshold = 16.0
     threshold_source = "a false-positive rate of about 1 % on brain MRI of other patients (docs/measured.md)"
 
@@ -56,12 +57,12 @@ class LocalFeaturesDetector(CopyDetectionMetric):
         self._search = LocalFeatureSearch(num_candidates)
 
     def represent(self, images: Tensor) -> Tensor:
-        """Extract the local features of images ``(B, 1, H, W)``, as ``(B, LOCAL_FEATURES_DIM)``."""
-        return torch.stack([pack_local_features(extract_local_features(image)) for image in images.cpu()])
+        """Extract the local features of images ``(B, 1, H, W)``, as ``(B, D)``."""
+        return torch.stack([_pack(extract_local_features(image)) for image in images.cpu()])
 
-    def fit_representations(self, training: Tensor) -> LocalFeaturesDetector:
+    def fit_representations(self, training: Embeddings) -> LocalFeaturesDetector:
         super().fit_representations(training)
-        self._training_features = [unpack_local_features(row) for row in training]
+        self._training_features = [_unpack(row) for row in self.training_representations]
         self._search.fit(self._training_features)
         return self
 
@@ -79,7 +80,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
         count = min(num_neighbors, len(self.training_representations))
         scores = torch.zeros(len(representations), count)
         indices = torch.zeros(len(representations), count, dtype=torch.int64)
-        for row, features in enumerate(map(unpack_local_features, representations)):
+        for row, features in enumerate(map(_unpack, representations)):
             found = self._search.query(features)[:count]
             matched = [image for image, _ in found]
             others = (image for image in range(len(self._training_features)) if image not in set(matched))
@@ -89,31 +90,33 @@ class LocalFeaturesDetector(CopyDetectionMetric):
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
         """Compare each with each: the most inliers over mirrored and inverted versions, ``(n, m)``."""
-        first, second = ([unpack_local_features(row) for row in rows] for rows in (queries, training))
-        return torch.tensor([[_most_inliers(one, other) for other in second] for one in first])
+        first, second = ([_unpack(row) for row in rows] for rows in (queries, training))
+        matches = [[best_local_match(one, other) for other in second] for one in first]
+        return torch.tensor([[0.0 if match is None else float(match.num_inliers) for match in row] for row in matches])
 
 
-def _most_inliers(query: LocalFeatures, training: LocalFeatures) -> float:
+def best_local_match(query: LocalFeatures, training: LocalFeatures) -> LocalMatch | None:
+    """The match of two images with the most inliers over mirrored and inverted versions; ``None`` if there is none."""
     matches = [match_local_features(query, training, version) for version in VERSIONS]
-    return float(max((match.num_inliers for match in matches if match is not None), default=0))
+    return max((match for match in matches if match), key=lambda match: match.num_inliers, default=None)
 
 
-def pack_local_features(features: LocalFeatures) -> Tensor:
+def _pack(features: LocalFeatures) -> Tensor:
     """Write local features as a row of numbers.
 
     Args:
         features: of an image.
 
     Returns:
-        float32 ``(LOCAL_FEATURES_DIM,)``; places of keypoints that the image does not have are 0.
+        float32 ``(_DIM,)``; places of keypoints that the image does not have are 0.
 
     Example:
         >>> features = extract_local_features(torch.rand(1, 64, 64))
-        >>> np.array_equal(unpack_local_features(pack_local_features(features)).points, features.points)
+        >>> np.array_equal(_unpack(_pack(features)).points, features.points)
         True
     """
     count = min(len(features.points), _MOST_KEYPOINTS)
-    row = np.zeros(LOCAL_FEATURES_DIM, np.float32)
+    row = np.zeros(_DIM, np.float32)
     row[:_HEADER] = count, features.side
     places = row[_HEADER:].reshape(_MOST_KEYPOINTS, 130)
     places[:count, :2] = features.points[:count]
@@ -121,8 +124,8 @@ def pack_local_features(features: LocalFeatures) -> Tensor:
     return torch.from_numpy(row)
 
 
-def unpack_local_features(row: Tensor) -> LocalFeatures:
-    """Read local features from a row that :func:`pack_local_features` wrote."""
+def _unpack(row: Tensor) -> LocalFeatures:
+    """Read local features from a row that :func:`_pack` wrote."""
     numbers = row.numpy()
     places = numbers[_HEADER:].reshape(_MOST_KEYPOINTS, 130)[: int(numbers[0])]
     return LocalFeatures(places[:, :2].copy(), places[:, 2:].astype(np.uint8), float(numbers[1]))

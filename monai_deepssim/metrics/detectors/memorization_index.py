@@ -1,4 +1,4 @@
-"""The Memorization Index as a copy detector, on any network's layers or on MRI-CORE's."""
+"""The Memorization Index as a copy detector, on any network's layers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from monai_deepssim.metrics.memorization_index import (
     score_whitened,
 )
 from monai_deepssim.networks import DeepSSIMEmbedder, LayerFeatures, MRICoreEncoder, find_stages, load_deepssim
-from monai_deepssim.search import search_by_similarity
+from monai_deepssim.search import Embeddings, search_by_similarity
 from monai_deepssim.similarity import standardize
 from monai_deepssim.transforms import RandStructurePreserving
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MRICoreMemorizationIndexMetric", "MemorizationIndexMetric"]
+__all__ = ["MemorizationIndexMetric"]
 
 # Degrees; the paper tests rotations of 3 and 5.
 _SMALL_ROTATION = 5.0
@@ -87,6 +87,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "MI"
+    runs_on_deepssim: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        network = embedder if isinstance(embedder, nn.Module) else load_deepssim(embedder)
+        network = self.prepare_embedder(embedder, load_deepssim)
         if layers is None:
             layers, channel_dim = _default_layers(network, channel_dim)
         self.features = LayerFeatures(network, layers, channel_dim).to(self.device).eval()
@@ -156,7 +157,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
             raise ValueError("there are no training images to fit on: the loader gave no batch")
         return self.fit_representations(torch.cat(training), torch.cat(jittered))
 
-    def fit_representations(self, training: Tensor, jittered: Tensor | None = None) -> Self:
+    def fit_representations(self, training: Embeddings, jittered: Tensor | None = None) -> Self:
         """Fit the whitening to representations that were computed before, and estimate the null.
 
         Args:
@@ -172,14 +173,16 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         """
         if self.null_jitter and self.null is None and jittered is None:
             raise ValueError("null_jitter=True needs the training images: call fit(training_loader), or give null")
-        self._whitening = FeatureWhitening(self._split(training), self.covariance)
-        self._whitened = self._whiten(training)
+        super().fit_representations(training)
+        features = self._split(self.training_representations)
+        self._whitening = FeatureWhitening(features, self.covariance)
+        self._whitened = self._whiten(self.training_representations)
         if self.null is not None:
             self._fitted_null = self.null
         else:
             changed = self._whitened if jittered is None else self._whiten(jittered)
             self._fitted_null = estimate_null(self._split(changed), self._split(self._whitened), self.seed)
-        return super().fit_representations(training)
+        return self
 
     def compute_index(self, representations: Tensor) -> MemorizationIndex:
         """Compute MI, ONI, margin and consensus.
@@ -216,9 +219,9 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         whitened = self._training_whitened()  # first, so that fitting is asked for before anything else
         return search_by_similarity(self._whiten(representations), whitened, self._compare_whitened, num_neighbors)
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        index = self.compute_index(self.represent_batch(y_pred))
-        return torch.stack([index.mi, index.nearest.to(index.mi.dtype)], dim=1)
+    def _find_nearest(self, images: Tensor, representations: Tensor) -> tuple[Tensor, Tensor]:
+        index = self.compute_index(representations)
+        return index.mi, index.nearest
 
     def _compare_whitened(self, queries: Tensor, training: Tensor) -> Tensor:
         return self._to_index(compare_whitened(self._split(queries), self._split(training)))
@@ -253,31 +256,6 @@ class MemorizationIndexMetric(CopyDetectionMetric):
     def _measure_widths(self) -> list[int]:
         features = self.features(torch.zeros(1, 1, 64, 64, device=self.device))
         return [values.shape[1] for values in features.values()]
-
-
-class MRICoreMemorizationIndexMetric(MemorizationIndexMetric):
-    """Memorization Index as published: features of the blocks 3, 7 and 11 of MRI-CORE.
-
-    Args:
-        embedder: an :class:`~monai_deepssim.networks.MRICoreEncoder`, or the path of a checkpoint that it takes.
-        image_size: side of the square that images are resized to, in pixels, where ``embedder`` is a path.
-        **kwargs: of :class:`MemorizationIndexMetric`.
-
-    Raises:
-        UnusableInputError: when timm is not installed or the checkpoint cannot be used.
-
-    Example:
-        >>> MRICoreMemorizationIndexMetric("mri_foundation.pth", image_size=240)  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        monai_deepssim.errors.UnusableInputError: mri_foundation.pth: no such file; give the path of ...
-    """
-
-    title: ClassVar[str] = "MI (MRI-CORE)"
-
-    def __init__(self, embedder: nn.Module | str | os.PathLike[str], image_size: int = 1024, **kwargs: Any) -> None:
-        encoder = embedder if isinstance(embedder, nn.Module) else MRICoreEncoder(image_size, embedder)
-        super().__init__(encoder, **kwargs)
 
 
 def _default_layers(network: nn.Module, channel_dim: int) -> tuple[Sequence[str], int]:

@@ -52,6 +52,8 @@ class OpenCLIPDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "CLIP"
+    needs: ClassVar[str] = "its weights, open_clip"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,
@@ -61,8 +63,7 @@ class OpenCLIPDetector(CopyDetectionMetric):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        model = embedder if isinstance(embedder, nn.Module) else _load(Path(embedder), model_name)
-        self.embedder: Any = model.to(self.device).eval()
+        self.embedder: Any = self.prepare_embedder(embedder, lambda path: _load(Path(path), model_name))
         visual: Any = self.embedder.visual
         side = visual.image_size
         self.fit_size = FitImageSize((side, side) if isinstance(side, int) else tuple(side))
@@ -72,8 +73,6 @@ class OpenCLIPDetector(CopyDetectionMetric):
 
     def represent(self, images: Tensor) -> Tensor:
         """Embed images ``(B, 1, H, W)`` as ``(B, D)``."""
-        if images.ndim != 4:
-            raise ValueError(f"got images of shape {tuple(images.shape)}, want (B, 1, H, W): CLIP is 2-D")
         fitted = torch.stack([self.fit_size(image) for image in images])
         mean, std = fitted.new_tensor(self.mean), fitted.new_tensor(self.std)
         return self.embedder.encode_image((fitted - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))

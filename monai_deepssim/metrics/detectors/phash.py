@@ -37,6 +37,7 @@ class PHashDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "pHash"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self, hash_size: int = 8, threshold: float | None = None, device: torch.device | str | None = None
@@ -48,8 +49,6 @@ class PHashDetector(CopyDetectionMetric):
 
     def represent(self, images: Tensor) -> Tensor:
         """Hash images ``(B, 1, H, W)`` as ``(B, hash_size²)`` numbers of +1 or -1."""
-        if images.ndim != 4:
-            raise ValueError(f"got images of shape {tuple(images.shape)}, want (B, 1, H, W): pHash has no 3-D form")
         grey = (images[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
         hashes = [imagehash.phash(Image.fromarray(image), hash_size=self.hash_size).hash for image in grey]
         return torch.from_numpy(np.stack(hashes)).flatten(1).float() * 2 - 1

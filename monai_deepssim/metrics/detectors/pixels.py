@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor
 
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
@@ -24,6 +25,7 @@ class PixelDetector(CopyDetectionMetric):
         device: where images are prepared.
 
     Example:
+        >>> import torch
         >>> class SumOfAbsoluteDifferences(PixelDetector):
         ...     def compare(self, queries, training):
         ...         return -torch.cdist(queries, training, p=1)
@@ -32,18 +34,10 @@ class PixelDetector(CopyDetectionMetric):
         tensor([0., 1., 2.])
     """
 
-    def __init__(self, threshold: float | None = None, device: torch.device | str | None = None) -> None:
-        super().__init__(threshold, device)
-        self._image_shape: torch.Size | None = None
+    wants_one_size: ClassVar[bool] = True
 
     def represent(self, images: Tensor) -> Tensor:
-        """Flatten the prepared images, and remember their shape."""
-        if self._image_shape is not None and images.shape[1:] != self._image_shape:
-            raise ValueError(
-                f"got images of {tuple(images.shape[2:])} pixels after others of {tuple(self._image_shape[1:])}: bring "
-                "all to one size, such as with FitImageSize"
-            )
-        self._image_shape = images.shape[1:]
+        """Flatten the prepared images."""
         return self.prepare(images).flatten(1)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -56,17 +50,6 @@ class PixelDetector(CopyDetectionMetric):
             The same shape.
         """
         return images
-
-    @property
-    def image_shape(self) -> torch.Size:
-        """Of the images that were represented, ``(1, H, W)``.
-
-        Raises:
-            RuntimeError: before any was.
-        """
-        if self._image_shape is None:
-            raise RuntimeError(f"{type(self).__name__} has represented no image yet, so it knows no image size")
-        return self._image_shape
 
     def search(self, representations: Tensor, num_neighbors: int = 1) -> tuple[Tensor, Tensor]:
         """Find the training images that are most similar, in blocks that fit the size of pixels."""

@@ -49,6 +49,8 @@ class TorchScriptDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "TorchScript descriptor"
+    needs: ClassVar[str] = "the file"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,
@@ -63,9 +65,7 @@ class TorchScriptDetector(CopyDetectionMetric):
             raise ValueError(f"got normalization={normalization!r}, want imagenet, standardize or none")
         self.resize = resize
         self.normalization = normalization
-        if not isinstance(embedder, nn.Module):
-            embedder = self._load(embedder)
-        self.embedder = embedder.to(self.device).eval()
+        self.embedder = self.prepare_embedder(embedder, self._load)
 
     def _load(self, path: str | os.PathLike[str]) -> TorchScriptEmbedder:
         fixed = None if self.resize is None or isinstance(self.resize, int) else tuple(self.resize)
@@ -79,8 +79,6 @@ class TorchScriptDetector(CopyDetectionMetric):
 
     def represent(self, images: Tensor) -> Tensor:
         """Embed images ``(B, 1, H, W)`` as ``(B, D)``."""
-        if images.ndim != 4:
-            raise ValueError(f"got images of shape {tuple(images.shape)}, want (B, 1, H, W): this detector is 2-D")
         return self.embedder(self._normalize(self._scale(images)))
 
     def _scale(self, images: Tensor) -> Tensor:
