@@ -8,24 +8,19 @@ A field is ``(3, P, H, W)``, displacements along planes, rows and columns in pix
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
-from numba import njit
 
-from monai_deepssim.similarity import alignment_resampling, alignment_ssim
-from monai_deepssim.similarity.alignment_resampling import (
+from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inlined_njit, shared_njit
+from monai_deepssim.similarity.kernels.resampling import (
     GAMMA,
     TABLE_SIZE,
-    digest_of_sources,
     fill_gamma_table,
+    find_centre,
     flip_axes,
     pool_by_two,
-    position_matrix,
     warp,
 )
-from monai_deepssim.similarity.alignment_ssim import mean_ssim
-from monai_deepssim.similarity.compilation import cached_njit
 
 __all__ = ["deform_pair"]
 
@@ -38,7 +33,7 @@ _DAMPING = 0.05
 _FLOAT = np.float32
 
 
-@njit(nogil=True, fastmath=True)
+@shared_njit(fastmath=True)
 def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
     planes, height, width = x.shape
@@ -60,7 +55,7 @@ def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
                 out[p, r, c] = total[c] * share
 
 
-@njit(nogil=True)
+@shared_njit()
 def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
     """Smooth a volume in place along each axis by two moving averages; the last two are scratch of its size."""
     planes, height, width = x.shape
@@ -80,7 +75,7 @@ def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
         _average_along_rows(flat_out, radius, flat)
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _resample(y, field, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
     planes, height, width = y.shape
@@ -108,7 +103,7 @@ def _resample(y, field, out):  # pragma: no cover (compiled)
                 out[p, r, c] = value
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _gradient(x, gradient):  # pragma: no cover (compiled)
     """Central differences, 0 at the edges, into ``gradient`` ``(3, P, H, W)``."""
     planes, height, width = x.shape
@@ -127,7 +122,7 @@ def _gradient(x, gradient):  # pragma: no cover (compiled)
                 gradient[2, p, r, c] = half * (x[p, r, c + 1] - x[p, r, c - 1])
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inlined_njit(fastmath=True, error_model="numpy")
 def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
     """Add to each displacement the solution of its own damped normal equations (Cramer's rule)."""
     damping = _FLOAT(_DAMPING)
@@ -148,7 +143,7 @@ def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
         u[2, i] += (ep * minor_c - er * (pp * rc - pr * pc) + ec * (pp * rr - pr * pr)) * inverse
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _fit(x, y, field):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised ``(P, H, W)``.
 
@@ -190,7 +185,7 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
     return structure
 
 
-@njit(nogil=True)
+@inlined_njit()
 def _enlarge(field, scale, out):  # pragma: no cover (compiled)
     """A field of the image at ``1 / scale`` of the size, linearly interpolated at full size, in its pixels."""
     _, planes, height, width = field.shape
@@ -218,31 +213,39 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                     out[k, p, r, c] = _FLOAT(scale) * value
 
 
-@njit(nogil=True)
-def _deform_pair(
-    z, x_mean, x_var, c1, c2, win_p, win, y, flips, change, halve, deformed
-):  # pragma: no cover (compiled)
+@inlined_njit()
+def _length(field, structure):  # pragma: no cover (compiled)
+    """Root mean square of the displacements, where the image has structure."""
+    squares, weights = 0.0, 1e-12
+    for p in range(structure.shape[0]):
+        for r in range(structure.shape[1]):
+            for c in range(structure.shape[2]):
+                weight = structure[p, r, c]
+                weights += weight
+                for k in range(3):
+                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
+    return np.sqrt(squares / weights)
+
+
+@cached_njit()
+def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cover (compiled)
     """Deform y, flipped and changed as it was found to fit, onto standardised x.
 
     Args:
-        z, x_mean, x_var, c1, c2, win_p, win: standardised x ``(P, H, W)`` with its window statistics, for SSIM.
+        reference: x as SSIM takes it.
         y: image of the same shape in [0, 1].
         flips: as bits: 1 planes, 2 rows, 4 columns.
-        change: see :mod:`~monai_deepssim.similarity.alignment_resampling`.
+        change: see :mod:`~monai_deepssim.similarity.kernels.resampling`.
         halve: whether the field is searched at half the size.
         deformed: output, y after all of this, standardised before its deformation.
 
     Returns:
         SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
     """
-    matrix, offset, centre = np.empty((3, 3)), np.empty(3), np.empty(3)
-    for i in range(3):
-        centre[i] = (y.shape[i] - 1) / 2
     table = np.empty(TABLE_SIZE + 2, _FLOAT)
     fill_gamma_table(change[GAMMA], table)
-    position_matrix(change, 1.0, matrix, offset)
     aligned = np.empty_like(y)
-    warp(flip_axes(y, flips), matrix, offset, centre, table, aligned)
+    warp(flip_axes(y, flips), change, find_centre(y, 1.0), table, aligned)
     # numba sums float32 in float32, which large volumes are too large for.
     total, squared = 0.0, 0.0
     for value in aligned.flat:
@@ -255,34 +258,12 @@ def _deform_pair(
         return 0.0, 0.0
     aligned -= _FLOAT(mean)
     aligned /= _FLOAT(deviation)
+    z = reference.z
     small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
+    scale = 2.0 if halve else 1.0
     field = np.empty((3, *small_y.shape), _FLOAT)
     structure = _fit(small_x, small_y, field)
-    scale = 2.0 if halve else 1.0
-    squares, weights = 0.0, 1e-12
-    for p in range(structure.shape[0]):
-        for r in range(structure.shape[1]):
-            for c in range(structure.shape[2]):
-                weight = structure[p, r, c]
-                weights += weight
-                for k in range(3):
-                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
     full = np.empty((3, *y.shape), _FLOAT)
     _enlarge(field, scale, full)
     _resample(aligned, full, deformed)
-    return mean_ssim(z, x_mean, x_var, c1, c2, win_p, win, deformed), scale * np.sqrt(squares / weights)
-
-
-def _cached(sources: str):
-    @cached_njit(nogil=True)
-    def deform_pair(*arguments):  # pragma: no cover (compiled)
-        # As in alignment_search, and not shared with it: a compiled function in the closure would make another key of
-        # the cache in every process.
-        sources  # noqa: B018
-        return _deform_pair(*arguments)
-
-    return deform_pair
-
-
-#: :func:`_deform_pair`, cached for as long as none of the files changes that are compiled into it.
-deform_pair = _cached(digest_of_sources(alignment_resampling, alignment_ssim, sys.modules[__name__]))
+    return mean_ssim(reference, deformed), scale * _length(field, structure)
