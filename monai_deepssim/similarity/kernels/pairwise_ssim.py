@@ -92,12 +92,11 @@ def fill_ssim(
             total = np.float64(0.0)
             for p in range(valid_p):
                 columns[:] = 0
-                for dp in range(win_p):
-                    for r in range(win - 1):
-                        _add_products(x[i, p + dp, r], y[j, p + dp, r], one, columns)
                 for r in range(valid_h):
                     for dp in range(win_p):
-                        _add_products(x[i, p + dp, r + win - 1], y[j, p + dp, r + win - 1], one, columns)
+                        # The first row of windows sums all its rows, each next one adds a row and takes one away.
+                        for dr in range(0 if r == 0 else win - 1, win):
+                            _add_products(x[i, p + dp, r + dr], y[j, p + dp, r + dr], one, columns)
                     for c in range(valid_w):
                         ssim_row[c] = columns[c]
                     for k in range(1, win):

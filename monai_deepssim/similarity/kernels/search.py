@@ -208,7 +208,7 @@ def align_pair(reference, x, y, search, change):  # pragma: no cover (compiled)
     changes = np.zeros((len(search.flip_bits), CHANGE_SIZE))
     table, warped = np.empty(TABLE_SIZE + 2, _FLOAT), np.empty_like(y)
     scores = _fit_flips(reference, x, y, search, changes, table, warped)
-    best, best_number, highest = -2.0, 0, scores.max()
+    best, best_number, highest = -2.0, np.argmax(scores), scores.max()
     for _ in range(min(2, len(scores))):
         number = np.argmax(scores)
         # The second best flips get a chance where they are close: brains are nearly symmetric.
