@@ -9,6 +9,7 @@ from monai_deepssim.similarity.aligned_ssim import (
 )
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
+from monai_deepssim.similarity.compilation import compile_kernels, kernels_are_compiled
 from monai_deepssim.similarity.copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
 from monai_deepssim.similarity.local_features import (
     VERSIONS,
@@ -40,6 +41,7 @@ __all__ = [
     "aligned_ssim",
     "canonicalize_pose",
     "coarse_structure",
+    "compile_kernels",
     "copied_area",
     "copy_score",
     "deform_onto",
@@ -47,6 +49,7 @@ __all__ = [
     "extract_rest",
     "fit_local_features",
     "fuse_scores",
+    "kernels_are_compiled",
     "map_in_threads",
     "match_local_features",
     "measure_pose",

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.similarity.alignment import Alignment
-from monai_deepssim.similarity.alignment_deformation import deform_pair
-from monai_deepssim.similarity.alignment_inputs import References, as_volumes, check_pairs
-from monai_deepssim.similarity.alignment_resampling import CHANGE_SIZE, GAMMA, ZOOM
-from monai_deepssim.similarity.alignment_search import align_pair
+from monai_deepssim.similarity.alignment_inputs import as_volumes, check_pairs, count_levels, prepare_reference
+from monai_deepssim.similarity.kernels import CHANGE_SIZE, GAMMA, ZOOM, Search, align_pair, deform_pair
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.threads import map_in_threads
 
@@ -122,54 +120,35 @@ def aligned_ssim(
         raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:
         raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
-    spatial = x.ndim - 2
-    references, x_volumes, y_volumes = References(x), as_volumes(x), as_volumes(y)
-    low, high, free, steps = _bounds(spatial, rotation_degrees, shift_pixels, zoom, gamma)
-    radians = np.deg2rad(rotation_degrees)
-    angles = np.linspace(-radians, radians, 7 if spatial == 2 else 3)
-    levels = references.levels
-    reach = int(np.ceil(shift_pixels / 2**levels))
-    flip_bits = np.array([0, 2, 4, 6] if spatial == 2 else range(8))
-    ssim = torch.empty(len(x))
-    changes = np.zeros((len(x), CHANGE_SIZE))
-    flips = np.zeros(len(x), np.int64)
-    deformations = np.zeros(len(x))
-    near_low, near_high, _, _ = _bounds(2, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)
-    near_angles = np.deg2rad([-_ROTATION_DEGREES / 2, 0.0, _ROTATION_DEGREES / 2])
+    x_volumes, y_volumes = as_volumes(x), as_volumes(y)
+    levels = count_levels(x.shape[2:])
+    search = _plan_search(x.ndim - 2, levels, rotation_degrees, shift_pixels, zoom, gamma)
+    near = _plan_search(2, levels, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)._replace(
+        angles=np.deg2rad([-_ROTATION_DEGREES / 2, 0.0, _ROTATION_DEGREES / 2]), reach=1, flip_bits=np.array([0])
+    )
 
-    def align(i: int) -> None:
+    def align(i: int) -> tuple[float, Alignment]:
+        match, change = None if matches is None else matches[i], np.zeros(CHANGE_SIZE)
         constant = [side[i].min() == side[i].max() for side in (x_volumes, y_volumes)]
         if any(constant):
             # No change makes them more alike; the rule is that of pairwise_ssim.
-            ssim[i] = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
-            changes[i, ZOOM:] = 1.0
-            return
-        reference, match = references.prepare(i), None if matches is None else matches[i]
-        if match is None:
-            start = y_volumes[i]
-            search = angles, reach, steps, low, high, flip_bits
-        else:
-            start = _transform(y_volumes[i], match)
-            search = near_angles, 1, steps, near_low, near_high, flip_bits[:1]
-        ssim[i], flips[i] = align_pair(x_volumes[i], *reference, start, levels, free, *search, changes[i])
-        if deformation_cost is None:
-            return
-        deformed = np.empty_like(start)
-        after, pixels = deform_pair(*reference, start, flips[i], changes[i], levels > 0, deformed)
-        score = min(after, 1.0) - deformation_cost * pixels
-        if score > ssim[i] + _NO_GAIN:
-            ssim[i], deformations[i] = score, pixels
+            change[ZOOM:] = 1.0
+            ssim = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
+            return ssim, _describe(match, x.shape[2:], 0, change, 0.0)
+        reference = prepare_reference(x[i])
+        start = y_volumes[i] if match is None else _transform(y_volumes[i], match)
+        ssim, flips = align_pair(reference, x_volumes[i], start, search if match is None else near, change)
+        deformation = 0.0
+        if deformation_cost is not None:
+            after, pixels = deform_pair(reference, start, flips, change, levels > 0, np.empty_like(start))
+            score = min(after, 1.0) - deformation_cost * pixels
+            if score > ssim + _NO_GAIN:
+                ssim, deformation = score, pixels
+        return ssim, _describe(match, x.shape[2:], flips, change, deformation)
 
-    map_in_threads(align, len(x))
-    alignments = [
-        _alignment(spatial, bits, change, deformation)
-        if match is None
-        else _matched_alignment(match, x.shape[2:], change, deformation)
-        for bits, change, deformation, match in zip(
-            flips.tolist(), changes, deformations.tolist(), matches or [None] * len(x), strict=True
-        )
-    ]
-    return AlignedSSIM(ssim.to(x.device), alignments)
+    aligned = map_in_threads(align, len(x))
+    ssim = torch.tensor([score for score, _ in aligned], dtype=torch.float32, device=x.device)
+    return AlignedSSIM(ssim, [alignment for _, alignment in aligned])
 
 
 @torch.no_grad()
@@ -201,7 +180,7 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
         torch.Size([1, 1, 136, 112])
     """
     check_pairs(x, y)
-    references, volumes = References(x), as_volumes(y)
+    volumes, halve = as_volumes(y), count_levels(x.shape[2:]) > 0
     plain = y.detach().cpu().float()
     out = plain.clone()
     unchanged = np.zeros(CHANGE_SIZE)
@@ -211,7 +190,7 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
         if x[i].min() == x[i].max() or y[i].min() == y[i].max():
             return
         deformed = np.empty_like(volumes[i])
-        deform_pair(*references.prepare(i), volumes[i], 0, unchanged, references.levels > 0, deformed)
+        deform_pair(prepare_reference(x[i]), volumes[i], 0, unchanged, halve, deformed)
         mean, deviation = plain[i].mean(), plain[i].std(correction=0)
         out[i] = torch.from_numpy(deformed).view_as(out[i]) * deviation + mean
 
@@ -219,19 +198,29 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
     return out.to(y.device)
 
 
-def _bounds(spatial: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]):
+def _plan_search(
+    num_axes: int, levels: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]
+) -> Search:
+    is_volume = num_axes == 3
     radians = np.deg2rad(rotation_degrees)
     # A shift undone after a rotation and a zoom is a little longer, and may lie along another axis.
-    shift = shift_pixels * (np.sqrt(2) if spatial == 2 else np.sqrt(3)) * (1 + zoom)
-    low, high = np.zeros(CHANGE_SIZE), np.zeros(CHANGE_SIZE)
-    free = [0, 4, 5, 6, 7] if spatial == 2 else list(range(CHANGE_SIZE))
-    for k in free[: len(free) - 2]:
-        high[k] = radians if k < 3 else shift
-        low[k] = -high[k]
-    low[ZOOM], high[ZOOM] = min(1 - zoom, 1 / (1 + zoom)), max(1 + zoom, 1 / (1 - zoom))
-    low[GAMMA], high[GAMMA] = min(*gamma, 1 / max(gamma)), max(*gamma, 1 / min(gamma))
-    steps = np.array([np.deg2rad(0.6)] * 3 + [0.3] * 3 + [0.006, 0.06])
-    return low, high, np.array(free), steps
+    shift = shift_pixels * np.sqrt(num_axes) * (1 + zoom)
+    high = np.array([radians] * 3 + [shift] * 3 + [max(1 + zoom, 1 / (1 - zoom)), max(*gamma, 1 / min(gamma))])
+    low = -high
+    low[ZOOM], low[GAMMA] = min(1 - zoom, 1 / (1 + zoom)), min(*gamma, 1 / max(gamma))
+    free = np.arange(CHANGE_SIZE) if is_volume else np.array([0, 4, 5, ZOOM, GAMMA])
+    fixed = np.setdiff1d(np.arange(CHANGE_SIZE), free)
+    low[fixed], high[fixed] = 0.0, 0.0
+    return Search(
+        free=free,
+        low=low,
+        high=high,
+        steps=np.array([np.deg2rad(0.6)] * 3 + [0.3] * 3 + [0.006, 0.06]),
+        angles=np.linspace(-radians, radians, 3 if is_volume else 7),
+        reach=int(np.ceil(shift_pixels / 2**levels)),
+        levels=levels,
+        flip_bits=np.arange(8) if is_volume else np.array([0, 2, 4, 6]),
+    )
 
 
 def _transform(y: np.ndarray, match: LocalMatch) -> np.ndarray:
@@ -241,31 +230,33 @@ def _transform(y: np.ndarray, match: LocalMatch) -> np.ndarray:
     return np.clip(1 - moved if match.inverted else moved, 0, 1)[None]
 
 
-def _matched_alignment(match: LocalMatch, size: Sequence[int], change: np.ndarray, deformation: float) -> Alignment:
-    """The transform of a match and the change that follows it as one."""
+def _describe(
+    match: LocalMatch | None, size: Sequence[int], flips: int, change: np.ndarray, deformation: float
+) -> Alignment:
+    """What the search found as a change of y: flips and change, and before them the transform of the match, if any."""
+    zoom, gamma = float(change[ZOOM]), float(change[GAMMA])
+    if match is None:
+        num_axes = len(size)
+        first = 3 - num_axes  # a 2-D image has no planes
+        return Alignment(
+            flips=tuple(axis for axis in range(num_axes) if flips >> (axis + first) & 1),
+            rotation_degrees=tuple(np.rad2deg(change[: 1 if num_axes == 2 else 3]).tolist()),
+            shift_pixels=tuple((-zoom * change[3 + first : ZOOM]).tolist()),
+            zoom=zoom,
+            gamma=gamma,
+            deformation_pixels=deformation,
+        )
     exchange = np.array([[0.0, 1.0], [1.0, 0.0]])  # OpenCV counts columns first
     linear, shift = exchange @ match.matrix[:, :2] @ exchange, exchange @ match.matrix[:, 2]
     centre = (np.array(size) - 1) / 2
     shift = linear @ centre + shift - centre
     cosine, sine = np.cos(change[0]), np.sin(change[0])
     # What follows reads position p at rotation @ (p / zoom + shift).
-    following = change[ZOOM] * np.array([[cosine, sine], [-sine, cosine]])
+    following = zoom * np.array([[cosine, sine], [-sine, cosine]])
     return Alignment.from_matrix(
         following @ linear,
-        tuple((following @ shift - change[ZOOM] * change[4:6]).tolist()),
-        gamma=float(change[GAMMA]),
+        tuple((following @ shift - zoom * change[4:6]).tolist()),
+        gamma=gamma,
         inverted=match.inverted,
         deformation_pixels=deformation,
-    )
-
-
-def _alignment(spatial: int, flips: int, change: np.ndarray, deformation_pixels: float) -> Alignment:
-    first = 3 - spatial  # a 2-D image has no planes
-    return Alignment(
-        flips=tuple(axis for axis in range(spatial) if flips >> (axis + first) & 1),
-        rotation_degrees=tuple(np.rad2deg(change[: 1 if spatial == 2 else 3]).tolist()),
-        shift_pixels=tuple((-change[ZOOM] * change[3 + first : ZOOM]).tolist()),
-        zoom=float(change[ZOOM]),
-        gamma=float(change[GAMMA]),
-        deformation_pixels=deformation_pixels,
     )

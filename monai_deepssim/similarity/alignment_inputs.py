@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from monai_deepssim.similarity.ssim_kernel import window_means
+from monai_deepssim.similarity.kernels import Reference, window_means
+from monai_deepssim.similarity.pairwise_ssim import check_finite
 from monai_deepssim.similarity.standardize import standardize
 
-__all__ = ["References", "as_volumes", "check_pairs"]
+__all__ = ["as_volumes", "check_pairs", "count_levels", "prepare_reference"]
 
 _WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
 # A coarse image keeps at least so many pixels a side, or there is nothing left to align.
 _SMALLEST_SIDE = 16
 
 
-class References:
-    """The images that others are compared with.
+def count_levels(size: Sequence[int]) -> int:
+    """How often images of a size can be halved for a coarser search, 0 to 2."""
+    return max(0, min(2, int(np.log2(min(size) / _SMALLEST_SIDE))))
 
-    Args:
-        x: ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``.
 
-    Attributes:
-        levels: how often the images can be halved for a coarser search, 0 to 2.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self._images = x.detach().cpu()
-        self._win_planes = 1 if x.ndim == 4 else _WIN_SIZE
-        standardized = standardize(self._images)
-        axes = tuple(range(1, x.ndim))
-        self._ranges = (standardized.amax(axes) - standardized.amin(axes)).double().numpy()
-        self.levels = max(0, min(2, int(np.log2(min(x.shape[2:]) / _SMALLEST_SIDE))))
-
-    def prepare(self, i: int) -> tuple:
-        """Image i standardised ``(P, H, W)``, its window statistics, SSIM's constants and the sides of its window."""
-        z = standardize(self._images[i : i + 1].double())
-        z = (z[0] if z.ndim == 4 else z[0, 0]).contiguous()
-        valid = [z.shape[0] - self._win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
-        mean, var = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
-        window_means(z[None].numpy(), self._win_planes, _WIN_SIZE, mean, var)
-        c1, c2 = (_K1 * self._ranges[i]) ** 2, (_K2 * self._ranges[i]) ** 2
-        return z.float().numpy(), mean[0], var[0], c1, c2, self._win_planes, _WIN_SIZE
+def prepare_reference(image: Tensor) -> Reference:
+    """What others are compared with, of an image ``(1, H, W)`` or ``(1, H, W, D)``."""
+    standardized = standardize(image.cpu()[None])
+    span = float(standardized.amax() - standardized.amin())
+    z = standardize(image.cpu()[None].double())
+    z = (z[0] if z.ndim == 4 else z[0, 0]).contiguous()
+    win_planes = 1 if image.ndim == 3 else _WIN_SIZE
+    valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
+    mean, variance = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
+    window_means(z[None].numpy(), win_planes, _WIN_SIZE, mean, variance)
+    return Reference(
+        z.float().numpy(), mean[0], variance[0], (_K1 * span) ** 2, (_K2 * span) ** 2, win_planes, _WIN_SIZE
+    )
 
 
 def as_volumes(images: Tensor) -> np.ndarray:
@@ -66,8 +60,4 @@ def check_pairs(x: Tensor, y: Tensor) -> None:
             f"got x {tuple(x.shape)} and y {tuple(y.shape)}, want pairs of one shape (B, 1, H, W) or (B, 1, H, W, D) "
             f"with sides of at least {_SMALLEST_SIDE} pixels"
         )
-    for name, images in (("x", x), ("y", y)):
-        finite = images.flatten(1).isfinite().all(1)
-        if not finite.all():
-            bad = (~finite).nonzero().flatten().tolist()
-            raise ValueError(f"{name} has NaN or infinite pixels in image {bad[:5]}: repair or leave out these images")
+    check_finite(x, y)

@@ -1,29 +1,41 @@
-"""Compiled functions whose code is kept on disk where that is possible."""
+"""All compiled functions of the pixel side at once, for who wants to say that this takes a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import torch
 
-from numba import njit
+from monai_deepssim.similarity.aligned_ssim import aligned_ssim
+from monai_deepssim.similarity.kernels import align_pair, deform_pair, fill_ssim, is_cached, window_means
+from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
 
-__all__ = ["cached_njit"]
+__all__ = ["compile_kernels", "kernels_are_compiled"]
 
 
-def cached_njit(**options: Any) -> Callable[[Callable], Any]:
-    """Numba's ``njit`` with a cache on disk, and without one where there is no folder that can be written.
+def compile_kernels() -> None:
+    """Compile all that :func:`aligned_ssim`, :func:`copy_score` and :func:`pairwise_ssim` run on the CPU.
 
-    In a container with a read-only package and without a home, numba's cache raises at import; compiling anew in every
-    process takes half a minute then.
+    Takes half a minute or more the first time on a machine. The code is kept beside the package, in the user's cache,
+    or in ``NUMBA_CACHE_DIR``; a later process reads it from there in a second. Where none of these can be written,
+    every process compiles.
 
-    Args:
-        options: of ``njit``.
+    Example:
+        >>> compile_kernels()
+        >>> kernels_are_compiled()
+        True
     """
+    # Other sizes, and volumes, run the same code.
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 16), torch.linspace(0, 1, 16), indexing="ij")
+    x, y = rows[None, None], columns[None, None]
+    pairwise_ssim(x, y)
+    aligned_ssim(x, y, deformation_cost=0.0)
 
-    def compile_function(function: Callable) -> Any:
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:  # "no locator available"
-            return njit(**options)(function)
 
-    return compile_function
+def kernels_are_compiled() -> bool:
+    """Whether this process, or an earlier one whose code this one can read, has compiled all kernels.
+
+    Compares files' names only. Where numba rejects such a file after all, the kernel is compiled again.
+
+    Returns:
+        ``False`` where :func:`compile_kernels` would take long.
+    """
+    return all(is_cached(kernel) for kernel in (align_pair, deform_pair, fill_ssim, window_means))

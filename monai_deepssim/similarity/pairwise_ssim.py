@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from monai_deepssim.similarity.ssim_kernel import fill_ssim, window_means
+from monai_deepssim.similarity.kernels import fill_ssim, window_means
 
-__all__ = ["pairwise_ssim"]
+__all__ = ["check_finite", "pairwise_ssim"]
 
 # Pixels of the pairs that the torch path holds at once: 2**24 float32 are 64 MiB a map, of which it needs about five.
 _TORCH_BLOCK_PIXELS = 2**24
@@ -100,6 +100,15 @@ def _check(x: Tensor, y: Tensor, win_size: int, data_range: float | None) -> Non
         )
     if data_range is not None and not data_range > 0:
         raise ValueError(f"got data_range={data_range}, want a positive number or None")
+    check_finite(x, y)
+
+
+def check_finite(x: Tensor, y: Tensor) -> None:
+    """Refuse images with pixels that are not finite.
+
+    Raises:
+        ValueError: which images of which side these are.
+    """
     for name, images in (("x", x), ("y", y)):
         finite = images.flatten(1).isfinite().all(1)
         if not finite.all():

@@ -8,24 +8,19 @@ A field is ``(3, P, H, W)``, displacements along planes, rows and columns in pix
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
-from numba import njit
 
-from monai_deepssim.similarity import alignment_resampling, alignment_ssim
-from monai_deepssim.similarity.alignment_resampling import (
+from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inlined_njit, shared_njit
+from monai_deepssim.similarity.kernels.resampling import (
     GAMMA,
     TABLE_SIZE,
-    digest_of_sources,
     fill_gamma_table,
+    find_centre,
     flip_axes,
     pool_by_two,
-    position_matrix,
     warp,
 )
-from monai_deepssim.similarity.alignment_ssim import mean_ssim
-from monai_deepssim.similarity.compilation import cached_njit
 
 __all__ = ["deform_pair"]
 
@@ -35,10 +30,19 @@ _ITERATIONS = 8
 _WINDOW, _SMOOTHING = 6, 3
 # In squares of z-scores a pixel: where the image has less structure than that, nothing moves.
 _DAMPING = 0.05
+# The products of derivatives and of each with what is left to explain: of rows and columns, then of planes.
+_FACTORS = ((1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (0, 0), (0, 1), (0, 2), (0, 3))
 _FLOAT = np.float32
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
+def _bilinear(plane, r0, c0, r1, c1, fr, fc):  # pragma: no cover (compiled)
+    top = plane[r0, c0] + fc * (plane[r0, c1] - plane[r0, c0])
+    bottom = plane[r1, c0] + fc * (plane[r1, c1] - plane[r1, c0])
+    return top + fr * (bottom - top)
+
+
+@shared_njit(fastmath=True)
 def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
     planes, height, width = x.shape
@@ -60,7 +64,7 @@ def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
                 out[p, r, c] = total[c] * share
 
 
-@njit(nogil=True)
+@shared_njit()
 def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
     """Smooth a volume in place along each axis by two moving averages; the last two are scratch of its size."""
     planes, height, width = x.shape
@@ -80,7 +84,7 @@ def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
         _average_along_rows(flat_out, radius, flat)
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _resample(y, field, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
     planes, height, width = y.shape
@@ -92,23 +96,17 @@ def _resample(y, field, out):  # pragma: no cover (compiled)
                 r0, c0 = min(int(ur), height - 2), min(int(uc), width - 2)
                 fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
                 if planes == 1:
-                    top = y[p, r0, c0] + fc * (y[p, r0, c0 + 1] - y[p, r0, c0])
-                    bottom = y[p, r0 + 1, c0] + fc * (y[p, r0 + 1, c0 + 1] - y[p, r0 + 1, c0])
-                    out[p, r, c] = top + fr * (bottom - top)
+                    out[p, r, c] = _bilinear(y[p], r0, c0, r0 + 1, c0 + 1, fr, fc)
                     continue
                 up = min(max(_FLOAT(p) + field[0, p, r, c], _FLOAT(0)), _FLOAT(planes - 1))
                 p0 = min(int(up), planes - 2)
                 fp = up - _FLOAT(p0)
-                value = _FLOAT(0.0)
-                for d in range(2):
-                    q = p0 + d
-                    top = y[q, r0, c0] + fc * (y[q, r0, c0 + 1] - y[q, r0, c0])
-                    bottom = y[q, r0 + 1, c0] + fc * (y[q, r0 + 1, c0 + 1] - y[q, r0 + 1, c0])
-                    value += (fp if d else _FLOAT(1.0) - fp) * (top + fr * (bottom - top))
-                out[p, r, c] = value
+                below = _bilinear(y[p0], r0, c0, r0 + 1, c0 + 1, fr, fc)
+                above = _bilinear(y[p0 + 1], r0, c0, r0 + 1, c0 + 1, fr, fc)
+                out[p, r, c] = (_FLOAT(1.0) - fp) * below + fp * above
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _gradient(x, gradient):  # pragma: no cover (compiled)
     """Central differences, 0 at the edges, into ``gradient`` ``(3, P, H, W)``."""
     planes, height, width = x.shape
@@ -127,7 +125,7 @@ def _gradient(x, gradient):  # pragma: no cover (compiled)
                 gradient[2, p, r, c] = half * (x[p, r, c + 1] - x[p, r, c - 1])
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inlined_njit(fastmath=True, error_model="numpy")
 def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
     """Add to each displacement the solution of its own damped normal equations (Cramer's rule)."""
     damping = _FLOAT(_DAMPING)
@@ -148,7 +146,7 @@ def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
         u[2, i] += (ep * minor_c - er * (pp * rc - pr * pc) + ec * (pp * rr - pr * pr)) * inverse
 
 
-@njit(nogil=True, fastmath=True)
+@inlined_njit(fastmath=True)
 def _fit(x, y, field):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised ``(P, H, W)``.
 
@@ -157,32 +155,26 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
     """
     planes, height, width = x.shape
     warped, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    gradient = np.empty((3, planes, height, width), _FLOAT)
-    # Of rows and columns, then of planes: products of derivatives, and of each with what is left to explain.
+    # Derivatives along planes, rows and columns, and what is left to explain.
+    gradient = np.empty((4, planes, height, width), _FLOAT)
+    num_moments = 5 if planes == 1 else 9
     moments = np.empty((9, planes, height, width), _FLOAT)
     structure = np.empty_like(x)
     field[:] = 0
     for _ in range(_ITERATIONS):
         _resample(y, field, warped)
-        _gradient(warped, gradient)
-        g_p, g_r, g_c = gradient[0], gradient[1], gradient[2]
-        for p in range(planes):
-            for r in range(height):
-                for c in range(width):
-                    left = x[p, r, c] - warped[p, r, c]
-                    moments[0, p, r, c] = g_r[p, r, c] * g_r[p, r, c]
-                    moments[1, p, r, c] = g_r[p, r, c] * g_c[p, r, c]
-                    moments[2, p, r, c] = g_c[p, r, c] * g_c[p, r, c]
-                    moments[3, p, r, c] = g_r[p, r, c] * left
-                    moments[4, p, r, c] = g_c[p, r, c] * left
-                    structure[p, r, c] = moments[0, p, r, c] + moments[2, p, r, c]
-                    if planes > 1:
-                        moments[5, p, r, c] = g_p[p, r, c] * g_p[p, r, c]
-                        moments[6, p, r, c] = g_p[p, r, c] * g_r[p, r, c]
-                        moments[7, p, r, c] = g_p[p, r, c] * g_c[p, r, c]
-                        moments[8, p, r, c] = g_p[p, r, c] * left
-                        structure[p, r, c] += moments[5, p, r, c]
-        for k in range(5 if planes == 1 else 9):
+        _gradient(warped, gradient[:3])
+        gradient[3] = x - warped
+        for k in range(num_moments):
+            one, other = gradient[_FACTORS[k][0]], gradient[_FACTORS[k][1]]
+            for p in range(planes):
+                for r in range(height):
+                    for c in range(width):
+                        moments[k, p, r, c] = one[p, r, c] * other[p, r, c]
+        structure[:] = moments[0] + moments[2]
+        if planes > 1:
+            structure += moments[5]
+        for k in range(num_moments):
             _smooth(moments[k], _WINDOW, first, second)
         _add_steps(moments, planes, field)
         for k in range(1 if planes == 1 else 0, 3):
@@ -190,7 +182,7 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
     return structure
 
 
-@njit(nogil=True)
+@inlined_njit()
 def _enlarge(field, scale, out):  # pragma: no cover (compiled)
     """A field of the image at ``1 / scale`` of the size, linearly interpolated at full size, in its pixels."""
     _, planes, height, width = field.shape
@@ -207,42 +199,45 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                 c0 = int(uc)
                 c1, fc = min(c0 + 1, width - 1), _FLOAT(uc - c0)
                 for k in range(3):
-                    f = field[k]
-                    top = f[p0, r0, c0] + fc * (f[p0, r0, c1] - f[p0, r0, c0])
-                    bottom = f[p0, r1, c0] + fc * (f[p0, r1, c1] - f[p0, r1, c0])
-                    value = top + fr * (bottom - top)
+                    value = _bilinear(field[k, p0], r0, c0, r1, c1, fr, fc)
                     if fp > 0:
-                        top = f[p1, r0, c0] + fc * (f[p1, r0, c1] - f[p1, r0, c0])
-                        bottom = f[p1, r1, c0] + fc * (f[p1, r1, c1] - f[p1, r1, c0])
-                        value += fp * (top + fr * (bottom - top) - value)
+                        value += fp * (_bilinear(field[k, p1], r0, c0, r1, c1, fr, fc) - value)
                     out[k, p, r, c] = _FLOAT(scale) * value
 
 
-@njit(nogil=True)
-def _deform_pair(
-    z, x_mean, x_var, c1, c2, win_p, win, y, flips, change, halve, deformed
-):  # pragma: no cover (compiled)
+@inlined_njit()
+def _length(field, structure):  # pragma: no cover (compiled)
+    """Root mean square of the displacements, where the image has structure."""
+    squares, weights = 0.0, 1e-12
+    for p in range(structure.shape[0]):
+        for r in range(structure.shape[1]):
+            for c in range(structure.shape[2]):
+                weight = structure[p, r, c]
+                weights += weight
+                for k in range(3):
+                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
+    return np.sqrt(squares / weights)
+
+
+@cached_njit()
+def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cover (compiled)
     """Deform y, flipped and changed as it was found to fit, onto standardised x.
 
     Args:
-        z, x_mean, x_var, c1, c2, win_p, win: standardised x ``(P, H, W)`` with its window statistics, for SSIM.
+        reference: x as SSIM takes it.
         y: image of the same shape in [0, 1].
         flips: as bits: 1 planes, 2 rows, 4 columns.
-        change: see :mod:`~monai_deepssim.similarity.alignment_resampling`.
+        change: see :mod:`~monai_deepssim.similarity.kernels.resampling`.
         halve: whether the field is searched at half the size.
         deformed: output, y after all of this, standardised before its deformation.
 
     Returns:
         SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
     """
-    matrix, offset, centre = np.empty((3, 3)), np.empty(3), np.empty(3)
-    for i in range(3):
-        centre[i] = (y.shape[i] - 1) / 2
     table = np.empty(TABLE_SIZE + 2, _FLOAT)
     fill_gamma_table(change[GAMMA], table)
-    position_matrix(change, 1.0, matrix, offset)
     aligned = np.empty_like(y)
-    warp(flip_axes(y, flips), matrix, offset, centre, table, aligned)
+    warp(flip_axes(y, flips), change, find_centre(y, 1.0), table, aligned)
     # numba sums float32 in float32, which large volumes are too large for.
     total, squared = 0.0, 0.0
     for value in aligned.flat:
@@ -255,34 +250,12 @@ def _deform_pair(
         return 0.0, 0.0
     aligned -= _FLOAT(mean)
     aligned /= _FLOAT(deviation)
+    z = reference.z
     small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
+    scale = 2.0 if halve else 1.0
     field = np.empty((3, *small_y.shape), _FLOAT)
     structure = _fit(small_x, small_y, field)
-    scale = 2.0 if halve else 1.0
-    squares, weights = 0.0, 1e-12
-    for p in range(structure.shape[0]):
-        for r in range(structure.shape[1]):
-            for c in range(structure.shape[2]):
-                weight = structure[p, r, c]
-                weights += weight
-                for k in range(3):
-                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
     full = np.empty((3, *y.shape), _FLOAT)
     _enlarge(field, scale, full)
     _resample(aligned, full, deformed)
-    return mean_ssim(z, x_mean, x_var, c1, c2, win_p, win, deformed), scale * np.sqrt(squares / weights)
-
-
-def _cached(sources: str):
-    @cached_njit(nogil=True)
-    def deform_pair(*arguments):  # pragma: no cover (compiled)
-        # As in alignment_search, and not shared with it: a compiled function in the closure would make another key of
-        # the cache in every process.
-        sources  # noqa: B018
-        return _deform_pair(*arguments)
-
-    return deform_pair
-
-
-#: :func:`_deform_pair`, cached for as long as none of the files changes that are compiled into it.
-deform_pair = _cached(digest_of_sources(alignment_resampling, alignment_ssim, sys.modules[__name__]))
+    return mean_ssim(reference, deformed), scale * _length(field, structure)
