@@ -14,6 +14,7 @@ from monai_deepssim.audit.demo import evaluate_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates
+from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_tables
@@ -35,6 +36,7 @@ from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
+from monai_deepssim.similarity import kernels_are_compiled
 
 __all__ = ["Evidence", "Selection", "audit_stages", "gather_evidence", "judge", "perform_audit", "write_result"]
 
@@ -42,6 +44,7 @@ _DEMO_FOLDER, _DEMO_PATIENT_PATTERN = "demo", r"(phantom-\d+-\d+)"
 _STAGES = {
     "making_demo": "Make a demo: phantoms, and copies among them",
     "listing": "List the images",
+    "compiling": "Compile the comparison on the pixels, once on this machine",
     "fingerprints": "Fingerprint the files",
     "embedding_training": "Embed the training images",
     "embedding_synthetic": "Embed the synthetic images",
@@ -110,6 +113,7 @@ def audit_stages(options: AuditOptions, further: Mapping[str, str] | None = None
     """
     wanted = {
         "making_demo": options.demo,
+        "compiling": options.verify and not kernels_are_compiled(),
         "embedding_holdout": options.has_holdout,
         "local_features": options.verify,
         "memorization_index": options.memorization_index,
@@ -187,6 +191,7 @@ def gather_evidence(
     detector = load_detector(options)
     if sides is None:
         sides = _read_sides(options, stages)
+    say_estimate(sides, detector, options, stages)
     embedded = embed_sides(
         sides, detector, options, [*_RESULT_FILES, *result_files], stages, inferer=inferer, handlers=handlers
     )

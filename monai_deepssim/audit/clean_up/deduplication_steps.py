@@ -23,6 +23,7 @@ from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.demo import RepetitionsResult, evaluate_repetitions
 from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
+from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.options import DeduplicationOptions
 from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import Side, list_side
@@ -32,6 +33,7 @@ from monai_deepssim.data import write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages, say
+from monai_deepssim.similarity import kernels_are_compiled
 
 __all__ = ["DeduplicationResult", "perform_deduplication"]
 
@@ -40,6 +42,7 @@ _DEMO_FOLDER, _DEMO_PATIENT_PATTERN = "demo", r"(patient-\d+)"
 _STAGES = {
     "making_demo": "Make a demo: phantoms, and repetitions among them",
     "listing": "List the images",
+    "compiling": "Compile the comparison on the pixels, once on this machine",
     "fingerprints": "Fingerprint the files",
     "embedding_training": "Embed the images",
     "search": "Compare each image with its nearest images of other files",
@@ -149,7 +152,8 @@ def perform_deduplication(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    stages = Stages({name: title for name, title in _STAGES.items() if options.demo or name != "making_demo"})
+    wanted = {"making_demo": options.demo, "compiling": options.verify and not kernels_are_compiled()}
+    stages = Stages({name: title for name, title in _STAGES.items() if wanted.get(name, True)})
     folder, manifest = options.output_dir / _FOLDER, options.output_dir / _MANIFEST
     if write:
         check_kept_folder(folder, manifest, MANIFEST_COLUMNS)
@@ -162,6 +166,7 @@ def perform_deduplication(
     detector = load_detector(options)
     if side is None:
         side = _read_side(options, stages)
+    say_estimate([side], detector, options, stages)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
     detector.fit(training.images)
     thresholds = options.thresholds

@@ -1,0 +1,97 @@
+"""How long an audit will take on this machine, from a few of its own images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.error_rates import NUM_NULL_IMAGES
+from monai_deepssim.audit.options import SearchOptions
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.data import ImageDataset, load_slice
+from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates
+from monai_deepssim.progress import Stages, say
+from monai_deepssim.similarity import compile_kernels, extract_local_features, map_in_threads
+
+__all__ = ["duration_words", "estimate_seconds", "say_estimate"]
+
+_NAMES = {"training": "training", "synthetic": "synthetic", "holdout": "held-out"}
+_NUM_IMAGES = 8
+
+
+def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions, stages: Stages) -> None:
+    """Say how many images there are and how long they will take, once everything is compiled.
+
+    Args:
+        sides: as of :func:`estimate_seconds`.
+        detector: likewise.
+        options: likewise.
+        stages: of the workflow; ``compiling`` is one of them where that has to be done.
+    """
+    if "compiling" in stages.titles:
+        with stages("compiling"):
+            compile_kernels()
+    counts = " and ".join(f"{len(side.items)} {_NAMES[side.name]}" for side in sides)
+    say(f"{counts} images: about {duration_words(estimate_seconds(sides, detector, options))}")
+
+
+def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions) -> float:
+    """Estimate how long embedding and comparing will take, by doing both with a few images of the training side.
+
+    Args:
+        sides: the training side, the synthetic side and any held-out side; of a deduplication the training side alone.
+        detector: of the audit.
+        options: likewise.
+
+    Returns:
+        Seconds; 0 where none of these images can be read. What an earlier run has done is not taken off.
+    """
+    items, num_images = sides[0].items, sum(len(side.items) for side in sides)
+    chosen = np.unique(np.linspace(0, len(items) - 1, _NUM_IMAGES).astype(int)).tolist()
+    start = time.perf_counter()
+    dataset = ImageDataset([items[index] for index in chosen], image_size=options.image_size)
+    loaded = [sample for sample in (dataset[number] for number in range(len(dataset))) if not sample["problem"]]
+    if not loaded:
+        return 0.0
+    images = [torch.as_tensor(sample["image"]) for sample in loaded]
+    detector.metric.represent_batch(torch.stack(images))
+    seconds = num_images * (time.perf_counter() - start) / len(images)
+    if not options.verify or len(images) < 2:
+        return seconds
+    # The images of all sides are looked up among the training images; without held-out images, some of these are, too.
+    looked_up = num_images - len(items) if len(sides) > 1 else len(items)
+    pairs = looked_up * options.top_k
+    if len(sides) == 2:
+        pairs += 2 * options.top_k * min(len(items), NUM_NULL_IMAGES)
+    start = time.perf_counter()
+    map_in_threads(
+        lambda number: extract_local_features(load_slice(dataset.items[loaded[number]["index"]])), len(images)
+    )
+    seconds += (num_images + looked_up) * (time.perf_counter() - start) / len(images)
+    start = time.perf_counter()
+    compared, others = ComparedImages(images.__getitem__), len(images) - 1
+    neighbors = np.array([np.delete(np.arange(len(images)), row) for row in range(len(images))])
+    verify_candidates(
+        tabulate_candidates(neighbors, np.zeros(neighbors.shape)),
+        compared,
+        compared,
+        keep=others,
+        deformation_cost=options.deformation_cost,
+    )
+    return seconds + pairs * (time.perf_counter() - start) / neighbors.size
+
+
+def duration_words(seconds: float) -> str:
+    """Say a duration as one says it.
+
+    Example:
+        >>> [duration_words(seconds) for seconds in (20, 100, 7300)]
+        ['less than a minute', '2 minutes', '2.0 hours']
+    """
+    if seconds < 50:
+        return "less than a minute"
+    return f"{max(1, round(seconds / 60))} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
