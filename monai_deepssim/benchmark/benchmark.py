@@ -8,8 +8,8 @@ from typing import Any
 from monai_deepssim.audit.overrides import check_overrides
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark.options import BenchmarkOptions
-from monai_deepssim.benchmark.outputs import render_table, write_results, write_summary
-from monai_deepssim.benchmark.report import write_report
+from monai_deepssim.benchmark.outputs import DIGITS, render_table, write_summary
+from monai_deepssim.benchmark.report import render_benchmark
 from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
 from monai_deepssim.files import ensure_writable, remove_files, write_text
 from monai_deepssim.progress import say
@@ -48,9 +48,10 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
         for name, reason in options.left_out.items():
             say(f"Left out: {name} ({reason})")
         result = perform_benchmark(options)
-        write_results(options.output_dir / "results.csv", result)
+        results = result.table.round(DIGITS).to_csv(lineterminator="\n")
+        write_text(options.output_dir / "results.csv", results)
         write_text(options.output_dir / "table.md", render_table(result))
-        write_report(options.output_dir / "report.html", result)
+        write_text(options.output_dir / "report.html", render_benchmark(result))
         # Last: where there is a summary, the benchmark is complete.
         write_summary(options.output_dir / "summary.json", result)
         return result

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.generators import DUPLICATION_RANGES
 from monai_deepssim.options import (
     anything,
     image_sides,
@@ -24,7 +21,10 @@ from monai_deepssim.options import (
     whole,
     yes_or_no,
 )
-from monai_deepssim.study.grid import FACTORS, Setting, full_product, one_at_a_time
+from monai_deepssim.study.grid import FACTORS, REPETITIONS, Setting, full_product, one_at_a_time
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MIN_SAMPLES", "StudyOptions"]
 
@@ -161,6 +161,6 @@ def _levels(value: Any) -> dict[str, list[Any]]:
 
 def _level(option: str, name: str, value: Any) -> Any:
     if name == "repetitions":
-        return one_of(DUPLICATION_RANGES).read(option, value)
+        return one_of(REPETITIONS).read(option, value)
     check = yes_or_no if name == "augmentation" else whole(1)
     return check.read(option, value)
