@@ -40,6 +40,8 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
 
     program = "detector_benchmark"
     options_class = BenchmarkOptions
+    #: MONAI's properties of a bundle: a benchmark has one per detector, and none of its own.
+    network_def = dataset = evaluator = inferer = None
 
     def perform(self, options: BenchmarkOptions) -> BenchmarkResult:
         ensure_writable(options.output_dir)

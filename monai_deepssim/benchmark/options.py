@@ -17,15 +17,18 @@ from monai_deepssim.options import (
     several_of,
     share,
     text,
+    torch_device,
     unusable_option,
     whole,
     yes_or_no,
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from monai_deepssim.benchmark.detectors import DetectorSource
 
-__all__ = ["BenchmarkOptions"]
+__all__ = ["BenchmarkCommandOptions", "BenchmarkOptions"]
 
 # A name is a folder of cells too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -147,6 +150,24 @@ class BenchmarkOptions:
                 "--group_column: was given together with --patient_id_pattern. Both say which images belong together: "
                 "give one of them."
             )
+
+
+@dataclass(frozen=True)
+class BenchmarkCommandOptions(BenchmarkOptions):
+    """The options of the command: also what the detectors of the bundle's config refer to."""
+
+    device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _DETECTORS)
+    checkpoint: Path | None = option(
+        None,
+        path("file"),
+        "DeepSSIM embedder of deepssim, deepssim_aligned and memorization_index; by default the shipped weights.",
+        _DETECTORS,
+    )
+    copy_detector_checkpoint: Path | None = option(None, path("file"), "Weights of copy_detector.", _DETECTORS)
+    mri_core_checkpoint: Path | None = option(None, path("file"), "Weights of mri_core.", _DETECTORS)
+    torchscript_file: Path | None = option(None, path("file"), "Descriptor of torchscript.", _DETECTORS)
+    open_clip_weights: Path | None = option(None, path("file"), "Weights of open_clip.", _DETECTORS)
+    open_clip_model: str = option("ViT-B-32", text, "Architecture of open_clip.", _DETECTORS)
 
 
 def _choose_detectors(

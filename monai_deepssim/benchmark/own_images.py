@@ -137,7 +137,7 @@ def group_images(
 def _split_half(
     groups: Mapping[str, list[int]], generator: np.random.Generator
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Split a half into groups for the gallery and its copies, and groups for strangers and partners, in random order."""
+    """Split a half, in random order: groups for the gallery and its copies, and for strangers and partners."""
     names = list(groups)
     generator.shuffle(names)
     shuffled = {name: generator.permutation(groups[name]).tolist() for name in names}

@@ -43,6 +43,8 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
 
     program = "memorization_study"
     options_class = StudyOptions
+    #: MONAI's properties of a bundle: a study has one per training, and none of its own.
+    network_def = dataset = evaluator = inferer = None
 
     def perform(self, options: StudyOptions) -> StudyResult | None:
         if options.estimate_only:
