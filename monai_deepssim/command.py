@@ -250,7 +250,7 @@ def _with_bundle_values(
     for name, value in overrides.items():
         option = name.partition("#")[0]
         if option not in option_names(kind):
-            raise unknown_option(name, option_names(kind))
+            raise unknown_option(option, option_names(kind))
         if option in values and option != name:
             raise UnusableInputError(f"--{name}: was given together with --{option}. Give one of them.")
         if isinstance(value, str) and value.startswith(("$", "@", "%")):

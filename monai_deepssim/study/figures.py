@@ -74,7 +74,7 @@ def draw_curve(factor: Factor, curve: pd.DataFrame, controls: Controls) -> bytes
     if np.isfinite(best):
         fid.axhline(best, color=_CONTROL, label="the autoencoder alone", **dashed)
     fid.set_ylabel("FID, 15 statistics (lower is better)", fontsize=8.5)
-    fid.set_ylim(0, 1.08 * max(curve["fid"].max(), 1.0) if curve["fid"].notna().any() else 1.08)
+    fid.set_ylim(0, 1.08 * np.nanmax([1.0, best, *curve["fid"]]))
     for axes in (copies, real):
         axes.set_ylim(-0.03, 1.03)
     for axes in (copies, real, fid):

@@ -27,6 +27,11 @@ class Factor:
     expected: int
     expectation: str
 
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
 
 #: Repetitions of a training image, the names of :data:`~monai_deepssim.generators.DUPLICATION_RANGES`, from the rarest.
 REPETITIONS = ("none", "low", "high")

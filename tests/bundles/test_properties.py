@@ -22,7 +22,8 @@ def test_no_property_is_missing(config, phantoms, tmp_path):
     if config.startswith("memorization_audit"):
         for number, image in enumerate(phantoms[:2]):
             Image.fromarray((image[0] * 255).round().byte().numpy()).save(tmp_path / f"{number}.png")
-        overrides["training_dir"] = str(tmp_path)
+        sides = ["training_dir"] if "deduplicate" in config else ["training_dir", "synthetic_dir"]
+        overrides |= dict.fromkeys(sides, str(tmp_path))
     workflow = ConfigWorkflow(str(BUNDLES / config), workflow_type="infer", **overrides)
     workflow.initialize()
     assert workflow.check_properties() == []
