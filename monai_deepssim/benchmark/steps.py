@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,22 +110,30 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
         cells = _Cells(options, detectors, bar)
         class_thresholds, one_thresholds = _choose_thresholds(options, cells, tuning)
         cells.num_kept = 0
-        rows = {}
+        counts = {f"num_{kind}": count for kind, count in test.counts.items()}
+        if isinstance(test, PairSet):
+            counts = {"num_pairs": len(test.labels), "num_duplicates": test.counts["duplicate"]}
+        rows = []
         for perturbation in options.perturbations:
             queries = test.under(perturbation)
             images = perturb(queries, perturbation, options.test_seed)
             for source in options.sources:
-                cell = cells.get(source, perturbation, queries, images)
-                thresholds = (one_thresholds[source.name], detectors[source.name].threshold)
-                row = measure_search(cell, queries, *thresholds, options.num_resamples)
+                name, cell = source.name, cells.get(source, perturbation, queries, images)
+                thresholds = {"one_threshold": one_thresholds[name]}
+                measures = measure_search(
+                    cell, queries, one_thresholds[name], detectors[name].threshold, options.num_resamples
+                )
                 if isinstance(test, PairSet):
-                    searched = {_search_column(column): value for column, value in row.items()}
-                    row = measure_pairs(cell, test, class_thresholds[source.name], options.num_resamples) | searched
-                row["milliseconds_per_image"] = round(cell.milliseconds, 3)
-                rows[source.name, perturbation] = row
+                    of_classes = class_thresholds[name]
+                    searched = {_search_column(column): value for column, value in measures.items()}
+                    measures = measure_pairs(cell, test, of_classes, options.num_resamples) | searched
+                    bounds = {"lower_threshold": of_classes.lower, "upper_threshold": of_classes.upper}
+                    thresholds = bounds | thresholds
+                row = {"detector": name, "perturbation": perturbation, **counts, **measures}
+                rows.append({**row, "milliseconds_per_image": round(cell.milliseconds, 3), **thresholds})
     return BenchmarkResult(
         options=options,
-        table=_make_table(rows, test, class_thresholds, one_thresholds),
+        table=pd.DataFrame(rows).set_index(["detector", "perturbation"]).loc[list(detectors)],
         class_thresholds=class_thresholds,
         own_thresholds={name: detector.threshold for name, detector in detectors.items()},
         tuning=tuning.counts,
@@ -135,28 +143,6 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
         num_kept=cells.num_kept,
         seconds=time.perf_counter() - start,
     )
-
-
-def _make_table(
-    rows: Mapping[tuple[str, str], Mapping[str, float]],
-    test: QuerySet,
-    class_thresholds: Mapping[str, ClassThresholds],
-    one_thresholds: Mapping[str, float],
-) -> pd.DataFrame:
-    """One row per detector and perturbation, by detector first; with the numbers of images, and thresholds."""
-    index = pd.MultiIndex.from_tuples(rows, names=["detector", "perturbation"])
-    table = pd.DataFrame(list(rows.values()), index=index).loc[list(one_thresholds)]
-    counts = {f"num_{kind}": count for kind, count in test.counts.items()}
-    if isinstance(test, PairSet):
-        counts = {"num_pairs": len(test.labels), "num_duplicates": test.counts["duplicate"]}
-    for position, (name, count) in enumerate(counts.items()):
-        table.insert(position, name, count)
-    names = table.index.get_level_values("detector")
-    if class_thresholds:
-        table["lower_threshold"] = [class_thresholds[name].lower for name in names]
-        table["upper_threshold"] = [class_thresholds[name].upper for name in names]
-    table["one_threshold"] = names.map(one_thresholds)
-    return table
 
 
 def _search_column(name: str) -> str:

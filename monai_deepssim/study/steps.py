@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ArrayStore, ensure_writable, write_text
 from monai_deepssim.generators import load_autoencoder
+from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import say
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
 from monai_deepssim.study.estimate import estimate_study
@@ -31,6 +32,19 @@ __all__ = ["StudyResult", "perform_study"]
 
 # Changed when a cell's arrays change their meaning, so that earlier ones are made again.
 _CELL_VERSION = 1
+# Options that the cells of a folder share beside their images; of files the content counts.
+_FILES = (
+    "generator_settings",
+    "autoencoder_checkpoint",
+    "copy_detector_settings",
+    "copy_detector_checkpoint",
+    "checkpoint",
+)
+_SHARED = (
+    *("patient_id_pattern", "slices", "slice_axis", "num_holdout", "image_size", "seed"),
+    *_FILES,
+    "deepssim_image_size",
+)
 _COPIES = ("copies_deepssim", "copies_copy_detection")
 
 
@@ -187,21 +201,10 @@ def _refuse_another_study(options: StudyOptions) -> str:
     Returns:
         A text that identifies it.
     """
-    shared: dict[str, Any] = {
-        "images": str(options.dataset_dir) if options.dataset_dir else options.phantom,
-        "patient_id_pattern": options.patient_id_pattern,
-        "slices": options.slices,
-        "slice_axis": options.slice_axis,
-        "num_holdout": options.num_holdout,
-        "image_size": list(options.image_size),
-        "seed": options.seed,
-        "generator_settings": [_sha256(path) for path in options.generator_settings],
-        "autoencoder_checkpoint": _sha256(options.autoencoder_checkpoint),
-        "copy_detector_settings": [_sha256(path) for path in options.copy_detector_settings],
-        "copy_detector_checkpoint": _sha256(options.copy_detector_checkpoint),
-        "checkpoint": _sha256(options.checkpoint),
-        "deepssim_image_size": list(options.deepssim_image_size),
-    }
+    values = options_as_json(options)
+    shared: dict[str, Any] = {"images": values["dataset_dir"] or values["phantom"]}
+    for name in _SHARED:
+        shared[name] = values[name] if name not in _FILES else _sha256(getattr(options, name))
     text = json.dumps(shared, indent=2, default=str) + "\n"
     path = options.output_dir / "study.json"
     earlier_text = path.read_text(encoding="utf-8") if path.is_file() else text
@@ -220,5 +223,8 @@ def _refuse_another_study(options: StudyOptions) -> str:
     return text
 
 
-def _sha256(path: Path | None) -> str:
+def _sha256(path: Path | Sequence[Path] | None) -> Any:
+    """Hash of a file, of each of several, or nothing."""
+    if isinstance(path, Sequence):
+        return [_sha256(one) for one in path]
     return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()

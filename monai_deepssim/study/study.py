@@ -8,8 +8,7 @@ from monai_deepssim.progress import say
 from monai_deepssim.study.estimate import estimate_study
 from monai_deepssim.study.grid import Training
 from monai_deepssim.study.options import StudyOptions
-from monai_deepssim.study.outputs import DIGITS, render_table, write_summary
-from monai_deepssim.study.report import render_study, write_figures
+from monai_deepssim.study.outputs import DIGITS, render_study, render_table, write_figures, write_summary
 from monai_deepssim.study.steps import StudyResult, perform_study
 from monai_deepssim.study.trainings import StudyTrainings
 
