@@ -26,7 +26,7 @@ def test_a_benchmark_has_the_detectors_of_the_bundle_and_the_options_that_were_t
     summary = json.loads(printed.out)
     assert summary["detectors"]["ncc"]["own_threshold"] == 0.99
     assert summary["detectors"]["deepssim"]["made_of"]["device"] == "cpu"
-    assert summary["left_out"]["copy_detector"].startswith("no weights: give --")
+    assert summary["left_out"]["copy_detector"] == "no weights: give --copy_detector_checkpoint"
     assert "| `ncc` |" in printed.err
     assert Path(named, "report.html").is_file()
     assert not Path("pwned").exists()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from monai_deepssim.audit.overrides import check_overrides
 from monai_deepssim.audit.workflow import Workflow
-from monai_deepssim.benchmark.options import BenchmarkOptions
+from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.benchmark.outputs import DIGITS, render_table, write_summary
 from monai_deepssim.benchmark.report import render_benchmark
 from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
 from monai_deepssim.files import ensure_writable, remove_files, write_text
+from monai_deepssim.options import option_names
 from monai_deepssim.progress import say
 
 __all__ = ["DetectorBenchmark"]
@@ -63,11 +63,5 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
 
     def check_config(self, config: dict[str, Any]) -> None:
         # Ids of the config that detectors refer to, such as --checkpoint, are options too.
-        detectors, names = str(config.get("detectors")), self.option_names()
-        referred = [
-            name
-            for name, value in config.items()
-            if not isinstance(value, Mapping) and name != "run" and f"'@{name}'" in detectors
-        ]
-        if set(names) <= set(config):
-            check_overrides(config, list(dict.fromkeys([*names, *referred])))
+        if set(self.option_names()) <= set(config):
+            check_overrides(config, option_names(BenchmarkCommandOptions))

@@ -13,6 +13,7 @@ from monai_deepssim.options import (
     anything,
     image_sides,
     option,
+    option_names,
     path,
     several_of,
     share,
@@ -191,11 +192,7 @@ def _choose_detectors(
     return tuple(sources), left_out
 
 
-def _option_of(name: str, argument: str) -> str:
-    """The override that gives a detector's file: in the bundle's config an id of its own."""
-    from monai_deepssim.audit.overrides import running_config
-
-    value: Any = (running_config() or {}).get("detectors", {})
-    for key in [name, *argument.split("#")]:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return f"--{value[1:]}" if isinstance(value, str) and value.startswith("@") else f"--detectors#{name}#{argument}"
+def _option_of(detector: str, argument: str) -> str:
+    """The option that gives a detector's file: one of its own, or a part of ``detectors``."""
+    own = [name for name in option_names(BenchmarkCommandOptions) if name.startswith(f"{detector}_")]
+    return f"--{own[0]}" if own else f"--detectors#{detector}#{argument}"

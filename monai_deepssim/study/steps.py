@@ -167,10 +167,7 @@ def _score_cell(
 
 
 def _measure(
-    options: StudyOptions,
-    trainings: StudyTrainings,
-    scores: Mapping[str, Mapping[str, np.ndarray]],
-    controls: Controls,
+    options: StudyOptions, trainings: StudyTrainings, scores: Mapping[str, Mapping[str, np.ndarray]], controls: Controls
 ) -> dict[str, Any]:
     """The tables of a result, by name."""
     of_cells = {cell: [scores[cell.file(seed)] for seed in range(options.num_seeds)] for cell in options.cells}
