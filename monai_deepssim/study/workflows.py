@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from monai.utils import set_determinism
 
 from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import is_quiet
 
 __all__ = ["parse_config", "run_config"]
 
@@ -34,7 +36,9 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
         UnusableInputError: what the workflow ended with, where it says what is wrong with the input.
     """
     folder = find_bundle(bundle)
-    with _as_if_alone():
+    # The progress bars of MONAI's engines and data sets know no quiet; what goes wrong is raised.
+    bars = redirect_stderr(io.StringIO()) if is_quiet() else nullcontext()
+    with _as_if_alone(), bars:
         workflow = ConfigWorkflow(
             str(folder / "configs" / f"{config}.json"),
             logging_file=str(find_bundle("memorization_study") / "configs" / "logging.conf"),
