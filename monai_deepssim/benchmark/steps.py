@@ -109,7 +109,7 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
     with progress_bar(total=total, desc="Scoring", unit=" cells") as bar:
         cells = _Cells(options, detectors, bar)
         class_thresholds, one_thresholds = _choose_thresholds(options, cells, tuning)
-        cells.num_kept = 0
+        cells.num_kept = 0  # those of the test count
         counts = {f"num_{kind}": count for kind, count in test.counts.items()}
         if isinstance(test, PairSet):
             counts = {"num_pairs": len(test.labels), "num_duplicates": test.counts["duplicate"]}
@@ -119,18 +119,9 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
             images = perturb(queries, perturbation, options.test_seed)
             for source in options.sources:
                 name, cell = source.name, cells.get(source, perturbation, queries, images)
-                thresholds = {"one_threshold": one_thresholds[name]}
-                measures = measure_search(
-                    cell, queries, one_thresholds[name], detectors[name].threshold, options.num_resamples
-                )
-                if isinstance(test, PairSet):
-                    of_classes = class_thresholds[name]
-                    searched = {_search_column(column): value for column, value in measures.items()}
-                    measures = measure_pairs(cell, test, of_classes, options.num_resamples) | searched
-                    bounds = {"lower_threshold": of_classes.lower, "upper_threshold": of_classes.upper}
-                    thresholds = bounds | thresholds
-                row = {"detector": name, "perturbation": perturbation, **counts, **measures}
-                rows.append({**row, "milliseconds_per_image": round(cell.milliseconds, 3), **thresholds})
+                thresholds = (class_thresholds.get(name), one_thresholds[name], detectors[name].threshold)
+                numbers = _measure(cell, queries, *thresholds, options.num_resamples)
+                rows.append({"detector": name, "perturbation": perturbation, **counts, **numbers})
     return BenchmarkResult(
         options=options,
         table=pd.DataFrame(rows).set_index(["detector", "perturbation"]).loc[list(detectors)],
@@ -143,6 +134,25 @@ def perform_benchmark(options: BenchmarkOptions) -> BenchmarkResult:
         num_kept=cells.num_kept,
         seconds=time.perf_counter() - start,
     )
+
+
+def _measure(
+    cell: CellScores,
+    queries: QuerySet,
+    class_thresholds: ClassThresholds | None,
+    one_threshold: float,
+    own_threshold: float | None,
+    num_resamples: int,
+) -> dict[str, float]:
+    """The columns of one row of the table, behind those that are the same in all."""
+    measures = measure_search(cell, queries, one_threshold, own_threshold, num_resamples)
+    bounds = {}
+    if class_thresholds is not None and isinstance(queries, PairSet):
+        searched = {_search_column(column): value for column, value in measures.items()}
+        measures = measure_pairs(cell, queries, class_thresholds, num_resamples) | searched
+        bounds = {"lower_threshold": class_thresholds.lower, "upper_threshold": class_thresholds.upper}
+    milliseconds = round(cell.milliseconds, 3)
+    return {**measures, "milliseconds_per_image": milliseconds, **bounds, "one_threshold": one_threshold}
 
 
 def _search_column(name: str) -> str:

@@ -366,6 +366,8 @@ def test_a_benchmark_on_images_of_ones_own_reports_where_copies_were_lost(own_cs
     report = (tmp_path / "report.html").read_text()
     assert "Recall at one threshold" in report
     assert "macro F1" not in report
+    assert "<td>-</td>" in report, "a detector without a threshold calls nothing"
+    assert "-&ndash;-" not in report, "an interval of nothing"
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["detectors"]["ncc"]["own_threshold"] == 0.99
     assert summary["detectors"]["mse"]["own_threshold"] is None

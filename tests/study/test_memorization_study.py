@@ -67,6 +67,10 @@ def test_one_factor_at_a_time_changes_one_factor_and_the_product_all():
         assert curve(grid, BASE, "width") == [BASE]
 
 
+def test_the_headings_of_factors_keep_the_capitals_of_names():
+    assert FACTORS["width"].heading == "Channels of the U-Net's first level"
+
+
 def test_cells_that_differ_in_epochs_alone_share_a_training():
     cells = one_at_a_time(BASE, {"epochs": [25, 50], "width": [16]})
     trainings = Training.of_cells(cells, num_seeds=2)
