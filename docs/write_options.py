@@ -16,7 +16,7 @@ from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, FilterOptions
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
-from monai_deepssim.benchmark.options import BenchmarkOptions
+from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
@@ -36,6 +36,7 @@ TABLES = {
     "audit": (AuditOptions, None, "memorization_audit/configs/inference.json"),
     "filter": (FilterOptions, AuditOptions, "memorization_audit/configs/filter.json"),
     "benchmark": (BenchmarkOptions, None, "detector_benchmark/configs/inference.json"),
+    "detector_files": (BenchmarkCommandOptions, BenchmarkOptions, "detector_benchmark/configs/inference.json"),
     "study": (StudyOptions, None, "memorization_study/configs/inference.json"),
 }
 _LONGEST_DEFAULT = 40

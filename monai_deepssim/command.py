@@ -10,7 +10,7 @@ import logging
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,9 +18,11 @@ from typing import Any, NoReturn
 import monai_deepssim
 from monai_deepssim.audit.bundles import find_bundle, list_bundles
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
+from monai_deepssim.benchmark.options import BenchmarkCommandOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
 from monai_deepssim.progress import PROGRAM, quiet, say
+from monai_deepssim.study.options import StudyOptions
 
 __all__ = ["main"]
 
@@ -41,7 +43,11 @@ _COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
         ("training_dir", "synthetic_dir", "holdout_dir", "patient_id_pattern"),
         "make phantoms with planted copies, and audit them",
     ),
+    "benchmark": (BenchmarkCommandOptions, (), ("detectors",), "compare copy detectors on the same changed images"),
+    "study": (StudyOptions, (), (), "train generators along a grid, and measure what makes them copy less"),
 }
+# Commands whose defaults are those of a bundle's config.
+_BUNDLES = {"benchmark": "detector_benchmark", "study": "memorization_study"}
 _OTHER_NAMES = {"output_dir": ("-o",), "holdout_dir": ("--holdout",)}
 
 
@@ -62,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         typed = [_underscored(word) for word in (sys.argv[1:] if arguments is None else arguments)]
         given, unknown = _make_parser().parse_known_args(typed)
+        nested, unknown = _nested_values(unknown) if given.command in _BUNDLES else ({}, unknown)
         if unknown:
             _refuse(given.command, unknown)
         if given.command == "bundle":
             for line in list_bundles() if given.name is None else [str(find_bundle(given.name))]:
                 say(line)
             return 0
-        return _run(given)
+        return _run(given, nested)
     except UnusableInputError as error:
         say(f"{PROGRAM}: {error}", sys.stderr)
         return _UNUSABLE_INPUT
@@ -103,6 +110,10 @@ def _make_parser() -> argparse.ArgumentParser:
         sides = "".join(f" {entry.removesuffix('_dir').upper()}" for entry in positional)
         added.usage = f"{PROGRAM} {name}{sides} [options]"
         _add_options(added, kind, positional, left_out)
+        if name in _BUNDLES:
+            added.add_argument("--quick", action="store_true", help="small settings, for a first look in minutes")
+            config = f"configs/inference.json of the bundle {_BUNDLES[name]}"
+            added.epilog = f"Options without a default have that of {config};\n--NAME#PART VALUE changes a part of one."
     bundle = _add_command(commands, "bundle", "print the folder of a MONAI bundle, or list the bundles")
     bundle.add_argument("name", nargs="?", help="name of the bundle; without it, all names are listed")
     return parser
@@ -128,7 +139,7 @@ def _add_options(
         if entry.name in left_out:
             continue
         check, group = entry.metadata["check"], entry.metadata["group"]
-        default = "" if entry.default is None else f" Default: {_default_words(entry.default)}."
+        default = "" if entry.default in (None, ()) else f" Default: {_default_words(entry.default)}."
         meaning = "\n".join(textwrap.wrap(entry.metadata["meaning"] + default, _WIDTH - 32)).replace("%", "%%")
         if entry.name in positional:
             parser.add_argument(entry.name, metavar=entry.name.removesuffix("_dir").upper(), help=meaning)
@@ -165,10 +176,24 @@ def _refuse(command: str, unknown: Sequence[str]) -> NoReturn:
         raise UnusableInputError(f"{unknown[0]!r} is one argument too many. Put a name with spaces into quotes.")
     kind, _, left_out, _ = _COMMANDS[command]
     known = [name for name in option_names(kind) if name not in left_out]
-    raise unknown_option(flag.lstrip("-").partition("=")[0], [*known, "quiet", "json"])
+    known += ["quiet", "json"] + ["quick"] * (command in _BUNDLES)
+    raise unknown_option(flag.lstrip("-").partition("=")[0], known)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _nested_values(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Take options of several parts, such as ``--base#width 48``, out of what was typed: their values, and the rest."""
+    values: dict[str, Any] = {}
+    others, remaining = [], iter(words)
+    for word in remaining:
+        name, has_value, text = word.partition("=")
+        if name.startswith("--") and "#" in name:
+            values[name[2:]] = _parse(text if has_value else next(remaining, ""))
+        else:
+            others.append(word)
+    return values, others
+
+
+def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
     kind = _COMMANDS[given.command][0]
     texts = {entry.name for entry in option_fields(kind) if entry.metadata["check"].is_text}
     values = {
@@ -181,9 +206,12 @@ def _run(given: argparse.Namespace) -> int:
     if not given.quiet:
         warnings.filterwarnings("default", module="monai_deepssim")
     logging.disable(logging.WARNING)
-    from monai_deepssim.audit import Audit, CopyFilter, Deduplication
-
-    workflow = {"filter": CopyFilter, "deduplicate": Deduplication}.get(given.command, Audit)
+    workflow = _find_workflow(given.command)
+    if given.command in _BUNDLES:
+        values = _with_bundle_values(given.command, workflow.option_names(), values, nested, given.quick)
+    folder = Path(values.get("output_dir") or kind.output_dir)  # type: ignore[attr-defined]
+    summary = folder / ("filter.json" if given.command == "filter" else "summary.json")
+    earlier = _time_of(summary)
     output = contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext()
     status = 0
     with quiet(given.quiet), output:
@@ -191,11 +219,52 @@ def _run(given: argparse.Namespace) -> int:
             workflow(**values).run()
         except SystemExit as ended:
             status = int(ended.code or 0)
-    folder = Path(values.get("output_dir") or kind.output_dir)  # type: ignore[attr-defined]
-    summary = folder / ("filter.json" if given.command == "filter" else "summary.json")
-    if given.json and summary.is_file():
+    # A summary of an earlier run says nothing of this one.
+    if given.json and _time_of(summary) not in (None, earlier):
         print(json.dumps(json.loads(summary.read_text(encoding="utf-8")), indent=2))
     return status
+
+
+def _find_workflow(command: str) -> Any:
+    from monai_deepssim.audit import Audit, CopyFilter, Deduplication
+    from monai_deepssim.benchmark import DetectorBenchmark
+    from monai_deepssim.study import MemorizationStudy
+
+    special = {"filter": CopyFilter, "deduplicate": Deduplication}
+    return {**special, "benchmark": DetectorBenchmark, "study": MemorizationStudy}.get(command, Audit)
+
+
+def _with_bundle_values(
+    command: str, names: Sequence[str], values: Mapping[str, Any], nested: Mapping[str, Any], is_quick: bool
+) -> dict[str, Any]:
+    """What was typed, and the values of the bundle's config for options that were not."""
+    from monai_deepssim.study.workflows import parse_config
+
+    folder, kind = find_bundle(_BUNDLES[command]), _COMMANDS[command][0]
+    # Ids of the config that are no options of the workflow: its detectors refer to them. A path is none of the texts
+    # that MONAI evaluates.
+    overrides = dict(nested)
+    for entry in option_fields(kind):
+        if entry.name in values and entry.name not in names:
+            overrides[entry.name] = entry.metadata["check"].read(entry.name, values[entry.name])
+    for name, value in overrides.items():
+        option = name.partition("#")[0]
+        if option not in option_names(kind):
+            raise unknown_option(option, option_names(kind))
+        if option in values and option != name:
+            raise UnusableInputError(f"--{name}: was given together with --{option}. Give one of them.")
+        if isinstance(value, str) and value.startswith(("$", "@", "%")):
+            raise UnusableInputError(f"--{name}: is {value!r}, wanted a value that does not begin with $, @ or %.")
+    settings = [folder / "configs" / "quick.json"] if is_quick else []
+    try:
+        config = parse_config(folder.name, "inference", settings, overrides)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableInputError(f"--{', --'.join(nested)}: there is no such part ({error}).") from error
+    return {name: values[name] if name in values else config.get_parsed_content(name) for name in names}
+
+
+def _time_of(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def _parse(text: str) -> Any:

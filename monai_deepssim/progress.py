@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from monai_deepssim.files import printable
 
-__all__ = ["PROGRAM", "Stages", "progress_bar", "quiet", "say", "warn"]
+__all__ = ["PROGRAM", "Stages", "is_quiet", "progress_bar", "quiet", "say", "warn"]
 
 #: What messages on the terminal begin with.
 PROGRAM = "monai-deepssim"
@@ -25,18 +25,23 @@ _IS_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 @contextmanager
-def quiet(is_quiet: bool = True) -> Iterator[None]:
+def quiet(wanted: bool = True) -> Iterator[None]:
     """Show no progress and print nothing within the block; warnings become Python's.
 
     Example:
         >>> with quiet():
         ...     say("not shown")
     """
-    token = _IS_QUIET.set(is_quiet)
+    token = _IS_QUIET.set(wanted)
     try:
         yield
     finally:
         _IS_QUIET.reset(token)
+
+
+def is_quiet() -> bool:
+    """Whether nothing is to be shown, for what has progress bars of its own."""
+    return _IS_QUIET.get()
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
 
 import pandas as pd
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.files import printable
 
-__all__ = ["data_uri", "data_uris", "figure_png", "report_environment"]
+__all__ = ["data_uri", "data_uris", "figure_png", "markdown_table", "render_report", "report_environment"]
 
 
 def report_environment(room: str = "audit") -> Environment:
@@ -35,6 +38,31 @@ def report_environment(room: str = "audit") -> Environment:
     environment.filters["shown"] = lambda text: printable(str(text))
     environment.tests["given"] = lambda value: bool(pd.notna(value))
     return environment
+
+
+def render_report(room: str, **values: Any) -> str:
+    """Render ``report.html`` of a room: HTML without scripts that needs no other file and no network.
+
+    Args:
+        room: Room of the template.
+        values: What the template shows, beside ``created`` and ``versions``.
+
+    Returns:
+        The HTML.
+    """
+    created = datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC")
+    template = report_environment(room).get_template("report.html")
+    return template.render(created=created, versions=package_versions(), **values)
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a table in Markdown, one line of text per row.
+
+    Example:
+        >>> markdown_table(["detector", "AUC"], [["`ssim`", "0.869"]])
+        ['| detector | AUC |', '| --- | --- |', '| `ssim` | 0.869 |']
+    """
+    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)]
 
 
 def figure_png(figure: Figure) -> bytes:

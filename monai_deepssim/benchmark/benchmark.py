@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from monai_deepssim.audit.overrides import check_overrides
 from monai_deepssim.audit.workflow import Workflow
-from monai_deepssim.benchmark.options import BenchmarkOptions
-from monai_deepssim.benchmark.outputs import render_table, write_results, write_summary
-from monai_deepssim.benchmark.report import write_report
+from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
+from monai_deepssim.benchmark.outputs import DIGITS, render_table, write_summary
+from monai_deepssim.benchmark.report import render_benchmark
 from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
 from monai_deepssim.files import ensure_writable, remove_files, write_text
+from monai_deepssim.options import option_names
 from monai_deepssim.progress import say
 
 __all__ = ["DetectorBenchmark"]
@@ -39,6 +39,8 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
     """
 
     options_class = BenchmarkOptions
+    #: MONAI's properties of a bundle: a benchmark has one per detector, and none of its own.
+    network_def = dataset = evaluator = inferer = None
 
     def perform(self, options: BenchmarkOptions) -> BenchmarkResult:
         ensure_writable(options.output_dir)
@@ -47,9 +49,10 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
         for name, reason in options.left_out.items():
             say(f"Left out: {name} ({reason})")
         result = perform_benchmark(options)
-        write_results(options.output_dir / "results.csv", result)
+        results = result.table.round(DIGITS).to_csv(lineterminator="\n")
+        write_text(options.output_dir / "results.csv", results)
         write_text(options.output_dir / "table.md", render_table(result))
-        write_report(options.output_dir / "report.html", result)
+        write_text(options.output_dir / "report.html", render_benchmark(result))
         # Last: where there is a summary, the benchmark is complete.
         write_summary(options.output_dir / "summary.json", result)
         return result
@@ -59,11 +62,5 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
 
     def check_config(self, config: dict[str, Any]) -> None:
         # Ids of the config that detectors refer to, such as --checkpoint, are options too.
-        detectors, names = str(config.get("detectors")), self.option_names()
-        referred = [
-            name
-            for name, value in config.items()
-            if not isinstance(value, Mapping) and name != "run" and f"'@{name}'" in detectors
-        ]
-        if set(names) <= set(config):
-            check_overrides(config, list(dict.fromkeys([*names, *referred])))
+        if set(self.option_names()) <= set(config):
+            check_overrides(config, option_names(BenchmarkCommandOptions))

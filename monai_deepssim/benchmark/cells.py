@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from monai_deepssim.files import ArrayStore
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric, SearchStages
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION
 
-__all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "CellStore", "score_cell"]
+__all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "cell_key", "load_cell", "score_cell"]
 
 _NUM_NEIGHBORS = 10
 #: Rank of a source that is not among the ten nearest, or not in a shortlist.
@@ -115,17 +114,13 @@ def _score_pairs(
 
 def _rank_sources(neighbors: np.ndarray, queries: QuerySet) -> np.ndarray:
     """Rank of the first source of each synthetic image among its neighbors, from 1, or :data:`NOT_FOUND`."""
+    seconds = queries.second_sources or [np.array([], dtype=np.int64)] * len(queries.sources)
     ranks = np.full(len(neighbors), NOT_FOUND)
-    for row, sources in enumerate(_all_sources(queries)):
-        places = np.flatnonzero(np.isin(neighbors[row], sources))
+    for row, sources in enumerate(zip(queries.sources, seconds, strict=True)):
+        places = np.flatnonzero(np.isin(neighbors[row], np.concatenate(sources)))
         if len(places):
             ranks[row] = places[0] + 1
     return ranks
-
-
-def _all_sources(queries: QuerySet) -> list[np.ndarray]:
-    seconds = queries.second_sources or [np.array([], dtype=np.int64)] * len(queries.sources)
-    return [np.concatenate(both) for both in zip(queries.sources, seconds, strict=True)]
 
 
 def _score_sources(stages: SearchStages, queries: QuerySet) -> np.ndarray:
@@ -135,46 +130,37 @@ def _score_sources(stages: SearchStages, queries: QuerySet) -> np.ndarray:
     for sources in (queries.sources, queries.second_sources):
         for row, repeats in enumerate(sources):
             if len(repeats):
-                found = scores[row][np.isin(nearest[row], repeats)]
-                lowest[row] = min(lowest[row], found.max(initial=NOT_VERIFIED))
+                of_repeats = scores[row][np.isin(nearest[row], repeats)]
+                lowest[row] = min(lowest[row], of_repeats.max(initial=NOT_VERIFIED))
     return np.where(np.isfinite(lowest), lowest, NOT_VERIFIED)
 
 
-class CellStore:
-    """The cells that are known, so that a benchmark that was interrupted goes on where it stopped.
-
-    A cell counts only if detector, weights, images and the versions of this package, of aligned SSIM and of the copy
-    score are those that it was made with.
+def cell_key(detector_fingerprint: str, queries: QuerySet, images: Tensor) -> str:
+    """What identifies a cell: detector, weights, images, versions of this package and of the scores on pixels.
 
     Args:
-        directory: of the files; made when the first is written.
+        detector_fingerprint: SHA-256 of what the detector is made of.
+        queries: What is searched for.
+        images: Synthetic images, changed, ``(S, 1, H, W)``.
+
+    Returns:
+        A SHA-256.
     """
+    versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION), str(COPY_SCORE_VERSION)]
+    digest = hashlib.sha256("\n".join([*versions, detector_fingerprint, queries.fingerprint]).encode())
+    digest.update(images.numpy().tobytes())
+    return digest.hexdigest()
 
-    def __init__(self, directory: Path) -> None:
-        self._arrays = ArrayStore(directory)
 
-    def key(self, detector_fingerprint: str | None, queries: QuerySet, images: Tensor) -> str | None:
-        """What identifies a cell; ``None`` where a detector cannot be told from another, so that nothing is kept."""
-        if detector_fingerprint is None:
-            return None
-        versions = [monai_deepssim.__version__, str(ALIGNED_SSIM_VERSION), str(COPY_SCORE_VERSION)]
-        parts = [*versions, detector_fingerprint, queries.fingerprint]
-        digest = hashlib.sha256("\n".join(parts).encode())
-        digest.update(images.numpy().tobytes())
-        return digest.hexdigest()
+def load_cell(store: ArrayStore, name: str, key: str) -> CellScores | None:
+    """Read a cell; ``None`` if there is none of this key with these fields.
 
-    def load(self, detector: str, perturbation: str, key: str | None) -> CellScores | None:
-        """Read a cell; ``None`` if there is none of this key."""
-        kept: Any = None if key is None else self._arrays.load(f"{detector}/{perturbation}", key)
-        if kept is None or kept.keys() != {field.name for field in fields(CellScores)}:
-            return None
-        return CellScores(**{**kept, "milliseconds": float(kept["milliseconds"])})
-
-    def save(self, detector: str, perturbation: str, key: str | None, cell: CellScores) -> None:
-        """Write a cell, whole or not at all.
-
-        Raises:
-            UnusableInputError: if it cannot be written.
-        """
-        if key is not None:
-            self._arrays.save(f"{detector}/{perturbation}", key, vars(cell))
+    Args:
+        store: Store that holds ``vars()`` of the cells.
+        name: Name of the cell.
+        key: Key of the cell.
+    """
+    arrays: Any = store.load(name, key)
+    if arrays is None or arrays.keys() != {field.name for field in fields(CellScores)}:
+        return None
+    return CellScores(**{**arrays, "milliseconds": float(arrays["milliseconds"])})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from sklearn.metrics import f1_score
 
@@ -20,49 +18,33 @@ from monai_deepssim.calibration import (
 )
 from monai_deepssim.metrics import CLASS_NAMES, classify_scores
 
-__all__ = [
-    "PAIR_MEASURES",
-    "SEARCH_MEASURES",
-    "Measure",
-    "choose_stranger_threshold",
-    "measure_pairs",
-    "measure_search",
-]
+__all__ = ["PAIR_MEASURES", "SEARCH_MEASURES", "choose_stranger_threshold", "measure_pairs", "measure_search"]
 
-#: Names of the measures of a search, in the order of the columns.
-SEARCH_MEASURES: tuple[str, ...] = (
-    "roc_auc",
-    "tpr_at_1_fpr",
-    "recall_at_one_threshold",
-    "fpr_at_one_threshold",
-    "proposed",
-    "kept",
-    "scored",
-    "called",
-    "named",
-    "called_strangers",
-)
-#: Names of the measures of labelled pairs, likewise.
-PAIR_MEASURES: tuple[str, ...] = (
-    "macro_f1",
-    "roc_auc",
-    "average_precision",
-    "tpr_at_1_fpr",
-    "fpr_at_95_recall",
-    "rank_1",
-    "rank_10",
-)
+#: Measures of a search with their headings, in the order of the columns.
+SEARCH_MEASURES = {
+    "roc_auc": "AUC",
+    "tpr_at_1_fpr": "recall at FPR 1 %",
+    "recall_at_one_threshold": "recall at one threshold",
+    "fpr_at_one_threshold": "FPR at one threshold",
+    "proposed": "proposed",
+    "kept": "kept",
+    "scored": "scored",
+    "called": "called",
+    "named": "source called",
+    "called_strangers": "strangers called",
+}
+#: Measures of labelled pairs, likewise.
+PAIR_MEASURES = {
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "tpr_at_1_fpr": "TPR at 1 % FPR",
+    "fpr_at_95_recall": "FPR at 95 % recall",
+    "rank_1": "source first",
+    "rank_10": "source among ten",
+}
 _DUPLICATE = CLASS_NAMES.index("duplicate")
 _FPR = 0.01
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number with its 95 % interval; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
 
 
 def choose_stranger_threshold(scores: np.ndarray) -> float:
@@ -83,7 +65,7 @@ def choose_stranger_threshold(scores: np.ndarray) -> float:
 
 def measure_search(
     cell: CellScores, queries: QuerySet, one_threshold: float, own_threshold: float | None, num_resamples: int
-) -> dict[str, Measure]:
+) -> dict[str, float]:
     """Compute the numbers of :data:`SEARCH_MEASURES` from the nearest scores: copies against all other images.
 
     Intervals: binomial ones for shares, with images of one group taken together; percentiles of the bootstrap over
@@ -97,39 +79,38 @@ def measure_search(
         num_resamples: Number of bootstrap resamplings.
 
     Returns:
-        A measure per name.
+        By name the number, and the ends of its 95 % interval as ``<name>_low`` and ``<name>_high``; NaN where it is not
+        defined.
     """
     is_copy, groups = queries.is_copy, np.asarray(queries.groups)
     weights = bootstrap_weights(len(is_copy), num_resamples, groups=queries.groups)
     rates = compute_detection_rates(cell.nearest_scores, is_copy)
     resampled = resample_detection_rates(cell.nearest_scores, is_copy, weights)
-    measures = {
-        name: Measure(rates[name], *percentile_interval(resampled[name])) for name in ("roc_auc", "tpr_at_1_fpr")
-    }
-
-    def share(flags: np.ndarray, among: np.ndarray) -> Measure:
-        return _share(flags[among], groups[among].tolist())
-
     is_above = cell.nearest_scores > one_threshold
-    # A comparison with NaN is false, which would say that nothing is called.
-    own = np.nan if own_threshold is None else own_threshold
-    is_called, is_named = cell.nearest_scores > own, cell.source_scores > own
-    undefined = Measure(float("nan"), float("nan"), float("nan"))
-    return measures | {
-        "recall_at_one_threshold": share(is_above, is_copy),
-        "fpr_at_one_threshold": share(is_above, ~is_copy),
-        "proposed": share(cell.is_proposed, is_copy),
-        "kept": share(cell.is_kept, is_copy),
-        "scored": share(cell.ranks == 1, is_copy),
-        "called": undefined if own_threshold is None else share(is_called, is_copy),
-        "named": undefined if own_threshold is None else share(is_named, is_copy),
-        "called_strangers": undefined if own_threshold is None else share(is_called, ~is_copy),
+    shares = {
+        "recall_at_one_threshold": (is_above, is_copy),
+        "fpr_at_one_threshold": (is_above, ~is_copy),
+        "proposed": (cell.is_proposed, is_copy),
+        "kept": (cell.is_kept, is_copy),
+        "scored": (cell.ranks == 1, is_copy),
     }
+    # Without a threshold nothing can be called: a share of no images is not defined.
+    own, has_threshold = (0.0, False) if own_threshold is None else (own_threshold, True)
+    is_called = cell.nearest_scores > own
+    shares["called"] = (is_called, is_copy & has_threshold)
+    shares["named"] = (cell.source_scores > own, is_copy & has_threshold)
+    shares["called_strangers"] = (is_called, ~is_copy & has_threshold)
+    measures: dict[str, float] = {}
+    for name in ("roc_auc", "tpr_at_1_fpr"):
+        measures |= _with_interval(name, rates[name], percentile_interval(resampled[name]))
+    for name, (flags, among) in shares.items():
+        measures |= _share(name, flags[among], groups[among].tolist())
+    return measures
 
 
 def measure_pairs(
     cell: CellScores, pairs: PairSet, thresholds: ClassThresholds, num_resamples: int
-) -> dict[str, Measure]:
+) -> dict[str, float]:
     """Compute the numbers of :data:`PAIR_MEASURES`.
 
     Macro F1, AUC, average precision, TPR and FPR are of the pairs' scores; the ranks are of the images that are copies.
@@ -143,32 +124,38 @@ def measure_pairs(
         num_resamples: Number of bootstrap resamplings.
 
     Returns:
-        A measure per name.
+        Numbers and ends of intervals by name, as :func:`measure_search` returns them.
     """
     is_duplicate = pairs.labels == _DUPLICATE
     weights = bootstrap_weights(len(pairs.labels), num_resamples, groups=pairs.patients)
     rates = compute_detection_rates(cell.pair_scores, is_duplicate)
     resampled = resample_detection_rates(cell.pair_scores, is_duplicate, weights)
-    measures = {name: Measure(rate, *percentile_interval(resampled[name])) for name, rate in rates.items()}
 
     predicted = classify_scores(cell.pair_scores, (thresholds.lower, thresholds.upper))
     classes = np.unique(pairs.labels).tolist()
-    macro_f1 = f1_score(pairs.labels, predicted, labels=classes, average="macro", zero_division=0)
-    resampled_f1 = _resample_macro_f1(pairs.labels, predicted, classes, weights)
-    measures["macro_f1"] = Measure(float(macro_f1), *percentile_interval(resampled_f1))
+    rates["macro_f1"] = float(f1_score(pairs.labels, predicted, labels=classes, average="macro", zero_division=0))
+    resampled["macro_f1"] = _resample_macro_f1(pairs.labels, predicted, classes, weights)
 
     ranks = cell.ranks[pairs.is_copy]
     patients = np.asarray(pairs.groups)[pairs.is_copy].tolist()
-    for k in (1, 10):
-        measures[f"rank_{k}"] = _share((ranks >= 1) & (ranks <= k), patients)
-    return {name: measures[name] for name in PAIR_MEASURES}
+    measures: dict[str, float] = {}
+    for name in PAIR_MEASURES:
+        if name.startswith("rank_"):
+            measures |= _share(name, (ranks >= 1) & (ranks <= int(name.removeprefix("rank_"))), patients)
+        else:
+            measures |= _with_interval(name, rates[name], percentile_interval(resampled[name]))
+    return measures
 
 
-def _share(flags: np.ndarray, groups: list[str]) -> Measure:
+def _share(name: str, flags: np.ndarray, groups: list[str]) -> dict[str, float]:
     if len(flags) == 0:
-        return Measure(float("nan"), float("nan"), float("nan"))
+        return _with_interval(name, np.nan, (np.nan, np.nan))
     share = proportion_interval(flags, groups=groups)
-    return Measure(share.value, share.low, share.high)
+    return _with_interval(name, share.value, (share.low, share.high))
+
+
+def _with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
+    return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
 def _resample_macro_f1(

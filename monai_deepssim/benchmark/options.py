@@ -13,19 +13,23 @@ from monai_deepssim.options import (
     anything,
     image_sides,
     option,
+    option_names,
     path,
     several_of,
     share,
     text,
+    torch_device,
     unusable_option,
     whole,
     yes_or_no,
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from monai_deepssim.benchmark.detectors import DetectorSource
 
-__all__ = ["BenchmarkOptions"]
+__all__ = ["BenchmarkCommandOptions", "BenchmarkOptions"]
 
 # A name is a folder of cells too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -149,6 +153,24 @@ class BenchmarkOptions:
             )
 
 
+@dataclass(frozen=True)
+class BenchmarkCommandOptions(BenchmarkOptions):
+    """The options of the command: also what the detectors of the bundle's config refer to."""
+
+    device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _DETECTORS)
+    checkpoint: Path | None = option(
+        None,
+        path("file"),
+        "DeepSSIM embedder of deepssim, deepssim_aligned and memorization_index; by default the shipped weights.",
+        _DETECTORS,
+    )
+    copy_detector_checkpoint: Path | None = option(None, path("file"), "Weights of copy_detector.", _DETECTORS)
+    mri_core_checkpoint: Path | None = option(None, path("file"), "Weights of mri_core.", _DETECTORS)
+    torchscript_file: Path | None = option(None, path("file"), "Descriptor of torchscript.", _DETECTORS)
+    open_clip_weights: Path | None = option(None, path("file"), "Weights of open_clip.", _DETECTORS)
+    open_clip_model: str = option("ViT-B-32", text, "Architecture of open_clip.", _DETECTORS)
+
+
 def _choose_detectors(
     detectors: Mapping[str, Any], only: Sequence[str]
 ) -> tuple[tuple[DetectorSource, ...], dict[str, str]]:
@@ -170,11 +192,7 @@ def _choose_detectors(
     return tuple(sources), left_out
 
 
-def _option_of(name: str, argument: str) -> str:
-    """The override that gives a detector's file: in the bundle's config an id of its own."""
-    from monai_deepssim.audit.overrides import running_config
-
-    value: Any = (running_config() or {}).get("detectors", {})
-    for key in [name, *argument.split("#")]:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return f"--{value[1:]}" if isinstance(value, str) and value.startswith("@") else f"--detectors#{name}#{argument}"
+def _option_of(detector: str, argument: str) -> str:
+    """The option that gives a detector's file: one of its own, or a part of ``detectors``."""
+    own = [name for name in option_names(BenchmarkCommandOptions) if name.startswith(f"{detector}_")]
+    return f"--{own[0]}" if own else f"--detectors#{detector}#{argument}"

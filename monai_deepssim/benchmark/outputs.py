@@ -1,4 +1,4 @@
-"""``results.csv``, ``table.md`` and ``summary.json``."""
+"""``table.md`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -10,54 +10,18 @@ from typing import Any
 
 import pandas as pd
 
+from monai_deepssim.audit.html import markdown_table
 from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.benchmark.measures import SEARCH_MEASURES
-from monai_deepssim.benchmark.steps import BenchmarkResult, mean_and_worst
+from monai_deepssim.benchmark.steps import BenchmarkResult
 from monai_deepssim.files import write_text
 
-__all__ = ["MIX", "SEARCH_HEADINGS", "render_table", "three_digits", "write_results", "write_summary"]
+__all__ = ["DIGITS", "MIX", "render_table", "three_digits", "write_summary"]
 
 #: The perturbation whose macro F1 the papers compare.
 MIX = "mix"
-#: Headings of :data:`~monai_deepssim.benchmark.measures.SEARCH_MEASURES`.
-SEARCH_HEADINGS = {
-    "roc_auc": "AUC",
-    "tpr_at_1_fpr": "recall at FPR 1 %",
-    "recall_at_one_threshold": "recall at one threshold",
-    "fpr_at_one_threshold": "FPR at one threshold",
-    "proposed": "proposed",
-    "kept": "kept",
-    "scored": "scored",
-    "called": "called",
-    "named": "source called",
-    "called_strangers": "strangers called",
-}
-_DIGITS = 6
-
-
-def write_results(path: Path, result: BenchmarkResult) -> None:
-    """Write one row per detector and perturbation, with all measures, intervals and thresholds.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    counts = (
-        {"num_pairs": sum(result.test.values()), "num_duplicates": result.test["duplicate"]}
-        if result.has_pairs
-        else {f"num_{kind}": count for kind, count in result.test.items()}
-    )
-    rows = []
-    for row in result.rows:
-        cells: dict[str, Any] = {"detector": row.detector, "perturbation": row.perturbation, **counts}
-        for name, measure in row.measures.items():
-            cells |= {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
-        cells["milliseconds_per_image"] = round(row.milliseconds, 3)
-        if result.has_pairs:
-            thresholds = result.class_thresholds[row.detector]
-            cells |= {"lower_threshold": thresholds.lower, "upper_threshold": thresholds.upper}
-        cells["one_threshold"] = result.one_thresholds[row.detector]
-        rows.append(cells)
-    write_text(path, pd.DataFrame(rows).round(_DIGITS).to_csv(index=False, lineterminator="\n"))
+#: After the point, of all numbers that are written.
+DIGITS = 6
 
 
 def render_table(result: BenchmarkResult) -> str:
@@ -69,94 +33,69 @@ def render_table(result: BenchmarkResult) -> str:
     Returns:
         The text of ``table.md``.
     """
-    lines = [*_render_pairs(result), ""] if result.has_pairs else [*_render_detectors(result), ""]
-    lines.append(_caption(result))
+    lines = _overview_of_pairs(result) if result.has_pairs else _overview_of_search(result)
+    lines += ["", _caption(result)]
     for name in result.detectors:
-        lines += ["", f"Search by `{name}`:", "", *_render_search(result, name)]
+        numbers = result.table.loc[name][result.search_columns]
+        rows = [[f"`{perturbation}`", *map(three_digits, row)] for perturbation, row in numbers.T.items()]
+        rows.append(["mean", *map(three_digits, numbers.mean())])
+        lines += ["", f"Search by `{name}`:", "", *markdown_table(["perturbation", *SEARCH_MEASURES.values()], rows)]
     return "\n".join(lines) + "\n"
 
 
-def _render_pairs(result: BenchmarkResult) -> list[str]:
-    perturbations = list(result.options.perturbations)
-    f1_column = f"macro F1, `{MIX}`" if MIX in perturbations else "macro F1, mean"
-    columns = [
-        "detector",
-        f1_column,
-        "AUC, mean",
-        "AUC, lowest",
-        "AUC of the search, lowest",
-        "source among ten, lowest",
-        "ms an image",
-    ]
-    lines = [_line(columns), _line(["---"] * len(columns))]
+def _overview_of_pairs(result: BenchmarkResult) -> list[str]:
+    has_mix = MIX in result.options.perturbations
+    headings = ["detector", f"macro F1, `{MIX}`" if has_mix else "macro F1, mean", "AUC, mean", "AUC, lowest"]
+    headings += ["AUC of the search, lowest", "source among ten, lowest", "ms an image"]
+    rows = []
     for name in result.detectors:
-        mean_f1, _, _ = _mean_and_worst(result, name, "macro_f1")
-        mean_auc, _, _ = _mean_and_worst(result, name, "roc_auc")
-        f1 = result.row(name, MIX).measures["macro_f1"].value if MIX in perturbations else mean_f1
-        cells = [f"`{name}`", three_digits(f1), three_digits(mean_auc)]
-        cells += [_lowest(result, name, measure) for measure in ("roc_auc", "search_roc_auc", "rank_10")]
-        lines.append(_line([*cells, _median_milliseconds(result, name)]))
-    lines += ["", "ROC AUC, duplicates against all other pairs:", ""]
-    lines += [_line(["perturbation", *(f"`{name}`" for name in result.detectors)])]
-    lines += [_line(["---"] * (len(result.detectors) + 1))]
-    for perturbation in perturbations:
-        values = [result.row(name, perturbation).measures["roc_auc"].value for name in result.detectors]
-        lines.append(_line([f"`{perturbation}`", *map(three_digits, values)]))
-    return lines
-
-
-def _render_detectors(result: BenchmarkResult) -> list[str]:
-    columns = [
-        "detector",
-        "AUC, mean",
-        "AUC, lowest",
-        "recall at one threshold, mean",
-        "recall at one threshold, lowest",
-        "FPR at one threshold, mean",
-        "ms per image",
+        numbers = result.table.loc[name]
+        f1 = numbers.loc[MIX, "macro_f1"] if has_mix else numbers["macro_f1"].mean()
+        lowest = [_lowest(numbers[measure]) for measure in ("roc_auc", "search_roc_auc", "rank_10")]
+        rows.append([f"`{name}`", three_digits(f1), three_digits(numbers["roc_auc"].mean()), *lowest, _median(numbers)])
+    lines = [*markdown_table(headings, rows), "", "ROC AUC, duplicates against all other pairs:", ""]
+    headings = ["perturbation", *(f"`{name}`" for name in result.detectors)]
+    aucs = [
+        [f"`{change}`", *(three_digits(result.table.loc[(name, change), "roc_auc"]) for name in result.detectors)]
+        for change in result.options.perturbations
     ]
-    lines = [_line(columns), _line(["---"] * len(columns))]
+    return [*lines, *markdown_table(headings, aucs)]
+
+
+def _overview_of_search(result: BenchmarkResult) -> list[str]:
+    headings = ["detector", "AUC, mean", "AUC, lowest", "recall at one threshold, mean"]
+    headings += ["recall at one threshold, lowest", "FPR at one threshold, mean", "ms per image"]
+    rows = []
     for name in result.detectors:
-        cells = [f"`{name}`"]
-        for measure in ("roc_auc", "recall_at_one_threshold"):
-            cells += [three_digits(_mean_and_worst(result, name, measure)[0]), _lowest(result, name, measure)]
-        cells.append(three_digits(_mean_and_worst(result, name, "fpr_at_one_threshold")[0]))
-        lines.append(_line([*cells, _median_milliseconds(result, name)]))
-    return lines
+        numbers = result.table.loc[name]
+        auc, recall, fpr = (
+            numbers[measure] for measure in ("roc_auc", "recall_at_one_threshold", "fpr_at_one_threshold")
+        )
+        cells = [text for column in (auc, recall) for text in (three_digits(column.mean()), _lowest(column))]
+        rows.append([f"`{name}`", *cells, three_digits(fpr.mean()), _median(numbers)])
+    return markdown_table(headings, rows)
 
 
-def _render_search(result: BenchmarkResult, detector: str) -> list[str]:
-    """One row per perturbation: how well copies are told from strangers, and where they were lost."""
-    names = [result.search_measures[name] for name in SEARCH_MEASURES]
-    headings = ["perturbation", *SEARCH_HEADINGS.values()]
-    lines = [_line(headings), _line(["---"] * len(headings))]
-    for perturbation in result.options.perturbations:
-        measures = result.row(detector, perturbation).measures
-        lines.append(_line([f"`{perturbation}`", *(three_digits(measures[name].value) for name in names)]))
-    means = [_mean_and_worst(result, detector, name)[0] for name in names]
-    return [*lines, _line(["mean", *map(three_digits, means)])]
+def _lowest(column: pd.Series) -> str:
+    """The lowest number, and under which perturbation where something went wrong."""
+    if column.isna().all():
+        return three_digits(math.nan)
+    return three_digits(column.min()) + (f" (`{column.idxmin()}`)" if column.min() < 1 else "")
 
 
-def _mean_and_worst(result: BenchmarkResult, detector: str, measure: str) -> tuple[float, float, str]:
-    perturbations = result.options.perturbations
-    return mean_and_worst({name: result.row(detector, name).measures[measure].value for name in perturbations})
-
-
-def _lowest(result: BenchmarkResult, detector: str, measure: str) -> str:
-    _, value, perturbation = _mean_and_worst(result, detector, measure)
-    return three_digits(value) + (f" (`{perturbation}`)" if value < 1 else "")
-
-
-def _median_milliseconds(result: BenchmarkResult, detector: str) -> str:
-    times = sorted(row.milliseconds for row in result.rows if row.detector == detector)
-    return f"{times[len(times) // 2]:.1f}"
+def _median(numbers: pd.DataFrame) -> str:
+    return f"{numbers['milliseconds_per_image'].quantile(interpolation='higher'):.1f}"
 
 
 def write_summary(path: Path, result: BenchmarkResult) -> None:
     """Write seeds, pairs, detectors with the hashes of their files, thresholds, versions and times.
 
+    Args:
+        path: Path of the JSON file to write.
+        result: What the benchmark found out.
+
     Raises:
-        UnusableInputError: if the file cannot be written.
+        UnusableInputError: If the file cannot be written.
     """
     options = result.options
     summary = {
@@ -178,26 +117,43 @@ def write_summary(path: Path, result: BenchmarkResult) -> None:
         },
         "perturbations": list(options.perturbations),
         "detectors": {
-            source.name: {
-                "made_of": source.description,
-                "one_threshold": result.one_thresholds[source.name],
-                "own_threshold": result.own_thresholds[source.name],
-            }
-            | _describe_class_thresholds(result, source.name)
+            source.name: {"made_of": source.description, **_thresholds(result, source.name)}
             for source in options.sources
         },
         "left_out": options.left_out,
         "num_resamples": options.num_resamples,
-        "cells_of_an_earlier_run": sum(row.is_kept for row in result.rows),
+        "cells_of_an_earlier_run": result.num_kept,
         "results": [
-            {"detector": row.detector, "perturbation": row.perturbation, "milliseconds": round(row.milliseconds, 3)}
-            | {name: _as_json(measure) for name, measure in row.measures.items()}
-            for row in result.rows
+            {"detector": row["detector"], "perturbation": row["perturbation"]}
+            | {"milliseconds": row["milliseconds_per_image"]}
+            | {name: _measure(row, name) for name in result.headings}
+            for row in result.table.reset_index().to_dict("records")
         ],
         "versions": package_versions(),
         "seconds": round(result.seconds, 1),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def _thresholds(result: BenchmarkResult, detector: str) -> dict[str, Any]:
+    thresholds = {
+        "one_threshold": result.table.loc[detector]["one_threshold"].iloc[0],
+        "own_threshold": result.own_thresholds[detector],
+    }
+    if result.has_pairs:
+        of_classes = result.class_thresholds[detector]
+        thresholds["two_class"] = detector in result.options.two_class
+        thresholds["thresholds"] = [of_classes.lower, of_classes.upper]
+        thresholds["macro_f1_on_tuning_pairs"] = of_classes.macro_f1
+    return thresholds
+
+
+def _measure(row: dict[str, Any], name: str) -> dict[str, Any]:
+    # JSON has no NaN.
+    value, low, high = (
+        None if math.isnan(row[name + end]) else round(row[name + end], DIGITS) for end in ("", "_low", "_high")
+    )
+    return {"value": value, "interval": [low, high]}
 
 
 def three_digits(value: float) -> str:
@@ -208,25 +164,6 @@ def three_digits(value: float) -> str:
         ('0.999', '-')
     """
     return "-" if math.isnan(value) else f"{math.floor(value * 1000 + 1e-9) / 1000:.3f}"
-
-
-def _as_json(measure: Any) -> dict[str, Any]:
-    # JSON has no NaN.
-    value, low, high = (
-        None if math.isnan(x) else round(x, _DIGITS) for x in (measure.value, measure.low, measure.high)
-    )
-    return {"value": value, "interval": [low, high]}
-
-
-def _describe_class_thresholds(result: BenchmarkResult, detector: str) -> dict[str, Any]:
-    if not result.has_pairs:
-        return {}
-    thresholds = result.class_thresholds[detector]
-    return {
-        "two_class": detector in result.options.two_class,
-        "thresholds": [thresholds.lower, thresholds.upper],
-        "macro_f1_on_tuning_pairs": thresholds.macro_f1,
-    }
 
 
 def _caption(result: BenchmarkResult) -> str:
@@ -247,7 +184,3 @@ def _caption(result: BenchmarkResult) -> str:
     else:
         origin = f"pairs of {options.pairs_csv.name}; thresholds from {num_tuning} pairs of other patients"
     return f"{counts}: {origin}. Gallery of {result.gallery_size} real images."
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from monai_deepssim.benchmark.queries import QuerySet, stack_images
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import progress_bar
 from monai_deepssim.transforms import FitImageSize
 
 __all__ = ["find_repeats", "group_images", "read_own_images"]
@@ -25,19 +24,6 @@ _GALLERY_SHARE = 2 / 3  # of the groups of a half
 # One for the gallery, and two of which each is the other's partner.
 _FEWEST_GROUPS = 3
 _REPEAT_CORRELATION = 0.98
-
-
-@dataclass(frozen=True)
-class _Half:
-    """The groups of one half: their images by group, in random order.
-
-    Attributes:
-        gallery: Groups that the gallery and the copies are drawn from.
-        others: Groups that strangers and partners are drawn from.
-    """
-
-    gallery: dict[str, list[int]]
-    others: dict[str, list[int]]
 
 
 def read_own_images(
@@ -85,15 +71,20 @@ def read_own_images(
         )
     names = list(groups)
     np.random.default_rng(tuning_seed).shuffle(names)
-    middle = len(names) // 2
-    generators = [np.random.default_rng(seed) for seed in (tuning_seed, test_seed)]
+    middle, generators = len(names) // 2, [np.random.default_rng(seed) for seed in (tuning_seed, test_seed)]
     halves = [
         _split_half({name: groups[name] for name in part}, generator)
         for part, generator in zip((names[:middle], names[middle:]), generators, strict=True)
     ]
-    size = min(gallery_size, *(sum(map(len, half.gallery.values())) for half in halves))
+    size = min(gallery_size, *(sum(map(len, gallery_groups.values())) for gallery_groups, _ in halves))
+    fit = FitImageSize(image_size)
+
+    def load(positions: Sequence[int]) -> Tensor:
+        bar = progress_bar(positions, desc="Reading images", leave=False, disable=not sys.stderr.isatty())
+        return stack_images([fit(load_slice(items[position])) for position in bar])
+
     tuning, test = (
-        _draw_queries(half, generator, copies, num_strangers, size, _Loader(items, image_size))
+        _draw_queries(*half, generator, copies, num_strangers, size, load)
         for half, generator, copies in zip(halves, generators, (0, num_copies), strict=True)
     )
     return tuning, test
@@ -143,60 +134,48 @@ def group_images(
     return dict(groups)
 
 
-def _split_half(groups: dict[str, list[int]], generator: np.random.Generator) -> _Half:
+def _split_half(
+    groups: Mapping[str, list[int]], generator: np.random.Generator
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Split a half, in random order: groups for the gallery and its copies, and for strangers and partners."""
     names = list(groups)
     generator.shuffle(names)
     shuffled = {name: generator.permutation(groups[name]).tolist() for name in names}
     count = min(max(1, round(_GALLERY_SHARE * len(names))), len(names) - 2)
-    return _Half({name: shuffled[name] for name in names[:count]}, {name: shuffled[name] for name in names[count:]})
-
-
-class _Loader:
-    """Loads each image once, in the benchmark's size."""
-
-    def __init__(self, items: Sequence[dict[str, Any]], image_size: Sequence[int]) -> None:
-        self.items = items
-        self.fit = FitImageSize(image_size)
-        self.loaded: dict[int, Tensor] = {}
-
-    def stack(self, positions: Sequence[int]) -> Tensor:
-        for position in tqdm(positions, desc="Reading images", leave=False, disable=not sys.stderr.isatty()):
-            if position not in self.loaded:
-                self.loaded[position] = self.fit(load_slice(self.items[position]))
-        return stack_images([self.loaded[position] for position in positions])
+    return {name: shuffled[name] for name in names[:count]}, {name: shuffled[name] for name in names[count:]}
 
 
 def _draw_queries(
-    half: _Half,
+    gallery_groups: Mapping[str, list[int]],
+    other_groups: Mapping[str, list[int]],
     generator: np.random.Generator,
     num_copies: int,
     num_strangers: int,
     gallery_size: int,
-    loader: _Loader,
+    load: Callable[[Sequence[int]], Tensor],
 ) -> QuerySet:
-    copies = _one_of_each_in_turn(half.gallery)[: min(num_copies, gallery_size)]
+    copies = _one_of_each_in_turn(gallery_groups)[: min(num_copies, gallery_size)]
     copied = {position for position, _ in copies}
-    further = [position for positions in half.gallery.values() for position in positions if position not in copied]
+    further = [position for positions in gallery_groups.values() for position in positions if position not in copied]
     filling = generator.permutation(further).tolist()[: gallery_size - len(copies)]
     # In random order: a detector that prefers the first of equals must not find all copies by that.
     gallery = generator.permutation([*copied, *filling]).tolist()
-    strangers = _one_of_each_in_turn(half.others)[:num_strangers]
-    queries = [*copies, *strangers]
+    strangers = _one_of_each_in_turn(other_groups)[:num_strangers]
     partners = []
-    for _, group in queries:
-        other = generator.choice([name for name in half.others if name != group])
-        partners.append(int(generator.choice(half.others[str(other)])))
-    row_of = {position: row for row, position in enumerate(gallery)}
-    rows = [row_of[position] for position, _ in copies]
-    seconds = [_other_group(copies, number) for number in range(len(copies))]
-    gallery_images = loader.stack(gallery)
+    for _, group in [*copies, *strangers]:
+        other = generator.choice([name for name in other_groups if name != group])
+        partners.append(int(generator.choice(other_groups[str(other)])))
+    rows = [gallery.index(position) for position, _ in copies]
+    gallery_images = load(gallery)
+    stranger_images = load([position for position, _ in strangers])
     sources, none = find_repeats(gallery_images, rows), [np.array([], dtype=np.int64)]
+    seconds = [_other_group(copies, number) for number in range(len(copies))]
     return QuerySet(
         gallery=gallery_images,
-        synthetic=loader.stack([position for position, _ in queries]),
-        partners=loader.stack(partners),
+        synthetic=torch.cat([gallery_images[rows], stranger_images]),
+        partners=load(partners),
         sources=sources + none * len(strangers),
-        groups=[group for _, group in queries],
+        groups=[group for _, group in [*copies, *strangers]],
         second_sources=[none[0] if second is None else sources[second] for second in seconds] + none * len(strangers),
     )
 
@@ -241,10 +220,5 @@ def _normalise(images: Tensor) -> Tensor:
 
 def _one_of_each_in_turn(groups: Mapping[str, list[int]]) -> list[tuple[int, str]]:
     """Order images such that the first of every group come first, then the second ones."""
-    longest = max(map(len, groups.values()))
-    return [
-        (positions[turn], name)
-        for turn in range(longest)
-        for name, positions in groups.items()
-        if turn < len(positions)
-    ]
+    turns = [(turn, position, name) for name, positions in groups.items() for turn, position in enumerate(positions)]
+    return [(position, name) for _, position, name in sorted(turns, key=lambda entry: entry[0])]

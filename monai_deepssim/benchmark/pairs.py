@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
 
 from monai_deepssim.benchmark.queries import QuerySet, perturb_each, stack_images
 from monai_deepssim.data import GeneratePhantomd, PhantomPairDataset, labelled_pairs, load_slice, split_by_patient
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import CLASS_NAMES
+from monai_deepssim.progress import progress_bar
 from monai_deepssim.transforms import FitImageSize
 
 __all__ = ["PairSet", "label_pairs", "make_phantom_pairs", "perturb_in_turn", "read_pairs"]
@@ -84,14 +85,13 @@ def label_pairs(
         The set.
     """
     is_duplicate = labels == _DUPLICATE
-    rows = range(len(synthetic))
-    first = {int(row): position for position, row in reversed(list(enumerate(synthetic_index)))}
+    rows, first_pairs = np.unique(synthetic_index, return_index=True)
     return PairSet(
         gallery=gallery,
         synthetic=synthetic,
         partners=partners,
         sources=[real_index[is_duplicate & (synthetic_index == row)] for row in rows],
-        groups=[patients[first[row]] for row in rows],
+        groups=[patients[pair] for pair in first_pairs],
         real_index=real_index,
         synthetic_index=synthetic_index,
         labels=labels,
@@ -113,24 +113,19 @@ def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size:
     Returns:
         The pairs.
     """
-    shown = sys.stderr.isatty()
-    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", level=_LEVEL, progress=shown)
+    is_terminal = sys.stderr.isatty()
+    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", level=_LEVEL, progress=is_terminal)
     pairs = [dataset[i] for i in range(num_pairs)]
-    generate = GeneratePhantomd(image_size)
-    # The subjects after those that the pairs may have used.
-    fillers = [
-        generate({"subject": (seed, 2 * num_pairs + i), "level": _LEVEL})["image"]
-        for i in tqdm(range(gallery_size - num_pairs), desc="Other subjects", disable=not shown)
-    ]
-    first = 2 * num_pairs + gallery_size - num_pairs
-    partners = [
-        generate({"subject": (seed, first + i), "level": _LEVEL})["image"] for i in range(min(num_pairs, _NUM_PARTNERS))
-    ]
+    num_fillers, num_partners = gallery_size - num_pairs, min(num_pairs, _NUM_PARTNERS)
+    generate, others = GeneratePhantomd(image_size), []
+    # The subjects after those that the pairs may have used: first those of the gallery, then the partners.
+    for i in progress_bar(range(num_fillers + num_partners), desc="Other subjects", disable=not is_terminal):
+        others.append(generate({"subject": (seed, 2 * num_pairs + i), "level": _LEVEL})["image"])
     rows = np.arange(num_pairs)
     return label_pairs(
-        stack_images([*(pair["real"] for pair in pairs), *fillers]),
+        stack_images([*(pair["real"] for pair in pairs), *others[:num_fillers]]),
         stack_images([pair["synthetic"] for pair in pairs]),
-        stack_images(partners)[rows % len(partners)],
+        stack_images(others[num_fillers:])[rows % num_partners],
         real_index=rows,
         synthetic_index=rows,
         labels=np.array([pair["label"] for pair in pairs]),
@@ -177,9 +172,22 @@ def read_pairs(
                 "duplicates and others are wanted. Give more pairs, or another --tuning_fraction or --tuning_seed."
             )
     galleries = [_load_side(part, "real", image_size) for part in (tuning, test)]
+    sets = []
     # The patients of the other part are in no pair of this one.
-    partners = galleries[::-1]
-    sets = [_load_pairs(*parts, image_size) for parts in zip((tuning, test), galleries, partners, strict=True)]
+    for part, gallery, partners in zip((tuning, test), galleries, galleries[::-1], strict=True):
+        synthetic, others = _load_side(part, "synthetic", image_size), list(partners.values())
+        real_rows, synthetic_rows = ({path: row for row, path in enumerate(side)} for side in (gallery, synthetic))
+        sets.append(
+            label_pairs(
+                stack_images(list(gallery.values())),
+                stack_images(list(synthetic.values())),
+                stack_images([others[row % len(others)] for row in range(len(synthetic))]),
+                real_index=np.array([real_rows[pair["real"]["path"]] for pair in part]),
+                synthetic_index=np.array([synthetic_rows[pair["synthetic"]["path"]] for pair in part]),
+                labels=np.array([pair["label"] for pair in part]),
+                patients=[pair["real"]["patient_id"] for pair in part],
+            )
+        )
     return sets[0], sets[1], len(pairs) - len(tuning) - len(test)
 
 
@@ -194,42 +202,20 @@ def perturb_in_turn(pairs: PairSet, names: Sequence[str], seed: int) -> Tensor:
     Returns:
         ``(S, 1, H, W)``.
     """
-    label_of = {int(row): int(label) for row, label in zip(pairs.synthetic_index, pairs.labels, strict=True)}
-    seen = dict.fromkeys(range(len(CLASS_NAMES)), 0)
+    # The label of each image, which is that of its last pair.
+    label_of = dict(zip(pairs.synthetic_index.tolist(), pairs.labels.tolist(), strict=True))
+    labels = pd.Series(label_of).sort_index()
     smallest_class = min(count for count in pairs.counts.values() if count)
     # Two of a class each time where there are enough: similar phantoms are warps and slices in turn, and should get
     # all of them too.
     repeats = 2 if 2 * len(names) <= smallest_class else 1
-    chosen = []
-    for row in range(len(pairs.synthetic)):
-        chosen.append(names[seen[label_of[row]] // repeats % len(names)])
-        seen[label_of[row]] += 1
-    return perturb_each(pairs, chosen, seed)
-
-
-def _load_pairs(
-    pairs: Sequence[dict[str, Any]], gallery: dict[str, Tensor], partners: dict[str, Tensor], image_size: Sequence[int]
-) -> PairSet:
-    synthetic = _load_side(pairs, "synthetic", image_size)
-    rows = {"real": {path: row for row, path in enumerate(gallery)}}
-    rows["synthetic"] = {path: row for row, path in enumerate(synthetic)}
-    others = list(partners.values())
-    return label_pairs(
-        stack_images(list(gallery.values())),
-        stack_images(list(synthetic.values())),
-        stack_images([others[row % len(others)] for row in range(len(synthetic))]),
-        real_index=np.array([rows["real"][pair["real"]["path"]] for pair in pairs]),
-        synthetic_index=np.array([rows["synthetic"][pair["synthetic"]["path"]] for pair in pairs]),
-        labels=np.array([pair["label"] for pair in pairs]),
-        patients=[pair["real"]["patient_id"] for pair in pairs],
-    )
+    turns = labels.groupby(labels).cumcount() // repeats % len(names)
+    return perturb_each(pairs, [names[turn] for turn in turns], seed)
 
 
 def _load_side(pairs: Sequence[dict[str, Any]], side: str, image_size: Sequence[int]) -> dict[str, Tensor]:
     """Load each real or synthetic image of the pairs once, by its path, in the order of the pairs."""
     fit = FitImageSize(image_size)
-    images: dict[str, Tensor] = {}
-    for pair in tqdm(pairs, desc=f"Reading {side} images", unit=" pairs", disable=not sys.stderr.isatty()):
-        if pair[side]["path"] not in images:
-            images[pair[side]["path"]] = fit(load_slice(pair[side]))
-    return images
+    items = {pair[side]["path"]: pair[side] for pair in pairs}
+    bar = progress_bar(items, desc=f"Reading {side} images", disable=not sys.stderr.isatty())
+    return {path: fit(load_slice(items[path])) for path in bar}

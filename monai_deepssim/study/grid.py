@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["FACTORS", "Factor", "Setting", "Training", "curve", "full_product", "one_at_a_time"]
+__all__ = ["FACTORS", "REPETITIONS", "Factor", "Setting", "Training", "curve", "full_product", "one_at_a_time"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,14 @@ class Factor:
     expected: int
     expectation: str
 
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
+
+#: Repetitions of a training image, the names of :data:`~monai_deepssim.generators.DUPLICATION_RANGES`, from the rarest.
+REPETITIONS = ("none", "low", "high")
 
 #: In the order of the report; directions after Dar et al., and for repetitions Scardace et al.
 FACTORS: dict[str, Factor] = {
@@ -67,6 +75,10 @@ class Setting:
             f"images{self.training_images:04d}-repeated_{self.repetitions}-{augmented}-width{self.width:03d}"
             f"-epochs{self.epochs:05d}"
         )
+
+    def file(self, replicate: int) -> str:
+        """Name of the cell's files in a replicate, relative to the folder of all cells."""
+        return f"{self.name}/seed{replicate}"
 
     def num_steps(self, base: Setting, batch_size: int, equal: str) -> int:
         """Optimisation steps.
@@ -164,9 +176,8 @@ def curve(cells: Sequence[Setting], base: Setting, factor: str) -> list[Setting]
         ['none', 'low', 'high']
     """
     members = [cell for cell in cells if replace(cell, **{factor: getattr(base, factor)}) == base]
-    order = ["none", "low", "high"]
 
     def level(cell: Setting) -> Any:
-        return order.index(cell.repetitions) if factor == "repetitions" else getattr(cell, factor)
+        return REPETITIONS.index(cell.repetitions) if factor == "repetitions" else getattr(cell, factor)
 
     return sorted(members, key=level)

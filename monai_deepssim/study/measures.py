@@ -1,33 +1,26 @@
-"""Scores to the numbers of a cell, with their intervals, and to the direction of a curve."""
+"""Scores to the rows of ``cells.csv``, with their intervals, and to the direction of a curve."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.linalg import LinAlgWarning
 from scipy.stats import fisher_exact
 
-from monai_deepssim.calibration import Proportion, proportion_interval
+from monai_deepssim.calibration import proportion_interval
 from monai_deepssim.metrics import compute_fid
 from monai_deepssim.study.grid import Factor, Setting
 from monai_deepssim.study.judges import Controls
 
-__all__ = [
-    "SHARES",
-    "CellMeasures",
-    "Direction",
-    "Share",
-    "compute_fid_of_statistics",
-    "find_direction",
-    "measure_cell",
-    "memorized_by_repetition",
-]
+__all__ = ["SHARES", "compute_fid_of_statistics", "find_direction", "measure_cell", "memorized_by_repetition"]
 
-#: Shares of a cell, and what they are called.
+#: Columns of shares, and what they are called.
 SHARES: dict[str, str] = {
     "copies_deepssim": "copies, DeepSSIM verified",
     "copies_copy_detection": "copies, copy detection",
@@ -42,93 +35,70 @@ _NUM_GROUPS = 4
 _LEVEL = 0.05
 
 
-@dataclass(frozen=True)
-class Share:
-    """A share over all trainings of a cell.
-
-    Attributes:
-        pooled: with the exact binomial interval: how far more samples *of these trainings* might move it.
-        clustered: the same share with the interval over trainings: how far *other trainings* might. That of few
-            trainings is wide, as it should be.
-        by_seed: of each training alone.
-    """
-
-    pooled: Proportion
-    clustered: Proportion
-    by_seed: tuple[Proportion, ...]
-
-    @staticmethod
-    def of(flags: Sequence[np.ndarray]) -> Share:
-        """Measure flags, an array a training.
-
-        Example:
-            >>> share = Share.of([np.array([True, True]), np.array([False, False])])
-            >>> share.pooled.value, share.clustered.low <= share.pooled.low
-            (0.5, True)
-        """
-        together = np.concatenate(flags)
-        trainings = [str(number) for number, own in enumerate(flags) for _ in own]
-        pooled = proportion_interval(together)
-        clustered = proportion_interval(together, groups=trainings) if len(flags) > 1 else pooled
-        return Share(pooled, clustered, tuple(proportion_interval(own) for own in flags))
-
-
-@dataclass(frozen=True)
-class CellMeasures:
-    """What was measured in a cell.
-
-    Attributes:
-        setting: of the cell.
-        steps: optimisation steps.
-        passes: how often each image was seen, on average over the images of the training set with their repetitions.
-        shares: by the names of :data:`SHARES`.
-        fid: of samples to held-out images, by 15 statistics, the mean over trainings; NaN with too few. Not of all
-            samples together: FID falls with their number.
-        fid_by_seed: of each training alone.
-    """
-
-    setting: Setting
-    steps: int
-    passes: float
-    shares: dict[str, Share]
-    fid: float
-    fid_by_seed: tuple[float, ...]
-
-
 def measure_cell(
     setting: Setting, steps: int, batch_size: int, scores: Sequence[Mapping[str, np.ndarray]], controls: Controls
-) -> CellMeasures:
-    """Measure a cell.
+) -> pd.DataFrame:
+    """Measure a cell: one row over all its trainings, whose ``seed`` is ``all``, and one row per training.
+
+    A share has its exact binomial interval (``_low``, ``_high``): how far more samples *of these trainings* might move
+    it. Over all trainings it also has the interval over trainings (``_clustered_low``, ``_clustered_high``): how far
+    *other trainings* might. That of few trainings is wide, as it should be. ``passes`` is how often each image was
+    seen, on average over the images of the training set with their repetitions. ``fid`` compares samples with held-out
+    images by 15 statistics; over all trainings it is their mean and not that of all samples together, since FID falls
+    with their number. It is NaN with too few samples.
 
     Args:
-        setting: of the cell.
-        steps: optimisation steps.
-        batch_size: images a step.
-        scores: of each training, see :meth:`~.judges.Judges.score`, with ``copies``, how often each training image is
-            there.
-        controls: thresholds and limits.
+        setting: The cell.
+        steps: Number of optimisation steps.
+        batch_size: Images per step.
+        scores: Scores of each training, see :meth:`~.judges.Judges.score`, with ``copies``, how often each training
+            image is there.
+        controls: Thresholds and limits.
 
     Returns:
-        Its numbers.
+        The rows, with the columns of ``cells.csv``.
     """
-    flags: dict[str, list[np.ndarray]] = {name: [] for name in SHARES}
-    for own in scores:
-        is_copy = own["aligned_ssim"] > controls.aligned_ssim_threshold
-        flags["copies_deepssim"].append(is_copy)
-        flags["copies_copy_detection"].append(own["correlation"] > controls.correlation_threshold)
-        flags["looks_real"].append(controls.looks_real(own))
-        flags["memorized_deepssim"].append(_memorized(own, controls))
-        flags["false_alarms_deepssim"].append(own["holdout_aligned_ssim"] > controls.aligned_ssim_threshold)
-        flags["false_alarms_copy_detection"].append(own["holdout_correlation"] > controls.correlation_threshold)
-    fids = tuple(compute_fid_of_statistics(own["statistics"], controls.holdout_statistics) for own in scores)
-    return CellMeasures(
-        setting=setting,
-        steps=steps,
-        passes=float(np.mean([steps / np.ceil(own["copies"].sum() / batch_size) for own in scores])),
-        shares={name: Share.of(own) for name, own in flags.items()},
-        fid=float(np.mean(fids)),
-        fid_by_seed=fids,
-    )
+    trainings = [_judge(own, controls) for own in scores]
+    fids = [compute_fid_of_statistics(own["statistics"], controls.holdout_statistics) for own in scores]
+    passes = float(np.mean([steps / np.ceil(own["copies"].sum() / batch_size) for own in scores]))
+    cell = {**asdict(setting), "steps": steps, "passes": passes}
+    pooled = {**cell, "seed": "all", "fid": float(np.mean(fids))}
+    for name in SHARES:
+        pooled |= _share_columns(name, [flags[name] for flags in trainings])
+    rows = [pooled]
+    for seed, (flags, fid) in enumerate(zip(trainings, fids, strict=True)):
+        rows.append({**cell, "seed": str(seed), "fid": fid})
+        for name in SHARES:
+            columns = _share_columns(name, [flags[name]])
+            rows[-1] |= {column: value for column, value in columns.items() if "_clustered_" not in column}
+    return pd.DataFrame(rows)
+
+
+def _judge(scores: Mapping[str, np.ndarray], controls: Controls) -> dict[str, np.ndarray]:
+    """Which images of a training each of :data:`SHARES` counts."""
+    return {
+        "copies_deepssim": scores["aligned_ssim"] > controls.aligned_ssim_threshold,
+        "copies_copy_detection": scores["correlation"] > controls.correlation_threshold,
+        "looks_real": controls.looks_real(scores),
+        "memorized_deepssim": _memorized(scores, controls),
+        "false_alarms_deepssim": scores["holdout_aligned_ssim"] > controls.aligned_ssim_threshold,
+        "false_alarms_copy_detection": scores["holdout_correlation"] > controls.correlation_threshold,
+    }
+
+
+def _share_columns(name: str, flags_of_trainings: Sequence[np.ndarray]) -> dict[str, Any]:
+    flags = np.concatenate(flags_of_trainings)
+    trainings = np.repeat(np.arange(len(flags_of_trainings)), [len(own) for own in flags_of_trainings])
+    share = proportion_interval(flags)
+    clustered = proportion_interval(flags, groups=trainings.astype(str).tolist()) if trainings.any() else share
+    return {
+        name: share.value,
+        f"{name}_low": share.low,
+        f"{name}_high": share.high,
+        f"{name}_clustered_low": clustered.low,
+        f"{name}_clustered_high": clustered.high,
+        f"{name}_total": share.total,
+    }
 
 
 def compute_fid_of_statistics(first: np.ndarray, second: np.ndarray) -> float:
@@ -147,82 +117,59 @@ def compute_fid_of_statistics(first: np.ndarray, second: np.ndarray) -> float:
         return float(compute_fid(torch.from_numpy(first), torch.from_numpy(second)))
 
 
-@dataclass(frozen=True)
-class Direction:
-    """Where a curve goes from its lowest to its highest level, beside where it was expected to go.
-
-    Attributes:
-        factor: of the curve.
-        share: of :data:`SHARES`.
-        low: the lowest level.
-        high: the highest level.
-        difference: of the share, highest less lowest level.
-        num_agreeing: trainings, paired by seed, that differ in the direction of ``difference``.
-        num_seeds: trainings at each level.
-        p_value: of Fisher's exact test on all samples, as if they were independent.
-    """
-
-    factor: Factor
-    share: str
-    low: Setting
-    high: Setting
-    difference: float
-    num_agreeing: int
-    num_seeds: int
-    p_value: float
-
-    @property
-    def verdict(self) -> str:
-        """``as expected``, ``against expectation``, or ``not clear``: it is clear if all seeds agree and p < 0.05."""
-        if self.num_agreeing < self.num_seeds or self.p_value >= _LEVEL:
-            return "not clear"
-        return "as expected" if np.sign(self.difference) == self.factor.expected else "against expectation"
-
-
-def find_direction(factor: Factor, cells: Sequence[CellMeasures], share: str) -> Direction:
-    """Compare the ends of a curve.
+def find_direction(factor: Factor, curve: pd.DataFrame, share: str) -> dict[str, Any]:
+    """Say where a curve goes from its lowest to its highest level, beside where it was expected to go.
 
     Args:
-        factor: of the curve.
-        cells: its cells, by ascending level.
-        share: name of the share.
+        factor: What changes along the curve.
+        curve: Rows of :func:`measure_cell`, by ascending level.
+        share: One of :data:`SHARES`.
 
     Returns:
-        The direction.
+        By name: ``factor``, ``expected`` (in words), ``share``; ``from`` and ``to``, the levels; ``difference`` of the
+        share; ``num_agreeing``, how many trainings, paired by seed, differ in that direction; ``p_value`` of Fisher's
+        exact test on all samples, as if they were independent; and ``measured``: ``as expected``, ``against
+        expectation``, or ``not clear`` unless all seeds agree and p < 0.05.
     """
-    first, last = cells[0].shares[share], cells[-1].shares[share]
-    differences = [b.value - a.value for a, b in zip(first.by_seed, last.by_seed, strict=True)]
-    difference = last.pooled.value - first.pooled.value
-    table = [[one.pooled.count, one.pooled.total - one.pooled.count] for one in (first, last)]
-    return Direction(
-        factor=factor,
-        share=share,
-        low=cells[0].setting,
-        high=cells[-1].setting,
-        difference=difference,
-        num_agreeing=sum(bool(own * difference > 0) for own in differences),
-        num_seeds=len(differences),
-        p_value=float(fisher_exact(table).pvalue),
-    )
+    levels = curve[curve["seed"] == "all"].to_dict("records")
+    ends = [levels[0], levels[-1]]
+    is_training = curve["seed"] != "all"
+    first, last = (curve[is_training & (curve[factor.name] == end[factor.name])][share].to_numpy() for end in ends)
+    difference = ends[1][share] - ends[0][share]
+    num_agreeing = int(((last - first) * difference > 0).sum())
+    totals = [end[f"{share}_total"] for end in ends]
+    counts = [round(end[share] * total) for end, total in zip(ends, totals, strict=True)]
+    p_value = float(fisher_exact([[n, total - n] for n, total in zip(counts, totals, strict=True)]).pvalue)
+    measured = "as expected" if np.sign(difference) == factor.expected else "against expectation"
+    return {
+        "factor": factor.name,
+        "expected": factor.expectation,
+        "share": share,
+        "from": ends[0][factor.name],
+        "to": ends[1][factor.name],
+        "difference": difference,
+        "num_agreeing": num_agreeing,
+        "p_value": p_value,
+        "measured": measured if num_agreeing == len(first) and p_value < _LEVEL else "not clear",
+    }
 
 
-def memorized_by_repetition(
-    scores: Sequence[Mapping[str, np.ndarray]], controls: Controls
-) -> list[tuple[int, int, Proportion]]:
+def memorized_by_repetition(scores: Sequence[Mapping[str, np.ndarray]], controls: Controls) -> list[dict[str, Any]]:
     """Say what share of the training images has a copy, by how often they were there.
 
     Args:
-        scores: of each training, with ``copies``.
-        controls: thresholds.
+        scores: Scores of each training, with ``copies``.
+        controls: Thresholds.
 
     Returns:
-        From the rarest: lowest and highest number of times, in up to four groups, and the share.
+        From the rarest, in up to four groups: lowest (``from``) and highest (``to``) number of times, the share
+        (``value``) with its ``interval``, ``count`` and ``total``.
 
     Example:
         >>> import types
         >>> own = {"copies": np.array([1, 1, 9, 9]), "nearest": np.array([2, 0]), "aligned_ssim": np.array([0.9, 0.1])}
         >>> groups = memorized_by_repetition([own], types.SimpleNamespace(aligned_ssim_threshold=0.8))
-        >>> [(low, high, share.value) for low, high, share in groups]
+        >>> [(group["from"], group["to"], group["value"]) for group in groups]
         [(1, 1, 0.0), (9, 9, 0.5)]
     """
     copies = np.concatenate([own["copies"] for own in scores])
@@ -230,8 +177,11 @@ def memorized_by_repetition(
     counts = np.unique(copies)
     groups = []
     for values in np.array_split(counts, min(_NUM_GROUPS, len(counts))):
-        own = np.isin(copies, values)
-        groups.append((int(values[0]), int(values[-1]), proportion_interval(memorized[own])))
+        share = proportion_interval(memorized[np.isin(copies, values)])
+        interval = {"value": share.value, "interval": [share.low, share.high]}
+        groups.append(
+            {"from": int(values[0]), "to": int(values[-1]), **interval, "count": share.count, "total": share.total}
+        )
     return groups
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.generators import DUPLICATION_RANGES
 from monai_deepssim.options import (
     anything,
     image_sides,
@@ -24,7 +21,10 @@ from monai_deepssim.options import (
     whole,
     yes_or_no,
 )
-from monai_deepssim.study.grid import FACTORS, Setting, full_product, one_at_a_time
+from monai_deepssim.study.grid import REPETITIONS, Setting, full_product, one_at_a_time
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MIN_SAMPLES", "StudyOptions"]
 
@@ -33,6 +33,15 @@ MIN_SAMPLES = 16
 
 _GRID, _IMAGES, _MODELS, _OUTPUT = "Grid", "Images", "Models", "Output"
 _CHECKPOINT, _SETTINGS = path("file", "the path of a checkpoint"), paths("the path of a JSON file with settings")
+
+# What a level of each factor is.
+_LEVELS = {
+    "training_images": whole(1),
+    "repetitions": one_of(REPETITIONS),
+    "augmentation": yes_or_no,
+    "width": whole(1),
+    "epochs": whole(1),
+}
 
 
 @dataclass(frozen=True)
@@ -136,31 +145,23 @@ def _mapping(option: str, value: Any) -> dict[str, Any]:
 
 
 def _setting(option: str, value: Any) -> Setting:
-    given = _mapping(option, value)
-    wanted = [field.name for field in fields(Setting)]
-    if sorted(given) != sorted(wanted):
+    levels = _mapping(option, value)
+    if sorted(levels) != sorted(_LEVELS):
         raise unusable_option(
-            option, value, f"a value for each of {', '.join(wanted)}; --{option}#width 48 changes one alone"
+            option, value, f"a value for each of {', '.join(_LEVELS)}; --{option}#width 48 changes one alone"
         )
-    return Setting(**{name: _level(f"{option}#{name}", name, given[name]) for name in wanted})
+    return Setting(**{name: check.read(f"{option}#{name}", levels[name]) for name, check in _LEVELS.items()})
 
 
 def _levels(value: Any) -> dict[str, list[Any]]:
-    given = _mapping("factors", value)
-    for name in given:
-        if name not in FACTORS:
-            raise UnusableInputError(f"--factors: {name!r} is unknown. The factors are: {', '.join(FACTORS)}.")
-    levels = {}
-    for name in FACTORS:
-        found = given.get(name, [])
-        if not isinstance(found, Sequence) or isinstance(found, str):
-            raise unusable_option(f"factors#{name}", found, "a list of values")
-        levels[name] = [_level(f"factors#{name}", name, level) for level in found]
-    return {name: found for name, found in levels.items() if found}
-
-
-def _level(option: str, name: str, value: Any) -> Any:
-    if name == "repetitions":
-        return one_of(DUPLICATION_RANGES).read(option, value)
-    check = yes_or_no if name == "augmentation" else whole(1)
-    return check.read(option, value)
+    levels = _mapping("factors", value)
+    for name, values in levels.items():
+        if name not in _LEVELS:
+            raise UnusableInputError(f"--factors: {name!r} is unknown. The factors are: {', '.join(_LEVELS)}.")
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise unusable_option(f"factors#{name}", values, "a list of values")
+    return {
+        name: [check.read(f"factors#{name}", level) for level in levels[name]]
+        for name, check in _LEVELS.items()
+        if levels.get(name)
+    }

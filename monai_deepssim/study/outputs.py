@@ -1,4 +1,4 @@
-"""``cells.csv``, ``table.md`` and ``summary.json``."""
+"""The files of a study: ``table.md``, ``figures/``, ``report.html`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -11,100 +11,135 @@ from typing import Any
 
 import pandas as pd
 
+from monai_deepssim.audit.html import data_uri, markdown_table, render_report
 from monai_deepssim.audit.summary import package_versions
-from monai_deepssim.files import write_text
-from monai_deepssim.study.figures import level_name
-from monai_deepssim.study.measures import (
-    SHARES,
-    CellMeasures,
-    Share,
-    compute_fid_of_statistics,
-)
+from monai_deepssim.calibration import proportion_interval
+from monai_deepssim.files import atomic_file, unwritable, write_text
+from monai_deepssim.study.figures import draw_curve, level_name
+from monai_deepssim.study.grid import FACTORS
+from monai_deepssim.study.measures import SHARES, compute_fid_of_statistics
 from monai_deepssim.study.steps import StudyResult
 
-__all__ = ["render_table", "write_cells", "write_summary"]
+__all__ = ["DIGITS", "render_study", "render_table", "write_figures", "write_summary"]
 
-_DIGITS = 6
-
-
-def write_cells(path: Path, result: StudyResult) -> None:
-    """Write a row a cell over all its trainings, and below it a row for each of them, its ``seed`` named.
-
-    A share has its exact binomial interval (``_low``, ``_high``); over all trainings also that of other trainings
-    (``_clustered_low``, ``_clustered_high``).
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
-    rows = []
-    for cell in result.cells:
-        shared = {**asdict(cell.setting), "steps": cell.steps, "passes": cell.passes}
-        row: dict[str, Any] = {**shared, "seed": "all", "fid": cell.fid}
-        for name, share in cell.shares.items():
-            row |= {name: share.pooled.value, f"{name}_low": share.pooled.low, f"{name}_high": share.pooled.high}
-            row |= {f"{name}_clustered_low": share.clustered.low, f"{name}_clustered_high": share.clustered.high}
-            row |= {f"{name}_total": share.pooled.total}
-        rows.append(row)
-        for seed, fid in enumerate(cell.fid_by_seed):
-            row = {**shared, "seed": str(seed), "fid": fid}
-            for name, share in cell.shares.items():
-                own = share.by_seed[seed]
-                row |= {name: own.value, f"{name}_low": own.low, f"{name}_high": own.high, f"{name}_total": own.total}
-            rows.append(row)
-    write_text(path, pd.DataFrame(rows).round(_DIGITS).to_csv(index=False, lineterminator="\n"))
+#: After the point, of all numbers that are written.
+DIGITS = 6
 
 
 def render_table(result: StudyResult) -> str:
     """Make tables in Markdown: what was measured along each curve, and the directions.
 
     Args:
-        result: of the study.
+        result: What the study found out.
 
     Returns:
         The text of ``table.md``.
     """
     lines = []
-    for name, cells in result.curves.items():
-        lines += _table(
-            [name, "steps", "passes", "copies, DeepSSIM verified", "copies, copy detection", "look real", "FID"],
+    shares = {name: SHARES[name] for name in ("copies_deepssim", "copies_copy_detection")} | {"looks_real": "look real"}
+    for factor, curve in result.curves.items():
+        rows = [
             [
-                [
-                    level_name(name, cell.setting),
-                    f"{cell.steps:,}",
-                    f"{cell.passes:,.0f}",
-                    *(
-                        _percent(cell.shares[share])
-                        for share in ("copies_deepssim", "copies_copy_detection", "looks_real")
-                    ),
-                    "-" if math.isnan(cell.fid) else f"{cell.fid:.2f}",
-                ]
-                for cell in cells
-            ],
-        )
-    lines += _table(
-        ["expected", "by", "from", "to", "difference", "trainings that agree", "p", "measured"],
-        [
-            [
-                direction.factor.expectation,
-                SHARES[direction.share].removeprefix("copies, "),
-                level_name(direction.factor.name, direction.low),
-                level_name(direction.factor.name, direction.high),
-                f"{100 * direction.difference:+.0f} %",
-                f"{direction.num_agreeing} of {direction.num_seeds}",
-                f"{direction.p_value:.2g}",
-                direction.verdict,
+                level_name(factor, level[factor]),
+                f"{level['steps']:,}",
+                f"{level['passes']:,.0f}",
+                *(_with_interval(level, name) for name in shares),
+                "-" if math.isnan(level["fid"]) else f"{level['fid']:.2f}",
             ]
-            for direction in result.directions
-        ],
+            for level in curve[curve["seed"] == "all"].to_dict("records")
+        ]
+        lines += [*markdown_table([factor, "steps", "passes", *shares.values(), "FID"], rows), ""]
+    rows = [
+        [
+            one["expected"],
+            SHARES[one["share"]].removeprefix("copies, "),
+            level_name(one["factor"], one["from"]),
+            level_name(one["factor"], one["to"]),
+            f"{100 * one['difference']:+.0f} %",
+            f"{one['num_agreeing']} of {result.options.num_seeds}",
+            f"{one['p_value']:.2g}",
+            one["measured"],
+        ]
+        for one in result.directions
+    ]
+    headings = ["expected", "by", "from", "to", "difference", "trainings that agree", "p", "measured"]
+    return "\n".join([*lines, *markdown_table(headings, rows), ""]) + "\n"
+
+
+def _with_interval(row: dict[str, Any], share: str) -> str:
+    value, low, high = (100 * row[share + end] for end in ("", "_low", "_high"))
+    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
+
+
+def write_figures(folder: Path, result: StudyResult) -> dict[str, bytes]:
+    """Draw the curve of each factor into a file of its own.
+
+    Args:
+        folder: Folder of the files.
+        result: What the study found out.
+
+    Returns:
+        The PNG files by factor.
+
+    Raises:
+        UnusableInputError: If a file cannot be written.
+    """
+    pictures = {name: draw_curve(FACTORS[name], curve, result.controls) for name, curve in result.curves.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            with atomic_file(folder / f"{name}.png") as file:
+                file.write(picture)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return pictures
+
+
+def render_study(result: StudyResult, figures: dict[str, bytes]) -> str:
+    """Make the report, which shows images of the training sets unless the options say otherwise.
+
+    Args:
+        result: What the study found out.
+        figures: PNG files by factor.
+
+    Returns:
+        The HTML.
+    """
+    options, controls = result.options, result.controls
+    sheets = {cell.name: options.output_dir / "cells" / cell.name / "seed0_samples.png" for cell in options.cells}
+    return render_report(
+        "study",
+        result=result,
+        options=options,
+        factors=FACTORS,
+        share_names=SHARES,
+        level_name=level_name,
+        figures={name: data_uri(picture) for name, picture in figures.items()},
+        curves={name: curve[curve["seed"] == "all"].to_dict("records") for name, curve in result.curves.items()},
+        # A sheet that was removed is only a picture less.
+        sheets={
+            name: data_uri(sheet.read_bytes())
+            for name, sheet in sheets.items()
+            if options.report_images and sheet.is_file()
+        },
+        found={
+            "DeepSSIM verified": proportion_interval(controls.found_deepssim),
+            "copy detection": proportion_interval(controls.found_copy_detection),
+        },
+        best_fid=compute_fid_of_statistics(controls.reconstruction_statistics, controls.holdout_statistics),
+        real_fid=compute_fid_of_statistics(controls.real_statistics, controls.holdout_statistics),
     )
-    return "\n".join(lines) + "\n"
 
 
 def write_summary(path: Path, result: StudyResult) -> None:
     """Write settings, controls, all numbers, hashes, versions and times.
 
+    Args:
+        path: Path of the JSON file to write.
+        result: What the study found out.
+
     Raises:
-        UnusableInputError: if the file cannot be written.
+        UnusableInputError: If the file cannot be written.
     """
     options, controls = result.options, result.controls
     best, real = (
@@ -116,7 +151,7 @@ def write_summary(path: Path, result: StudyResult) -> None:
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "images": str(options.dataset_dir) if options.dataset_dir else {"phantom": options.phantom},
         "num_pool": result.num_pool,
-        "num_control": result.num_control,
+        "num_control": len(controls.holdout_statistics),
         "image_size": list(options.image_size),
         "base": asdict(options.base),
         "equal": options.equal,
@@ -133,23 +168,11 @@ def write_summary(path: Path, result: StudyResult) -> None:
             "fid_of_the_autoencoder_alone": _finite(best),
             "fid_of_other_real_images": _finite(real),
         },
-        "cells": [_cell(cell) for cell in result.cells],
-        "directions": [
-            {
-                "factor": direction.factor.name,
-                "expected": direction.factor.expectation,
-                "share": direction.share,
-                "from": getattr(direction.low, direction.factor.name),
-                "to": getattr(direction.high, direction.factor.name),
-                "difference": round(direction.difference, _DIGITS),
-                "num_agreeing": direction.num_agreeing,
-                "p_value": direction.p_value,
-                "measured": direction.verdict,
-            }
-            for direction in result.directions
-        ],
+        "cells": [_cell_as_json(cell) for _, cell in result.cells.groupby(list(FACTORS), sort=False)],
+        "directions": [{**one, "difference": round(one["difference"], DIGITS)} for one in result.directions],
         "memorized_by_repetition": [
-            {"from": low, "to": high, **_proportion(share)} for low, high, share in result.by_repetition
+            {**group, "value": round(group["value"], DIGITS), "interval": [round(x, DIGITS) for x in group["interval"]]}
+            for group in result.by_repetition
         ],
         "checkpoints_sha256": result.checkpoints,
         "cells_of_an_earlier_run": result.num_kept,
@@ -159,37 +182,24 @@ def write_summary(path: Path, result: StudyResult) -> None:
     write_text(path, json.dumps(summary, indent=2) + "\n")
 
 
-def _cell(cell: CellMeasures) -> dict[str, Any]:
+def _cell_as_json(cell: pd.DataFrame) -> dict[str, Any]:
+    pooled, *trainings = cell.round(DIGITS).to_dict("records")
     shares = {
         name: {
-            **_proportion(share.pooled),
-            "interval_over_trainings": [round(share.clustered.low, _DIGITS), round(share.clustered.high, _DIGITS)],
-            "by_seed": [round(own.value, _DIGITS) for own in share.by_seed],
+            "value": pooled[name],
+            "interval": [pooled[f"{name}_low"], pooled[f"{name}_high"]],
+            "count": round(pooled[name] * pooled[f"{name}_total"]),
+            "total": pooled[f"{name}_total"],
+            "interval_over_trainings": [pooled[f"{name}_clustered_low"], pooled[f"{name}_clustered_high"]],
+            "by_seed": [training[name] for training in trainings],
         }
-        for name, share in cell.shares.items()
+        for name in SHARES
     }
-    fids = {"fid": _finite(cell.fid), "fid_by_seed": [_finite(fid) for fid in cell.fid_by_seed]}
-    return {**asdict(cell.setting), "steps": cell.steps, "passes": round(cell.passes, 2), **shares, **fids}
-
-
-def _proportion(share: Any) -> dict[str, Any]:
-    return {
-        "value": round(share.value, _DIGITS),
-        "interval": [round(share.low, _DIGITS), round(share.high, _DIGITS)],
-        "count": share.count,
-        "total": share.total,
-    }
+    setting = {name: pooled[name] for name in (*FACTORS, "steps")}
+    fids = {"fid": _finite(pooled["fid"]), "fid_by_seed": [_finite(training["fid"]) for training in trainings]}
+    return {**setting, "passes": round(pooled["passes"], 2), **shares, **fids}
 
 
 def _finite(value: float) -> float | None:
     # JSON has no NaN.
-    return round(value, _DIGITS) if math.isfinite(value) else None
-
-
-def _percent(share: Share) -> str:
-    pooled = share.pooled
-    return f"{100 * pooled.value:.0f} % ({100 * pooled.low:.0f} to {100 * pooled.high:.0f})"
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows)] + [""]
+    return round(value, DIGITS) if math.isfinite(value) else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.files import remove_files, write_text
 from monai_deepssim.progress import say
+from monai_deepssim.study.estimate import estimate_study
+from monai_deepssim.study.grid import Training
 from monai_deepssim.study.options import StudyOptions
-from monai_deepssim.study.outputs import render_table, write_cells, write_summary
-from monai_deepssim.study.report import write_figures, write_report
-from monai_deepssim.study.steps import StudyResult, estimate_only, perform_study
+from monai_deepssim.study.outputs import DIGITS, render_study, render_table, write_figures, write_summary
+from monai_deepssim.study.steps import StudyResult, perform_study
+from monai_deepssim.study.trainings import StudyTrainings
 
 __all__ = ["MemorizationStudy"]
 
@@ -39,18 +41,23 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
     """
 
     options_class = StudyOptions
+    #: MONAI's properties of a bundle: a study has one per training, and none of its own.
+    network_def = dataset = evaluator = inferer = None
 
     def perform(self, options: StudyOptions) -> StudyResult | None:
         if options.estimate_only:
-            say(estimate_only(options).in_words())
+            trainings = [(one, list(one.cells)) for one in Training.of_cells(options.cells, options.num_seeds)]
+            # Of images that are not listed yet, the pool is taken for as many as the phantoms.
+            num_pool = int(options.phantom.get("num_subjects", options.largest))
+            say(estimate_study(options, StudyTrainings(options), trainings, num_pool))
             return None
         folder = options.output_dir
         # A result must not outlive its study: if this one fails, no table is left that looks like its own.
         remove_files(folder / name for name in _RESULT_FILES)
         result = perform_study(options)
-        write_cells(folder / "cells.csv", result)
+        write_text(folder / "cells.csv", result.cells.round(DIGITS).to_csv(index=False, lineterminator="\n"))
         write_text(folder / "table.md", render_table(result))
-        write_report(folder / "report.html", result, write_figures(folder / "figures", result))
+        write_text(folder / "report.html", render_study(result, write_figures(folder / "figures", result)))
         # Last: where there is a summary, the study is complete.
         write_summary(folder / "summary.json", result)
         return result

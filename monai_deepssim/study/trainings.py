@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from torch import Tensor
 
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import unwritable, write_text
+from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.study.grid import Setting, Training
-from monai_deepssim.study.images import StudyImages, TrainingSet
+from monai_deepssim.study.images import HOLDOUT_CSV, POOL_CSV, TrainingSet
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.study.workflows import parse_config, run_config
 
-__all__ = ["StudyTrainings", "checkpoint_interval"]
+__all__ = ["GENERATOR_BUNDLE", "StudyTrainings", "checkpoint_interval"]
 
-_GENERATOR = "brain_mri_ldm"
+#: The bundle that trains generators.
+GENERATOR_BUNDLE = "brain_mri_ldm"
 _STATE, _MARKER = "diffusion_training.pt", "training.json"
 # A training is saved at least so often, in steps, and takes up from there.
 _LONGEST_INTERVAL = 100
@@ -46,25 +48,14 @@ class StudyTrainings:
     """Trains and draws in the study's folder; what is there already is not done again.
 
     Args:
-        options: of the study.
-        images: of the study; ``None`` before they are made, for what needs none.
+        options: Checked options.
     """
 
-    def __init__(self, options: StudyOptions, images: StudyImages | None = None) -> None:
+    def __init__(self, options: StudyOptions) -> None:
         self.options = options
-        self._images = images
-        self.settings = parse_config(_GENERATOR, "train_diffusion", options.generator_settings, {})
-
-    @property
-    def batch_size(self) -> int:
-        """Images a step of a generator's training."""
-        return int(self.settings["diffusion_batch_size"])
-
-    @property
-    def images(self) -> StudyImages:
-        """Of the study."""
-        assert self._images is not None, "the images are made before anything is trained"
-        return self._images
+        self.settings = parse_config(GENERATOR_BUNDLE, "train_diffusion", options.generator_settings, {})
+        #: Images per step of a generator's training.
+        self.batch_size = int(self.settings["diffusion_batch_size"])
 
     def num_steps(self, cell: Setting) -> int:
         """Optimisation steps at which a cell is measured."""
@@ -74,7 +65,7 @@ class StudyTrainings:
         """Channels of the U-Net: those of the settings, in proportion to its first level's.
 
         Raises:
-            UnusableInputError: if they are no whole numbers, or the U-Net cannot normalise them in groups.
+            UnusableInputError: If they are no whole numbers, or the U-Net cannot normalise them in groups.
         """
         published, groups = self.settings["diffusion_channels"], self.settings["diffusion_norm_num_groups"]
         wanted = [channels * width / published[0] for channels in published]
@@ -86,68 +77,72 @@ class StudyTrainings:
             )
         return [int(channels) for channels in wanted]
 
+    def needs(self, network: str) -> bool:
+        """Whether the ``autoencoder`` or the ``copy_detector`` has yet to be trained."""
+        is_given = getattr(self.options, f"{network}_checkpoint") is not None
+        return not is_given and not (self.options.output_dir / network / "finished").is_file()
+
     def train_autoencoder(self) -> Path:
-        """Train the autoencoder that all generators share, on the whole pool.
+        """Train the autoencoder that all generators share, on the whole pool, and return its checkpoint."""
+        settings, overrides = self.options.generator_settings, self._generator_overrides()
+        self._train("autoencoder", GENERATOR_BUNDLE, "train_autoencoder", settings, overrides)
+        return self.options.autoencoder_checkpoint or self.options.output_dir / "autoencoder" / "autoencoder.pt"
 
-        Returns:
-            Its checkpoint.
-        """
-        if self.options.autoencoder_checkpoint is not None:
-            return self.options.autoencoder_checkpoint
-        folder = self.options.output_dir / "autoencoder"
-        if not (folder / "finished").is_file():
-            overrides = {**self._common(), "dataset_dir": str(self.images.pool_csv), "output_dir": str(folder)}
-            overrides["seed"] = self.options.seed
-            run_config(_GENERATOR, "train_autoencoder", self.options.generator_settings, overrides)
-            write_text(folder / "finished", "")
-        return folder / "autoencoder.pt"
+    def train_copy_detector(self, num_pool: int) -> Path:
+        """Train the contrastive copy detector on the whole pool of so many images, and return its checkpoint."""
+        settings = self.options.copy_detector_settings
+        overrides = {
+            "images_per_batch": self.copy_detector_batch_size(num_pool),
+            "image_size": list(self.options.image_size),
+            "device": f"$torch.device('{self.options.device}')",
+        }
+        self._train("copy_detector", "copy_detector", "train", settings, overrides)
+        return self.options.copy_detector_checkpoint or self.options.output_dir / "copy_detector" / "model.pt"
 
-    def train_copy_detector(self) -> Path:
-        """Train the contrastive copy detector, on the whole pool.
+    def copy_detector_batch_size(self, num_pool: int) -> int:
+        """Images per step: batches that are not full are dropped, and of a small pool none would be left."""
+        settings = parse_config("copy_detector", "train", self.options.copy_detector_settings, {})
+        return int(min(settings["images_per_batch"], max(2, num_pool // 2)))
 
-        Returns:
-            Its checkpoint.
-        """
-        if self.options.copy_detector_checkpoint is not None:
-            return self.options.copy_detector_checkpoint
-        folder = self.options.output_dir / "copy_detector"
-        if not (folder / "finished").is_file():
-            settings = parse_config("copy_detector", "train", self.options.copy_detector_settings, {})
-            overrides = {
-                "dataset_dir": str(self.images.pool_csv),
-                # Batches that are not full are dropped, and of a small pool none would be left.
-                "images_per_batch": min(settings["images_per_batch"], max(2, len(self.images.pool) // 2)),
-                "output_dir": str(folder),
-                "image_size": list(self.options.image_size),
-                "device": self._device,
-                "seed": self.options.seed,
-            }
-            run_config("copy_detector", "train", self.options.copy_detector_settings, overrides)
-            write_text(folder / "finished", "")
-        return folder / "model.pt"
+    def _train(
+        self, network: str, bundle: str, config: str, settings: Sequence[Path], overrides: dict[str, Any]
+    ) -> None:
+        if not self.needs(network):
+            return
+        folder = self.options.output_dir / network
+        shared = {"dataset_dir": str(self.options.output_dir / POOL_CSV), "output_dir": str(folder)}
+        run_config(bundle, config, settings, {**overrides, **shared, "seed": self.options.seed})
+        write_text(folder / "finished", "")
+
+    def steps_done(self, training: Training, cell: Setting) -> int:
+        """Steps up to a cell that a training has behind it; 0 where it cannot go on from what is there."""
+        state, marker = self._folder(training) / _STATE, self._folder(training) / _MARKER
+        # One that was saved at other steps cannot be taken up.
+        if not state.is_file() or not marker.is_file() or json.loads(marker.read_text()) != self._marker(training):
+            return 0
+        done = int(torch.load(state, map_location="cpu", weights_only=True)["trainer"]["iteration"])
+        return done if done <= self.num_steps(cell) else 0
 
     def train_generator(self, training: Training, cell: Setting, images: TrainingSet, autoencoder: Path) -> Path:
         """Train a generator up to a cell, from where its training stands.
 
         Args:
-            training: to which the cell belongs.
-            cell: whose epochs are to be reached.
-            images: of the training.
-            autoencoder: its checkpoint.
+            training: The training to which the cell belongs.
+            cell: The cell whose epochs are to be reached.
+            images: Images of the training.
+            autoencoder: Checkpoint of the autoencoder.
 
         Returns:
             The generator's checkpoint, of averaged weights.
         """
-        folder = self._folder(training)
-        interval = checkpoint_interval([self.num_steps(one) for one in training.cells])
-        wanted, done = self.num_steps(cell), self._steps_done(folder, interval)
-        if done > wanted:
-            # It cannot go back. Nor can one that was saved at other steps be taken up.
-            shutil.rmtree(folder)
-            done = 0
+        folder, done, wanted = self._folder(training), self.steps_done(training, cell), self.num_steps(cell)
         if done == wanted:
             return folder / "diffusion.pt"
-        write_text(self._made(folder) / _MARKER, json.dumps({"steps_between_checkpoints": interval}) + "\n")
+        if done == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        ensure_writable(folder)
+        write_text(folder / _MARKER, json.dumps(self._marker(training)) + "\n")
+        interval = self._marker(training)["steps_between_checkpoints"]
         overrides = {
             **self._generator_overrides(cell, autoencoder),
             "dataset_dir": str(images.csv),
@@ -160,22 +155,22 @@ class StudyTrainings:
             "diffusion_epochs": wanted // interval,
             "val_interval": 0,
         }
-        run_config(_GENERATOR, "train_diffusion", self.options.generator_settings, overrides)
+        run_config(GENERATOR_BUNDLE, "train_diffusion", self.options.generator_settings, overrides)
         return folder / "diffusion.pt"
 
     def draw(self, training: Training, cell: Setting, generator: Path, autoencoder: Path) -> Tensor:
         """Draw a cell's samples; in all cells of a replicate, sample i comes of the same noise.
 
         Args:
-            training: to which the cell belongs.
-            cell: of the grid.
-            generator: its checkpoint.
-            autoencoder: its checkpoint.
+            training: The training to which the cell belongs.
+            cell: Cell of the grid.
+            generator: Checkpoint of the generator.
+            autoencoder: Checkpoint of the autoencoder.
 
         Returns:
             ``(N, 1, H, W)`` in [0, 1], of 8 bits.
         """
-        folder = self.samples_folder(training, cell)
+        folder = self.options.output_dir / "cells" / f"{cell.file(training.replicate)}_samples"
         if _generator_of(folder) not in ("", hashlib.sha256(generator.read_bytes()).hexdigest()):
             shutil.rmtree(folder)  # of a training that was begun anew
         overrides = {
@@ -186,43 +181,34 @@ class StudyTrainings:
             "num_images": self.options.num_samples,
             "sampling_seed": _SAMPLING_SEEDS * (training.replicate + 1),
         }
-        run_config(_GENERATOR, "inference", self.options.generator_settings, overrides)
+        run_config(GENERATOR_BUNDLE, "inference", self.options.generator_settings, overrides)
         files = [folder / f"{index:06d}.png" for index in range(self.options.num_samples)]
         return torch.stack([load_slice({"image": str(file)}) for file in files])
-
-    def samples_folder(self, training: Training, cell: Setting) -> Path:
-        """Where a cell's samples are."""
-        return self.options.output_dir / "cells" / cell.name / f"seed{training.replicate}_samples"
 
     def finish(self, training: Training) -> None:
         """Remove what only going on with a training would need: four times the size of its generator."""
         for name in (_STATE, "diffusion_last.pt"):
             (self._folder(training) / name).unlink(missing_ok=True)
 
-    def build(self, part: str, overrides: dict[str, Any]) -> Any:
+    def build(self, part: str, **overrides: Any) -> Any:
         """Build a part of the generator's training, such as ``diffusion_def``, without images."""
-        parser = parse_config(
-            _GENERATOR, "train_diffusion", self.options.generator_settings, {"context_size": None, **overrides}
-        )
+        overrides = {"context_size": None, "image_size": list(self.options.image_size), **overrides}
+        parser = parse_config(GENERATOR_BUNDLE, "train_diffusion", self.options.generator_settings, overrides)
         return parser.get_parsed_content(part)
 
-    @property
-    def _device(self) -> str:
-        return f"$torch.device('{self.options.device}')"
-
-    def _common(self) -> dict[str, Any]:
-        return {
+    def _generator_overrides(self, cell: Setting | None = None, autoencoder: Path | None = None) -> dict[str, Any]:
+        overrides = {
             "phantom": None,
-            "validation_dir": str(self.images.holdout_csv),
+            "validation_dir": str(self.options.output_dir / HOLDOUT_CSV),
             "duplication": "none",
             "conditioning": "none",
             "image_size": list(self.options.image_size),
-            "device": self._device,
+            "device": f"$torch.device('{self.options.device}')",
         }
-
-    def _generator_overrides(self, cell: Setting, autoencoder: Path) -> dict[str, Any]:
+        if cell is None:
+            return overrides
         return {
-            **self._common(),
+            **overrides,
             "autoencoder_checkpoint": str(autoencoder),
             "diffusion_channels": self.channels(cell.width),
         }
@@ -230,27 +216,8 @@ class StudyTrainings:
     def _folder(self, training: Training) -> Path:
         return self.options.output_dir / "trainings" / training.name
 
-    def _made(self, folder: Path) -> Path:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        return folder
-
-    def steps_done(self, training: Training) -> int:
-        """Steps that a training has behind it and can go on from."""
-        interval = checkpoint_interval([self.num_steps(one) for one in training.cells])
-        done = self._steps_done(self._folder(training), interval)
-        return int(done) if done < math.inf else 0
-
-    def _steps_done(self, folder: Path, interval: int) -> float:
-        """Steps behind a training, infinitely many where it cannot go on from what is there."""
-        marker, state = folder / _MARKER, folder / _STATE
-        if not state.is_file():
-            return math.inf if (folder / "diffusion.pt").is_file() else 0
-        if not marker.is_file() or json.loads(marker.read_text()) != {"steps_between_checkpoints": interval}:
-            return math.inf
-        return int(torch.load(state, map_location="cpu", weights_only=True)["trainer"]["iteration"])
+    def _marker(self, training: Training) -> dict[str, int]:
+        return {"steps_between_checkpoints": checkpoint_interval([self.num_steps(cell) for cell in training.cells])}
 
 
 def _generator_of(folder: Path) -> str:

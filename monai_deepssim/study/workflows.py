@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from monai.utils import set_determinism
 
 from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import is_quiet
 
 __all__ = ["parse_config", "run_config"]
 
@@ -34,7 +36,9 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
         UnusableInputError: what the workflow ended with, where it says what is wrong with the input.
     """
     folder = find_bundle(bundle)
-    with _nothing_left_switched(), _messages_unwrapped():
+    # The progress bars of MONAI's engines and data sets know no quiet; what goes wrong is raised.
+    bars = redirect_stderr(io.StringIO()) if is_quiet() else nullcontext()
+    with _as_if_alone(), bars:
         workflow = ConfigWorkflow(
             str(folder / "configs" / f"{config}.json"),
             logging_file=str(find_bundle("memorization_study") / "configs" / "logging.conf"),
@@ -86,23 +90,14 @@ def _read(settings: Sequence[Path]) -> dict[str, Any]:
 
 
 @contextmanager
-def _nothing_left_switched() -> Iterator[None]:
-    """A bundle seeds everything, switches off MONAI's metadata and adds to the path of imports."""
+def _as_if_alone() -> Iterator[None]:
+    """Leave nothing switched that a bundle switches, and take UnusableInputError out of what MONAI wraps it in.
+
+    A bundle seeds everything, switches off MONAI's metadata and adds to the path of imports.
+    """
     tracked, path, disabled = get_track_meta(), list(sys.path), logging.root.manager.disable
     # MONAI's engines have loggers of their own, which tell of every epoch whatever the file says.
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        set_track_meta(tracked)
-        set_determinism(None)
-        sys.path[:] = path
-
-
-@contextmanager
-def _messages_unwrapped() -> Iterator[None]:
-    """MONAI wraps what is raised inside of a config in errors of its own."""
+    logging.disable(max(disabled, logging.INFO))
     try:
         yield
     except RuntimeError as error:
@@ -112,3 +107,8 @@ def _messages_unwrapped() -> Iterator[None]:
         if cause is None:
             raise
         raise UnusableInputError(str(cause)) from error
+    finally:
+        logging.disable(disabled)
+        set_track_meta(tracked)
+        set_determinism(None)
+        sys.path[:] = path

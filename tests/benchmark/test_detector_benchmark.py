@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from monai_deepssim.benchmark import DetectorBenchmark
-from monai_deepssim.benchmark.cells import NOT_FOUND, NOT_VERIFIED, CellScores, CellStore, score_cell
+from monai_deepssim.benchmark.cells import NOT_FOUND, NOT_VERIFIED, CellScores, cell_key, load_cell, score_cell
 from monai_deepssim.benchmark.detectors import DetectorSource
 from monai_deepssim.benchmark.measures import (
     PAIR_MEASURES,
@@ -31,6 +31,7 @@ from monai_deepssim.benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import ArrayStore
 from monai_deepssim.metrics import (
     AlignedDetector,
     DeepSSIMDetector,
@@ -42,6 +43,10 @@ from monai_deepssim.metrics import (
 )
 from monai_deepssim.similarity import copy_score
 from monai_deepssim.transforms import Perturbation
+
+
+def columns_of(measures):
+    return [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,7 @@ def test_the_shares_of_a_search_are_of_copies_or_of_strangers(phantoms):
         milliseconds=1.0,
     )
     measures = measure_search(cell, queries, one_threshold=0.6, own_threshold=0.25, num_resamples=50)
-    assert {name: measure.value for name, measure in measures.items()} == {
+    assert {name: measures[name] for name in SEARCH_MEASURES} == {
         "roc_auc": 14 / 16,
         "tpr_at_1_fpr": 0.5,
         "recall_at_one_threshold": 0.5,
@@ -139,10 +144,10 @@ def test_the_shares_of_a_search_are_of_copies_or_of_strangers(phantoms):
         "named": 0.5,
         "called_strangers": 0.25,
     }
-    assert list(measures) == list(SEARCH_MEASURES)
-    assert all(measure.low <= measure.value <= measure.high for measure in measures.values())
+    assert list(measures) == columns_of(SEARCH_MEASURES)
+    assert all(measures[f"{name}_low"] <= measures[name] <= measures[f"{name}_high"] for name in SEARCH_MEASURES)
     without_threshold = measure_search(cell, queries, 0.6, None, 50)
-    assert np.isnan(without_threshold["called"].value)
+    assert all(np.isnan(without_threshold[name]) for name in ("called", "named", "called_strangers"))
 
 
 @pytest.mark.parametrize("num_strangers", [20, 99, 100, 250, 1000])
@@ -177,31 +182,31 @@ def test_the_measures_are_those_of_the_pairs_and_lie_in_their_intervals(pairs):
     cell = CellScores(scores, scores - 0.1, ranks, ranks > 0, ranks > 0, scores, 1.0)
     measures = measure_pairs(cell, pairs, ClassThresholds(0.45, 0.7, 1.0), num_resamples=200)
     expected = evaluate_pairs(scores, pairs.labels, (0.45, 0.7))
-    assert list(measures) == list(PAIR_MEASURES)
-    assert measures["macro_f1"].value == pytest.approx(expected["macro_f1"])
-    assert measures["roc_auc"].value == pytest.approx(expected["roc_auc"])
+    assert list(measures) == columns_of(PAIR_MEASURES)
+    assert measures["macro_f1"] == pytest.approx(expected["macro_f1"])
+    assert measures["roc_auc"] == pytest.approx(expected["roc_auc"])
     searched = measure_search(cell, pairs, 0.5, None, num_resamples=200)
-    assert searched["roc_auc"].value == pytest.approx(expected["roc_auc"])
+    assert searched["roc_auc"] == pytest.approx(expected["roc_auc"])
     # Sources of the four copies, images 1, 4, 7 and 10: first, not found, first, not found.
-    assert measures["rank_1"].value == measures["rank_10"].value == 0.5
-    assert all(measure.low <= measure.value <= measure.high for measure in measures.values())
+    assert measures["rank_1"] == measures["rank_10"] == 0.5
+    assert all(measures[f"{name}_low"] <= measures[name] <= measures[f"{name}_high"] for name in PAIR_MEASURES)
 
 
 def test_a_cell_is_kept_for_the_same_detector_and_images_alone(pairs, tmp_path):
-    store, cell = (
-        CellStore(tmp_path),
-        CellScores(np.ones(2), np.zeros(3), np.arange(3), np.arange(3) > 0, np.arange(3) > 1, np.ones(3), 1.5),
-    )
-    key = store.key("a detector", pairs, pairs.synthetic)
-    store.save("mine", "none", key, cell)
-    kept = store.load("mine", "none", key)
+    store = ArrayStore(tmp_path)
+    cell = CellScores(np.ones(2), np.zeros(3), np.arange(3), np.arange(3) > 0, np.arange(3) > 1, np.ones(3), 1.5)
+    key = cell_key("a detector", pairs, pairs.synthetic)
+    store.save("mine/none", key, vars(cell))
+    kept = load_cell(store, "mine/none", key)
     assert kept.milliseconds == 1.5
     assert kept.ranks.tolist() == [0, 1, 2]
     assert (kept.is_proposed.tolist(), kept.is_kept.tolist()) == ([False, True, True], [False, False, True])
-    others = [store.key("another", pairs, pairs.synthetic), store.key("a detector", pairs, pairs.synthetic * 0.9), None]
-    assert [store.load("mine", "none", other) for other in others] == [None] * 3
+    others = [cell_key("another", pairs, pairs.synthetic), cell_key("a detector", pairs, pairs.synthetic * 0.9)]
+    assert [load_cell(store, "mine/none", other) for other in others] == [None] * 2
+    store.save("mine/none", key, {"ranks": cell.ranks})  # of another version
+    assert load_cell(store, "mine/none", key) is None
     next(tmp_path.rglob("*.npz")).write_bytes(b"cut short")
-    assert store.load("mine", "none", key) is None
+    assert load_cell(store, "mine/none", key) is None
 
 
 def test_a_detector_is_known_by_its_arguments_and_the_content_of_its_files(tmp_path):
@@ -345,12 +350,12 @@ def test_a_benchmark_on_images_of_ones_own_reports_where_copies_were_lost(own_cs
         "output_dir": str(tmp_path),
     }
     result = DetectorBenchmark(**arguments).run()
-    unchanged = {name: measure.value for name, measure in result.row("ncc", "none").measures.items()}
-    assert list(unchanged) == list(SEARCH_MEASURES)
+    unchanged = result.table.loc[("ncc", "none")]
+    assert list(unchanged.index)[2:32] == columns_of(SEARCH_MEASURES)
     assert [unchanged[name] for name in ("roc_auc", "tpr_at_1_fpr", "proposed", "kept", "scored", "called")] == [1] * 6
     assert unchanged["called_strangers"] == 0
-    assert result.row("ncc", "flip_vertical").measures["called"].value == 0
-    assert np.isnan(result.row("mse", "none").measures["called"].value)
+    assert result.table.loc[("ncc", "flip_vertical"), "called"] == 0
+    assert np.isnan(result.table.loc[("mse", "none"), "called"])
     results = pd.read_csv(tmp_path / "results.csv")
     assert (results["num_copies"] == 3).all()
     assert (results["num_strangers"] == 4).all()
@@ -361,11 +366,12 @@ def test_a_benchmark_on_images_of_ones_own_reports_where_copies_were_lost(own_cs
     report = (tmp_path / "report.html").read_text()
     assert "Recall at one threshold" in report
     assert "macro F1" not in report
+    assert "<td>-</td>" in report, "a detector without a threshold calls nothing"
+    assert "-&ndash;-" not in report, "an interval of nothing"
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["detectors"]["ncc"]["own_threshold"] == 0.99
     assert summary["detectors"]["mse"]["own_threshold"] is None
-    again = DetectorBenchmark(**arguments).run()
-    assert all(row.is_kept for row in again.rows)
+    assert DetectorBenchmark(**arguments).run().num_kept == len(results)
 
 
 def test_the_threshold_of_a_benchmark_is_that_of_the_tuning_strangers_over_all_perturbations(own_csv, tmp_path):
@@ -386,7 +392,7 @@ def test_the_threshold_of_a_benchmark_is_that_of_the_tuning_strangers_over_all_p
     detector = NCCDetector().fit([tuning.gallery])
     images = torch.cat([perturb(tuning, name, seed=1) for name in perturbations])
     scores = detector.search(detector.represent_batch(images), 1)[0]
-    assert result.one_thresholds["ncc"] == pytest.approx(scores.max().item())
+    assert result.table["one_threshold"].iloc[0] == pytest.approx(scores.max().item())
 
 
 def test_a_two_class_detector_gets_one_threshold_though_two_would_do_better(tmp_path):
@@ -417,7 +423,7 @@ def test_a_benchmark_on_pairs_of_ones_own_needs_no_bundle(tmp_path, capsys):
         num_resamples=20,
         output_dir=str(tmp_path / "out"),
     ).run()
-    assert result.row("ncc", "none").measures["roc_auc"].value == 1
+    assert result.table.loc[("ncc", "none"), "roc_auc"] == 1
     assert result.class_thresholds["built"].lower == result.class_thresholds["built"].upper
     assert "pairs of test.csv" in capsys.readouterr().out
 
@@ -521,8 +527,8 @@ def test_the_group_of_a_synthetic_image_is_the_patient_of_its_first_pair(phantom
     assert [rows.tolist() for rows in pairs.sources] == [[1], [0]]
 
 
-def test_a_cell_of_another_copy_score_is_not_taken_up(phantoms, tmp_path, monkeypatch):
+def test_a_cell_of_another_copy_score_is_not_taken_up(phantoms, monkeypatch):
     queries = QuerySet(phantoms[:1], phantoms[:1], phantoms[:1], [np.array([0])], ["a"])
-    before = CellStore(tmp_path).key("detector", queries, queries.synthetic)
+    before = cell_key("detector", queries, queries.synthetic)
     monkeypatch.setattr("monai_deepssim.benchmark.cells.COPY_SCORE_VERSION", -1)
-    assert CellStore(tmp_path).key("detector", queries, queries.synthetic) != before
+    assert cell_key("detector", queries, queries.synthetic) != before

@@ -14,6 +14,7 @@ from monai.data import get_track_meta
 from PIL import Image
 from torch import nn
 
+from monai_deepssim.command import main
 from monai_deepssim.study import MemorizationStudy, trainings
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_study"
@@ -147,6 +148,16 @@ def test_a_training_that_is_past_a_new_level_begins_anew(study, settings, monkey
     counting = Counting(monkeypatch)
     run(folder, settings)
     assert counting.steps == [(0, 1)]
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "cells.csv"), pd.read_csv(study[0] / "cells.csv"), atol=1e-3)
+
+
+def test_a_quiet_study_prints_nothing_and_is_that_of_the_bundle(study, settings, tmp_path, capfd):
+    folder = shutil.copytree(study[0], tmp_path / "study")
+    shutil.rmtree(next((folder / "cells").glob("images0008-*")))
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    assert main(["study", *options, "-o", str(folder), "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert json.loads((folder / "summary.json").read_text())["cells_of_an_earlier_run"] == 2
     pd.testing.assert_frame_equal(pd.read_csv(folder / "cells.csv"), pd.read_csv(study[0] / "cells.csv"), atol=1e-3)
 
 

@@ -1,10 +1,10 @@
 """The parts of a memorization study: its grid, its measures, what looks real, its time."""
 
-import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.networks.nets import AutoencoderKL
@@ -67,6 +67,10 @@ def test_one_factor_at_a_time_changes_one_factor_and_the_product_all():
         assert curve(grid, BASE, "width") == [BASE]
 
 
+def test_the_headings_of_factors_keep_the_capitals_of_names():
+    assert FACTORS["width"].heading == "Channels of the U-Net's first level"
+
+
 def test_cells_that_differ_in_epochs_alone_share_a_training():
     cells = one_at_a_time(BASE, {"epochs": [25, 50], "width": [16]})
     trainings = Training.of_cells(cells, num_seeds=2)
@@ -84,53 +88,58 @@ def test_a_larger_training_set_has_as_many_steps_or_as_many_passes():
     assert BASE.num_steps(BASE, 16, "steps") == large.num_steps(BASE, 16, "steps") == 200
     assert large.num_steps(BASE, 16, "epochs") == 100 * 8  # seven batches of 16, and one of 8
     cell = measure_cell(large, 200, 16, [scores_of(0, copies=[1] * 120)], CONTROLS)
-    assert cell.passes == 25
+    assert (cell["passes"] == 25).all()
 
 
 def test_the_shares_of_a_cell_have_exact_intervals_of_samples_and_wider_ones_of_trainings():
     cell = measure_cell(BASE, 200, 16, [scores_of(30), scores_of(10, real=0.5)], CONTROLS)
-    share = cell.shares["copies_deepssim"]
+    assert cell["seed"].tolist() == ["all", "0", "1"]
+    pooled = cell.iloc[0]
     exact = binomtest(40, 80).proportion_ci(0.95, "exact")
-    assert (share.pooled.value, share.pooled.low, share.pooled.high) == pytest.approx((0.5, exact.low, exact.high))
-    assert [own.value for own in share.by_seed] == [0.75, 0.25]
-    assert share.clustered.low < share.pooled.low
-    assert share.pooled.high < share.clustered.high
-    assert cell.shares["copies_copy_detection"].pooled.count == 15 + 5
-    assert cell.shares["looks_real"].pooled.value == 0.75
-    assert cell.shares["memorized_deepssim"].pooled.value == 0.5  # images 0 and 1 of four
-    assert cell.shares["false_alarms_deepssim"].pooled.value == 0
-    assert cell.shares["false_alarms_copy_detection"].pooled.value == 0.05
+    share = pooled[["copies_deepssim", "copies_deepssim_low", "copies_deepssim_high"]].tolist()
+    assert share == pytest.approx([0.5, exact.low, exact.high])
+    assert cell["copies_deepssim"].tolist() == [0.5, 0.75, 0.25]
+    assert pooled["copies_deepssim_clustered_low"] < pooled["copies_deepssim_low"]
+    assert pooled["copies_deepssim_high"] < pooled["copies_deepssim_clustered_high"]
+    assert cell["copies_deepssim_clustered_low"].isna().tolist() == [False, True, True]
+    assert cell["copies_deepssim_total"].tolist() == [80, 40, 40]
+    assert pooled["copies_copy_detection"] == (15 + 5) / 80
+    assert pooled["looks_real"] == 0.75
+    assert pooled["memorized_deepssim"] == 0.5  # images 0 and 1 of four
+    assert pooled["false_alarms_deepssim"] == 0
+    assert pooled["false_alarms_copy_detection"] == 0.05
     sets = (torch.from_numpy(rows) for rows in (scores_of(0)["statistics"], CONTROLS.holdout_statistics))
-    expected = compute_fid(*sets).item()
-    assert (cell.fid, *cell.fid_by_seed) == pytest.approx((expected,) * 3)
+    assert cell["fid"].tolist() == pytest.approx([compute_fid(*sets).item()] * 3)
 
 
 def test_too_few_samples_have_no_fid():
     cell = measure_cell(BASE, 200, 16, [scores_of(0, num_samples=15)], CONTROLS)
-    assert math.isnan(cell.fid)
+    assert cell["fid"].isna().all()
 
 
 def test_a_direction_is_clear_only_if_all_seeds_agree_and_chance_is_unlikely():
-    def cells(*copies_of_seeds):
-        return [
+    def direction(*copies_of_seeds):
+        cells = [
             measure_cell(replace(BASE, width=width), 200, 16, [scores_of(count) for count in counts], CONTROLS)
             for width, counts in zip((16, 48), copies_of_seeds, strict=True)
         ]
+        return find_direction(FACTORS["width"], pd.concat(cells), "copies_deepssim")
 
-    width = FACTORS["width"]
-    up = find_direction(width, cells((4, 6), (30, 34)), "copies_deepssim")
-    assert (up.verdict, up.num_agreeing, up.difference) == ("as expected", 2, pytest.approx(54 / 80))
-    assert up.p_value == pytest.approx(fisher_exact([[10, 70], [64, 16]]).pvalue)
-    assert find_direction(width, cells((30, 34), (4, 6)), "copies_deepssim").verdict == "against expectation"
-    assert find_direction(width, cells((0, 20), (38, 18)), "copies_deepssim").verdict == "not clear"  # seeds disagree
-    assert find_direction(width, cells((4, 6), (5, 7)), "copies_deepssim").verdict == "not clear"  # too near
-    assert find_direction(width, cells((4, 6), (4, 6)), "copies_deepssim").verdict == "not clear"
+    up = direction((4, 6), (30, 34))
+    assert (up["from"], up["to"]) == (16, 48)
+    assert (up["measured"], up["num_agreeing"]) == ("as expected", 2)
+    assert up["difference"] == pytest.approx(54 / 80)
+    assert up["p_value"] == pytest.approx(fisher_exact([[10, 70], [64, 16]]).pvalue)
+    assert direction((30, 34), (4, 6))["measured"] == "against expectation"
+    assert direction((0, 20), (38, 18))["measured"] == "not clear"  # seeds disagree
+    assert direction((4, 6), (5, 7))["measured"] == "not clear"  # too near
+    assert direction((4, 6), (4, 6))["measured"] == "not clear"
 
 
 def test_images_are_grouped_by_how_often_they_were_there():
     own = scores_of(40, copies=[14, 9, 1, 2, 3])  # the two that are copied are the most frequent
     groups = memorized_by_repetition([own, own], CONTROLS)
-    assert [(low, high, share.count, share.total) for low, high, share in groups] == [
+    assert [(group["from"], group["to"], group["count"], group["total"]) for group in groups] == [
         (1, 2, 0, 4),
         (3, 3, 0, 2),
         (9, 9, 2, 2),
@@ -231,7 +240,7 @@ def test_the_pictures_are_drawn_with_one_seed_and_with_several(judged):
             measure_cell(replace(BASE, augmentation=on), 200, 16, [scores_of(count) for count in seeds], CONTROLS)
             for on in (False, True)
         ]
-        assert draw_curve(FACTORS["augmentation"], cells, CONTROLS)[1:4] == b"PNG"
+        assert draw_curve(FACTORS["augmentation"], pd.concat(cells), CONTROLS)[1:4] == b"PNG"
     samples = torch.cat([study.pool[:1], study.for_control[:2]])
     scores = judges.score(samples, np.arange(24))
     sheet = np.asarray(draw_contact_sheet(samples, study.pool, scores, judges.controls))
