@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "audit": ["Audit"],
         "bundles": ["find_bundle", "list_bundles"],
+        "config_steps": ["run_steps"],
         "clean_up.copy_filter": ["CopyFilter"],
         "clean_up.deduplication": ["Deduplication"],
         "as_function": ["find_copies"],

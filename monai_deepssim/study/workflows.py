@@ -16,6 +16,7 @@ from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.utils import set_determinism
 
 from monai_deepssim.audit.bundles import find_bundle
+from monai_deepssim.audit.config_steps import perform_steps
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["parse_config", "run_config"]
@@ -34,7 +35,7 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
         UnusableInputError: what the workflow ended with, where it says what is wrong with the input.
     """
     folder = find_bundle(bundle)
-    with _nothing_left_switched(), _messages_unwrapped():
+    with _nothing_left_switched():
         workflow = ConfigWorkflow(
             str(folder / "configs" / f"{config}.json"),
             logging_file=str(find_bundle("memorization_study") / "configs" / "logging.conf"),
@@ -43,7 +44,7 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
             **{"bundle_root": str(folder), **_read(settings), **overrides},
         )
         workflow.initialize()
-        workflow.run()
+        perform_steps(workflow)
         workflow.finalize()
         del workflow
     gc.collect()  # engines and their handlers refer to each other
@@ -98,17 +99,3 @@ def _nothing_left_switched() -> Iterator[None]:
         set_track_meta(tracked)
         set_determinism(None)
         sys.path[:] = path
-
-
-@contextmanager
-def _messages_unwrapped() -> Iterator[None]:
-    """MONAI wraps what is raised inside of a config in errors of its own."""
-    try:
-        yield
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UnusableInputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise UnusableInputError(str(cause)) from error
