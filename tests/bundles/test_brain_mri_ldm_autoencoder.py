@@ -113,11 +113,12 @@ def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path, monkeypat
     assert [int(after[name]["state"][0]["step"]) for name in ("optimizer", "discriminator_optimizer")] == [6, 6]
 
 
-def test_images_other_than_those_of_the_training_that_lies_there_are_refused(tmp_path):
+def test_images_other_than_those_of_the_training_that_lies_there_are_refused(tmp_path, capsys):
     train(output_dir=str(tmp_path))
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(SystemExit) as ended:
         train(output_dir=str(tmp_path), duplication="high")
-    assert "a training on other images, or on other repetitions" in str(caught.value.__cause__)
+    assert ended.value.code == 2
+    assert "a training on other images, or on other repetitions" in capsys.readouterr().err
 
 
 def test_two_processes_train_together_and_one_of_them_writes(tmp_path):
