@@ -13,14 +13,17 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import monai_deepssim
 from monai_deepssim.audit.bundles import find_bundle, list_bundles
-from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, EmbedderTrainingOptions, FilterOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
 from monai_deepssim.progress import quiet, say
+
+if TYPE_CHECKING:
+    from monai_deepssim.audit.workflow import Workflow
 
 __all__ = ["main"]
 
@@ -40,6 +43,12 @@ _COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
         (),
         ("training_dir", "synthetic_dir", "holdout_dir", "patient_id_pattern"),
         "make phantoms with planted copies, and audit them",
+    ),
+    "train-embedder": (
+        EmbedderTrainingOptions,
+        ("training_dir",),
+        (),
+        "train the embedder on images of your own",
     ),
 }
 _OTHER_NAMES = {"output_dir": ("-o",), "holdout_dir": ("--holdout",)}
@@ -181,9 +190,10 @@ def _run(given: argparse.Namespace) -> int:
     if not given.quiet:
         warnings.filterwarnings("default", module="monai_deepssim")
     logging.disable(logging.WARNING)
-    from monai_deepssim.audit import Audit, CopyFilter, Deduplication
+    from monai_deepssim.audit import Audit, CopyFilter, Deduplication, EmbedderTraining
 
-    workflow = {"filter": CopyFilter, "deduplicate": Deduplication}.get(given.command, Audit)
+    workflows = {"filter": CopyFilter, "deduplicate": Deduplication, "train-embedder": EmbedderTraining}
+    workflow: type[Workflow] = workflows.get(given.command, Audit)
     output = contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext()
     status = 0
     with quiet(given.quiet), output:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from monai_deepssim.files import printable
 
-__all__ = ["progress_bar", "quiet", "say", "timed", "warn"]
+__all__ = ["is_quiet", "progress_bar", "quiet", "say", "timed", "warn"]
 
 _IS_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -32,6 +32,17 @@ def quiet(is_quiet: bool = True) -> Iterator[None]:
         yield
     finally:
         _IS_QUIET.reset(token)
+
+
+def is_quiet() -> bool:
+    """Whether nothing is to be printed.
+
+    Example:
+        >>> with quiet():
+        ...     is_quiet()
+        True
+    """
+    return _IS_QUIET.get()
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "config_steps": ["run_steps"],
         "clean_up.copy_filter": ["CopyFilter"],
         "clean_up.deduplication": ["Deduplication"],
+        "embedder_training": ["EmbedderTraining"],
         "as_function": ["find_copies"],
         "result": ["AuditResult"],
     },

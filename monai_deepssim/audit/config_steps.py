@@ -6,23 +6,61 @@ wraps what goes wrong in errors of its own. A config names its steps ``steps``, 
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.data.meta_obj import get_track_meta, set_track_meta
+from monai.utils import set_determinism
 
+from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.audit.exit_status import errors_in_words
 from monai_deepssim.audit.overrides import check_overrides, running_workflow
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import unusable_option
 
-__all__ = ["perform_steps", "run_steps"]
+__all__ = ["as_literal", "perform_steps", "run_config", "run_steps"]
+
+
+def run_config(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Run configs of one of this package's bundles, as ``python -m monai.bundle run`` does, with errors for Python.
+
+    Args:
+        bundle: its name.
+        configs: names of its configs, without suffix, the later ones winning.
+        overrides: values by id, which win over all configs.
+
+    Raises:
+        UnusableInputError: naming the override that cannot be used, or what a step said that cannot use its input.
+    """
+    folder = find_bundle(bundle)
+    files = [str(folder / "configs" / f"{config}.json") for config in configs]
+    with _nothing_left_switched():
+        workflow = ConfigWorkflow(files, workflow_type=None, **{"bundle_root": str(folder), **overrides})
+        workflow.initialize()
+        perform_steps(workflow)
+        workflow.finalize()
+        del workflow
+    gc.collect()  # engines and their handlers refer to each other
+
+
+def as_literal(text: str | os.PathLike[str]) -> str:
+    """Write a text so that MONAI takes it as it is, whatever it begins with and holds.
+
+    Example:
+        >>> ConfigParser({"folder": as_literal("$print('#1')")}).get_parsed_content("folder")
+        "$print('#1')"
+    """
+    escaped = "".join(f"\\x{ord(letter):02x}" if letter in "#@%:" else letter for letter in ascii(os.fspath(text)))
+    return f"${escaped}"
 
 
 def run_steps() -> None:
@@ -106,6 +144,24 @@ def _leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in config.items() if isinstance(config, Mapping) else enumerate(config):
         yield from _leaves(value, f"{name}#{key}" if name else str(key))
+
+
+@contextmanager
+def _nothing_left_switched() -> Iterator[None]:
+    """A bundle seeds everything, switches off MONAI's metadata, sets up the log and adds to the path of imports."""
+    tracked, path, disabled = get_track_meta(), list(sys.path), logging.root.manager.disable
+    handlers, level = list(logging.root.handlers), logging.root.level
+    # MONAI's engines have loggers of their own, which tell of every epoch whatever the file says.
+    logging.disable(max(disabled, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        set_track_meta(tracked)
+        set_determinism(None)
+        sys.path[:] = path
 
 
 @contextmanager

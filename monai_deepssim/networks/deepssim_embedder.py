@@ -183,7 +183,8 @@ class DeepSSIMEmbedder(nn.Module):
     def __prepare_scriptable__(self) -> nn.Module:
         """What ``torch.jit.script`` takes in place of this module, as MONAI's ``ckpt_export`` does: its trace.
 
-        The pose of an image is measured in ways that TorchScript does not know. The trace is of the eval mode and fits images of any number and size.
+        TorchScript does not know how poses are measured. The trace is of the eval mode and fits images of any number
+        and size.
         """
         example = torch.linspace(-1, 1, 2 * self.in_channels * 136 * 112).reshape(2, self.in_channels, 136, 112)
         training = self.training
