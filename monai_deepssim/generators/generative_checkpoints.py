@@ -11,8 +11,12 @@ from monai.bundle import ConfigComponent
 from torch import nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.generators.generative_networks import as_monai_network, check_generative_target
-from monai_deepssim.generators.generative_state_dict import convert_generative_state_dict, is_generative_state_dict
+from monai_deepssim.generators.generative_networks import (
+    as_monai_network,
+    check_generative_target,
+    convert_generative_state_dict,
+    is_generative_state_dict,
+)
 from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["load_generator_network"]

@@ -135,22 +135,6 @@ class TrainedGenerator:
     autoencoder_sha256: str
     sha256: str
 
-    def fill(self, network: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
-        """Load the weights into a network.
-
-        Args:
-            network: of the architecture that was trained, MONAI core's or monai-generative's: see
-                :func:`~monai_deepssim.generators.load_generator_network`.
-            device: where it is to run.
-
-        Returns:
-            The network, in eval mode.
-
-        Raises:
-            UnusableInputError: the architecture is another.
-        """
-        return load_generator_network(network, self.path).to(device)
-
 
 def load_generator(
     path: str | os.PathLike[str], scale_factor: float | None = None, context_size: int | None = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks import LayerFeatures
+from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder
 from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
 
 __all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
@@ -118,29 +118,12 @@ class InceptionFeatures(nn.Module):
         return self.network((large - self.mean) / self.std)  # type: ignore[operator]
 
 
-class TorchScriptFeatures(nn.Module):
+class TorchScriptFeatures(TorchScriptEmbedder):
     """The output of a user's TorchScript program, ``(B, D)`` for images ``(B, 1 or 3, H, W)`` in [0, 1]."""
 
     def __init__(self, path: Path, image_size: Sequence[int]) -> None:
-        super().__init__()
+        super().__init__(path, image_size)
         self.name = path.stem
-        self.program = torch.jit.load(str(path), map_location="cpu").eval()
-        problems = []
-        for channels in (1, 3):
-            try:
-                with torch.no_grad():
-                    output = self.program(torch.zeros(2, channels, *image_size))
-            except RuntimeError as error:
-                problems.append(str(error).strip().splitlines()[-1])
-                continue
-            if isinstance(output, Tensor) and output.ndim == 2 and len(output) == 2:
-                self.channels = channels
-                return
-            problems.append(f"{channels} channels gave {getattr(output, 'shape', type(output))} for 2 images")
-        raise UnusableInputError(
-            f"{path}: a program that maps (B, 1 or 3, {image_size[0]}, {image_size[1]}) to (B, D) is wanted; "
-            f"{'; '.join(problems)}"
-        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the features ``(B, D)`` of images ``(B, 1, H, W)`` in [0, 1]."""
@@ -189,13 +172,8 @@ def load_sampling_features(
             f"{path}: this embedder judges which images are copies. Give other features for FID: a generator that is "
             "chosen by both would be chosen for what this one network overlooks."
         )
-    return (TorchScriptFeatures(path, image_size) if _is_program(path) else InceptionFeatures(path)).to(device).eval()
-
-
-def _is_program(path: Path) -> bool:
-    """Whether the file is TorchScript."""
     try:
         torch.jit.load(str(path), map_location="cpu")
     except RuntimeError:
-        return False
-    return True
+        return InceptionFeatures(path).to(device).eval()
+    return TorchScriptFeatures(path, image_size).to(device).eval()
