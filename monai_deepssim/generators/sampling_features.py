@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.networks.state_dicts import load_weights, read_state_dict
 
 __all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
 
@@ -98,14 +98,8 @@ class InceptionFeatures(nn.Module):
 
         super().__init__()
         self.network = inception_v3(weights=None, aux_logits=True, init_weights=False, transform_input=False)
-        state = read_state_dict(Path(path))
-        difference = describe_difference(shapes_of(self.network), shapes_of(state))
-        if difference:
-            raise UnusableInputError(
-                f"{path}: these are not the weights of torchvision's InceptionV3: {difference}. Give those, or a "
-                "TorchScript file of your own network."
-            )
-        self.network.load_state_dict(state)
+        remedy = "Give those, or a TorchScript file of your own network."
+        load_weights(self.network, read_state_dict(Path(path)), path, "torchvision's InceptionV3", remedy)
         self.network.fc = nn.Identity()  # type: ignore[assignment]
         self.network.eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])

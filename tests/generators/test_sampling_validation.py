@@ -108,7 +108,7 @@ def test_features_of_a_file_are_torchscript_or_inception_and_never_the_judge_s(t
     with torch.no_grad():
         assert (features.name, features(torch.rand(2, 1, 40, 32)).shape) == ("inception_v3", (2, 2048))
     torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "other.pt")
-    with pytest.raises(UnusableInputError, match="not the weights of torchvision's InceptionV3"):
+    with pytest.raises(UnusableInputError, match="not those of torchvision's InceptionV3"):
         load_sampling_features(str(tmp_path / "other.pt"), nn.Identity(), (40, 32))
 
 
