@@ -6,8 +6,8 @@ wraps what goes wrong in errors of its own. A config names its steps ``steps``, 
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
 import logging
 import os
 import sys
@@ -89,8 +89,7 @@ def perform_steps(workflow: ConfigWorkflow) -> None:
         UnusableInputError: naming the override that cannot be used, or what a step said that cannot use its input.
     """
     parser = workflow.parser
-    files = sorted(Path(workflow.config_root_path).glob("*.json"))
-    shipped = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.name != "metadata.json"]
+    shipped = _read_configs(Path(workflow.config_root_path))
     config = parser.get()
     check_overrides({**config, **_grouped(config)}, {name for one in shipped for name in _names(one)})
     _read_truth_values(parser, shipped)
@@ -101,6 +100,16 @@ def perform_steps(workflow: ConfigWorkflow) -> None:
                 parser.get_parsed_content(reference)
             with _told_once():
                 parser.get_parsed_content(f"steps#{position}")
+
+
+def _read_configs(folder: Path) -> list[dict[str, Any]]:
+    """The configs of a bundle, among whatever else lies in their folder."""
+    configs = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix[1:] in ConfigParser.suffixes and file.stem != "metadata":
+            with contextlib.suppress(Exception):  # of files that are none, in another program's JSON or YAML
+                configs.append(dict(ConfigParser.load_config_file(str(file))))
+    return configs
 
 
 def _names(config: Mapping[str, Any]) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _grouped(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_truth_values(parser: ConfigParser, shipped: list[Mapping[str, Any]]) -> None:
+def _read_truth_values(parser: ConfigParser, shipped: Sequence[Mapping[str, Any]]) -> None:
     """Read texts at ids whose values in the shipped configs are truth values: MONAI passes ``false`` as a text."""
     values: dict[str, set[type]] = {}
     for config in shipped:

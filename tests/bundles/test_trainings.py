@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_a_truth_value_as_a_text_means_what_it_says(bundle, config):
         workflow.initialize()
         perform_steps(workflow)
         assert {name: workflow.parser[name] for name in names} == dict.fromkeys(names, value)
+
+
+def test_a_bundle_is_checked_against_the_configs_of_its_own_folder(capsys, tmp_path):
+    """A user's copy of a bundle may have ids of its own, and other files beside its configs."""
+    configs = tmp_path / "mine" / "configs"
+    shutil.copytree(BUNDLES / "copy_detector" / "configs", configs)
+    (configs / "settings.yaml").write_text("other_number: 3\n")
+    (configs / "list.json").write_text("[1, 2]")
+    (configs / "broken.json").write_text("{")
+    overrides = {"steps": [], "other_number": 4}
+    run(config_file=str(configs / "train.json"), bundle_root=str(configs.parent), **overrides)
+    with pytest.raises(SystemExit):
+        run(config_file=str(configs / "train.json"), bundle_root=str(configs.parent), **overrides, other_numbr=5)
+    assert capsys.readouterr().err.endswith(
+        "mine: --other_numbr: there is no such option. Did you mean --other_number?\n"
+    )
 
 
 def test_other_texts_are_no_truth_values(capsys, images):
