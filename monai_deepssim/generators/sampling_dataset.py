@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from monai_deepssim.data.tables import read_table
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.generators import GeneratorImages
 from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values
+from monai_deepssim.generators.generator_images import GeneratorImages
 from monai_deepssim.generators.latent_checkpoint import TrainedGenerator
 
 __all__ = ["Conditions", "SamplingDataset", "conditions_of_images", "read_conditions", "select_conditions"]
