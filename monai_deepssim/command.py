@@ -13,16 +13,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import monai_deepssim
 from monai_deepssim.audit.bundles import find_bundle, list_bundles
-from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, EmbedderTrainingOptions, FilterOptions
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
 from monai_deepssim.progress import PROGRAM, quiet, say
 from monai_deepssim.study.options import StudyOptions
+
+if TYPE_CHECKING:
+    from monai_deepssim.audit.workflow import Workflow
 
 __all__ = ["main"]
 
@@ -42,6 +45,12 @@ _COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
         (),
         ("training_dir", "synthetic_dir", "holdout_dir", "patient_id_pattern"),
         "make phantoms with planted copies, and audit them",
+    ),
+    "train-embedder": (
+        EmbedderTrainingOptions,
+        ("training_dir",),
+        (),
+        "train the embedder on images of your own",
     ),
     "benchmark": (BenchmarkCommandOptions, (), ("detectors",), "compare copy detectors on the same changed images"),
     "study": (StudyOptions, (), (), "train generators along a grid, and measure what makes them copy less"),
@@ -225,13 +234,19 @@ def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
     return status
 
 
-def _find_workflow(command: str) -> Any:
-    from monai_deepssim.audit import Audit, CopyFilter, Deduplication
+def _find_workflow(command: str) -> type[Workflow]:
+    from monai_deepssim.audit import Audit, CopyFilter, Deduplication, EmbedderTraining
     from monai_deepssim.benchmark import DetectorBenchmark
     from monai_deepssim.study import MemorizationStudy
 
-    special = {"filter": CopyFilter, "deduplicate": Deduplication}
-    return {**special, "benchmark": DetectorBenchmark, "study": MemorizationStudy}.get(command, Audit)
+    workflows: dict[str, type[Workflow]] = {
+        "filter": CopyFilter,
+        "deduplicate": Deduplication,
+        "train-embedder": EmbedderTraining,
+        "benchmark": DetectorBenchmark,
+        "study": MemorizationStudy,
+    }
+    return workflows.get(command, Audit)
 
 
 def _with_bundle_values(

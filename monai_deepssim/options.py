@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 
 def unknown_option(name: str, options: Sequence[str]) -> UnusableInputError:
     """The error for an option that does not exist, with the nearest one that does."""
-    nearest = difflib.get_close_matches(name.split("#")[-1], options, n=1)
+    nearest = [match for text in (name, name.split("#")[-1]) for match in difflib.get_close_matches(text, options, n=1)]
     remedy = f"Did you mean --{nearest[0]}?" if nearest else f"The options are: {', '.join(options)}."
     return UnusableInputError(f"--{name}: there is no such option. {remedy}")
 

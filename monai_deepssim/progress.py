@@ -40,7 +40,13 @@ def quiet(wanted: bool = True) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Whether nothing is to be shown, for what has progress bars of its own."""
+    """Whether nothing is to be printed, for what has progress bars of its own.
+
+    Example:
+        >>> with quiet():
+        ...     is_quiet()
+        True
+    """
     return _IS_QUIET.get()
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit import find_bundle
+from monai_deepssim.audit.options import AuditOptions, EmbedderTrainingOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.networks import load_deepssim
 from monai_deepssim.options import option_fields, options_as_json, read_options
 
 
@@ -73,6 +76,35 @@ def test_a_name_is_taken_literally(folders, name):
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("name", ["training", "$a#1@b%::c'"])
+def test_an_embedder_is_trained_on_a_folder_whatever_its_name(folders, capfd, name):
+    if name != "training":
+        Path("training").rename(name)
+    arguments = ["--max-epochs", "1", "--image_size", "[64, 64]", "--items_per_batch", "4", "--learning_rate", "1e-6"]
+    assert main(["train-embedder", name, "-o", f"{name}-out", *arguments]) == 0
+    assert "Trained 1 epochs; the best is number 1" in capfd.readouterr().out
+    shipped = torch.load(find_bundle("deepssim_brain_mri") / "models" / "model.pt", weights_only=True)
+    trained = load_deepssim(f"{name}-out/model.pt").state_dict()
+    assert all(torch.allclose(trained[name], shipped[name].to(trained[name].dtype), atol=1e-3) for name in shipped)
+    # Run again it goes on where it is, here at its end.
+    assert main(["train-embedder", name, "-o", f"{name}-out", *arguments, "--json"]) == 0
+    told = capfd.readouterr()
+    assert json.loads(told.out)["best_epoch"] == 1
+
+
+def test_an_embedder_starts_from_what_is_asked_for(folders, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        "monai_deepssim.audit.embedder_training.run_config",
+        lambda bundle, configs, overrides: started.append((configs, overrides.get("initial_weights"))),
+    )
+    Path("other.pt").write_bytes(b"")
+    for start in (["--start", "random"], ["--start", "published"], ["--checkpoint", "other.pt"]):
+        with pytest.raises(FileNotFoundError):  # no training, no result
+            main(["train-embedder", "training", *start])
+    assert started == [(["train"], None), (["train", "published"], None), (["train", "fine_tune"], "$'other.pt'")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -82,6 +114,9 @@ def test_a_name_is_taken_literally(folders, name):
         (["demo", "--training_dir", "a"], "--training_dir: there is no such option"),
         (["audit", "no_such_folder", "b"], "no_such_folder"),
         (["audit", "a", "b", "--top_k", "many"], "--top_k: is 'many', wanted a whole number"),
+        (["train-embedder", "a", "--max_epoch", "1"], "Did you mean --max_epochs?"),
+        (["train-embedder", "no_such_folder"], "no_such_folder"),
+        (["train-embedder", "training", "--start", "random", "--checkpoint", "training/0.png"], "Leave one out"),
     ],
 )
 def test_what_cannot_be_used_ends_with_status_2_and_words(folders, capfd, arguments, words):
@@ -91,11 +126,12 @@ def test_what_cannot_be_used_ends_with_status_2_and_words(folders, capfd, argume
     assert "Traceback" not in told
 
 
-def test_the_help_of_a_command_has_every_option_and_needs_no_torch():
-    code = "import sys; from monai_deepssim.command import main; main(['audit', '--help']); "
+@pytest.mark.parametrize(("command", "kind"), [("audit", AuditOptions), ("train-embedder", EmbedderTrainingOptions)])
+def test_the_help_of_a_command_has_every_option_and_needs_no_torch(command, kind):
+    code = f"import sys; from monai_deepssim.command import main; main(['{command}', '--help']); "
     code += "assert 'torch' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for entry in option_fields(AuditOptions):
+    for entry in option_fields(kind):
         shown = (
             entry.name.removesuffix("_dir").upper()
             if entry.name in ("training_dir", "synthetic_dir")

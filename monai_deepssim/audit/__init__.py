@@ -8,8 +8,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "audit": ["Audit"],
         "bundles": ["find_bundle", "list_bundles"],
+        "config_steps": ["run_steps"],
         "clean_up.copy_filter": ["CopyFilter"],
         "clean_up.deduplication": ["Deduplication"],
+        "embedder_training": ["EmbedderTraining"],
         "as_function": ["find_copies"],
         "result": ["AuditResult"],
     },

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.inferers import Inferer, SimpleInferer
+from monai.inferers import Inferer
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines.embedding import embed_images
-from monai_deepssim.engines.embedding_store import EmbeddingStore
+from monai_deepssim.engines.embedding_store import EmbeddingStore, identify_inferer
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
 from monai_deepssim.progress import Stages
@@ -53,7 +53,7 @@ def embed_sides(
         UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
     """
     with stages("fingerprints"):
-        embedder_id = detector.identity.sha256 + _identify(inferer)
+        embedder_id = detector.identity.sha256 + identify_inferer(inferer)
         stores = [_store(side, options, embedder_id) for side in sides]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
@@ -90,16 +90,6 @@ def _embed(
             f"{side.items[index]['path']}: {reason}"
         )
     return EmbeddedSide(side, images, store.fingerprint, continued)
-
-
-def _identify(inferer: Inferer | None) -> str:
-    """What tells an inferer from another one: its class and its plain settings; nothing of the default."""
-    if inferer is None or type(inferer) is SimpleInferer:
-        return ""
-    settings = {
-        name: value for name, value in vars(inferer).items() if isinstance(value, (bool, int, float, str, tuple))
-    }
-    return f" by {type(inferer).__module__}.{type(inferer).__qualname__} {sorted(settings.items())}"
 
 
 def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:

@@ -1,4 +1,4 @@
-"""The options of an audit, of a filter and of a deduplication."""
+"""The options of an audit, of a filter, of a deduplication and of a training of the embedder."""
 
 from __future__ import annotations
 
@@ -31,12 +31,20 @@ if TYPE_CHECKING:
 
     from monai_deepssim.audit.verdict import Thresholds
 
-__all__ = ["LEAVE_OUT_CLASSES", "AuditOptions", "DeduplicationOptions", "FilterOptions", "SearchOptions"]
+__all__ = [
+    "LEAVE_OUT_CLASSES",
+    "AuditOptions",
+    "DeduplicationOptions",
+    "EmbedderTrainingOptions",
+    "FilterOptions",
+    "SearchOptions",
+]
 
 #: Classes of synthetic images that a filter may leave out; the first always is.
 LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery")
 
 _IMAGES, _DETECTION, _DECISION, _OUTPUT, _RUNNING = "Images", "Detection", "Decision", "Output", "Running"
+_TRAINING = "Training"
 _IMAGE_SOURCE = path("folder, pattern, CSV or data list")
 
 
@@ -47,8 +55,8 @@ def _detector_names() -> Iterable[str]:
 
 
 @dataclass(frozen=True)
-class SearchOptions:
-    """How images are read, searched and compared, and where the results go: what all workflows of this room share."""
+class ImageOptions:
+    """Which images a workflow of this room has, and how they are read."""
 
     training_dir: Path | None = option(
         None,
@@ -74,6 +82,12 @@ class SearchOptions:
     image_size: tuple[int, int] = option(
         (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", _IMAGES
     )
+
+
+@dataclass(frozen=True)
+class SearchOptions(ImageOptions):
+    """How images are searched and compared, and where the results go."""
+
     detector: str = option(
         "deepssim",
         one_of(_detector_names),
@@ -296,6 +310,50 @@ class DeduplicationOptions(SearchOptions):
                 "are none of here. Give one score above which an image is a duplicate, or leave --verify true."
             )
         super().__post_init__()
+
+
+@dataclass(frozen=True)
+class EmbedderTrainingOptions(ImageOptions):
+    """The options of a training of the embedder, most of them ids of the bundle that trains it."""
+
+    training_dir: Path | None = option(
+        None, _IMAGE_SOURCE, "Images to train on: a folder, a pattern, a CSV or a data list, as in an audit.", _IMAGES
+    )
+    validation_fraction: float = option(
+        0.1, share(0.1), "Share of the patients whose images are put aside to validate on.", _IMAGES
+    )
+    start: str = option(
+        "shipped",
+        one_of(("shipped", "random", "published")),
+        "What is trained: the shipped network from its weights, or from random ones, or the published network from "
+        "torchvision's ImageNet weights, which are downloaded.",
+        _TRAINING,
+    )
+    checkpoint: Path | None = option(
+        None, path("file", missing="the weights of an embedder"), "Weights to start from, for the shipped.", _TRAINING
+    )
+    max_epochs: int = option(40, whole(1), "Times that all images are seen.", _TRAINING)
+    learning_rate: float | None = option(
+        None,
+        number(0, "a rate above 0, such as 0.0004, or none", or_none=True),
+        "Largest learning rate; by default 0.0004 for weights that ship and 0.001 for others.",
+        _TRAINING,
+    )
+    items_per_batch: int = option(11, whole(2), "Images of a step, of each of which variants are made.", _TRAINING)
+    seed: int = option(0, whole(0), "Seed of the split, of the initial weights and of the order.", _TRAINING)
+    output_dir: Path = option(
+        Path("deepssim_training"), path("folder"), "Folder of the results; a training there goes on.", _OUTPUT
+    )
+    device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _RUNNING)
+    num_workers: int = option(0, whole(0), "Processes that read images; 0 reads in this one.", _RUNNING)
+
+    def __post_init__(self) -> None:
+        if self.training_dir is None:
+            raise UnusableInputError("--training_dir: was not given. Name the folder or list of your images.")
+        if self.checkpoint is not None and self.start != "shipped":
+            raise UnusableInputError(
+                f"--checkpoint: was given with --start {self.start}, which starts from other weights. Leave one out."
+            )
 
 
 def _numbers(value: Any) -> list[float]:

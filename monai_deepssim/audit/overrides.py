@@ -31,6 +31,7 @@ __all__ = [
     "refuse_evaluated",
     "refuse_none",
     "running_config",
+    "running_workflow",
 ]
 
 # What MONAI evaluates begins with one of these: an expression, a reference, a macro.
@@ -43,27 +44,33 @@ _FLAG = re.compile(r"--|-[a-zA-Z]")
 _MONAI_IDS = {"_meta_", "imports", "bundle_root", "run", "initialize", "finalize", "save_execute_config"}
 
 
-def running_config() -> dict[str, Any] | None:
-    """Find the merged config, overrides included, of the MONAI workflow that is calling us.
+def running_workflow() -> ConfigWorkflow | None:
+    """Find the MONAI workflow that is calling us.
 
     A config's expressions have no way to name the config that holds them, so this looks for the workflow on the call
     stack. There, unlike in ``sys.argv``, overrides of every origin are found: the command line in all its spellings,
     ``--args_file``, further config files, and Python.
 
     Returns:
-        The config, or ``None`` when no bundle is being run.
+        The workflow, or ``None`` when no bundle is being run.
 
     Example:
-        >>> running_config() is None
+        >>> running_workflow() is None
         True
     """
     frame = sys._getframe()
     while frame is not None:
         workflow = frame.f_locals.get("self")
         if isinstance(workflow, ConfigWorkflow):
-            return dict(workflow.parser.get())
+            return workflow
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def running_config() -> dict[str, Any] | None:
+    """The merged config of :func:`running_workflow`, overrides included; ``None`` when no bundle is being run."""
+    workflow = running_workflow()
+    return None if workflow is None else dict(workflow.parser.get())
 
 
 def check_overrides(config: Mapping[str, Any], options: Iterable[str]) -> None:
@@ -84,7 +91,7 @@ def check_overrides(config: Mapping[str, Any], options: Iterable[str]) -> None:
         monai_deepssim.errors.UnusableInputError: --sythetic_dir: there is no such option. Did you mean --synthetic_dir?
     """
     options = list(options)
-    read = {reference.split("::")[0] for text in _texts(config) for reference in _references(text)}
+    read = {id_ for text in _texts(config) for reference in _references(text) for id_ in _and_parents(reference)}
     for name, value in config.items():
         # What is made of other ids (MONAI's network_def, dataset, ...) is there for other programs to read.
         derived = any(_references(text) for text in _texts(value))
@@ -202,6 +209,12 @@ def _texts(config: Any) -> Iterator[str]:
     elif isinstance(config, (list, tuple)):
         for value in config:
             yield from _texts(value)
+
+
+def _and_parents(reference: str) -> list[str]:
+    """An id and those of the groups that hold it: ``train``, ``train#images`` of ``train::images``."""
+    parts = reference.split("::")
+    return ["#".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def _references(text: str) -> list[str]:

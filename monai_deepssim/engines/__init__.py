@@ -3,11 +3,10 @@
 from monai_deepssim.engines.autocast_inferer import AutocastInferer
 from monai_deepssim.engines.embedding import create_embedding_evaluator, embed_images, prepare_standardized_batch
 from monai_deepssim.engines.embedding_export import export_embeddings
-from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
-from monai_deepssim.engines.gradient_clipping import GradientClipping
+from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore, identify_inferer
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
-from monai_deepssim.engines.norm_freezing import NormFreezing
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
+from monai_deepssim.engines.training_handlers import GradientClipping, NormFreezing
 
 __all__ = [
     "AutocastInferer",
@@ -20,5 +19,6 @@ __all__ = [
     "create_embedding_evaluator",
     "embed_images",
     "export_embeddings",
+    "identify_inferer",
     "prepare_standardized_batch",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader
@@ -51,8 +52,7 @@ def prepare_standardized_batch(
         >>> image.shape, label, round(float(image[0].mean()), 4) == 0
         (torch.Size([2, 1, 8, 8]), None, True)
     """
-    image = torch.as_tensor(batchdata[CommonKeys.IMAGE]).to(device=device, non_blocking=non_blocking, **kwargs)
-    return standardize(image.float()), None
+    return standardize(prepare_image_batch(batchdata, device, non_blocking, **kwargs)[0]), None
 
 
 def prepare_image_batch(
@@ -174,15 +174,14 @@ def embed_images(
     store.open()
     dataset = ImageDataset(store.items, image_size=store.image_size)
     missing = store.missing_shards()
-    total = sum(len(store.shard_range(shard)) for shard in missing)
-    done = len(store.items) - total
-    with progress_bar(
-        total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing
-    ) as bar:
+    done = len(store.items) - sum(len(store.shard_range(shard)) for shard in missing)
+    bar = progress_bar(total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing)
+    with bar:
         for shard in missing:
-            rows = store.shard_range(shard)
             collector = _BatchCollector(bar)
-            loader = DataLoader(Subset(dataset, rows), batch_size=batch_size, num_workers=num_workers)
+            loader = DataLoader(
+                Subset(dataset, store.shard_range(shard)), batch_size=batch_size, num_workers=num_workers
+            )
             evaluator = create_embedding_evaluator(
                 network,
                 loader,
@@ -206,7 +205,7 @@ def embed_images(
                     f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
                     "Give num_workers 0, which reads them in the main process."
                 ) from error
-            store.write_shard(shard, **collector.shard(rows))
+            store.write_shard(shard, np.concatenate(collector.embeddings), pd.concat(collector.notes))
     return store.load()
 
 
@@ -216,10 +215,7 @@ class _BatchCollector:
     def __init__(self, bar: tqdm) -> None:
         self.bar = bar
         self.embeddings: list[np.ndarray] = []
-        self.problems: list[str] = []
-        self.converted: list[bool] = []
-        self.sizes: list[tuple[int, int]] = []
-        self.resampled: list[bool] = []
+        self.notes: list[pd.DataFrame] = []
 
     def attach(self, engine: SupervisedEvaluator) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -227,34 +223,19 @@ class _BatchCollector:
     def __call__(self, engine: SupervisedEvaluator) -> None:
         batch = engine.state.batch
         embeddings = engine.state.output[CommonKeys.PRED].float().cpu().numpy()
-        self.embeddings.append(embeddings)
-        self.problems.extend(str(problem) for problem in batch["problem"])
-        self.converted.extend(bool(converted) for converted in batch["converted"])
-        self.sizes.extend(_size_pairs(batch["original_size"]))
-        self.resampled.extend(bool(resampled) for resampled in batch["resampled"])
-        self.bar.update(len(embeddings))
-
-    def shard(self, rows: Sequence[int]) -> dict[str, Any]:
-        """What :meth:`EmbeddingStore.write_shard` takes: embeddings of usable images only, notes on all of them."""
-        embeddings = np.concatenate(self.embeddings).astype(np.float32)
-        problems = {row: problem for row, problem in zip(rows, self.problems, strict=True) if problem}
+        rows, columns = batch["original_size"]
+        notes = pd.DataFrame(
+            {
+                "problem": batch["problem"],
+                "converted": np.asarray(batch["converted"], dtype=bool),
+                "rows": np.asarray(rows),
+                "columns": np.asarray(columns),
+                "resampled": np.asarray(batch["resampled"], dtype=bool),
+            }
+        )
         has_direction = np.isfinite(embeddings).all(axis=1) & (embeddings != 0).any(axis=1)
-        for row, usable_row in zip(rows, has_direction.tolist(), strict=True):
-            if not usable_row:
-                problems.setdefault(row, "the embedder gives zeros, NaN or infinite numbers for it")
-        usable = [position for position, row in enumerate(rows) if row not in problems]
-        return {
-            "embeddings": embeddings[usable],
-            "indices": [rows[position] for position in usable],
-            "problems": problems,
-            "converted": [row for row, flag in zip(rows, self.converted, strict=True) if flag],
-            "sizes": [self.sizes[position] for position in usable],
-            "resampled": [row for row, flag in zip(rows, self.resampled, strict=True) if flag],
-        }
-
-
-def _size_pairs(sizes: Any) -> list[tuple[int, int]]:
-    """(rows, columns) of each image, however the loader collated them: a pair of tensors or an (N, 2) tensor."""
-    if isinstance(sizes, torch.Tensor):
-        return [(int(rows), int(columns)) for rows, columns in sizes]
-    return [(int(rows), int(columns)) for rows, columns in zip(*sizes, strict=True)]
+        no_direction = "the embedder gives zeros, NaN or infinite numbers for it"
+        notes.loc[~has_direction & (notes["problem"] == ""), "problem"] = no_direction
+        self.embeddings.append(embeddings)
+        self.notes.append(notes)
+        self.bar.update(len(embeddings))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.progress import say
 
 __all__ = ["export_embeddings"]
 
@@ -54,5 +55,5 @@ def export_embeddings(
     embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
     np.save(folder / "embeddings.npy", embeddings)
     without = [f"{items[position]['path']} ({problem})" for position, problem in sorted(embedded.problems.items())]
-    print(f"{len(rows)} of {len(items)} images embedded" + (f"; without: {', '.join(without)}" if without else ""))
+    say(f"{len(rows)} of {len(items)} images embedded" + (f"; without: {', '.join(without)}" if without else ""))
     return folder / "embeddings.npy"

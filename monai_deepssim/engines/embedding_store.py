@@ -7,20 +7,26 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
+import pandas as pd
 import torch
+from monai.inferers import Inferer, SimpleInferer
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file
+from monai_deepssim.files import atomic_file, unwritable
 
-__all__ = ["EmbeddedImages", "EmbeddingStore"]
+__all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
-_STORE_VERSION = 3
+# 4: notes have a row for each image.
+_STORE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class EmbeddingStore:
 
     Args:
         directory: the folder; made when missing. It holds ``fingerprint.json``, and for each shard ``shard-00000.npy``
-            (float32 ``(n, D)``) and ``shard-00000.json`` (which images those rows are, and which ones have none).
+            (float32 ``(n, D)``) and ``shard-00000.json`` (what was noticed about each image, and which have no row).
         items: the images, as :func:`monai_deepssim.data.list_images` lists them.
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
@@ -97,21 +103,18 @@ class EmbeddingStore:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
-        self._fingerprint: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
-        if self._fingerprint is None:
-            self._fingerprint = {
-                "store_version": _STORE_VERSION,
-                "images": _digest_of_images(self.items),
-                "num_images": len(self.items),
-                "image_size": list(self.image_size),
-                "embedder": self.embedder_id,
-                "shard_size": self.shard_size,
-            }
-        return self._fingerprint
+        return {
+            "store_version": _STORE_VERSION,
+            "images": _digest_of_images(self.items),
+            "num_images": len(self.items),
+            "image_size": list(self.image_size),
+            "embedder": self.embedder_id,
+            "shard_size": self.shard_size,
+        }
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -156,7 +159,7 @@ class EmbeddingStore:
             for leftover in self.directory.glob("*.partial"):
                 leftover.unlink()
         except OSError as error:
-            raise _unwritable(self.directory, error) from error
+            raise unwritable(self.directory, error) from error
 
     def shard_range(self, shard: int) -> range:
         """The positions of a shard's images in the list."""
@@ -166,46 +169,28 @@ class EmbeddingStore:
         """The shards that are not in the folder yet, in order."""
         return [shard for shard in range(self.num_shards) if not self._shard_path(shard, "npy").exists()]
 
-    def write_shard(
-        self,
-        shard: int,
-        *,
-        embeddings: np.ndarray,
-        indices: Sequence[int],
-        problems: Mapping[int, str],
-        converted: Sequence[int],
-        sizes: Sequence[tuple[int, int]],
-        resampled: Sequence[int] = (),
-    ) -> None:
+    def write_shard(self, shard: int, embeddings: np.ndarray, notes: pd.DataFrame) -> None:
         """Write one shard, whole or not at all.
 
         Args:
             shard: its number.
-            embeddings: float32 ``(n, D)``, of the usable images.
-            indices: ``n`` positions in the list of images.
-            problems: position to reason, for the images that have no embedding.
-            converted: positions of images whose real colour was converted to grey.
-            sizes: ``n`` pairs of rows and columns, as in the files.
-            resampled: positions of images whose pixels were not square and were made so.
+            embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
+            notes: ``n`` rows with ``problem``, why an image has no embedding, else empty; ``converted``, whether its
+                real colour was converted to grey; ``rows`` and ``columns`` as in its file; and ``resampled``, whether
+                its pixels were not square and were made so.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
         """
-        notes = {
-            "indices": list(indices),
-            "problems": {str(index): reason for index, reason in problems.items()},
-            "converted": list(converted),
-            "sizes": [list(size) for size in sizes],
-            "resampled": list(resampled),
-        }
+        usable = (notes["problem"] == "").to_numpy()
         try:
             # The array goes last: when it is there, so are the notes.
             with atomic_file(self._shard_path(shard, "json")) as file:
-                file.write(json.dumps(notes).encode())
+                file.write(json.dumps(notes.to_dict("list")).encode())
             with atomic_file(self._shard_path(shard, "npy")) as file:
-                np.save(file, np.ascontiguousarray(embeddings, dtype=np.float32))
+                np.save(file, np.ascontiguousarray(embeddings[usable], dtype=np.float32))
         except OSError as error:
-            raise _unwritable(self.directory, error) from error
+            raise unwritable(self.directory, error) from error
 
     def load(self) -> EmbeddedImages:
         """Read all shards; the embeddings stay on disk until they are used.
@@ -214,37 +199,30 @@ class EmbeddingStore:
             UnusableInputError: if a shard is missing or was damaged after it was written.
         """
         embeddings: list[np.ndarray] = []
-        indices: list[int] = []
-        problems: dict[int, str] = {}
-        converted: list[int] = []
-        sizes: list[list[int]] = []
-        resampled: list[int] = []
+        tables = [pd.DataFrame({"problem": [], "converted": [], "rows": [], "columns": [], "resampled": []})]
         for shard in range(self.num_shards):
             path = self._shard_path(shard, "npy")
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-                notes = json.loads(self._shard_path(shard, "json").read_text(encoding="utf-8"))
-                if len(array) != len(notes["indices"]):
-                    raise ValueError(f"{len(array)} rows for {len(notes['indices'])} images")
+                table = pd.DataFrame(json.loads(self._shard_path(shard, "json").read_text(encoding="utf-8")))
+                if len(array) != (table["problem"] == "").sum() or len(table) != len(self.shard_range(shard)):
+                    raise ValueError(f"{len(array)} rows for the usable of {len(table)} images")
             except (OSError, ValueError, KeyError, EOFError) as error:
                 raise UnusableInputError(
                     f"{path}: this part of the stored embeddings is missing or damaged ({error}). Remove "
                     f"{self.directory} and run again."
                 ) from error
-            if len(array):
-                embeddings.append(array)
-            indices.extend(notes["indices"])
-            problems.update({int(index): reason for index, reason in notes["problems"].items()})
-            converted.extend(notes["converted"])
-            sizes.extend(notes["sizes"])
-            resampled.extend(notes["resampled"])
+            embeddings += [array] if len(array) else []
+            tables.append(table)
+        notes = pd.concat(tables, ignore_index=True)
+        usable = notes["problem"] == ""
         return EmbeddedImages(
             embeddings=embeddings,
-            indices=np.asarray(indices, dtype=np.int64),
-            problems=problems,
-            converted=converted,
-            sizes=np.asarray(sizes, dtype=np.int64).reshape(-1, 2),
-            resampled=resampled,
+            indices=np.flatnonzero(usable),
+            problems=notes.loc[~usable, "problem"].to_dict(),
+            converted=np.flatnonzero(notes["converted"]).tolist(),
+            sizes=notes.loc[usable, ["rows", "columns"]].to_numpy(np.int64),
+            resampled=np.flatnonzero(notes["resampled"]).tolist(),
         )
 
     @property
@@ -254,6 +232,46 @@ class EmbeddingStore:
 
     def _shard_path(self, shard: int, suffix: str) -> Path:
         return self.directory / f"shard-{shard:05d}.{suffix}"
+
+
+def identify_inferer(inferer: Inferer | None) -> str:
+    """Name what embeddings depend on of the inferer that called the embedder: its class and its settings.
+
+    Plain settings, and lists and dictionaries of them, are compared by value, tensors by content, functions and classes
+    of a module by name. Of any other object nothing can be compared, so that the name is another one each time, and
+    embeddings are never taken for those of an earlier run.
+
+    Args:
+        inferer: MONAI's or your own; ``None`` for MONAI's ``SimpleInferer``.
+
+    Returns:
+        The name; empty for ``SimpleInferer``.
+
+    Example:
+        >>> from monai.inferers import SlidingWindowInferer
+        >>> identify_inferer(SlidingWindowInferer(64)) == identify_inferer(SlidingWindowInferer(64))
+        True
+        >>> identify_inferer(SlidingWindowInferer(64)) == identify_inferer(SlidingWindowInferer(96))
+        False
+    """
+    if inferer is None or type(inferer) is SimpleInferer:
+        return ""
+    return f" by {type(inferer).__module__}.{type(inferer).__qualname__} {_identify_setting(vars(inferer))}"
+
+
+def _identify_setting(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str, Path, Enum, torch.dtype, torch.device)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{name!r}: {_identify_setting(entry)}" for name, entry in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_identify_setting, value)) + "]"
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        tensor = torch.as_tensor(value).detach().cpu()
+        content = tensor.flatten().view(torch.uint8).numpy().tobytes()
+        return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
+    name = getattr(value, "__qualname__", "<")
+    return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
 def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
@@ -283,10 +301,3 @@ def _digest_of_file(path: Path) -> str:
     except OSError as error:
         return f"unreadable: {error.strerror}"
     return digest.hexdigest()
-
-
-def _unwritable(directory: Path, error: OSError) -> UnusableInputError:
-    return UnusableInputError(
-        f"{directory}: cannot be written ({error.strerror or error}). Choose a folder on a disk with free space where "
-        "you may write."
-    )

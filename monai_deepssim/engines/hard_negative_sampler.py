@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
+from monai_deepssim.engines.autocast_inferer import AutocastInferer
 from monai_deepssim.similarity import standardize
 
 __all__ = ["HardNegativeSampler"]
@@ -75,12 +76,11 @@ class HardNegativeSampler(Sampler[int]):
         training = self.network.training
         device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
         self.network.eval()
-        embeddings = []
+        embeddings, inferer = [], AutocastInferer()
         for start in range(0, len(self.images), _BATCH_SIZE):
             positions = range(start, min(start + _BATCH_SIZE, len(self.images)))
             batch = torch.stack([torch.as_tensor(self.images[i]["image"]) for i in positions])
             batch = batch.to(device, memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16):
-                embeddings.append(self.network(standardize(batch)).float().cpu())
+            embeddings.append(inferer(standardize(batch), self.network).float().cpu())
         self.network.train(training)
         return nn.functional.normalize(torch.cat(embeddings), dim=1)

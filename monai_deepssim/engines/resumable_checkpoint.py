@@ -25,8 +25,7 @@ __all__ = ["ResumableCheckpoint"]
 _ADVERSARIAL_KEYS = {f"{side}_{part}" for side in "gd" for part in ("network", "optimizer", "scaler", "loss_function")}
 _ADVERSARIAL_KEYS.add("recon_loss_function")
 _SCALERS = ("scaler", "g_scaler", "d_scaler")
-# What a learning-rate schedule counts with, and what the schedules of torch and MONAI write to the optimizer.
-_PROGRESS = {"last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step", "T_cur", "T_i"}
+# What the schedules of torch and MONAI write to the optimizer.
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "base_momentum", "max_momentum")
 
 
@@ -37,9 +36,9 @@ class ResumableCheckpoint:
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
     In a distributed training every rank loads and rank 0 saves.
 
-    A training may go on with more epochs. A learning-rate schedule in ``save_dict`` that is not made as it was when the
-    training began (it is longer, say) is stepped anew to where the training is, so that the rate is what it would be
-    had the schedule been this one from the start. (Not ``ReduceLROnPlateau``, which goes on as it was.)
+    A training may go on with more epochs. A learning-rate schedule in ``save_dict`` is stepped anew to where the
+    training is, so that the rate is what it would be had the schedule been this one from the start, also where it has
+    become longer. (Not ``ReduceLROnPlateau``, which goes on as it was.)
 
     What MONAI's AdversarialTrainer adds to its own state, whole networks and optimizers as pickled objects, is kept out
     of the file, which ``weights_only=True`` could not load otherwise: name both networks and both optimizers in
@@ -91,7 +90,11 @@ class ResumableCheckpoint:
         if not self.path.is_file():
             return
         epoch_length = engine.state.epoch_length
-        schedules = [_FreshSchedule(part) for part in self.save_dict.values() if isinstance(part, LRScheduler)]
+        schedules = [
+            _FreshSchedule(part)
+            for part in self.save_dict.values()
+            if isinstance(part, LRScheduler) and not isinstance(part, ReduceLROnPlateau)
+        ]
         try:
             loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
             loader.logger = engine.logger
@@ -112,7 +115,7 @@ class ResumableCheckpoint:
                 "with, or give another folder."
             )
         for schedule in schedules:
-            schedule.replay_if_changed()
+            schedule.replay()
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]
             self.evaluator.state.best_metric_epoch = best["epoch"]
@@ -160,12 +163,9 @@ class _FreshSchedule:
             {name: group[name] for name in _RATES if name in group} for group in schedule.optimizer.param_groups
         ]
 
-    def replay_if_changed(self) -> None:
-        """Where what was loaded has other settings, go back, and take as many steps as it had taken."""
-        loaded = self.schedule.state_dict()
-        if isinstance(self.schedule, ReduceLROnPlateau) or _settings(loaded) == _settings(self.state):
-            return
-        num_steps = _num_steps(loaded)
+    def replay(self) -> None:
+        """Take as many steps as the loaded one had taken."""
+        num_steps = _num_steps(self.schedule.state_dict())
         self.schedule.load_state_dict(copy.deepcopy(self.state))
         for group, fresh in zip(self.schedule.optimizer.param_groups, self.groups, strict=True):
             group.update(fresh)
@@ -173,13 +173,6 @@ class _FreshSchedule:
             warnings.simplefilter("ignore", UserWarning)  # the optimizer took these steps in an earlier run
             for _ in range(num_steps):
                 self.schedule.step()
-
-
-def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a schedule was made with, and those that it is made of."""
-    inner = [_settings(part) for part in state.get("_schedulers", [])]
-    own = {name: value for name, value in state.items() if name not in _PROGRESS and name != "_schedulers"}
-    return {**own, "_schedulers": inner}
 
 
 def _num_steps(state: Mapping[str, Any]) -> int:

@@ -11,8 +11,11 @@ from monai_deepssim.generators.autoencoder_losses import (
 from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values
 from monai_deepssim.generators.duplication import DUPLICATION_RANGES, repetition_counts
 from monai_deepssim.generators.generative_checkpoints import load_generator_network
-from monai_deepssim.generators.generative_networks import as_monai_network, check_generative_target
-from monai_deepssim.generators.generative_state_dict import convert_generative_state_dict
+from monai_deepssim.generators.generative_networks import (
+    as_monai_network,
+    check_generative_target,
+    convert_generative_state_dict,
+)
 from monai_deepssim.generators.generator_images import GeneratorImages
 from monai_deepssim.generators.latent_checkpoint import (
     GeneratorCheckpoint,
@@ -21,23 +24,36 @@ from monai_deepssim.generators.latent_checkpoint import (
     load_generator,
 )
 from monai_deepssim.generators.latent_ema import WarmUpEMAHandler
-from monai_deepssim.generators.latent_encoding import LatentPrepareBatch, encode_images, iterate_posteriors
-from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer, LatentSamplingInferer, state_dict_sha256
-from monai_deepssim.generators.latent_scaling import LatentScaling, compute_scale_factor
-from monai_deepssim.generators.latent_shapes import LatentShapes, compute_latent_shapes
-from monai_deepssim.generators.reconstruction_picture import ReconstructionPicture
-from monai_deepssim.generators.sampling_conditions import (
+from monai_deepssim.generators.latent_encoding import (
+    LatentPrepareBatch,
+    LatentScaling,
+    compute_scale_factor,
+    encode_images,
+    iterate_posteriors,
+)
+from monai_deepssim.generators.latent_inferer import (
+    FrozenAutoencoderInferer,
+    LatentSamplingInferer,
+    LatentShapes,
+    compute_latent_shapes,
+    state_dict_sha256,
+)
+from monai_deepssim.generators.pictures import FirstBatchImageHandler, ReconstructionPicture
+from monai_deepssim.generators.sampling_dataset import (
     Conditions,
+    SamplingDataset,
     conditions_of_images,
     read_conditions,
     select_conditions,
 )
-from monai_deepssim.generators.sampling_dataset import SamplingDataset
 from monai_deepssim.generators.sampling_features import AutoencoderFeatures, ImageStatistics, load_sampling_features
 from monai_deepssim.generators.sampling_folder import SampleFolder
-from monai_deepssim.generators.sampling_metrics import FIDUnlessCopied, HeldOutFIDMetric, fitted_predictions
-from monai_deepssim.generators.sampling_picture import FirstBatchImageHandler
-from monai_deepssim.generators.sampling_stop import StopWhenCopying
+from monai_deepssim.generators.sampling_validation import (
+    FIDUnlessCopied,
+    HeldOutFIDMetric,
+    StopWhenCopying,
+    fitted_predictions,
+)
 
 __all__ = [
     "DUPLICATION_RANGES",

@@ -18,7 +18,8 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["VariableScaling", "read_vectors", "variable_values"]
 
-_NAME_COLUMNS = ("path", "image", "filename")
+#: Columns that may name the image of a row, in this order.
+NAME_COLUMNS = ("path", "image", "filename")
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,13 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         torch.Size([1, 512])
     """
     path = Path(path).expanduser()
-    readers = {".csv": _vectors_of_csv, ".npz": _vectors_of_npz, ".pt": _vectors_of_pt}
-    if path.suffix.lower() not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".npz", ".pt"):
         raise UnusableInputError(f"{path}: vectors are read from .csv, .npz and .pt files. Convert it.")
     if not path.is_file():
         raise UnusableInputError(f"{path}: the file does not exist. Check conditioning_file.")
-    vectors = readers[path.suffix.lower()](path)
+    rows = _rows_of_csv(path) if suffix == ".csv" else _rows_of_archive(path)
+    vectors = {name: torch.as_tensor(row, dtype=torch.float32).reshape(1, -1) for name, row in rows.items()}
     if not vectors:
         raise UnusableInputError(f"{path}: there are no vectors in it. Give one for each image, by its path.")
     size = next(iter(vectors.values())).shape[1]
@@ -169,36 +171,27 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return vectors
 
 
-def _vectors_of_csv(path: Path) -> dict[str, Tensor]:
+def _rows_of_csv(path: Path) -> dict[str, Any]:
     table = read_table(path)
-    column = next((name for name in _NAME_COLUMNS if name in table.columns), None)
+    column = next((name for name in NAME_COLUMNS if name in table.columns), None)
     if column is None:
         raise UnusableInputError(f"{path}: the columns are {', '.join(table.columns)}, and one named path is wanted.")
-    numbers = [name for name in table.columns if name not in (*_NAME_COLUMNS, "patient_id")]
+    numbers = [name for name in table.columns if name not in (*NAME_COLUMNS, "patient_id")]
     return {
-        cells[column]: torch.tensor(
-            [[_number(cells[name], name, cells[column], f"{path}, line {line}") for name in numbers]],
-            dtype=torch.float32,
-        )
+        cells[column]: [_number(cells[name], name, cells[column], f"{path}, line {line}") for name in numbers]
         for line, cells in table
     }
 
 
-def _vectors_of_npz(path: Path) -> dict[str, Tensor]:
+def _rows_of_archive(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(np.asarray(file[name], dtype=np.float32).reshape(1, -1)) for name in file}
-    except Exception as error:
-        raise UnusableInputError(
-            f"{path}: the file cannot be read as .npz ({error}). Write it with np.savez."
-        ) from error
-
-
-def _vectors_of_pt(path: Path) -> dict[str, Tensor]:
-    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name].astype(np.float32) for name in file}
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {str(name): torch.as_tensor(vector).float().reshape(1, -1) for name, vector in content.items()}
-    except Exception as error:
+        return {str(name): torch.as_tensor(vector).float() for name, vector in content.items()}
+    except Exception as error:  # both raise many kinds on a file that is none of their own
         raise UnusableInputError(
-            f"{path}: the file is no dictionary of tensors ({str(error).splitlines()[0]}). Write it with torch.save."
+            f"{path}: the file is no dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
+            "torch.save."
         ) from error

@@ -12,13 +12,13 @@ import numpy as np
 
 from monai_deepssim.data.tables import read_table
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.generators.conditioning import NAME_COLUMNS
 
 __all__ = ["DUPLICATION_RANGES", "repetition_counts"]
 
 #: Smallest and largest number of copies of a training image, by the name of the published setting (arXiv 2509.16582).
 DUPLICATION_RANGES: Mapping[str, tuple[int, int]] = {"none": (1, 1), "low": (1, 4), "high": (1, 14)}
 
-_NAME_COLUMNS = ("path", "image", "filename")
 _COUNT_COLUMN = "copies"
 
 
@@ -76,7 +76,7 @@ def repetition_counts(
 def _read_counts(path: Path) -> dict[str, tuple[int, int]]:
     """Line and count of each image that the CSV names."""
     table = read_table(path)
-    column = next((name for name in _NAME_COLUMNS if name in table.columns), None)
+    column = next((name for name in NAME_COLUMNS if name in table.columns), None)
     if column is None or _COUNT_COLUMN not in table.columns:
         raise UnusableInputError(
             f"{path}: the columns are {', '.join(table.columns)}, and path and copies are wanted. Rename them."

@@ -11,9 +11,13 @@ from monai.bundle import ConfigComponent
 from torch import nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.generators.generative_networks import as_monai_network, check_generative_target
-from monai_deepssim.generators.generative_state_dict import convert_generative_state_dict, is_generative_state_dict
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.generators.generative_networks import (
+    as_monai_network,
+    check_generative_target,
+    convert_generative_state_dict,
+    is_generative_state_dict,
+)
+from monai_deepssim.networks.state_dicts import load_weights, read_state_dict
 
 __all__ = ["load_generator_network"]
 
@@ -67,11 +71,6 @@ def load_generator_network(network: nn.Module | Mapping[str, Any], path: str | o
             state = convert_generative_state_dict(state, network)
         except UnusableInputError as error:
             raise UnusableInputError(f"{path}: {error}") from None
-    difference = describe_difference(shapes_of(network), shapes_of(state))
-    if difference:
-        raise UnusableInputError(
-            f"{path}: these weights are not those of the given {type(network).__name__}: {difference}. Give the "
-            "network the configuration that it was trained with, or the weights of this network."
-        )
-    network.load_state_dict(state)
+    remedy = "Give the network the configuration that it was trained with, or the weights of this network."
+    load_weights(network, state, path, f"the given {type(network).__name__}", remedy)
     return network.eval()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, EnsureTyped, SelectItemsd
+from monai.utils import ensure_tuple
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
@@ -24,6 +25,7 @@ from monai_deepssim.data.phantom import PhantomBrainDataset
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import ensure_writable, unwritable, write_text
 from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values
 from monai_deepssim.generators.duplication import repetition_counts
 from monai_deepssim.transforms import FitImageSized
@@ -110,42 +112,33 @@ class GeneratorImages(CacheDataset):
             raise ValueError(f"got split={split!r}, want training or validation")
         if conditioning not in _CONDITIONINGS:
             raise UnusableInputError(f"conditioning is {conditioning!r}, and none, variables or text is wanted.")
-        source: object
-        if phantom is not None:
-            source = "the phantom cohort"
+        source: object = dataset_dir if isinstance(dataset_dir, str | os.PathLike) else "the images"
+        reading: list[Callable] = [LoadSliced("image"), FitImageSized("image", image_size)]
+        if phantom is None:
+            listing = {"patient_id_pattern": patient_id_pattern, "slices": slices, "slice_axis": slice_axis}
+            training, validation = _split(dataset_dir, validation_dir, num_validation, seed, listing)
+        else:
+            source, reading = "the phantom cohort", []
             needs_training = split == "training" or conditioning == "variables"
             training = _phantoms(phantom, image_size, progress) if needs_training else []
             held_out = {**phantom, "num_subjects": num_validation, "seed": phantom.get("seed", 0) + _HELD_OUT_SEEDS}
             validation = _phantoms(held_out, image_size, progress) if split == "validation" else []
-            reading: list[Callable] = []
-        else:
-            source = dataset_dir if isinstance(dataset_dir, str | os.PathLike) else "the images"
-            listing = {"patient_id_pattern": patient_id_pattern, "slices": slices, "slice_axis": slice_axis}
-            training, validation = _split(dataset_dir, validation_dir, num_validation, seed, listing)
-            reading = [LoadSliced("image"), FitImageSized("image", image_size)]
         items = training if split == "training" else validation
         #: How variables were scaled; ``None`` unless conditioned on variables.
         self.scaling: VariableScaling | None = None
         if conditioning == "variables":
             values = variable_values(training, conditioning_columns, source)
             self.scaling = VariableScaling.of(conditioning_columns, values)
-            own = values if items is training else variable_values(items, conditioning_columns, source)
-            items = [{**item, "context": self.scaling.context(row)} for item, row in zip(items, own, strict=True)]
+            values = values if items is training else variable_values(items, conditioning_columns, source)
+            items = [{**item, "context": self.scaling.context(row)} for item, row in zip(items, values, strict=True)]
         elif conditioning == "text":
             items = _with_vectors(items, conditioning_file)
         #: How often each image of ``data`` is there.
-        self.copies: list[int] = (
-            repetition_counts(items, duplication, seed) if split == "training" else [1] * len(items)
-        )
-        self._positions = [position for position, copies in enumerate(self.copies) for _ in range(copies)]
+        self.copies = repetition_counts(items, duplication if split == "training" else "none", seed)
+        self._positions = np.repeat(np.arange(len(items)), self.copies)
         keys = ["image", "path", "patient_id", *(["context"] if conditioning != "none" else [])]
-        further = [] if transform is None else [transform] if callable(transform) else list(transform)
-        steps: list[Callable] = [
-            *reading,
-            SelectItemsd(keys),
-            EnsureTyped("image", dtype=torch.float32, track_meta=False),
-            *further,
-        ]
+        tensors = EnsureTyped("image", dtype=torch.float32, track_meta=False)
+        steps = [*reading, SelectItemsd(keys), tensors, *ensure_tuple(transform or ())]
         super().__init__(
             items, Compose(steps), cache_rate=cache_rate, num_workers=num_workers, progress=progress and bool(reading)
         )
@@ -154,7 +147,7 @@ class GeneratorImages(CacheDataset):
         return len(self._positions)
 
     def _transform(self, index: int) -> Any:
-        return super()._transform(self._positions[index])
+        return super()._transform(int(self._positions[index]))
 
     @property
     def contexts(self) -> Tensor | None:
@@ -178,8 +171,7 @@ class GeneratorImages(CacheDataset):
             >>> len(images) > 2, [item["path"] for item in images.once()]
             (True, ['phantom-7-0/basal_ganglia', 'phantom-7-1/basal_ganglia'])
         """
-        first = {position: place for place, position in reversed(list(enumerate(self._positions)))}
-        return Subset(self, sorted(first.values()))
+        return Subset(self, np.unique(self._positions, return_index=True)[1].tolist())
 
     def write(self, output_dir: str | os.PathLike[str]) -> Path:
         """Write the images as a generator sees them, and how often it sees each.
@@ -195,35 +187,30 @@ class GeneratorImages(CacheDataset):
         Raises:
             UnusableInputError: the folder holds the images of another training, or cannot be written.
         """
-        folder = Path(output_dir) / "training_images"
-        table = Path(output_dir) / "repetitions.csv"
+        folder, table = Path(output_dir) / "training_images", Path(output_dir) / "repetitions.csv"
         names = [f"{position:05d}_{_file_name(item['path'])}.png" for position, item in enumerate(self.data)]
-        rows = [
-            [f"{folder.name}/{name}", item["path"], item["patient_id"], copies]
-            for name, item, copies in zip(names, self.data, self.copies, strict=True)
-        ]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([["image", "source", "patient_id", "copies"], *rows])
+        rows = pd.DataFrame(
+            {
+                "image": [f"{folder.name}/{name}" for name in names],
+                "source": [item["path"] for item in self.data],
+                "patient_id": [item["patient_id"] for item in self.data],
+                "copies": self.copies,
+            }
+        ).to_csv(index=False, lineterminator="\n")
+        ensure_writable(folder)
+        if table.exists() and table.read_text(encoding="utf-8") != rows:
+            raise UnusableInputError(
+                f"{table}: this folder holds a training on other images, or on other repetitions of them. Give "
+                "another output_dir, or remove it."
+            )
         try:
-            if table.exists() and table.read_text(encoding="utf-8") != text.getvalue():
-                raise UnusableInputError(
-                    f"{table}: this folder holds a training on other images, or on other repetitions of them. Give "
-                    "another output_dir, or remove it."
-                )
-            folder.mkdir(parents=True, exist_ok=True)
             for position, name in enumerate(names):
                 image = super()._transform(position)["image"]
                 pixels = image[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
                 Image.fromarray(pixels).save(folder / name)
-            # Last, and renamed: a training is known by a table that is whole.
-            partial = table.with_name(table.name + ".partial")
-            partial.write_text(text.getvalue(), encoding="utf-8")
-            os.replace(partial, table)
         except OSError as error:
-            raise UnusableInputError(
-                f"{output_dir}: cannot be written ({error.strerror or error}). Choose a folder on a disk with free "
-                "space where you may write."
-            ) from error
+            raise unwritable(folder, error) from error
+        write_text(table, rows)  # last: a training is known by a table that is whole
         return table
 
 

@@ -135,22 +135,6 @@ class TrainedGenerator:
     autoencoder_sha256: str
     sha256: str
 
-    def fill(self, network: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
-        """Load the weights into a network.
-
-        Args:
-            network: of the architecture that was trained, MONAI core's or monai-generative's: see
-                :func:`~monai_deepssim.generators.load_generator_network`.
-            device: where it is to run.
-
-        Returns:
-            The network, in eval mode.
-
-        Raises:
-            UnusableInputError: the architecture is another.
-        """
-        return load_generator_network(network, self.path).to(device)
-
 
 def load_generator(
     path: str | os.PathLike[str], scale_factor: float | None = None, context_size: int | None = None
@@ -176,11 +160,7 @@ def load_generator(
         ...     load_generator(f"{folder}/diffusion.pt").scale_factor
         0.5
     """
-    if not Path(path).is_file():
-        raise UnusableInputError(
-            f"{path}: the file does not exist. Train the diffusion model first, or name its file as "
-            "diffusion_checkpoint."
-        )
+    _check_trained(path, "diffusion model", "diffusion_checkpoint")
     read_state_dict(Path(path))  # says what is wrong with a file that is no checkpoint
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     known = scale_factor if scale_factor is not None else content.get("scale_factor")
@@ -229,10 +209,7 @@ def load_autoencoder(
         monai_deepssim.errors.UnusableInputError: missing.pt: the file does not exist. Train the autoencoder first, or
         name its file as autoencoder_checkpoint.
     """
-    if not Path(path).is_file():
-        raise UnusableInputError(
-            f"{path}: the file does not exist. Train the autoencoder first, or name its file as autoencoder_checkpoint."
-        )
+    _check_trained(path, "autoencoder", "autoencoder_checkpoint")
     filled = load_generator_network(network, path)
     if generator is not None and generator.autoencoder_sha256 not in ("", state_dict_sha256(filled)):
         raise UnusableInputError(
@@ -240,3 +217,10 @@ def load_autoencoder(
             "that it was trained with, as autoencoder_checkpoint."
         )
     return filled.to(device)
+
+
+def _check_trained(path: str | os.PathLike[str], network: str, option: str) -> None:
+    if not Path(path).is_file():
+        raise UnusableInputError(
+            f"{path}: the file does not exist. Train the {network} first, or name its file as {option}."
+        )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks import LayerFeatures
-from monai_deepssim.networks.state_dicts import describe_difference, read_state_dict, shapes_of
+from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder
+from monai_deepssim.networks.state_dicts import load_weights, read_state_dict
 
 __all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
 
@@ -98,14 +98,8 @@ class InceptionFeatures(nn.Module):
 
         super().__init__()
         self.network = inception_v3(weights=None, aux_logits=True, init_weights=False, transform_input=False)
-        state = read_state_dict(Path(path))
-        difference = describe_difference(shapes_of(self.network), shapes_of(state))
-        if difference:
-            raise UnusableInputError(
-                f"{path}: these are not the weights of torchvision's InceptionV3: {difference}. Give those, or a "
-                "TorchScript file of your own network."
-            )
-        self.network.load_state_dict(state)
+        remedy = "Give those, or a TorchScript file of your own network."
+        load_weights(self.network, read_state_dict(Path(path)), path, "torchvision's InceptionV3", remedy)
         self.network.fc = nn.Identity()  # type: ignore[assignment]
         self.network.eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
@@ -118,29 +112,12 @@ class InceptionFeatures(nn.Module):
         return self.network((large - self.mean) / self.std)  # type: ignore[operator]
 
 
-class TorchScriptFeatures(nn.Module):
+class TorchScriptFeatures(TorchScriptEmbedder):
     """The output of a user's TorchScript program, ``(B, D)`` for images ``(B, 1 or 3, H, W)`` in [0, 1]."""
 
     def __init__(self, path: Path, image_size: Sequence[int]) -> None:
-        super().__init__()
+        super().__init__(path, image_size)
         self.name = path.stem
-        self.program = torch.jit.load(str(path), map_location="cpu").eval()
-        problems = []
-        for channels in (1, 3):
-            try:
-                with torch.no_grad():
-                    output = self.program(torch.zeros(2, channels, *image_size))
-            except RuntimeError as error:
-                problems.append(str(error).strip().splitlines()[-1])
-                continue
-            if isinstance(output, Tensor) and output.ndim == 2 and len(output) == 2:
-                self.channels = channels
-                return
-            problems.append(f"{channels} channels gave {getattr(output, 'shape', type(output))} for 2 images")
-        raise UnusableInputError(
-            f"{path}: a program that maps (B, 1 or 3, {image_size[0]}, {image_size[1]}) to (B, D) is wanted; "
-            f"{'; '.join(problems)}"
-        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the features ``(B, D)`` of images ``(B, 1, H, W)`` in [0, 1]."""
@@ -189,13 +166,8 @@ def load_sampling_features(
             f"{path}: this embedder judges which images are copies. Give other features for FID: a generator that is "
             "chosen by both would be chosen for what this one network overlooks."
         )
-    return (TorchScriptFeatures(path, image_size) if _is_program(path) else InceptionFeatures(path)).to(device).eval()
-
-
-def _is_program(path: Path) -> bool:
-    """Whether the file is TorchScript."""
     try:
         torch.jit.load(str(path), map_location="cpu")
     except RuntimeError:
-        return False
-    return True
+        return InceptionFeatures(path).to(device).eval()
+    return TorchScriptFeatures(path, image_size).to(device).eval()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 import monai
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
@@ -23,8 +22,8 @@ from torch import Tensor
 
 from monai_deepssim.data.tables import read_table
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file
-from monai_deepssim.generators.sampling_conditions import Conditions
+from monai_deepssim.files import atomic_file, write_text
+from monai_deepssim.generators.sampling_dataset import Conditions
 
 __all__ = ["SampleFolder"]
 
@@ -94,12 +93,13 @@ class SampleFolder:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the images of a batch."""
+        """Write the images of a batch, and then their rows of the manifest."""
         batch: Mapping = engine.state.batch  # type: ignore[assignment]
         images: Tensor = engine.state.output["pred"]  # type: ignore[index, call-overload]
         conditions: Sequence[str] = batch.get("condition", [""] * len(images))
         for image, index, condition in zip(images, batch["index"].tolist(), conditions, strict=True):
-            self.write(image, index, condition)
+            self._write_image(image, index, condition)
+        self._write_manifest()
 
     def missing(
         self, indices: Sequence[int] | range, conditions: Conditions | None = None, images_per_condition: int = 1
@@ -134,40 +134,29 @@ class SampleFolder:
             index: its number.
             condition: what the generator was told.
         """
+        self._write_image(image, index, condition)
+        self._write_manifest()
+
+    def _write_image(self, image: Tensor, index: int, condition: str) -> None:
         name = f"{index:06d}{self.suffix}"
         pixels = image.detach().cpu().float().clamp(0, 1)[0]
         with atomic_file(self.directory / name) as file:
-            file.write(self._encoded(pixels))
-        row = [name, index, self.seed + index, condition, *self._expected]
-        self._rows[index] = [str(cell) for cell in row]
-        with self.manifest.open("a", encoding="utf-8", newline="") as text:
-            csv.writer(text, lineterminator="\n").writerow(row)
-
-    def _encoded(self, pixels: Tensor) -> bytes:
-        content = io.BytesIO()
-        if self.suffix == ".png":
-            Image.fromarray((pixels * 255).round().to(torch.uint8).numpy()).save(content, format="PNG")
-            return content.getvalue()
-        # Stored from the patient's left to the right and from the back to the front (RAS), as NIfTI is read.
-        stored = np.ascontiguousarray(pixels.numpy()[::-1, ::-1].T)[..., None]
-        affine = np.diag([self.pixel_size_mm, self.pixel_size_mm, 1.0, 1.0])
-        image = nib.Nifti1Image(stored, affine)
-        # A zero modification time, so that the same image gives the same file.
-        with gzip.GzipFile(fileobj=content, mode="wb", mtime=0) as packed:
-            packed.write(image.to_bytes())
-        return content.getvalue()
+            if self.suffix == ".png":
+                Image.fromarray((pixels * 255).round().to(torch.uint8).numpy()).save(file, format="PNG")
+            else:
+                # From the patient's left to the right and from the back to the front (RAS), as NIfTI is read.
+                stored = np.ascontiguousarray(pixels.numpy()[::-1, ::-1].T)[..., None]
+                affine = np.diag([self.pixel_size_mm, self.pixel_size_mm, 1.0, 1.0])
+                # A zero modification time, so that the same image gives the same file.
+                file.write(gzip.compress(nib.Nifti1Image(stored, affine).to_bytes(), mtime=0))
+        self._rows[index] = [name, str(index), str(self.seed + index), condition, *self._expected]
 
     def _read(self) -> dict[int, list[str]]:
-        """Rows of the images that are there, by number; a row that a kill cut short is none."""
-        if not self.manifest.is_file():
-            return {}
-        lines = self.manifest.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) <= 1:
-            return {}
-        if len(whole) < len(lines):
-            _replace(self.manifest, "".join(whole))
-        rows = {}
+        """Rows of the images that are there, by number."""
+        rows: dict[int, list[str]] = {}
+        # Without an image it has a header alone, which is no table.
+        if not self.manifest.is_file() or self.manifest.read_text(encoding="utf-8").count("\n") < 2:
+            return rows
         for line, cells in read_table(self.manifest):
             row = [cells.get(column, "") for column in _COLUMNS]
             index = int(row[1])
@@ -182,11 +171,5 @@ class SampleFolder:
         return rows
 
     def _write_manifest(self) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows.values()])
-        _replace(self.manifest, text.getvalue())
-
-
-def _replace(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode())
+        table = pd.DataFrame(list(self._rows.values()), columns=list(_COLUMNS))
+        write_text(self.manifest, table.to_csv(index=False, lineterminator="\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -175,6 +176,20 @@ class DeepSSIMEmbedder(nn.Module):
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` takes in place of this module, as MONAI's ``ckpt_export`` does: its trace.
+
+        TorchScript does not know how poses are measured. The trace is of the eval mode and fits images of any number
+        and size.
+        """
+        example = torch.linspace(-1, 1, 2 * self.in_channels * 136 * 112).reshape(2, self.in_channels, 136, 112)
+        training = self.training
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the checks of shapes
+            traced = torch.jit.trace(self.eval(), example.to(next(self.parameters()).device))
+        self.train(training)
+        return nn.Sequential(traced)
 
     def _prepare(self, x: Tensor) -> Tensor:
         """Images without what an embedding must not depend on: their pose, and which way round they are."""

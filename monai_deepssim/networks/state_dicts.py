@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["describe_difference", "existing_file", "load_fitting", "read_state_dict", "shapes_of"]
+__all__ = ["describe_difference", "existing_file", "load_fitting", "load_weights", "read_state_dict", "shapes_of"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -118,6 +118,32 @@ def shapes_of(state: nn.Module | Mapping[str, Tensor]) -> dict[str, tuple[int, .
     """
     tensors = state.state_dict() if isinstance(state, nn.Module) else state
     return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: object, kind: str, remedy: str) -> None:
+    """Load a state dict strictly.
+
+    Args:
+        network: gets the weights.
+        state: the weights.
+        path: of the file that they are from.
+        kind: what the network is, in the words of an error.
+        remedy: what to give in place of the file, likewise.
+
+    Raises:
+        UnusableInputError: when the names or shapes are others, naming them.
+
+    Example:
+        >>> load_weights(nn.Linear(2, 1), {}, "a.pt", "a linear layer", "Give another file.")
+        Traceback (most recent call last):
+        ...
+        monai_deepssim.errors.UnusableInputError: a.pt: these weights are not those of a linear layer: 2 missing keys:
+        bias, weight. Give another file.
+    """
+    difference = describe_difference(shapes_of(network), shapes_of(state))
+    if difference:
+        raise UnusableInputError(f"{path}: these weights are not those of {kind}: {difference}. {remedy}")
+    network.load_state_dict(state)
 
 
 def describe_difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

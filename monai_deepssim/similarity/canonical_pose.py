@@ -62,9 +62,9 @@ def canonicalize_pose(images: Tensor, size: Sequence[int]) -> Tensor:
         >>> bool((here - there).abs().mean() < 1e-3)
         True
     """
-    upright = torch.zeros(len(images), device=images.device)
+    upright = torch.zeros(images.shape[0], device=images.device)
     spread = torch.full_like(upright, _SPREAD * math.sqrt(size[0] * size[1]))
-    target = Pose(torch.zeros(len(images), 2, device=images.device), upright, spread)
+    target = Pose(torch.zeros(images.shape[0], 2, device=images.device), upright, spread)
     return move_to_pose(images, measure_pose(images), target, size)
 
 
@@ -102,7 +102,7 @@ def move_to_pose(images: Tensor, pose: Pose, target: Pose, size: Sequence[int]) 
         ],
         dim=1,
     )
-    grid = F.affine_grid(theta, [len(images), 1, *size], align_corners=False)
+    grid = F.affine_grid(theta, [images.shape[0], 1, *size], align_corners=False)
     return F.grid_sample(images.float() - background, grid, align_corners=False) + background
 
 
@@ -177,7 +177,7 @@ def _find_foreground(difference: Tensor) -> Tensor:
 def _otsu_threshold(values: Tensor) -> Tensor:
     """Threshold that parts values of 0 to 1 into two classes with the largest variance between them, ``(N, 1, 1)``."""
     levels = (values.flatten(1) * (_LEVELS - 1)).long()
-    counts = torch.zeros(len(values), _LEVELS, device=values.device)
+    counts = torch.zeros(values.shape[0], _LEVELS, device=values.device)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=counts.dtype))
     positions = torch.arange(_LEVELS, device=values.device)
     below, sum_below = counts.cumsum(1), (counts * positions).cumsum(1)

@@ -1,21 +1,17 @@
-"""Bundles run from Python: MONAI's workflow of a config and overrides, errors in words, nothing left switched."""
+"""Bundles run from Python with further settings from files."""
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import io
 import json
-import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.data.meta_obj import get_track_meta, set_track_meta
-from monai.utils import set_determinism
+from monai.bundle import ConfigParser
 
+from monai_deepssim.audit import config_steps
 from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import is_quiet
@@ -35,22 +31,9 @@ def run_config(bundle: str, config: str, settings: Sequence[Path], overrides: Ma
     Raises:
         UnusableInputError: what the workflow ended with, where it says what is wrong with the input.
     """
-    folder = find_bundle(bundle)
     # The progress bars of MONAI's engines and data sets know no quiet; what goes wrong is raised.
-    bars = redirect_stderr(io.StringIO()) if is_quiet() else nullcontext()
-    with _as_if_alone(), bars:
-        workflow = ConfigWorkflow(
-            str(folder / "configs" / f"{config}.json"),
-            logging_file=str(find_bundle("memorization_study") / "configs" / "logging.conf"),
-            workflow_type=None,
-            # As overrides, for MONAI warns of config files that lie in several folders.
-            **{"bundle_root": str(folder), **_read(settings), **overrides},
-        )
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-        del workflow
-    gc.collect()  # engines and their handlers refer to each other
+    with contextlib.redirect_stderr(io.StringIO()) if is_quiet() else contextlib.nullcontext():
+        config_steps.run_config(bundle, [config], {**_read(settings), **overrides})
 
 
 def parse_config(bundle: str, config: str, settings: Sequence[Path], overrides: Mapping[str, Any]) -> ConfigParser:
@@ -87,28 +70,3 @@ def _read(settings: Sequence[Path]) -> dict[str, Any]:
             raise UnusableInputError(f"{file}: holds {type(found).__name__}, wanted settings by id. Correct it.")
         merged |= found
     return merged
-
-
-@contextmanager
-def _as_if_alone() -> Iterator[None]:
-    """Leave nothing switched that a bundle switches, and take UnusableInputError out of what MONAI wraps it in.
-
-    A bundle seeds everything, switches off MONAI's metadata and adds to the path of imports.
-    """
-    tracked, path, disabled = get_track_meta(), list(sys.path), logging.root.manager.disable
-    # MONAI's engines have loggers of their own, which tell of every epoch whatever the file says.
-    logging.disable(max(disabled, logging.INFO))
-    try:
-        yield
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UnusableInputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise UnusableInputError(str(cause)) from error
-    finally:
-        logging.disable(disabled)
-        set_track_meta(tracked)
-        set_determinism(None)
-        sys.path[:] = path

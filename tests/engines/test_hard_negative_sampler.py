@@ -77,3 +77,17 @@ def test_groups_of_one_are_plain_shuffling_and_need_no_embedding():
 def test_a_group_of_none_is_refused():
     with pytest.raises(ValueError, match="group_size=0"):
         HardNegativeSampler([], FirstPixels(), group_size=0)
+
+
+def test_a_processor_that_would_have_to_emulate_bfloat16_embeds_without(monkeypatch):
+    class Network(torch.nn.Flatten):
+        def forward(self, images):
+            cast.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(images)
+
+    images = [{"image": torch.rand(1, 8, 8)} for _ in range(4)]
+    for has_instructions in (True, False):
+        cast = []
+        monkeypatch.setattr("monai_deepssim.engines.autocast_inferer.has_bfloat16", lambda has=has_instructions: has)
+        list(HardNegativeSampler(images, Network(), group_size=2))
+        assert cast == [has_instructions]

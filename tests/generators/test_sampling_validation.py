@@ -55,12 +55,18 @@ def test_a_written_image_is_read_back_as_the_same_picture(tmp_path, icbm152_slic
         again.missing(range(4))
 
 
-def test_a_manifest_that_a_kill_cut_short_is_taken_up(tmp_path):
-    folder = SampleFolder(tmp_path, "ab", 50)
-    for index in range(3):
+def test_an_image_whose_row_was_not_written_before_a_kill_is_drawn_again(tmp_path, monkeypatch):
+    def killed(path, text):
+        raise KeyboardInterrupt
+
+    manifest, folder = tmp_path / "manifest.csv", SampleFolder(tmp_path, "ab", 50)
+    for index in range(2):
         folder.write(torch.rand(1, 16, 16), index)
-    manifest = tmp_path / "manifest.csv"
-    manifest.write_text(manifest.read_text()[:-9])
+    with monkeypatch.context() as patched:
+        patched.setattr("monai_deepssim.generators.sampling_folder.write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.write(torch.rand(1, 16, 16), 2)
+    assert (tmp_path / "000002.png").is_file()
     folder = SampleFolder(tmp_path, "ab", 50)
     assert folder.missing(range(3)) == [2]
     folder.write(torch.rand(1, 16, 16), 2)
@@ -102,7 +108,7 @@ def test_features_of_a_file_are_torchscript_or_inception_and_never_the_judge_s(t
     with torch.no_grad():
         assert (features.name, features(torch.rand(2, 1, 40, 32)).shape) == ("inception_v3", (2, 2048))
     torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "other.pt")
-    with pytest.raises(UnusableInputError, match="not the weights of torchvision's InceptionV3"):
+    with pytest.raises(UnusableInputError, match="not those of torchvision's InceptionV3"):
         load_sampling_features(str(tmp_path / "other.pt"), nn.Identity(), (40, 32))
 
 

@@ -1,12 +1,15 @@
-"""Gradient clipping for MONAI's trainers, which have no handler for it."""
+"""Handlers that MONAI's trainers lack: gradients are clipped, and a head's normalisation is frozen."""
 
 from __future__ import annotations
 
 import torch
-from monai.engines import AdversarialTrainer, IterationEvents, SupervisedTrainer
+from ignite.engine import Events
+from monai.engines import AdversarialTrainer, IterationEvents, SupervisedTrainer, Trainer
 from monai.utils import AdversarialIterationEvents
 
-__all__ = ["GradientClipping"]
+from monai_deepssim.networks import DeepSSIMEmbedder
+
+__all__ = ["GradientClipping", "NormFreezing"]
 
 
 class GradientClipping:
@@ -52,3 +55,37 @@ class GradientClipping:
         if engine.amp and scaler is not None:
             scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class NormFreezing:
+    """Ignite handler that freezes the normalisation of an embedder's head from an epoch on.
+
+    See :meth:`~monai_deepssim.networks.DeepSSIMEmbedder.freeze_norm` for why. A training that is taken up later than
+    that epoch goes on frozen.
+
+    Args:
+        network: the embedder.
+        epoch: the first epoch, counted from 1, that is trained with the norm frozen; ``None`` for none, as in the
+            published training.
+
+    Raises:
+        ValueError: when the epoch is below 1.
+
+    Example:
+        >>> NormFreezing(DeepSSIMEmbedder(backbone="convnext_atto"), epoch=6).epoch
+        6
+    """
+
+    def __init__(self, network: DeepSSIMEmbedder, epoch: int | None) -> None:
+        if epoch is not None and epoch < 1:
+            raise ValueError(f"got epoch={epoch}, want the number of an epoch, from 1 on, or None")
+        self.network = network
+        self.epoch = epoch
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to a MONAI trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        if self.epoch is not None and engine.state.epoch >= self.epoch:
+            self.network.freeze_norm()

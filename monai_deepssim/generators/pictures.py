@@ -1,4 +1,4 @@
-"""A look at what an autoencoder makes of images."""
+"""A look at what an autoencoder makes of images, and at what a generator draws, while they train."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import Evaluator
+from monai.handlers import TensorBoardImageHandler
 from PIL import Image
 
 from monai_deepssim.files import atomic_file
 
-__all__ = ["ReconstructionPicture"]
+__all__ = ["FirstBatchImageHandler", "ReconstructionPicture"]
 
 
 class ReconstructionPicture:
@@ -55,3 +56,24 @@ class ReconstructionPicture:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.folder / f"epoch_{engine.state.epoch:04d}.png") as file:
             Image.fromarray(pixels).save(file, format="PNG")
+
+
+class FirstBatchImageHandler(TensorBoardImageHandler):
+    """MONAI's TensorBoardImageHandler, for the first batch of each run.
+
+    MONAI's own shows the last batch, which is whatever is left over: of 65 images in batches of 16, one. The first
+    batch shows the same seeds at every validation.
+
+    Args:
+        summary_writer: as of MONAI's handler, whose other arguments are taken, too.
+
+    Example:
+        >>> import tempfile
+        >>> handler = FirstBatchImageHandler(log_dir=tempfile.mkdtemp())
+        >>> handler.epoch_level
+        True
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a MONAI evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self)
