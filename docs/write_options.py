@@ -1,4 +1,4 @@
-"""Write what follows from the options of workflows and from the detectors: ids of configs, and tables in the docs.
+"""Write what follows from options, detectors and columns: ids of configs, and tables in the docs.
 
 python docs/write_options.py
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, FilterOptions
+from monai_deepssim.audit.tables import TABLES as COLUMNS
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
@@ -56,10 +57,22 @@ def updated_files() -> Iterator[tuple[Path, str]]:
             pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
             text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
         yield path, text
+    path = DOCS / "auditing.md"
+    text = path.read_text(encoding="utf-8")
+    for name in COLUMNS:
+        pattern = rf"(<!-- columns: {name} -->\n).*?(<!-- end of columns -->)"
+        text = re.sub(pattern, lambda found, name=name: found[1] + column_table(name) + found[2], text, flags=re.DOTALL)
+    yield path, text
     path = DOCS / "detectors.md"
     pattern = r"(<!-- detectors -->\n).*?(<!-- end of detectors -->)"
     text = path.read_text(encoding="utf-8")
     yield path, re.sub(pattern, lambda found: found[1] + detector_table() + found[2], text, flags=re.DOTALL)
+
+
+def column_table(name: str) -> str:
+    """Make the table of the columns of a file."""
+    rows = [f"| `{column}` | {entry.meaning} |" for column, entry in COLUMNS[name].items()]
+    return "\n".join(["| column | meaning |", "| --- | --- |", *rows]) + "\n"
 
 
 def with_detectors(detectors: dict[str, Any]) -> dict[str, Any]:

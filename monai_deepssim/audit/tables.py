@@ -1,9 +1,10 @@
-"""The tables of an audit: one column per line here, as a data frame and as a CSV file."""
+"""The tables of an audit: what each column means and how its numbers are written, said once."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +17,94 @@ __all__ = [
     "HELD_OUT_COLUMNS",
     "MATCHES_COLUMNS",
     "MEMORIZED_COLUMNS",
+    "TABLES",
+    "Column",
     "alignment_columns",
     "as_table",
     "write_table",
 ]
 
 _PATH_SEPARATOR = "|"  # file systems allow it in a name, but nobody uses it
-# How the numbers of a column are written. Enough digits of a q-value that it falls on the same side of a rate as in the
-# audit itself.
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        meaning: for the documentation.
+        form: how a number in it is written.
+    """
+
+    meaning: str
+    form: str = "{}"
+
+
+# Enough digits of a q-value that it falls on the same side of a rate as in the audit itself.
 _SIX_DIGITS, _NINE_DIGITS = "{:.6f}", "{:.9g}"
-_FORMATS = {
-    "score": _SIX_DIGITS,
-    "max_score": _SIX_DIGITS,
-    "deepssim": _SIX_DIGITS,
-    "aligned_ssim": _SIX_DIGITS,
-    "rotation_degrees": "{:.2f}",
-    "gamma": "{:.3f}",
-    "zoom": "{:.4f}",
-    "stretch": "{:.4f}",
-    "deformation_pixels": "{:.2f}",
-    "inliers": "{:.0f}",
-    "copied_area": "{:.3f}",
-    **dict.fromkeys(["coarse_correlation", "mi", "oni", "p_value", "q_value"], _NINE_DIGITS),
+
+_PATIENT = Column("the patient of the training image; empty when unknown")
+_SCORE = Column("the number that the verdict rests on; higher is closer", _SIX_DIGITS)
+
+_MATCHES = {
+    "synthetic_path": Column(
+        "the synthetic image, relative to its folder; `#z=90` behind it names the slice where slices were asked for"
+    ),
+    "training_path": Column("its nearest training image, likewise"),
+    "patient_id": _PATIENT,
+    "score": _SCORE,
+    "deepssim": Column(
+        "cosine of the two embeddings, an approximate SSIM; empty where another detector proposed candidates",
+        _SIX_DIGITS,
+    ),
+    "aligned_ssim": Column(
+        "SSIM of the two images after the best alignment found, less what its deformation costs; empty with "
+        "`--verify false`, as what follows of the alignment",
+        _SIX_DIGITS,
+    ),
+    "flip": Column("how the training image was flipped"),
+    "rotation_degrees": Column("by how many degrees it was rotated, clockwise", "{:.2f}"),
+    "shift_pixels": Column('how far it was moved, "rows,columns" (down and right)'),
+    "gamma": Column("the exponent of its intensities", "{:.3f}"),
+    "mi": Column("memorization index; filled by `--memorization_index true`", _NINE_DIGITS),
+    "oni": Column("overfit/novelty index, likewise", _NINE_DIGITS),
+    "p_value": Column("conformal p-value: see [How sure are we?](how_sure_are_we.md)", _NINE_DIGITS),
+    "q_value": Column("the false-discovery rate at which the image would be called a copy", _NINE_DIGITS),
+    "label": Column("`duplicate`, `part`, `similar` or `different`"),
+    "zoom": Column("the factor by which the training image was enlarged", "{:.4f}"),
+    "deformation_pixels": Column(
+        "length of the displacements by which it was deformed (root mean square), 0 where it was not", "{:.2f}"
+    ),
+    "stretch": Column("how much longer one axis was made than the other", "{:.4f}"),
+    "inverted": Column("whether dark and bright were exchanged"),
+    "inliers": Column("keypoints of the two images that agree on one transform", "{:.0f}"),
+    "copied_area": Column(
+        "share of the synthetic image's structure that the training image shows; empty where the score is 0.5 or less",
+        "{:.3f}",
+    ),
+    "coarse_correlation": Column(
+        "*r*, correlation of the coarse structure of the two images after that alignment", _NINE_DIGITS
+    ),
 }
-
-#: Columns of ``matches.csv``; those that an audit was not asked for are empty.
-MATCHES_COLUMNS = [
-    "synthetic_path",
-    "training_path",
-    "patient_id",
-    "score",
-    "deepssim",
-    "aligned_ssim",
-    "flip",
-    "rotation_degrees",
-    "shift_pixels",
-    "gamma",
-    "mi",
-    "oni",
-    "p_value",
-    "q_value",
-    "label",
-    "zoom",
-    "deformation_pixels",
-    "stretch",
-    "inverted",
-    "inliers",
-    "copied_area",
-    "coarse_correlation",
-]
-
-#: Columns of ``memorized.csv``.
-MEMORIZED_COLUMNS = ["training_path", "patient_id", "num_copies", "max_score", "synthetic_paths"]
-
-#: Columns of ``holdout.csv``.
-HELD_OUT_COLUMNS = ["holdout_path", "patient_id", "training_path", "training_patient_id", "score", "label"]
+_MEMORIZED = {
+    "training_path": Column("the training image, relative to its folder"),
+    "patient_id": Column("its patient; empty when unknown"),
+    "num_copies": Column("how many synthetic images are copies of it"),
+    "max_score": Column("the highest score among them", _SIX_DIGITS),
+    "synthetic_paths": Column("these images, the strongest first, parted by a vertical bar"),
+}
+_HELD_OUT = {
+    "holdout_path": Column("the held-out image"),
+    "patient_id": Column("its patient"),
+    "training_path": Column("its nearest training image"),
+    "training_patient_id": Column("the patient of that one"),
+    "score": _SCORE,
+    "label": Column("as if it were a synthetic image; a `duplicate` is a false alarm"),
+}
+#: Columns of the files of an audit, by the name of the file; those that an audit was not asked for are empty.
+TABLES = {"matches": _MATCHES, "memorized": _MEMORIZED, "holdout": _HELD_OUT}
+MATCHES_COLUMNS, MEMORIZED_COLUMNS, HELD_OUT_COLUMNS = map(list, TABLES.values())
+_FORMS = {name: column.form for table in TABLES.values() for name, column in table.items()}
 
 
 def as_table(
@@ -131,7 +165,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             return _PATH_SEPARATOR.join(map(str, value))
         return "" if value is None or pd.isna(value) else form.format(value)
 
-    cells = {name: [write_cell(value, _FORMATS.get(name, "{}")) for value in table[name]] for name in table.columns}
+    cells = {name: [write_cell(value, _FORMS.get(name, "{}")) for value in table[name]] for name in table.columns}
     text = io.StringIO(newline="")
     pd.DataFrame(cells, columns=table.columns).to_csv(text, index=False, lineterminator="\r\n")
     write_text(path, text.getvalue())
