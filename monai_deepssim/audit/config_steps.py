@@ -25,7 +25,7 @@ from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.audit.exit_status import errors_in_words
 from monai_deepssim.audit.overrides import check_overrides, running_workflow
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.options import unusable_option
+from monai_deepssim.option_checks import unusable_option
 
 __all__ = ["as_literal", "perform_steps", "run_config", "run_steps"]
 

@@ -15,7 +15,7 @@ from monai_deepssim.data import list_in_memory
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import compute_deepssim
 from monai_deepssim.networks import load_deepssim
-from monai_deepssim.options import torch_device
+from monai_deepssim.option_checks import torch_device
 from monai_deepssim.transforms import FitImageSize
 
 __all__ = ["deepssim", "load_embedder", "shipped_weights"]

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.options import (
+from monai_deepssim.option_checks import (
     anything,
     image_sides,
     named_values,
     number,
     one_of,
-    option,
     path,
     share,
     text,
@@ -25,6 +24,7 @@ from monai_deepssim.options import (
     whole,
     yes_or_no,
 )
+from monai_deepssim.options import option
 
 if TYPE_CHECKING:
     import torch

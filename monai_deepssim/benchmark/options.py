@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.options import (
+from monai_deepssim.option_checks import (
     anything,
     image_sides,
-    option,
-    option_names,
     path,
     several_of,
     share,
@@ -23,6 +21,7 @@ from monai_deepssim.options import (
     whole,
     yes_or_no,
 )
+from monai_deepssim.options import option, option_names
 
 if TYPE_CHECKING:
     import torch

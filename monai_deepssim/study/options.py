@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.options import (
+from monai_deepssim.option_checks import (
     anything,
     image_sides,
     one_of,
-    option,
     path,
     paths,
     text,
@@ -21,6 +20,7 @@ from monai_deepssim.options import (
     whole,
     yes_or_no,
 )
+from monai_deepssim.options import option
 from monai_deepssim.study.grid import REPETITIONS, Setting, full_product, one_at_a_time
 
 if TYPE_CHECKING:
