@@ -188,13 +188,8 @@ def _otsu_threshold(values: Tensor) -> Tensor:
 
 def _find_mirror_axis(smooth: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
     """Angle of the axis of best mirror symmetry through the centre, in radians from the vertical, ``(N,)``."""
-    height, width = smooth.shape[2:]
     radii = torch.linspace(0.15, 1, _RADII, device=smooth.device)
-    turns = torch.arange(_POINTS, device=smooth.device) * (2 * math.pi / _POINTS)
-    reach = (_REACH * spread).view(-1, 1, 1)
-    y = centre[:, :1, None] + reach * radii[:, None] * turns.cos()
-    x = centre[:, 1:, None] + reach * radii[:, None] * turns.sin()
-    rings = F.grid_sample(smooth, torch.stack([x * 2 / width, y * 2 / height], dim=3), align_corners=False)[:, 0]
+    rings = _sample_rings(smooth, centre, _REACH * spread[:, None] * radii)
     series = torch.fft.rfft(rings - rings.mean(dim=2, keepdim=True), dim=2)[:, :, :_FREQUENCIES]
     squares = (radii.view(1, -1, 1) * series**2).sum(dim=1)
     steps = round(_MAX_LEAN_DEGREES / _STEP_DEGREES)
@@ -202,9 +197,19 @@ def _find_mirror_axis(smooth: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
     angles = torch.arange(-steps, steps + 1, device=smooth.device) * step
     phases = 2 * torch.arange(_FREQUENCIES, device=smooth.device)[:, None] * angles
     symmetry = squares.real @ phases.cos() - squares.imag @ phases.sin()
-    best = symmetry.argmax(dim=1, keepdim=True).clamp(1, len(angles) - 2)
-    before, peak, after = (symmetry.gather(1, best + offset)[:, 0] for offset in (-1, 0, 1))
-    # At the end of the range, and of a flat curve, the parabola has no peak to offer.
+    # The peak of the parabola through the best angle and its neighbours. At the end of the range, and of a flat curve,
+    # it has none to offer.
+    best = symmetry.argmax(dim=1).clamp(1, len(angles) - 2)
+    before, peak, after = symmetry.gather(1, best[:, None] + torch.arange(-1, 2, device=smooth.device)).unbind(1)
     curvature = before - 2 * peak + after
-    shift = torch.where(curvature < 0, 0.5 * (before - after) / curvature, torch.zeros_like(peak)).clamp(-1, 1)
-    return angles[best[:, 0]] + shift * step
+    shift = torch.where(curvature < 0, 0.5 * (before - after) / curvature, 0.0).clamp(-1, 1)
+    return angles[best] + shift * step
+
+
+def _sample_rings(smooth: Tensor, centre: Tensor, radii: Tensor) -> Tensor:
+    """Images ``(N, 1, H, W)`` on rings of radii ``(N, R)`` in pixels, ``(N, R, points)``, from below to the right."""
+    height, width = smooth.shape[2:]
+    turns = torch.arange(_POINTS, device=smooth.device) * (2 * math.pi / _POINTS)
+    y = centre[:, :1, None] + radii[:, :, None] * turns.cos()
+    x = centre[:, 1:, None] + radii[:, :, None] * turns.sin()
+    return F.grid_sample(smooth, torch.stack([x * 2 / width, y * 2 / height], dim=3), align_corners=False)[:, 0]

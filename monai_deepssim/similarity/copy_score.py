@@ -125,28 +125,23 @@ def copy_score(
     matches = [None] * len(x) if matches is None else list(matches)
     starts = [match if match is not None and match.num_inliers >= _LEAST_INLIERS else None for match in matches]
     aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=starts if any(starts) else None)
-    coarse = torch.tensor(
-        map_in_threads(lambda pair: _correlate_coarse(x[pair], y[pair], aligned.alignments[pair]), len(x))
-    ).to(x.device)
-    deformed = torch.tensor([alignment.deformation_pixels for alignment in aligned.alignments]).to(x.device)
+    alignments = aligned.alignments
+    coarse = torch.tensor(map_in_threads(lambda i: _correlate_coarse(x[i], y[i], alignments[i]), len(x)))
+    deformed = torch.tensor([alignment.deformation_pixels for alignment in alignments])
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
     shown = torch.tensor([float(_find_head(image[0].cpu().numpy().astype(np.float32)).mean()) for image in x])
-    background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1).to(x.device)
-    ssim = 1 - (1 - aligned.ssim) * background
+    background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1)
+    ssim = 1 - (1 - aligned.ssim.cpu()) * background
     best = ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - ssim).clamp(min=0)
-    inliers = torch.tensor([0 if match is None else match.num_inliers for match in matches], dtype=torch.int64)
-    inliers = inliers.to(x.device)
+    inliers = torch.tensor([match.num_inliers if match else 0 for match in matches], dtype=torch.int64)
+    in_core = torch.tensor([len(match.core) if match else 0 for match in starts], dtype=torch.int64)
     piece = torch.tensor(
-        [
-            0.0 if match is None else _piece(image, training, match)
-            for image, training, match in zip(x, y, starts, strict=True)
-        ]
-    ).to(x.device)
-    in_core = torch.tensor([0 if match is None else len(match.core) for match in starts], dtype=torch.int64)
-    score = torch.maximum(fuse_scores(best, inliers), fuse_scores(best, in_core.to(x.device), piece))
-    return CopyScore(score, aligned.ssim, coarse, inliers, aligned.alignments)
+        [_piece(image, training, match) if match else 0.0 for image, training, match in zip(x, y, starts, strict=True)]
+    )
+    score = torch.maximum(fuse_scores(best, inliers), fuse_scores(best, in_core, piece))
+    return CopyScore(score.to(x.device), aligned.ssim, coarse.to(x.device), inliers.to(x.device), alignments)
 
 
 def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> Tensor:
@@ -172,7 +167,7 @@ def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> T
 
 def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
     """How surely what lies between the inliers of a match is a piece of y, 0 to 1."""
-    by_density = _ramp(match.density, *_DENSITY_OF_PIECE)
+    by_density = float(np.interp(match.density, _DENSITY_OF_PIECE, (0, 1)))
     if not by_density:
         return 0.0
     image, training = (pixels[0].cpu().numpy().astype(np.float32) for pixels in (x, y))
@@ -186,11 +181,7 @@ def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
     for fine, coarse in _BANDS:
         first, second = ((_smooth(pixels, fine) - _smooth(pixels, coarse))[hull] for pixels in (image, moved))
         correlations.append(_correlation(first, second))
-    return by_density * _ramp(float(np.mean(correlations)), *_CORRELATION_OF_PIECE)
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+    return by_density * float(np.interp(np.mean(correlations), _CORRELATION_OF_PIECE, (0, 1)))
 
 
 def copied_area(

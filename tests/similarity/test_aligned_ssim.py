@@ -175,7 +175,10 @@ def test_of_flips_that_fit_nearly_as_well_the_best_is_found(brains, monkeypatch)
     align_pair = module.align_pair
 
     def with_flips(bits):
-        monkeypatch.setattr(module, "align_pair", lambda *a: align_pair(*a[:-2], np.array([bits]), a[-1]))
+        def align(reference, x, y, search, change):
+            return align_pair(reference, x, y, search._replace(flip_bits=np.array([bits])), change)
+
+        monkeypatch.setattr(module, "align_pair", align)
         return aligned_ssim(x, y).ssim.item()
 
     assert found == pytest.approx(max(with_flips(bits) for bits in (0, 2, 4, 6)), abs=1e-3)

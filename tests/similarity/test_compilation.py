@@ -1,7 +1,27 @@
 """Compiled functions where their code can be kept, and where it cannot."""
 
+import os
 import subprocess
 import sys
+
+import pytest
+
+from monai_deepssim.similarity import compile_kernels, kernels_are_compiled
+from monai_deepssim.similarity.kernels import (
+    changed_ssim,
+    deformation,
+    least_squares,
+    pairwise_ssim,
+    resampling,
+    search,
+)
+
+
+def run(code, **environment):
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.split("\n")[:-1]
 
 
 def test_without_a_folder_for_numbas_cache_the_package_works_all_the_same():
@@ -15,9 +35,36 @@ try:
 except RuntimeError:
     print("no locator")
 import torch
-from monai_deepssim.similarity import pairwise_ssim
+from monai_deepssim.similarity import kernels_are_compiled, pairwise_ssim
 images = torch.rand(2, 1, 16, 16)
-print(round(float(pairwise_ssim(images, images)[0, 0]), 3))
+print(kernels_are_compiled(), round(float(pairwise_ssim(images, images)[0, 0]), 3))
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert ended.stdout.split("\n")[:2] == ["no locator", "1.0"], ended.stderr
+    assert run(code) == ["no locator", "False 1.0"]
+
+
+def test_what_is_compiled_ahead_is_all_that_a_later_process_needs():
+    compile_kernels()
+    code = """
+import torch
+from numba.core import event
+from monai_deepssim.similarity import copy_score, kernels_are_compiled, pairwise_ssim
+print(kernels_are_compiled())
+with event.install_recorder("numba:compile") as recorder:
+    for size in ((20, 24), (16, 18, 17)):
+        images = torch.rand(2, 1, *size)
+        copy_score(images, images.flip(0))
+        pairwise_ssim(images)
+print(len(recorder.buffer))
+"""
+    assert run(code) == ["True", "0"]
+    assert kernels_are_compiled()
+
+
+@pytest.mark.parametrize("module", [changed_ssim, deformation, least_squares, pairwise_ssim, resampling, search])
+def test_of_each_compiled_function_it_is_said_whether_it_is_inlined(module):
+    # Where numba may choose, the process that compiles rounds sums otherwise than one that reads its code.
+    functions = [value for value in vars(module).values() if hasattr(value, "targetoptions")]
+    assert functions
+    for function in functions:
+        is_cached = hasattr(function, "stats") and function.stats.cache_path is not None
+        assert is_cached or "forceinline" in function.targetoptions, function

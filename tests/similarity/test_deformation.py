@@ -179,11 +179,13 @@ def test_volumes_are_deformed_along_all_axes():
 
         before = pairwise_ssim(standardize(copy), standardize(volume[None, None])).item()
         after = pairwise_ssim(standardize(copy), standardize(deform_onto(copy, volume[None, None]))).item()
-        found = aligned_ssim(copy, volume[None, None], deformation_cost=0.0)
+        # Little is searched, for speed: it is the deformation that counts.
+        limits = {"rotation_degrees": 1.0, "shift_pixels": 1.0}
+        found = aligned_ssim(copy, volume[None, None], **limits, deformation_cost=0.0)
 
         assert before < 0.9
         assert 1 - after < 0.65 * (1 - before)
-        assert found.ssim.item() > aligned_ssim(copy, volume[None, None]).ssim.item() + 0.02
+        assert found.ssim.item() > aligned_ssim(copy, volume[None, None], **limits).ssim.item() + 0.02
         assert found.alignments[0].deformation_pixels > 0.3
 
 

@@ -47,11 +47,11 @@ def _mean_and_deviation(w):  # pragma: no cover (compiled)
 
 
 @inlined_njit(fastmath=True)
-def _add_row(x_row, w_row, shift, scale, sign, sums):  # pragma: no cover (compiled)
+def _add_row(x, w, p, r, shift, scale, sign, sums):  # pragma: no cover (compiled)
     """Add a row to the sums over rows of x times the z-score of w, of that z-score and of its square."""
-    for c in range(len(w_row)):
-        b = (w_row[c] - shift) * scale
-        sums[0, c] += sign * (x_row[c] * b)
+    for c in range(w.shape[2]):
+        b = (w[p, r, c] - shift) * scale
+        sums[0, c] += sign * (x[p, r, c] * b)
         sums[1, c] += sign * b
         sums[2, c] += sign * (b * b)
 
@@ -96,10 +96,10 @@ def mean_ssim(reference, w):  # pragma: no cover (compiled)
             for dp in range(reference.win_planes):
                 # The first row of windows sums all its rows, each next one adds a row and takes one away.
                 for dr in range(0 if r == 0 else win - 1, win):
-                    _add_row(x[p + dp, r + dr], w[p + dp, r + dr], shift, scale, one, sums)
+                    _add_row(x, w, p + dp, r + dr, shift, scale, one, sums)
             result += _sum_ssim(reference, p, r, sums, row)
             for dp in range(reference.win_planes):
-                _add_row(x[p + dp, r], w[p + dp, r], shift, scale, -one, sums)
+                _add_row(x, w, p + dp, r, shift, scale, -one, sums)
     return result / (valid_p * valid_h * valid_w)
 
 

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
 import numba
 from numba import njit
+from numba.core.registry import cpu_target
 
 __all__ = ["cached_njit", "inlined_njit", "is_cached", "shared_njit"]
 
@@ -24,8 +24,8 @@ shared_njit = partial(njit, nogil=True, forceinline=False)  # left out, it would
 def _digest() -> str:
     """What compiled code depends on: all files of this folder, numba and the processor."""
     sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    processor = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()
-    return hashlib.sha256("".join([*sources, numba.__version__, *processor]).encode()).hexdigest()[:16]
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    return hashlib.sha256("".join([*sources, numba.__version__, *map(str, processor)]).encode()).hexdigest()[:16]
 
 
 _DIGEST = _digest()

@@ -30,15 +30,13 @@ _ITERATIONS = 8
 _WINDOW, _SMOOTHING = 6, 3
 # In squares of z-scores a pixel: where the image has less structure than that, nothing moves.
 _DAMPING = 0.05
-# The products of derivatives and of each with what is left to explain: of rows and columns, then of planes.
-_FACTORS = ((1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (0, 0), (0, 1), (0, 2), (0, 3))
 _FLOAT = np.float32
 
 
 @inlined_njit(fastmath=True)
-def _bilinear(plane, r0, c0, r1, c1, fr, fc):  # pragma: no cover (compiled)
-    top = plane[r0, c0] + fc * (plane[r0, c1] - plane[r0, c0])
-    bottom = plane[r1, c0] + fc * (plane[r1, c1] - plane[r1, c0])
+def _bilinear(x, p, r0, c0, r1, c1, fr, fc):  # pragma: no cover (compiled)
+    top = x[p, r0, c0] + fc * (x[p, r0, c1] - x[p, r0, c0])
+    bottom = x[p, r1, c0] + fc * (x[p, r1, c1] - x[p, r1, c0])
     return top + fr * (bottom - top)
 
 
@@ -96,13 +94,13 @@ def _resample(y, field, out):  # pragma: no cover (compiled)
                 r0, c0 = min(int(ur), height - 2), min(int(uc), width - 2)
                 fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
                 if planes == 1:
-                    out[p, r, c] = _bilinear(y[p], r0, c0, r0 + 1, c0 + 1, fr, fc)
+                    out[p, r, c] = _bilinear(y, p, r0, c0, r0 + 1, c0 + 1, fr, fc)
                     continue
                 up = min(max(_FLOAT(p) + field[0, p, r, c], _FLOAT(0)), _FLOAT(planes - 1))
                 p0 = min(int(up), planes - 2)
                 fp = up - _FLOAT(p0)
-                below = _bilinear(y[p0], r0, c0, r0 + 1, c0 + 1, fr, fc)
-                above = _bilinear(y[p0 + 1], r0, c0, r0 + 1, c0 + 1, fr, fc)
+                below = _bilinear(y, p0, r0, c0, r0 + 1, c0 + 1, fr, fc)
+                above = _bilinear(y, p0 + 1, r0, c0, r0 + 1, c0 + 1, fr, fc)
                 out[p, r, c] = (_FLOAT(1.0) - fp) * below + fp * above
 
 
@@ -155,26 +153,32 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
     """
     planes, height, width = x.shape
     warped, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    # Derivatives along planes, rows and columns, and what is left to explain.
-    gradient = np.empty((4, planes, height, width), _FLOAT)
-    num_moments = 5 if planes == 1 else 9
+    gradient = np.empty((3, planes, height, width), _FLOAT)
+    # Of rows and columns, then of planes: products of derivatives, and of each with what is left to explain.
     moments = np.empty((9, planes, height, width), _FLOAT)
     structure = np.empty_like(x)
     field[:] = 0
     for _ in range(_ITERATIONS):
         _resample(y, field, warped)
-        _gradient(warped, gradient[:3])
-        gradient[3] = x - warped
-        for k in range(num_moments):
-            one, other = gradient[_FACTORS[k][0]], gradient[_FACTORS[k][1]]
-            for p in range(planes):
-                for r in range(height):
-                    for c in range(width):
-                        moments[k, p, r, c] = one[p, r, c] * other[p, r, c]
-        structure[:] = moments[0] + moments[2]
-        if planes > 1:
-            structure += moments[5]
-        for k in range(num_moments):
+        _gradient(warped, gradient)
+        g_p, g_r, g_c = gradient[0], gradient[1], gradient[2]
+        for p in range(planes):
+            for r in range(height):
+                for c in range(width):
+                    left = x[p, r, c] - warped[p, r, c]
+                    moments[0, p, r, c] = g_r[p, r, c] * g_r[p, r, c]
+                    moments[1, p, r, c] = g_r[p, r, c] * g_c[p, r, c]
+                    moments[2, p, r, c] = g_c[p, r, c] * g_c[p, r, c]
+                    moments[3, p, r, c] = g_r[p, r, c] * left
+                    moments[4, p, r, c] = g_c[p, r, c] * left
+                    structure[p, r, c] = moments[0, p, r, c] + moments[2, p, r, c]
+                    if planes > 1:
+                        moments[5, p, r, c] = g_p[p, r, c] * g_p[p, r, c]
+                        moments[6, p, r, c] = g_p[p, r, c] * g_r[p, r, c]
+                        moments[7, p, r, c] = g_p[p, r, c] * g_c[p, r, c]
+                        moments[8, p, r, c] = g_p[p, r, c] * left
+                        structure[p, r, c] += moments[5, p, r, c]
+        for k in range(5 if planes == 1 else 9):
             _smooth(moments[k], _WINDOW, first, second)
         _add_steps(moments, planes, field)
         for k in range(1 if planes == 1 else 0, 3):
@@ -199,9 +203,9 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                 c0 = int(uc)
                 c1, fc = min(c0 + 1, width - 1), _FLOAT(uc - c0)
                 for k in range(3):
-                    value = _bilinear(field[k, p0], r0, c0, r1, c1, fr, fc)
+                    value = _bilinear(field[k], p0, r0, c0, r1, c1, fr, fc)
                     if fp > 0:
-                        value += fp * (_bilinear(field[k, p1], r0, c0, r1, c1, fr, fc) - value)
+                        value += fp * (_bilinear(field[k], p1, r0, c0, r1, c1, fr, fc) - value)
                     out[k, p, r, c] = _FLOAT(scale) * value
 
 

@@ -73,6 +73,7 @@ def _read(y, matrix, offset, centre, gamma, values, powers, gradients):  # pragm
     for i in range(1, TABLE_SIZE + 1):
         slope[i] = table[i] * np.log(i / TABLE_SIZE)
     step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
+    flat = y.ravel()
     along_planes = _FLOAT(0.0)
     number = 0
     for p in range(planes):
@@ -82,7 +83,7 @@ def _read(y, matrix, offset, centre, gamma, values, powers, gradients):  # pragm
             for c in range(width):
                 sr, sc = row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c
                 if planes == 1:
-                    value, along_rows, along_columns = sample_plane(y, sr, sc)
+                    value, along_rows, along_columns = sample_plane(y, flat, sr, sc)
                 else:
                     value, along_planes, along_rows, along_columns = sample_volume(
                         y, up + c * matrix[0, 2], np.float64(sr), np.float64(sc)

@@ -140,7 +140,7 @@ def _corner(y, p, r, c):  # pragma: no cover (compiled)
     return y[p, r, c]
 
 
-@inlined_njit(fastmath=True)
+@shared_njit(fastmath=True)
 def _sample_corners(y, p, ur, uc):  # pragma: no cover (compiled)
     """Linear interpolation in a plane, zeros from outside, with the gradient along rows and columns."""
     r0, c0 = int(np.floor(ur)), int(np.floor(uc))
@@ -152,12 +152,15 @@ def _sample_corners(y, p, ur, uc):  # pragma: no cover (compiled)
 
 
 @inlined_njit(fastmath=True)
-def sample_plane(y, ur, uc):  # pragma: no cover (compiled)
-    """Linear interpolation in an image of one plane: the value and its gradient along rows and columns, float32."""
+def sample_plane(y, flat, ur, uc):  # pragma: no cover (compiled)
+    """Linear interpolation in an image of one plane, also given as ``y.ravel()``, at a float32 position.
+
+    Returns:
+        The value and its gradient along rows and columns.
+    """
     height, width = y.shape[1:]
     if ur < 0 or uc < 0 or ur >= _FLOAT(height - 1) or uc >= _FLOAT(width - 1):
         return _sample_corners(y, 0, np.float64(ur), np.float64(uc))
-    flat = y.ravel()
     r0, c0 = np.uintp(ur), np.uintp(uc)
     fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
     pitch, one = np.uintp(width), np.uintp(1)
@@ -192,14 +195,19 @@ def warp(y, change, centre, table, out):  # pragma: no cover (compiled)
     matrix, offset = np.empty((3, 3)), np.empty(3)
     position_matrix(change, 1.0, matrix, offset)
     step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
+    flat = y.ravel()
     for p in range(planes):
         for r in range(height):
             up, ur, uc = start_of_row(matrix, offset, centre, p, r)
-            row, column = _FLOAT(ur), _FLOAT(uc)
-            for c in range(width):
-                if planes == 1:
-                    value = sample_plane(y, row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c)[0]
-                else:
+            line = out[p, r]
+            if planes == 1:
+                row, column = _FLOAT(ur), _FLOAT(uc)
+                for c in range(width):
+                    value = sample_plane(y, flat, row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c)[0]
+                    place, rest, rise = look_up(table, value)
+                    line[c] = table[place] + rest * rise
+            else:
+                for c in range(width):
                     value = sample_volume(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2])[0]
-                place, rest, rise = look_up(table, value)
-                out[p, r, c] = table[place] + rest * rise
+                    place, rest, rise = look_up(table, value)
+                    line[c] = table[place] + rest * rise
