@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.file_types import FILE_KINDS
+from monai_deepssim.data.readers import supported_suffixes
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 
@@ -95,14 +95,14 @@ def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
             f"{where}: {key!r} is no key. <uid>{_SEPARATOR}<name> is wanted, as in IXI002___training."
         )
     wanted = path_inside(folder, f"{uid}/{name}.png", where)
-    candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in FILE_KINDS)]
+    candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in supported_suffixes())]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise UnusableInputError(
             f"{where}: the image {key!r} is missing; {wanted} was looked for. Restore it, or remove the row."
         )
     relative = path.relative_to(folder).as_posix()
-    return {"image": str(path), "path": relative, "patient_id": uid, "slice": None, "slice_axis": _AXIAL}
+    return {"image": str(path), "path": relative, "patient_id": uid, "slice_axis": _AXIAL}
 
 
 def _label(text: str, where: str) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from monai_deepssim.data import files_of
 from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.errors import UnusableInputError
 
@@ -70,7 +71,7 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     numbers: dict[str, int] = {}
     pairs = []
     for index, item in enumerate(items):
-        for file in item.get("files") or [item["image"]]:
+        for file in files_of(item):
             # Not resolved: two links to one file are two files of the set.
             number = numbers.setdefault(os.path.abspath(file), len(numbers))
             pairs.append((index, len(items) + number))

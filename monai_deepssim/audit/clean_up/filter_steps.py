@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -26,6 +27,7 @@ from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.steps import Selection, perform_audit
 from monai_deepssim.audit.verification_store import VERIFIED_FOLDER
+from monai_deepssim.data import files_of
 from monai_deepssim.files import unwritable
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
@@ -139,7 +141,7 @@ def _audit_kept(
             continue
         moved = {**item, "image": image}
         if item.get("files"):
-            moved["files"] = tuple(new_files[os.path.abspath(file)] for file in item["files"])
+            moved["files"] = json.dumps([new_files[os.path.abspath(file)] for file in files_of(item)])
         items.append(moved)
     sides = [before.training.side, Side("synthetic", folder, items, [])]
     if before.holdout is not None:
