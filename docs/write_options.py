@@ -1,4 +1,4 @@
-"""Write what follows from the options of workflows: ids of bundles' configs, and tables in their docs.
+"""Write what follows from the options of workflows and the readers of formats: ids of configs, and tables of docs.
 
 python docs/write_options.py
 """
@@ -16,11 +16,13 @@ from monai_deepssim.audit.options import AuditOptions, FilterOptions
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkOptions
+from monai_deepssim.data.readers import READERS, format_names, unread_suffixes
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ROOT / "bundles"
 CONFIGS: dict[str, type[Workflow]] = {
     "memorization_audit/configs/inference.json": Audit,
     "memorization_audit/configs/filter.json": CopyFilter,
@@ -39,13 +41,21 @@ _LONGEST_DEFAULT = 40
 
 
 def updated_files() -> Iterator[tuple[Path, str]]:
-    """Yield each file that follows from options, and what it should be."""
+    """Yield each file that follows from options or readers, and what it should be."""
     for name, workflow in CONFIGS.items():
         path = BUNDLES / name
         config = with_options(json.loads(path.read_text(encoding="utf-8")), workflow)
         yield path, json.dumps(config, indent=4, ensure_ascii=False) + "\n"
-    for path in sorted(BUNDLES.glob("*/docs/README.md")):
+    for path in sorted(BUNDLES.glob("*/configs/metadata.json")):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        if "data_type" in metadata:
+            metadata["data_type"] = ", ".join(reader.name for reader in READERS)
+            yield path, json.dumps(metadata, indent=4, ensure_ascii=False) + "\n"
+    for path in (ROOT / "README.md", ROOT / "docs" / "data.md", *sorted(BUNDLES.glob("*/docs/README.md"))):
         text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"<!-- formats: (\w+) -->", text):
+            pattern = rf"(<!-- formats: {name} -->).*?(<!-- end of formats -->)"
+            text = re.sub(pattern, lambda found, name=name: found[1] + formats(name) + found[2], text, flags=re.DOTALL)
         for name in re.findall(r"<!-- options: (\w+) -->", text):
             pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
             text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
@@ -100,6 +110,27 @@ def table(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def formats(name: str) -> str:
+    """Say what the readers read: in words, as a table, where pixel sizes come from, or which suffixes are not read."""
+    if name == "names":
+        return format_names()
+    if name == "unread":
+        return ", ".join(f"`{suffix}`" for suffix in unread_suffixes())
+    if name == "pixel_sizes":
+        sources: dict[str, list[str]] = {}
+        for reader in READERS:
+            sources.setdefault(reader.pixel_size_from, []).append(reader.name)
+        lines = ["| format | a pixel's height and width come from |", "| --- | --- |"]
+        lines += [f"| {', '.join(names)} | {source} |" for source, names in sources.items()]
+    else:
+        lines = ["| format | suffix | taken as |", "| --- | --- | --- |"]
+        for reader in READERS:
+            suffixes = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
+            extra = f"; needs `pip install 'monai-deepssim[{reader.extra}]'`" if reader.extra else ""
+            lines.append(f"| {reader.name} | {suffixes} | {reader.taken_as}{extra} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
 def default_words(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     if value is None or value in ([], "") or text.startswith(("$", "@")):
@@ -111,4 +142,4 @@ if __name__ == "__main__":
     for file, content in updated_files():
         if file.read_text(encoding="utf-8") != content:
             file.write_text(content, encoding="utf-8")
-            print(f"wrote {file.relative_to(BUNDLES.parent)}")
+            print(f"wrote {file.relative_to(ROOT)}")
