@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
-from monai_deepssim.audit.options import AuditOptions, FilterOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkOptions
@@ -37,7 +38,7 @@ TABLES = {
     "benchmark": (BenchmarkOptions, None, "detector_benchmark/configs/inference.json"),
     "study": (StudyOptions, None, "memorization_study/configs/inference.json"),
 }
-_LONGEST_DEFAULT = 40
+_LONGEST_DEFAULT, _LINE_LENGTH = 40, 120
 
 
 def updated_files() -> Iterator[tuple[Path, str]]:
@@ -60,6 +61,11 @@ def updated_files() -> Iterator[tuple[Path, str]]:
             pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
             text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
         yield path, text
+    path = ROOT / "docs" / "clean_up.md"
+    names = ", ".join(f"`{entry.name}`" for entry in option_fields(DeduplicationOptions))
+    pattern = r"(<!-- option names: deduplicate -->\n).*?(<!-- end of option names -->)"
+    text = textwrap.fill(names, _LINE_LENGTH) + "\n"
+    yield path, re.sub(pattern, rf"\1{text}\2", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def with_options(config: dict[str, Any], workflow: type[Workflow]) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def _crop_and_resize(pixels: Tensor, random: np.random.RandomState, crop: float)
 def shift_by_share(pixels: Tensor, random: np.random.RandomState, share: float) -> Tensor:
     """Shift an image along both axes by a share of its side, in a random direction; bilinear, zeros from outside."""
     shift = [side * share * random.choice([-1, 1]) for side in pixels.shape[1:]]
-    return pixels_of(Affine(translate_params=shift, padding_mode="zeros", image_only=True)(pixels))
+    shifted = Affine(translate_params=shift, padding_mode="zeros", image_only=True)(pixels)
+    return pixels_of(shifted)  # type: ignore[arg-type]
 
 
 def zoom_centred(pixels: Tensor, factors: Sequence[float]) -> Tensor:

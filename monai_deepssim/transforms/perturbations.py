@@ -113,7 +113,7 @@ class Perturbation(RandWrapper, Transform):
             partner: Image of another patient, of the same shape, for those of :data:`PARTNER_PERTURBATIONS`.
 
         Returns:
-            The same shape, float32 in [0, 1]. A MetaTensor keeps its metadata; there is no trace of the change to invert.
+            The same shape, float32 in [0, 1]. A MetaTensor keeps its metadata; there is no trace to invert.
 
         Raises:
             ValueError: The image or the partner has another shape, or a partner is needed and was not given.

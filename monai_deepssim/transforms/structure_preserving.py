@@ -68,7 +68,8 @@ class RandStructurePreserving(RandomizableTransform):
         zoom_prob: float | None = None,
     ) -> None:
         super().__init__(prob=1.0)
-        probs = dict(flip=flip_prob, rotation=rotation_prob, gamma=gamma_prob, shift=shift_prob, zoom=zoom_prob)
+        probs = {"flip": flip_prob, "rotation": rotation_prob, "gamma": gamma_prob, "shift": shift_prob}
+        probs["zoom"] = zoom_prob
         self.probs = {change: prob if value is None else value for change, value in probs.items()}
         wrong = {change: value for change, value in self.probs.items() if not 0 <= value <= 1}
         if wrong:
@@ -110,8 +111,8 @@ class RandStructurePreserving(RandomizableTransform):
             randomize: whether to draw anew; ``False`` repeats the last changes.
 
         Returns:
-            The changed image, of the same shape. A MetaTensor keeps its metadata, and its affine follows; there is no trace
-            of the changes to invert.
+            The changed image, of the same shape. A MetaTensor keeps its metadata, and its affine follows; there is
+            no trace of the changes to invert.
         """
         image = convert_to_tensor(img, track_meta=get_track_meta())
         if image.ndim not in (3, 4):
