@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from monai_deepssim.data import files_of, list_images, load_slice, scan_images
+from monai_deepssim.data.readers import format_names
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -56,7 +57,7 @@ def test_what_is_no_image_is_reported_with_its_reason(tmp_path, picture):
     assert {file["path"]: file["reason"] for file in listing.ignored} == {
         "._a.png": "a hidden file",
         ".cache": "a hidden folder",
-        "notes.txt": "not a PNG, JPEG, TIFF, NIfTI or DICOM image",
+        "notes.txt": f"not a {format_names()} image",
         "plan": "DICOM without an image",
     }
     with pytest.warns(UserWarning, match=r"4 files were ignored: .*hidden"):
@@ -70,8 +71,8 @@ def test_extensions_keep_only_what_was_asked_for(tmp_path, picture):
     listing = scan_images(tmp_path, extensions=["png", ".NII.GZ"])
     assert paths(listing.items) == ["a.png", "c.nii.gz"]
     assert listing.ignored[0]["path"] == "b.tif"
-    with pytest.raises(UnusableInputError, match=r"\.mha is not read"):
-        scan_images(tmp_path, extensions=["mha"])
+    with pytest.raises(UnusableInputError, match=r"\.txt is not read"):
+        scan_images(tmp_path, extensions=["txt"])
 
 
 def test_a_single_file_is_a_source(tmp_path, picture):

@@ -75,7 +75,7 @@ def write(path, volume):
 def test_a_format_is_one_line(tmp_path, volume, register):
     write(tmp_path / "a.digits", volume)
     write(tmp_path / "without_suffix", volume)
-    with pytest.raises(UnusableInputError, match=r"no images in it .*PNG.*and DICOM are read"):
+    with pytest.raises(UnusableInputError, match=r"no images in it .*PNG.* are read"):
         list_images(tmp_path)
 
     register(DigitsReader())
@@ -88,7 +88,7 @@ def test_a_format_is_one_line(tmp_path, volume, register):
     plane = volume[:, 3].T[::-1, ::-1]
     assert image == pytest.approx((plane - plane.min()) / (plane.max() - plane.min()))
     assert list_images(tmp_path, extensions=["digits"])[0]["path"] == "a.digits"
-    with pytest.raises(UnusableInputError, match="no PNG, JPEG, TIFF, NIfTI, DICOM or Digits image"):
+    with pytest.raises(UnusableInputError, match="no PNG, .* or Digits image"):
         load_slice({"image": __file__})
 
 
