@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
-from scipy.ndimage import gaussian_filter
 
 from monai_deepssim.data.phantom_anatomy import head_around, icbm152_maps, individual_tissues, pixel_axes
-from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, vary_acquisition
+from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, scan, vary_acquisition
 
 __all__ = ["AXIAL_LEVELS_MM", "PHANTOM_VARIABLES", "GeneratePhantomd", "PhantomBrainDataset"]
 
@@ -176,7 +175,7 @@ class GeneratePhantomd(Transform):
         tissues, mask = individual_tissues(rng, rows, columns, height)
         noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
         contrast, t2_weighted = _contrast(rng, tissues, skull, mask, pixel_size)
-        image = _acquire(rng, contrast, noise)
+        image = scan(rng, contrast, noise)
         if not skull:
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
         return item | _describe(image, tissues, skull, t2_weighted, height)
@@ -218,16 +217,3 @@ def _contrast(
     if skull:
         image = image + head_around(rng, mask, fluid, pixel_size)
     return image, t2_weighted
-
-
-def _acquire(rng: np.random.Generator, image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-    """What a scanner adds: bias field, blur and Rician noise; float32 in [0, 1], both ends reached."""
-    rows, columns = image.shape
-    r, c = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
-    terms = [r, c, r * c, r**2, c**2]
-    bias = np.exp(sum(rng.normal(0, 0.08) * term for term in terms))
-    image = gaussian_filter(image * bias, rng.uniform(0.3, 0.7))
-    sigma = rng.uniform(0.002, 0.012) * image.max()
-    image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
-    image = image - image.min()
-    return (image / image.max()).astype(np.float32)

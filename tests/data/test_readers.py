@@ -88,7 +88,7 @@ def test_a_format_is_one_line(tmp_path, volume, register):
     plane = volume[:, 3].T[::-1, ::-1]
     assert image == pytest.approx((plane - plane.min()) / (plane.max() - plane.min()))
     assert list_images(tmp_path, extensions=["digits"])[0]["path"] == "a.digits"
-    with pytest.raises(UnusableInputError, match="no PNG, .* or Digits image"):
+    with pytest.raises(UnusableInputError, match=r"no PNG, .* or Digits image"):
         load_slice({"image": __file__})
 
 
