@@ -91,11 +91,7 @@ def list_images(
         [('sub-01_z90.png', '01'), ('sub-02_z90.png', '02')]
     """
     listing = scan_images(
-        source,
-        patient_id_pattern=patient_id_pattern,
-        slices=slices,
-        slice_axis=slice_axis,
-        extensions=extensions,
+        source, patient_id_pattern=patient_id_pattern, slices=slices, slice_axis=slice_axis, extensions=extensions
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
