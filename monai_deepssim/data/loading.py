@@ -117,7 +117,10 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
     if reader is None:
         raise UnusableInputError(f"{path}: the file is no {format_names()} image. Convert it, or remove it.")
     try:
-        return reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
+        pixels, pixel_size_mm = reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
+        if pixels.ndim < 2 or pixels.shape[2:] not in ((), (1,), (3,)):
+            raise ValueError(f"its reader gave an array of shape {pixels.shape}, not (rows, columns)")
+        return pixels.astype(np.float64), pixel_size_mm
     except UnusableInputError:
         raise
     # The readers raise whatever their parsers stumble over: struct, zlib, key, type and syntax errors among others.

@@ -87,7 +87,7 @@ def test_a_format_is_one_line(tmp_path, volume, register):
     image = load_slice(items[1])[0].numpy()
     plane = volume[:, 3].T[::-1, ::-1]
     assert image == pytest.approx((plane - plane.min()) / (plane.max() - plane.min()))
-    assert list_images(tmp_path, extensions=["digits"])[0]["path"] == "a.digits"
+    assert [item["path"] for item in scan_images(tmp_path, extensions=["digits"]).items] == ["a.digits"]
     with pytest.raises(UnusableInputError, match=r"no PNG, .* or Digits image"):
         load_slice({"image": __file__})
 
@@ -125,6 +125,28 @@ def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path, volume, reg
     write(tmp_path / "a.digits", volume)
     register(NeedyReader())
     with pytest.raises(UnusableInputError, match=r"a_package_that_nobody_has: pip install 'monai-deepssim\[demo\]'"):
+        load_slice(list_images(tmp_path)[0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float64])
+def test_a_reader_may_give_numbers_of_any_type(tmp_path, register, dtype):
+    class TypedReader(DigitsReader):
+        def read(self, files, index, slice_axis):
+            return np.array([[100, 120], [0, 200]], dtype=dtype), None
+
+    write(tmp_path / "a.digits", np.zeros((2, 2, 2)))
+    register(TypedReader())
+    assert load_slice(list_images(tmp_path)[0])[0].numpy() == pytest.approx(np.array([[0.5, 0.6], [0, 1]]))
+
+
+def test_a_reader_that_gives_no_plane_is_refused(tmp_path, register):
+    class BatchReader(DigitsReader):
+        def read(self, files, index, slice_axis):
+            return np.zeros((1, 8, 9)), None
+
+    write(tmp_path / "a.digits", np.zeros((2, 2, 2)))
+    register(BatchReader())
+    with pytest.raises(UnusableInputError, match=r"its reader gave an array of shape \(1, 8, 9\)"):
         load_slice(list_images(tmp_path)[0])
 
 

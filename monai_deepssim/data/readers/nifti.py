@@ -56,7 +56,7 @@ class NiftiReader(Reader):
         else:
             plane = np.asanyarray(image.dataobj[tuple(where[: len(image.shape)])])
         pixel_size_mm = viewed_pixel_size(nib.affines.voxel_sizes(image.affine), axes, stored_axis)
-        return as_viewed(plane.astype(np.float64), axes, stored_axis), pixel_size_mm
+        return as_viewed(plane, axes, stored_axis), pixel_size_mm
 
 
 @lru_cache(maxsize=1)
