@@ -1,4 +1,4 @@
-"""Write what follows from options, detectors and columns: ids of configs, and tables in the docs.
+"""Write what follows from options, columns, detectors and readers: ids of configs, and tables of docs.
 
 python docs/write_options.py
 """
@@ -8,23 +8,25 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
-from monai_deepssim.audit.options import AuditOptions, FilterOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.tables import TABLES as COLUMNS
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
+from monai_deepssim.data.readers import READERS, format_names, unread_suffixes
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
 
-DOCS = Path(__file__).resolve().parent
-BUNDLES = DOCS.parent / "bundles"
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ROOT / "bundles"
 CONFIGS: dict[str, type[Workflow]] = {
     "memorization_audit/configs/inference.json": Audit,
     "memorization_audit/configs/filter.json": CopyFilter,
@@ -40,33 +42,48 @@ TABLES = {
     "detector_files": (BenchmarkCommandOptions, BenchmarkOptions, "detector_benchmark/configs/inference.json"),
     "study": (StudyOptions, None, "memorization_study/configs/inference.json"),
 }
-_LONGEST_DEFAULT = 40
+_LONGEST_DEFAULT, _LINE_LENGTH = 40, 120
 
 
 def updated_files() -> Iterator[tuple[Path, str]]:
-    """Yield each file that follows from options, and what it should be."""
+    """Yield each file that follows from options or readers, and what it should be."""
     for name, workflow in CONFIGS.items():
         path = BUNDLES / name
         config = with_options(json.loads(path.read_text(encoding="utf-8")), workflow)
         if workflow is DetectorBenchmark:
             config["detectors"] = with_detectors(config["detectors"])
         yield path, json.dumps(config, indent=4, ensure_ascii=False) + "\n"
-    for path in sorted(BUNDLES.glob("*/docs/README.md")):
+    for path in sorted(BUNDLES.glob("*/configs/metadata.json")):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        if "data_type" in metadata:
+            metadata["data_type"] = ", ".join(reader.name for reader in READERS)
+            yield path, json.dumps(metadata, indent=4, ensure_ascii=False) + "\n"
+    for path in (ROOT / "README.md", ROOT / "docs" / "data.md", *sorted(BUNDLES.glob("*/docs/README.md"))):
         text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"<!-- formats: (\w+) -->", text):
+            pattern = rf"(<!-- formats: {name} -->).*?(<!-- end of formats -->)"
+            text = re.sub(pattern, lambda found, name=name: found[1] + formats(name) + found[2], text, flags=re.DOTALL)
         for name in re.findall(r"<!-- options: (\w+) -->", text):
             pattern = rf"(<!-- options: {name} -->\n).*?(<!-- end of options -->)"
             text = re.sub(pattern, lambda found, name=name: found[1] + table(name) + found[2], text, flags=re.DOTALL)
         yield path, text
-    path = DOCS / "auditing.md"
+    path = ROOT / "docs" / "clean_up.md"
+    names = ", ".join(f"`{entry.name}`" for entry in option_fields(DeduplicationOptions))
+    yield path, replaced(path, "option names: deduplicate", "option names", textwrap.fill(names, _LINE_LENGTH) + "\n")
+    path = ROOT / "docs" / "auditing.md"
     text = path.read_text(encoding="utf-8")
     for name in COLUMNS:
         pattern = rf"(<!-- columns: {name} -->\n).*?(<!-- end of columns -->)"
         text = re.sub(pattern, lambda found, name=name: found[1] + column_table(name) + found[2], text, flags=re.DOTALL)
     yield path, text
-    path = DOCS / "detectors.md"
-    pattern = r"(<!-- detectors -->\n).*?(<!-- end of detectors -->)"
-    text = path.read_text(encoding="utf-8")
-    yield path, re.sub(pattern, lambda found: found[1] + detector_table() + found[2], text, flags=re.DOTALL)
+    path = ROOT / "docs" / "detectors.md"
+    yield path, replaced(path, "detectors", "detectors", detector_table())
+
+
+def replaced(path: Path, start: str, end: str, text: str) -> str:
+    """Read a page with what is between two markers replaced."""
+    pattern = rf"(<!-- {start} -->\n).*?(<!-- end of {end} -->)"
+    return re.sub(pattern, lambda found: found[1] + text + found[2], path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def column_table(name: str) -> str:
@@ -148,6 +165,27 @@ def table(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def formats(name: str) -> str:
+    """Say what the readers read: in words, as a table, where pixel sizes come from, or which suffixes are not read."""
+    if name == "names":
+        return format_names()
+    if name == "unread":
+        return ", ".join(f"`{suffix}`" for suffix in unread_suffixes())
+    if name == "pixel_sizes":
+        sources: dict[str, list[str]] = {}
+        for reader in READERS:
+            sources.setdefault(reader.pixel_size_from, []).append(reader.name)
+        lines = ["| format | a pixel's height and width come from |", "| --- | --- |"]
+        lines += [f"| {', '.join(names)} | {source} |" for source, names in sources.items()]
+    else:
+        lines = ["| format | suffix | taken as |", "| --- | --- | --- |"]
+        for reader in READERS:
+            suffixes = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
+            extra = f"; needs `pip install 'monai-deepssim[{reader.extra}]'`" if reader.extra else ""
+            lines.append(f"| {reader.name} | {suffixes} | {reader.taken_as}{extra} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
 def default_words(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     if value is None or value in ([], "") or text.startswith(("$", "@")):
@@ -159,4 +197,4 @@ if __name__ == "__main__":
     for file, content in updated_files():
         if file.read_text(encoding="utf-8") != content:
             file.write_text(content, encoding="utf-8")
-            print(f"wrote {file.relative_to(BUNDLES.parent)}")
+            print(f"wrote {file.relative_to(ROOT)}")

@@ -9,10 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from monai_deepssim.audit.options import AuditOptions, SearchOptions
-from monai_deepssim.data import scan_images
+from monai_deepssim.data import files_of, scan_images
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["Side", "check_sides_apart", "list_side", "list_sides"]
@@ -122,9 +120,4 @@ def _check_output_dir(name: str, source: Path, options: SearchOptions) -> None:
 
 
 def _real_files(items: Iterable[dict[str, Any]]) -> set[str]:
-    return {
-        os.path.realpath(file)
-        for item in items
-        if not isinstance(item["image"], torch.Tensor)
-        for file in item.get("files") or [item["image"]]
-    }
+    return {os.path.realpath(file) for item in items for file in files_of(item)}

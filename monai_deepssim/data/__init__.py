@@ -1,25 +1,30 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
 from monai_deepssim.data.image_dataset import ImageDataset
-from monai_deepssim.data.in_memory import file_of, list_in_memory
+from monai_deepssim.data.in_memory import list_in_memory
+from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
+from monai_deepssim.data.readers import READERS, Reader
 from monai_deepssim.data.splitting import split_by_patient
 
 __all__ = [
     "AXIAL_LEVELS_MM",
     "PHANTOM_VARIABLES",
+    "READERS",
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
     "LoadSliced",
     "PhantomBrainDataset",
     "PhantomPairDataset",
+    "Reader",
     "file_of",
+    "files_of",
     "labelled_pairs",
     "list_images",
     "list_in_memory",

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from monai_deepssim.data.file_types import file_kind
 from monai_deepssim.data.folders import find_image_files
-from monai_deepssim.data.slices import SliceChoice
+from monai_deepssim.data.items import files_of
+from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Entry", "ImageSource", "Wanted", "checked_slice_axis", "read_entries"]
+__all__ = ["Entry", "ImageSource", "checked_slice_axis", "read_entries"]
 
 ImageSource = str | os.PathLike | Sequence[Mapping[str, Any]]
 """A folder, pattern, image, CSV or JSON file, or a MONAI data list."""
@@ -26,42 +26,25 @@ _Ignored = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The slices that were asked for where a row of a list does not say otherwise.
-
-    Args:
-        slices: as :func:`~monai_deepssim.data.slices.parse_slices` returns them.
-        slice_axis: 0 sagittal, 1 coronal, 2 axial.
-    """
-
-    slices: SliceChoice
-    slice_axis: int
-
-
-@dataclass(frozen=True)
 class Entry:
-    """One file of a source.
+    """One image or volume of a source.
 
-    Args:
-        path: of the file.
-        name: the POSIX path that stands for it in reports.
-        slices: of it, if it is a volume.
-        slice_axis: 0 sagittal, 1 coronal, 2 axial.
-        shows_slice: its slices were asked for, so they stand in the paths of the items.
+    Attributes:
+        files: Paths of its files: several of a DICOM series, else one.
+        name: POSIX path that stands for it in reports.
+        slice: The slice that the source names, ``None`` where it names none.
+        slice_axis: 0 sagittal, 1 coronal, 2 axial; ``None`` where the source does not tell.
+        hides_slice: Whether the slice that the source names does not stand in the path of the item.
         patient_id: ``""`` where the source does not tell.
-        may_be_ignored: the file was found in a folder, not named in a list: it may be no image, or part of a series.
-        files: of the DICOM series that the item is known to be.
-        extras: columns and keys that are passed on.
+        extras: Columns and keys that are passed on.
     """
 
-    path: Path
+    files: tuple[str, ...]
     name: str
-    slices: SliceChoice
-    slice_axis: int
-    shows_slice: bool
+    slice: int | None = None
+    slice_axis: int | None = None
+    hides_slice: bool = False
     patient_id: str = ""
-    may_be_ignored: bool = False
-    files: tuple[str, ...] = ()
     extras: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,12 +59,11 @@ def checked_slice_axis(slice_axis: Any, where: str) -> int:
     return int(slice_axis)
 
 
-def read_entries(source: ImageSource, wanted: Wanted, extensions: Sequence[str] | None) -> tuple[list[Entry], _Ignored]:
-    """Return the files that a source names, and those of its folders that are no images.
+def read_entries(source: ImageSource, extensions: Sequence[str] | None) -> tuple[list[Entry], _Ignored]:
+    """Return the images that a source names, and the files of its folders that were passed over.
 
     Args:
-        source: as in :func:`~monai_deepssim.data.list_images`.
-        wanted: the slices of volumes.
+        source: as :func:`~monai_deepssim.data.list_images` takes it.
         extensions: suffixes to keep in folders.
 
     Raises:
@@ -92,39 +74,29 @@ def read_entries(source: ImageSource, wanted: Wanted, extensions: Sequence[str] 
             raise TypeError(
                 f"source must be a path or a list of dictionaries with 'image', and is {type(source).__name__}"
             )
-        return _from_rows([(f"entry {n} of the data list", row) for n, row in enumerate(source)], None, wanted)
+        return _from_rows([(f"entry {n} of the data list", row) for n, row in enumerate(source)], None)
     path = Path(source).expanduser()
     if not path.is_file():
-        return _from_folder(path, wanted, extensions)
+        return _from_folder(path, extensions)
     if path.suffix.lower() == ".csv":
-        return _from_csv(path, wanted)
+        return _from_csv(path)
     if path.suffix.lower() == ".json":
-        return _from_json(path, wanted)
-    if file_kind(path) is None:
+        return _from_json(path)
+    if reader_of(path) is None:
         raise UnusableInputError(
-            f"{path}: the file is no PNG, JPEG, TIFF, NIfTI or DICOM image, nor a CSV or JSON list of images. "
+            f"{path}: the file is no {format_names()} image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
-    return [Entry(path, path.name, wanted.slices, wanted.slice_axis, wanted.slices is not None)], []
+    return [Entry((str(path),), path.name)], []
 
 
-def _from_folder(path: Path, wanted: Wanted, extensions: Sequence[str] | None) -> tuple[list[Entry], _Ignored]:
-    base, files, ignored = find_image_files(path, extensions)
-    entries = [
-        Entry(
-            path=file,
-            name=file.relative_to(base).as_posix(),
-            slices=wanted.slices,
-            slice_axis=wanted.slice_axis,
-            shows_slice=wanted.slices is not None,
-            may_be_ignored=True,
-        )
-        for file in files
-    ]
-    return entries, ignored
+def _from_folder(path: Path, extensions: Sequence[str] | None = None) -> tuple[list[Entry], _Ignored]:
+    base, images, ignored = find_image_files(path, extensions)
+    names = [files[0].relative_to(base).as_posix() for files in images]
+    return [Entry(tuple(map(str, files)), name) for files, name in zip(images, names, strict=True)], ignored
 
 
-def _from_csv(path: Path, wanted: Wanted) -> tuple[list[Entry], _Ignored]:
+def _from_csv(path: Path) -> tuple[list[Entry], _Ignored]:
     table = read_table(path)
     column = next((name for name in _FILE_COLUMNS if name in table.columns), None)
     if column is None:
@@ -136,10 +108,10 @@ def _from_csv(path: Path, wanted: Wanted) -> tuple[list[Entry], _Ignored]:
             f"{remedy}"
         )
     rows = [(f"{path}, line {line}", {**cells, "image": cells[column]}) for line, cells in table]
-    return _from_rows(rows, path.parent, wanted)
+    return _from_rows(rows, path.parent)
 
 
-def _from_json(path: Path, wanted: Wanted) -> tuple[list[Entry], _Ignored]:
+def _from_json(path: Path) -> tuple[list[Entry], _Ignored]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -151,25 +123,25 @@ def _from_json(path: Path, wanted: Wanted) -> tuple[list[Entry], _Ignored]:
             f"{path}: the file holds {found}, and a list of objects with 'image' is wanted, at its top or under "
             "'training'."
         )
-    return _from_rows([(f"{path}, entry {n}", row) for n, row in enumerate(rows)], path.parent, wanted)
+    return _from_rows([(f"{path}, entry {n}", row) for n, row in enumerate(rows)], path.parent)
 
 
-def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None, wanted: Wanted) -> tuple[list[Entry], _Ignored]:
+def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None) -> tuple[list[Entry], _Ignored]:
     """Return the files that rows name; relative to ``folder`` and inside of it, or free where that is ``None``."""
     entries: list[Entry] = []
     ignored: _Ignored = []
     missing: list[str] = []
     for where, row in rows:
-        entry = _from_row(where, row, folder, wanted)
-        if not entry.path.exists():
-            missing.append(f"{where}: {entry.path} does not exist")
-        elif entry.path.is_dir():
-            base, files, passed_over = find_image_files(entry.path)
-            names = {file: f"{entry.name}/{file.relative_to(base).as_posix()}" for file in files}
-            entries += [replace(entry, path=file, name=name, may_be_ignored=True) for file, name in names.items()]
+        entry = _from_row(where, row, folder)
+        path = Path(entry.files[0])
+        if not path.exists():
+            missing.append(f"{where}: {path} does not exist")
+        elif path.is_dir():
+            images, passed_over = _from_folder(path)
+            entries += [replace(entry, files=image.files, name=f"{entry.name}/{image.name}") for image in images]
             ignored += [{**file, "path": f"{entry.name}/{file['path']}"} for file in passed_over]
-        elif file_kind(entry.path) is None:
-            raise UnusableInputError(f"{where}: {entry.path} is no PNG, JPEG, TIFF, NIfTI or DICOM image. Convert it.")
+        elif reader_of(path) is None:
+            raise UnusableInputError(f"{where}: {path} is no {format_names()} image. Convert it.")
         else:
             entries.append(entry)
     if missing:
@@ -178,7 +150,7 @@ def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None, wanted: Wan
     return entries, ignored
 
 
-def _from_row(where: str, row: Any, folder: Path | None, wanted: Wanted) -> Entry:
+def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
     image = row.get("image") if isinstance(row, Mapping) else None
     if not isinstance(image, str | os.PathLike) or not str(image):
         raise UnusableInputError(f"{where}: {row!r} has no file under 'image'. Give each entry one file.")
@@ -186,19 +158,16 @@ def _from_row(where: str, row: Any, folder: Path | None, wanted: Wanted) -> Entr
     own_axis = row.get("slice_axis")
     if isinstance(own_axis, str):
         own_axis = _optional_integer(own_axis, f"{where}: slice_axis")
-    name = PurePath(image if folder is None else os.path.normpath(image)).as_posix()
-    shows_slice = own_slice is not None or wanted.slices is not None
+    name, mark = PurePath(image if folder is None else os.path.normpath(image)).as_posix(), "#"
     if folder is None and isinstance(row.get("path"), str):  # an item of an earlier list keeps its path
         name, mark, _ = row["path"].partition("#")
-        shows_slice = bool(mark) if own_slice is not None else shows_slice
     return Entry(
-        path=Path(image) if folder is None else path_inside(folder, str(image), where),
+        files=files_of(row) if folder is None else (str(path_inside(folder, str(image), where)),),
         name=name,
-        slices=wanted.slices if own_slice is None else (own_slice,),
-        slice_axis=wanted.slice_axis if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
-        shows_slice=shows_slice,
+        slice=own_slice,
+        slice_axis=None if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
+        hides_slice=not mark,
         patient_id="" if row.get("patient_id") is None else str(row["patient_id"]),
-        files=() if folder else tuple(row.get("files") or ()),
         extras={key: value for key, value in row.items() if key not in _OWN_KEYS},
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import LoadedSlice, read_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.transforms.fit_image_size import FitImageSize
 
@@ -61,20 +61,13 @@ class ImageDataset(Dataset):
             ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
         """
         try:
-            loaded = read_slice(self.items[index])
+            loaded, problem = read_slice(self.items[index]), ""
         except UnusableInputError as error:
-            return {
-                "image": torch.zeros(1, *self.fit.image_size),
-                "index": index,
-                "problem": str(error),
-                "converted": False,
-                "resampled": False,
-                "original_size": (0, 0),
-            }
+            loaded, problem = LoadedSlice(torch.zeros(1, *self.fit.image_size)), str(error)
         return {
             "image": self.fit(loaded.image),
             "index": index,
-            "problem": "",
+            "problem": problem,
             "converted": loaded.converted,
             "resampled": loaded.resampled,
             "original_size": loaded.original_size,

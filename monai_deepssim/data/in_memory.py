@@ -10,7 +10,7 @@ import torch
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["file_of", "list_in_memory"]
+__all__ = ["list_in_memory"]
 
 
 def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
@@ -45,15 +45,8 @@ def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries):
         path = str(entry.get("path", f"{name}[{number}]")) if isinstance(entry, Mapping) else f"{name}[{number}]"
         image = _as_image(entry, path)
-        items.append(
-            {
-                "image": image,
-                "path": path,
-                "patient_id": str(entry.get("patient_id", "")),
-                "slice": None,
-                "slice_axis": 2,
-            }
-        )
+        patient_id = str(entry.get("patient_id", ""))
+        items.append({"image": image, "path": path, "patient_id": patient_id, "slice": 0, "slice_axis": 2, "files": ""})
     return items
 
 
@@ -70,8 +63,3 @@ def _as_image(entry: Any, path: str) -> torch.Tensor:
             "images, all by the same numbers."
         )
     return image
-
-
-def file_of(item: Mapping[str, Any]) -> str:
-    """The file that holds an item, or the name of an image that is in memory: what slices of one volume share."""
-    return str(item["path"] if isinstance(item["image"], torch.Tensor) else item["image"])

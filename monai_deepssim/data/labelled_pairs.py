@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.file_types import FILE_KINDS
+from monai_deepssim.data.readers import supported_suffixes
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 
@@ -16,6 +15,11 @@ __all__ = ["labelled_pairs"]
 
 _SEPARATOR = "___"
 _AXIAL = 2
+_WANTED = {
+    "label": "label. 0 (different), 1 (duplicate) or 2 (similar)",
+    "ssim": "SSIM. A number from -1 to 1",
+    "split": "split. train or valid",
+}
 
 
 def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -> list[dict[str, Any]]:
@@ -60,7 +64,12 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     folder = Path(images_dir)
     if not folder.is_dir():
         raise UnusableInputError(f"{folder}: there is no such folder of images. Check images_dir.")
-    values = _value_columns(table.path, table.columns)
+    columns = set(table.columns)
+    if not ({"real_key", "synth_key", "label"} <= columns or {"real_key", "synth_key", "ssim", "split"} <= columns):
+        raise UnusableInputError(
+            f"{table.path}: the columns are {', '.join(table.columns)}, and 'real_key, synth_key, label' or 'real_key, "
+            "synth_key, ssim, split' are wanted. Rename them."
+        )
     known: dict[str, dict[str, Any]] = {}
     pairs: list[dict[str, Any]] = []
     for line, cells in table:
@@ -71,21 +80,11 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
             if key not in known:
                 known[key] = _item(folder, key, f"{where}, {column}")
             pair[role] = dict(known[key])
-        for column, parse in values.items():
-            pair[column] = parse(cells[column], f"{where}, {column}")
+        for column in _WANTED:
+            if column in columns:
+                pair[column] = _value(column, cells[column], f"{where}, {column}")
         pairs.append(pair)
     return pairs
-
-
-def _value_columns(path: Path, columns: tuple[str, ...]) -> dict[str, Callable[[str, str], Any]]:
-    values: dict[str, Callable[[str, str], Any]] = {"label": _label, "ssim": _ssim, "split": _split}
-    present = {name: parse for name, parse in values.items() if name in columns}
-    if {"real_key", "synth_key", "label"} <= set(columns) or {"real_key", "synth_key", "ssim", "split"} <= set(columns):
-        return present
-    raise UnusableInputError(
-        f"{path}: the columns are {', '.join(columns)}, and 'real_key, synth_key, label' or 'real_key, synth_key, "
-        "ssim, split' are wanted. Rename them."
-    )
 
 
 def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
@@ -95,35 +94,24 @@ def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
             f"{where}: {key!r} is no key. <uid>{_SEPARATOR}<name> is wanted, as in IXI002___training."
         )
     wanted = path_inside(folder, f"{uid}/{name}.png", where)
-    candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in FILE_KINDS)]
+    candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in supported_suffixes())]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise UnusableInputError(
             f"{where}: the image {key!r} is missing; {wanted} was looked for. Restore it, or remove the row."
         )
     relative = path.relative_to(folder).as_posix()
-    return {"image": str(path), "path": relative, "patient_id": uid, "slice": None, "slice_axis": _AXIAL}
+    return {"image": str(path), "path": relative, "patient_id": uid, "slice_axis": _AXIAL}
 
 
-def _label(text: str, where: str) -> int:
-    if text not in ("0", "1", "2"):
-        raise UnusableInputError(
-            f"{where}: {text!r} is no label. 0 (different), 1 (duplicate) or 2 (similar) is wanted."
-        )
-    return int(text)
-
-
-def _ssim(text: str, where: str) -> float:
-    try:
-        ssim = float(text)
-    except ValueError:
-        ssim = math.nan
-    if not -1 <= ssim <= 1:
-        raise UnusableInputError(f"{where}: {text!r} is no SSIM. A number from -1 to 1 is wanted.")
-    return ssim
-
-
-def _split(text: str, where: str) -> str:
-    if text not in ("train", "valid"):
-        raise UnusableInputError(f"{where}: {text!r} is no split. train or valid is wanted.")
-    return text
+def _value(column: str, text: str, where: str) -> Any:
+    """Return what a cell with a label, an SSIM or a split means."""
+    if column == "label" and text in ("0", "1", "2"):
+        return int(text)
+    if column == "split" and text in ("train", "valid"):
+        return text
+    if column == "ssim":
+        with suppress(ValueError):
+            if -1 <= float(text) <= 1:
+                return float(text)
+    raise UnusableInputError(f"{where}: {text!r} is no {_WANTED[column]} is wanted.")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.dicom_files import DicomHeader, are_one_volume, dicom_volume_shape, read_dicom_header
-from monai_deepssim.data.entries import Entry, ImageSource, Wanted, checked_slice_axis, read_entries
-from monai_deepssim.data.file_types import file_kind
-from monai_deepssim.data.nifti_files import nifti_volume_shape
+from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, read_entries
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.patient_ids import patient_id_rule
-from monai_deepssim.data.slices import SliceSelection, parse_slices, selected_slices
+from monai_deepssim.data.readers import format_names, reader_of
+from monai_deepssim.data.slices import SliceChoice, SliceSelection, parse_slices, selected_slices
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ImageListing", "list_images", "scan_images"]
@@ -25,7 +25,7 @@ __all__ = ["ImageListing", "list_images", "scan_images"]
 class ImageListing:
     """What was found in a source of images.
 
-    Args:
+    Attributes:
         items: one a slice, as :func:`list_images` returns them.
         ignored: ``path`` and ``reason`` of everything in a folder that is not among the items.
     """
@@ -46,7 +46,7 @@ def list_images(
 
     The source is one of
 
-    - a folder, searched recursively for PNG, JPEG, TIFF, NIfTI and DICOM (with or without suffix);
+    - a folder, searched recursively for images of :data:`~monai_deepssim.data.READERS`;
     - a pattern, such as ``images/*/training.png`` for the real images of the published layout;
     - a single file;
     - a CSV with a column ``image``, ``path`` or ``filename``, relative to the CSV and inside its folder, and optionally
@@ -54,8 +54,8 @@ def list_images(
     - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice`` and ``slice_axis``, or a
       ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are kept.
 
-    A NIfTI volume, and DICOM files of one folder that share a SeriesInstanceUID and lie behind one another, give one
-    item for each slice asked for. A NIfTI file with a single slice, and any other DICOM file, is an image.
+    A volume, which may be a DICOM series, gives one item for each slice asked for. The items have the same keys
+    whatever they are of, so that torch's and MONAI's data loaders collate them.
 
     Args:
         source: see above.
@@ -70,8 +70,8 @@ def list_images(
     Returns:
         Items in the order of their paths, or of the rows of a list. ``image``: the file. ``path``: its POSIX path
         relative to the source, with ``#z=90`` (``#x=``, ``#y=``) behind it where slices were asked for.
-        ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, ``None`` for an image. ``slice_axis``.
-        ``files``: of a DICOM volume, all its files.
+        ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image. ``slice_axis``.
+        ``files``: of a DICOM series, the paths of all its files as a JSON list, else ``""``; :func:`files_of` reads it.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
@@ -91,11 +91,7 @@ def list_images(
         [('sub-01_z90.png', '01'), ('sub-02_z90.png', '02')]
     """
     listing = scan_images(
-        source,
-        patient_id_pattern=patient_id_pattern,
-        slices=slices,
-        slice_axis=slice_axis,
-        extensions=extensions,
+        source, patient_id_pattern=patient_id_pattern, slices=slices, slice_axis=slice_axis, extensions=extensions
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
@@ -127,75 +123,41 @@ def scan_images(
         UnusableInputError: as in :func:`list_images`.
     """
     patient_of = patient_id_rule(patient_id_pattern)
-    wanted = Wanted(parse_slices(slices), checked_slice_axis(slice_axis, "slice_axis"))
-    entries, ignored = read_entries(source, wanted, extensions)
-    items = _expand(entries, patient_of, ignored)
+    choice = parse_slices(slices)
+    slice_axis = checked_slice_axis(slice_axis, "slice_axis")
+    entries, ignored = read_entries(source, extensions)
+    items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
     if not items:
         what = f" ({len(ignored)} files ignored, such as {ignored[0]['path']})" if ignored else ""
         raise UnusableInputError(
             f"{source if isinstance(source, str | os.PathLike) else 'the data list'}: there are no images in it{what}. "
-            "PNG, JPEG, TIFF, NIfTI and DICOM are read; check the path and the extensions asked for."
+            f"{format_names('and')} are read; check the path and the extensions asked for."
         )
     return ImageListing(items, ignored)
 
 
-def _expand(
-    entries: list[Entry], patient_of: Callable[[str], str], ignored: list[dict[str, str]]
-) -> list[dict[str, Any]]:
-    places: list[list[dict[str, Any]]] = [[] for _ in entries]  # keeps the order of the entries
-    series: dict[tuple[Path, str], list[tuple[int, DicomHeader]]] = {}
-    for place, entry in enumerate(entries):
-        kind = file_kind(entry.path)
-        if entry.files:
-            places[place] = _slices(entry, patient_of, lambda files=entry.files: dicom_volume_shape(files))  # type: ignore[misc]
-        elif kind is None or kind == "picture":  # of no kind: refused when loaded
-            places[place] = [_item(entry, patient_of, None)]
-        elif kind == "nifti":
-            places[place] = _slices(entry, patient_of, lambda path=entry.path: nifti_volume_shape(path))  # type: ignore[misc]
-        else:
-            try:
-                header = read_dicom_header(entry.path)
-            except Exception:  # a damaged file stays in the list, and says what is wrong with it when it is loaded
-                places[place] = [_item(entry, patient_of, None)]
-                continue
-            if header is None and entry.may_be_ignored:
-                ignored.append({"path": entry.name, "reason": "DICOM without an image"})
-            elif header is not None and header.series_uid and entry.may_be_ignored:
-                series.setdefault((entry.path.parent, header.series_uid), []).append((place, header))
-            else:
-                places[place] = [_item(entry, patient_of, None)]
-    for members in series.values():
-        first = members[0][0]
-        if are_one_volume([header for _, header in members]):
-            files = tuple(header.path for _, header in members)
-            entry = replace(entries[first], files=files)
-            places[first] = _slices(entry, patient_of, lambda files=files: dicom_volume_shape(files))  # type: ignore[misc]
-        else:
-            for place, _ in members:
-                places[place] = [_item(entries[place], patient_of, None)]
-    return [item for items in places for item in items]
+def _items(
+    entry: Entry, choice: SliceChoice, slice_axis: int, patient_of: Callable[[str], str]
+) -> Iterator[dict[str, Any]]:
+    """Yield an item for an image, and for a volume one for each slice that the entry or else the caller asks for.
 
-
-def _slices(
-    entry: Entry, patient_of: Callable[[str], str], shape_of: Callable[[], tuple[int, int, int] | None]
-) -> list[dict[str, Any]]:
-    try:
-        shape = shape_of()
-    except Exception:  # as above: refused when loaded
-        shape = None
-    if shape is None:
-        return [_item(entry, patient_of, None)]
-    return [_item(entry, patient_of, index) for index in selected_slices(entry.slices, shape[entry.slice_axis])]
-
-
-def _item(entry: Entry, patient_of: Callable[[str], str], index: int | None) -> dict[str, Any]:
-    shown = index is not None and entry.shows_slice
-    item = {
-        **entry.extras,
-        "image": str(entry.path),
-        "path": f"{entry.name}#{AXIS_LETTERS[entry.slice_axis]}={index}" if shown else entry.name,
-        "patient_id": entry.patient_id or patient_of(entry.name),
-        "slice": index,
-        "slice_axis": entry.slice_axis,
-    }
-    return {**item, "files": entry.files} if entry.files else item
+    All items have the same keys, and values that MONAI's and torch's data loaders collate.
+    """
+    axis = slice_axis if entry.slice_axis is None else entry.slice_axis
+    reader, shape = reader_of(Path(entry.files[0])), None
+    if reader is not None:
+        with suppress(Exception):  # a damaged file stays in the list, and is refused with the reason when it is loaded
+            shape = reader.volume_shape(entry.files)
+    if entry.slice is not None:
+        choice = (entry.slice,)
+    is_shown = shape is not None and choice is not None and not (entry.slice is not None and entry.hides_slice)
+    for index in [0] if shape is None else selected_slices(choice, shape[axis]):
+        yield {
+            **entry.extras,
+            "image": entry.files[0],
+            "path": f"{entry.name}#{AXIS_LETTERS[axis]}={index}" if is_shown else entry.name,
+            "patient_id": entry.patient_id or patient_of(entry.name),
+            "slice": index,
+            "slice_axis": axis,
+            "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
+        }

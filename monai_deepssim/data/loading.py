@@ -12,10 +12,9 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from monai_deepssim.data.dicom_files import read_dicom_slice
-from monai_deepssim.data.file_types import file_kind
-from monai_deepssim.data.nifti_files import read_nifti_slice
-from monai_deepssim.data.picture_files import read_picture
+from monai_deepssim.data.grey import colour_to_grey
+from monai_deepssim.data.items import file_of, files_of
+from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.errors import UnusableInputError
 
@@ -28,7 +27,7 @@ _AXIAL = 2
 class LoadedSlice:
     """A slice and how it was come by.
 
-    Args:
+    Attributes:
         image: ``(1, rows, columns)``, float32 in [0, 1].
         converted: whether real colour was converted to grey.
         original_size: rows and columns before pixels were made square.
@@ -36,22 +35,21 @@ class LoadedSlice:
     """
 
     image: torch.Tensor
-    converted: bool
-    original_size: tuple[int, int]
-    resampled: bool
+    converted: bool = False
+    original_size: tuple[int, int] = (0, 0)
+    resampled: bool = False
 
 
 def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
     """Load the slice that an item of :func:`~monai_deepssim.data.list_images` names.
 
     The slice comes as a radiologist sees it: NIfTI is turned by its affine, DICOM by ImageOrientationPatient (which
-    leaves ordinary acquisitions as stored), and PNG, JPEG and TIFF are taken as a viewer shows them. Axial: front up,
-    patient's right on the left. Coronal: head up, patient's right on the left. Sagittal: head up, front on the left.
-    Where the header of a NIfTI or DICOM file says that pixels are not square, the slice is resampled to square ones by
-    linear interpolation, so that a body has its own proportions. Those of PNG, JPEG and TIFF are taken to be square, as
-    viewers take them. Intensities are scaled to [0, 1] by the slice's own minimum and maximum, so that the range in
-    which a format stores them does not matter: one slice of square pixels written as PNG, TIFF, NIfTI and DICOM gives
-    four identical tensors.
+    leaves ordinary acquisitions as stored), and pictures are taken as a viewer shows them. Axial: front up, patient's
+    right on the left. Coronal: head up, patient's right on the left. Sagittal: head up, front on the left. Where the
+    header says that pixels are not square, the slice is resampled to square ones by linear interpolation, so that a
+    body has its own proportions. Intensities are scaled to [0, 1] by the slice's own minimum and maximum, so that the
+    range in which a format stores them does not matter: one slice of square pixels written as PNG, TIFF, NIfTI and
+    DICOM gives four identical tensors.
 
     Args:
         item: ``image``, the file; and optionally ``slice`` (position along ``slice_axis`` in RAS order, ``None`` for
@@ -79,21 +77,23 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
 
 def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     """Load a slice as :func:`load_slice` does, and tell what was done to it."""
+    converted, pixel_size_mm = False, None
     if isinstance(item["image"], torch.Tensor):
-        pixels, converted, pixel_size_mm = item["image"][0].numpy(), False, None
+        pixels = item["image"][0].numpy()
     else:
-        pixels, converted, pixel_size_mm = _read_pixels(Path(item["image"]), item)
+        pixels, pixel_size_mm = _read_pixels(Path(item["image"]), item)
+    if pixels.ndim == 3:
+        pixels, converted = colour_to_grey(pixels)
     if not np.isfinite(pixels).all():
         count = int((~np.isfinite(pixels)).sum())
         raise UnusableInputError(
             f"{_name(item)}: {count} of {pixels.size} pixels are NaN or infinite. Replace them, for example by 0, or "
             "remove the image."
         )
-    low, high = float(pixels.min()), float(pixels.max())
-    if low == high:
+    if pixels.min() == pixels.max():
         raise UnusableInputError(
-            f"{_name(item)}: every pixel is {low:g}, so there is nothing to compare. Choose another slice, or remove "
-            "the image."
+            f"{_name(item)}: every pixel is {float(pixels.min()):g}, so there is nothing to compare. Choose another "
+            "slice, or remove the image."
         )
     original_size = (pixels.shape[0], pixels.shape[1])
     resampled = pixel_size_mm is not None and not are_square(pixel_size_mm)
@@ -102,42 +102,46 @@ def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
             pixels = make_square(pixels, pixel_size_mm)
         except UnusableInputError as error:
             raise UnusableInputError(f"{_name(item)}: {error}") from error
-        low, high = float(pixels.min()), float(pixels.max())
+    low, high = float(pixels.min()), float(pixels.max())
     scaled = ((pixels - low) / (high - low)).astype(np.float32)
     return LoadedSlice(torch.from_numpy(np.ascontiguousarray(scaled))[None], converted, original_size, resampled)
 
 
-def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
+def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple[float, float] | None]:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist" if not path.is_symlink() else "is a broken link"
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
     if path.stat().st_size == 0:
         raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
-    kind = file_kind(path)
-    index, slice_axis = item.get("slice"), item.get("slice_axis", _AXIAL)
+    reader = reader_of(path)
+    if reader is None:
+        raise UnusableInputError(f"{path}: the file is no {format_names()} image. Convert it, or remove it.")
     try:
-        if kind == "picture":
-            return *read_picture(path), None
-        if kind == "nifti":
-            plane, pixel_size_mm = read_nifti_slice(path, index, slice_axis)
-            return plane, False, pixel_size_mm
-        if kind == "dicom":
-            return read_dicom_slice(item.get("files") or (str(path),), index, slice_axis)
+        pixels, pixel_size_mm = reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
+        if pixels.ndim < 2 or pixels.shape[2:] not in ((), (1,), (3,)):
+            raise ValueError(f"its reader gave an array of shape {pixels.shape}, not (rows, columns)")
+        return pixels.astype(np.float64), pixel_size_mm
     except UnusableInputError:
         raise
     # The readers raise whatever their parsers stumble over: struct, zlib, key, type and syntax errors among others.
     except Exception as error:
+        if isinstance(error, ImportError) and reader.extra:
+            raise UnusableInputError(
+                f"{path}: {reader.name} cannot be read without {error.name}: pip install "
+                f"'monai-deepssim[{reader.extra}]'."
+            ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnusableInputError(
             f"{path}: the file cannot be read ({reason}). It may be damaged or cut short: export it again, or remove "
             "it."
         ) from error
-    raise UnusableInputError(f"{path}: the file is no PNG, JPEG, TIFF, NIfTI or DICOM image. Convert it, or remove it.")
 
 
 def _name(item: Mapping[str, Any]) -> str:
-    index, file = item.get("slice"), item["path"] if isinstance(item["image"], torch.Tensor) else item["image"]
-    return str(file) if index is None else f"{file}, slice {index}"
+    """Name an item that was read in a message: its file, and the slice of a volume."""
+    files, index = files_of(item), item.get("slice")
+    is_volume = bool(files) and reader_of(Path(files[0])).volume_shape(files) is not None  # type: ignore[union-attr]
+    return f"{file_of(item)}, slice {index}" if is_volume and index is not None else file_of(item)
 
 
 class LoadSliced(MapTransform):

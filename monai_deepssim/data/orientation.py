@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 
-__all__ = ["AXIS_LETTERS", "AXIS_NAMES", "as_viewed", "ras_axes", "stored_position", "viewed_pixel_size"]
+from monai_deepssim.errors import UnusableInputError
+
+__all__ = ["AXIS_LETTERS", "as_viewed", "ras_axes", "ras_shape", "stored_position", "viewed_pixel_size"]
 
 AXIS_LETTERS = "xyz"
-AXIS_NAMES = ("sagittal", "coronal", "axial")
+_AXIS_NAMES = ("sagittal", "coronal", "axial")
 
 
 def ras_axes(affine: np.ndarray) -> np.ndarray:
@@ -36,23 +41,52 @@ def ras_axes(affine: np.ndarray) -> np.ndarray:
     return axes.astype(int)
 
 
-def stored_position(axes: np.ndarray, slice_axis: int, index: int, num_slices: int) -> tuple[int, int]:
+def ras_shape(axes: np.ndarray, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the number of sagittal, coronal and axial slices of a volume.
+
+    Args:
+        axes: as :func:`ras_axes` returns them.
+        shape: ``(3,)``, as stored.
+
+    Example:
+        >>> ras_shape(np.array([[2, 1], [0, 1], [1, -1]]), (30, 10, 20))
+        (10, 20, 30)
+    """
+    first, second, third = (int(shape[position]) for position in np.argsort(axes[:, 0]))
+    return first, second, third
+
+
+def stored_position(
+    axes: np.ndarray, shape: Sequence[int], slice_axis: int, index: int | None, path: str | Path
+) -> tuple[int, int]:
     """Return which stored axis is ``slice_axis``, and which position along it is slice ``index`` in RAS order.
 
     Args:
         axes: as :func:`ras_axes` returns them.
+        shape: ``(3,)``, as stored.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
-        index: counted from the patient's left, back or feet.
-        num_slices: of the volume along that axis.
+        index: counted from the patient's left, back or feet, negative from the other end; ``None`` is the middle.
+        path: of the volume, for the message.
 
     Returns:
         The stored axis and the stored position.
 
+    Raises:
+        UnusableInputError: there is no such slice.
+
     Example:
-        >>> stored_position(ras_axes(np.diag([1.0, 1.0, -1.0, 1.0])), 2, 0, 10)
+        >>> stored_position(ras_axes(np.diag([1.0, 1.0, -1.0, 1.0])), (8, 8, 10), 2, 0, "t1.nii.gz")
         (2, 9)
     """
     stored_axis = int(np.flatnonzero(axes[:, 0] == slice_axis)[0])
+    num_slices = int(shape[stored_axis])
+    index = num_slices // 2 if index is None else index
+    if not -num_slices <= index < num_slices:
+        raise UnusableInputError(
+            f"{path}: slice {index} was asked for, and the volume has {num_slices} {_AXIS_NAMES[slice_axis]} slices "
+            f"(0 to {num_slices - 1}). Choose other slices, or another slice_axis."
+        )
+    index %= num_slices
     return stored_axis, index if axes[stored_axis, 1] > 0 else num_slices - 1 - index
 
 
@@ -63,12 +97,12 @@ def as_viewed(plane: np.ndarray, axes: np.ndarray, stored_axis: int) -> np.ndarr
     on the left. Sagittal: the head is up and the front is on the left.
 
     Args:
-        plane: the two stored axes that are left, in stored order.
+        plane: the two stored axes that are left, in stored order; behind them may be an axis of colours.
         axes: as :func:`ras_axes` returns them.
         stored_axis: the stored axis that the plane was taken from.
 
     Returns:
-        ``(rows, columns)``, a view of ``plane``.
+        ``(rows, columns)``, or with colours behind, a view of ``plane``.
 
     Example:
         >>> plane = np.array([[1, 2], [3, 4]])  # x to the right, y to the front
@@ -80,12 +114,14 @@ def as_viewed(plane: np.ndarray, axes: np.ndarray, stored_axis: int) -> np.ndarr
         if direction < 0:
             plane = np.flip(plane, position)
     if left_over[0][0] > left_over[1][0]:
-        plane = plane.T
+        plane = plane.swapaxes(0, 1)
     # (x, y), (x, z) and (y, z) all want their second axis upright as rows, and both axes reversed.
-    return plane.T[::-1, ::-1]
+    return plane.swapaxes(0, 1)[::-1, ::-1]
 
 
-def viewed_pixel_size(voxel_size_mm: np.ndarray, axes: np.ndarray, stored_axis: int) -> tuple[float, float]:
+def viewed_pixel_size(
+    voxel_size_mm: Sequence[float] | np.ndarray, axes: np.ndarray, stored_axis: int
+) -> tuple[float, float]:
     """Return the height and width of a pixel of what :func:`as_viewed` returns.
 
     Args:

@@ -10,7 +10,7 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["patient_id_rule"]
 
-_PUBLISHED_LAYOUT = re.compile(r"(?P<patient_id>[^/]+)/(training|gen-\d+)\.[^/]+")
+_PUBLISHED_LAYOUT = r"\A(?P<patient_id>[^/]+)/(training|gen-\d+)\.[^/]+\Z"
 
 
 def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
@@ -36,12 +36,10 @@ def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
         >>> patient_id_rule(None)("IXI002/training.png"), patient_id_rule(None)("scans/90.png")
         ('IXI002', '')
     """
-    if pattern is None:
-        return _from_published_layout
     if pattern == "folder":
-        return _from_folder
+        return _first_folder
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(_PUBLISHED_LAYOUT if pattern is None else pattern)
     except (re.error, TypeError) as error:
         raise UnusableInputError(
             f"patient_id_pattern={pattern!r} is not a regular expression ({error}). "
@@ -61,12 +59,7 @@ def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
     return from_expression
 
 
-def _from_published_layout(path: str) -> str:
-    match = _PUBLISHED_LAYOUT.fullmatch(path)
-    return match["patient_id"] if match else ""
-
-
-def _from_folder(path: str) -> str:
+def _first_folder(path: str) -> str:
     parts = PurePosixPath(path).parts
     if len(parts) > 1 and parts[0] == "/":
         return PurePosixPath(path).parent.name

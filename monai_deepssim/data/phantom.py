@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
-from scipy.ndimage import gaussian_filter
 
 from monai_deepssim.data.phantom_anatomy import head_around, icbm152_maps, individual_tissues, pixel_axes
-from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, vary_acquisition
+from monai_deepssim.data.phantom_variety import add_lesions, draw_tissue_brightness, draw_view, scan, vary_acquisition
 
 __all__ = ["AXIAL_LEVELS_MM", "PHANTOM_VARIABLES", "GeneratePhantomd", "PhantomBrainDataset"]
 
@@ -59,15 +58,12 @@ class PhantomBrainDataset(CacheDataset):
         seed: of the cohort, at least 0.
         image_size: rows and columns of an image in pixels.
         levels: names out of :data:`AXIAL_LEVELS_MM`; each subject gives one slice at each.
-        level_jitter_mm: the level of a subject lies within plus or minus this many millimetres.
-        skull_fraction: share of the subjects with a skull, 0 to 1.
-        pixel_size_mm: smallest and largest side of a pixel in millimetres, for brains (heads: times 1.19).
-        randomized: whether plane, height, field of view, contrast, lesions and acquisition are drawn as above; then
-            ``level_jitter_mm`` and ``pixel_size_mm`` count for nothing, and a level only names the image.
         transform: applied to each item after it was made; random transforms are applied anew at each access.
         cache_rate: share of the items that is held in memory, 0 to 1.
         num_workers: threads that fill the cache.
         progress: whether to show a progress bar while the cache is filled.
+        **appearance: ``level_jitter_mm``, ``skull_fraction``, ``pixel_size_mm`` and ``randomized``, as
+            :class:`GeneratePhantomd` takes them.
 
     Returns:
         Items with ``image``, a ``(1, *image_size)`` float32 MetaTensor in [0, 1], rows from front to back and the
@@ -91,22 +87,18 @@ class PhantomBrainDataset(CacheDataset):
         image_size: Sequence[int] = (136, 112),
         *,
         levels: Sequence[str] = ("basal_ganglia",),
-        level_jitter_mm: float = 3.0,
-        skull_fraction: float = 0.3,
-        pixel_size_mm: Sequence[float] = (1.4, 1.6),
-        randomized: bool = False,
         transform: Sequence[Callable] | Callable | None = None,
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         progress: bool = True,
+        **appearance: Any,
     ) -> None:
         unknown = [level for level in levels if level not in AXIAL_LEVELS_MM]
         if unknown:
             raise ValueError(f"got levels {unknown}, want names out of {list(AXIAL_LEVELS_MM)}")
-        if num_subjects < 1 or seed < 0 or not 0 <= skull_fraction <= 1:
+        if num_subjects < 1 or seed < 0:
             raise ValueError(
-                f"got num_subjects={num_subjects}, seed={seed}, skull_fraction={skull_fraction}, want at least 1 "
-                "subject, a seed of at least 0 and a share from 0 to 1"
+                f"got num_subjects={num_subjects}, seed={seed}, want at least 1 subject and a seed of at least 0"
             )
         items = [
             {"patient_id": f"phantom-{seed}-{i}", "path": f"phantom-{seed}-{i}/{level}", "subject": (seed, i)}
@@ -114,13 +106,7 @@ class PhantomBrainDataset(CacheDataset):
             for i in range(num_subjects)
             for level in levels
         ]
-        generate = GeneratePhantomd(
-            image_size,
-            level_jitter_mm=level_jitter_mm,
-            skull_fraction=skull_fraction,
-            pixel_size_mm=pixel_size_mm,
-            randomized=randomized,
-        )
+        generate = GeneratePhantomd(image_size, **appearance)
         further = [] if transform is None else [transform] if callable(transform) else list(transform)
         super().__init__(
             items, Compose([generate, *further]), cache_rate=cache_rate, num_workers=num_workers, progress=progress
@@ -132,10 +118,15 @@ class GeneratePhantomd(Transform):
 
     Args:
         image_size: rows and columns in pixels.
-        level_jitter_mm: half the range of the slice's height around its level.
-        skull_fraction: share of the subjects with a skull.
-        pixel_size_mm: smallest and largest side of a pixel in millimetres.
-        randomized: see :class:`PhantomBrainDataset`.
+        level_jitter_mm: the level of a subject lies within plus or minus this many millimetres.
+        skull_fraction: share of the subjects with a skull, 0 to 1.
+        pixel_size_mm: smallest and largest side of a pixel in millimetres, for brains (heads: times 1.19).
+        randomized: whether plane, height, field of view, contrast, lesions and acquisition are drawn as for training;
+            then ``level_jitter_mm`` and ``pixel_size_mm`` count for nothing, and a level only names the image.
+
+    Raises:
+        ValueError: when ``skull_fraction`` is out of its range.
+        ImportError: when nilearn is not installed (``pip install 'monai-deepssim[demo]'``).
 
     An item's ``height_offset_mm``, where it has one other than 0, draws the slice so much above the subject's own: the
     same head, contrast and bias field, with noise of its own.
@@ -156,6 +147,8 @@ class GeneratePhantomd(Transform):
         pixel_size_mm: Sequence[float] = (1.4, 1.6),
         randomized: bool = False,
     ) -> None:
+        if not 0 <= skull_fraction <= 1:
+            raise ValueError(f"got skull_fraction={skull_fraction}, want a share from 0 to 1")
         icbm152_maps()  # here, since MONAI makes a RuntimeError of what a transform's call raises
         self.image_size = tuple(image_size)
         self.level_jitter_mm = level_jitter_mm
@@ -176,7 +169,7 @@ class GeneratePhantomd(Transform):
         tissues, mask = individual_tissues(rng, rows, columns, height)
         noise = rng if offset == 0 else np.random.default_rng([*subject, round(1000 * abs(offset)), int(offset > 0)])
         contrast, t2_weighted = _contrast(rng, tissues, skull, mask, pixel_size)
-        image = _acquire(rng, contrast, noise)
+        image = scan(rng, contrast, noise)
         if not skull:
             image = image * (mask > 0.5)  # skull-stripping leaves no noise around the brain
         return item | _describe(image, tissues, skull, t2_weighted, height)
@@ -218,16 +211,3 @@ def _contrast(
     if skull:
         image = image + head_around(rng, mask, fluid, pixel_size)
     return image, t2_weighted
-
-
-def _acquire(rng: np.random.Generator, image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-    """What a scanner adds: bias field, blur and Rician noise; float32 in [0, 1], both ends reached."""
-    rows, columns = image.shape
-    r, c = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
-    terms = [r, c, r * c, r**2, c**2]
-    bias = np.exp(sum(rng.normal(0, 0.08) * term for term in terms))
-    image = gaussian_filter(image * bias, rng.uniform(0.3, 0.7))
-    sigma = rng.uniform(0.002, 0.012) * image.max()
-    image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
-    image = image - image.min()
-    return (image / image.max()).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["View", "add_lesions", "draw_tissue_brightness", "draw_view", "vary_acquisition"]
+__all__ = ["View", "add_lesions", "draw_tissue_brightness", "draw_view", "scan", "vary_acquisition"]
 
 # Height in mm of MNI space, along the normal of each plane, within which there is a brain to see.
 _HEIGHTS_MM = {"axial": (-35.0, 65.0), "coronal": (-90.0, 55.0), "sagittal": (-58.0, 58.0)}
@@ -112,12 +112,8 @@ def vary_acquisition(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         >>> float(image.min()), float(image.max()), image.dtype
         (0.0, 1.0, dtype('float32'))
     """
-    r, c = np.meshgrid(*(np.linspace(-1, 1, side) for side in image.shape), indexing="ij")
-    bias = np.exp(sum(rng.normal(0, 0.15) * term for term in (r, c, r * c, r**2, c**2)))
-    image = gaussian_filter(image * bias, rng.uniform(0.3, 1.3))
-    sigma = np.exp(rng.uniform(np.log(0.002), np.log(0.04))) * image.max()
-    image = np.hypot(image + sigma * rng.standard_normal(image.shape), sigma * rng.standard_normal(image.shape))
-    image = _to_unit(image)
+    image = gaussian_filter(image * _bias_field(rng, image.shape, 0.15), rng.uniform(0.3, 1.3))
+    image = _to_unit(_rician(rng, image, np.exp(rng.uniform(np.log(0.002), np.log(0.04)))))
     if rng.random() < 0.25:
         shown = image[image > 0.08]
         low, high = np.percentile(shown if shown.size else image, [rng.uniform(0, 25), rng.uniform(75, 100)])
@@ -127,15 +123,42 @@ def vary_acquisition(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         raised = rng.uniform(0.03, 0.25)
         image = raised + (1 - raised) * image
     if rng.random() < 0.25:
-        ends = [(round(rng.uniform(0, 0.15) * side), round(rng.uniform(0, 0.15) * side)) for side in image.shape]
-        (top, bottom), (left, right) = ends
-        shown = np.zeros_like(image)
+        margins = np.round(rng.uniform(0, 0.15, (2, 2)) * np.array(image.shape)[:, None]).astype(int)
+        (top, bottom), (left, right) = margins
         rows, columns = image.shape
-        shown[top : rows - bottom, left : columns - right] = image[top : rows - bottom, left : columns - right]
-        image = shown
+        shown = image[top : rows - bottom, left : columns - right]
+        image = np.pad(shown, margins)
     return _to_unit(image).astype(np.float32)
 
 
+def scan(rng: np.random.Generator, image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """What a good scanner adds: bias field, blur and Rician noise.
+
+    Args:
+        rng: what the field, the blur and the level of noise are drawn from.
+        image: ``(rows, columns)``, any range.
+        noise: what the noise is drawn from.
+
+    Returns:
+        float32 in [0, 1], both ends reached.
+    """
+    image = gaussian_filter(image * _bias_field(rng, image.shape, 0.08), rng.uniform(0.3, 0.7))
+    return _to_unit(_rician(noise, image, rng.uniform(0.002, 0.012))).astype(np.float32)
+
+
+def _bias_field(rng: np.random.Generator, shape: tuple[int, ...], strength: float) -> np.ndarray:
+    """Draw the smooth field by which a coil is uneven: the exponential of a polynomial of degree 2."""
+    r, c = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
+    return np.exp(sum(rng.normal(0, strength) * term for term in (r, c, r * c, r**2, c**2)))
+
+
+def _rician(rng: np.random.Generator, image: np.ndarray, share: float) -> np.ndarray:
+    """Add Rician noise with a standard deviation that is a share of the maximum."""
+    sigma = share * image.max()
+    return np.hypot(image + sigma * rng.standard_normal(image.shape), sigma * rng.standard_normal(image.shape))
+
+
 def _to_unit(image: np.ndarray) -> np.ndarray:
+    """Scale an image to [0, 1] by its own minimum and maximum."""
     image = image - image.min()
     return image / max(float(image.max()), 1e-12)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
-from monai_deepssim.data.orientation import AXIS_NAMES
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["SliceChoice", "SliceSelection", "checked_index", "parse_slices", "selected_slices"]
+__all__ = ["SliceChoice", "SliceSelection", "parse_slices", "selected_slices"]
 
 SliceSelection = int | Sequence[int] | str | None
 """What a user may write: see :func:`parse_slices`."""
@@ -105,29 +103,3 @@ def selected_slices(choice: SliceChoice, num_slices: int) -> list[int]:
     wanted = range(start, stop, choice.step or 1)
     inside = [index for index in wanted if index < num_slices]
     return inside + list(wanted[len(inside) : len(inside) + 1]) or [start]
-
-
-def checked_index(path: Path, index: int | None, num_slices: int, slice_axis: int) -> int:
-    """Return the position from the start that ``index`` means in a volume; ``None`` is the middle.
-
-    Args:
-        path: of the volume, for the message.
-        index: as it was asked for; negative from the end.
-        num_slices: of the volume along ``slice_axis``.
-        slice_axis: 0 sagittal, 1 coronal, 2 axial, for the message.
-
-    Raises:
-        UnusableInputError: there is no such slice.
-
-    Example:
-        >>> checked_index(Path("t1.nii.gz"), -1, 189, 2)
-        188
-    """
-    if index is None:
-        return num_slices // 2
-    if not -num_slices <= index < num_slices:
-        raise UnusableInputError(
-            f"{path}: slice {index} was asked for, and the volume has {num_slices} {AXIS_NAMES[slice_axis]} slices "
-            f"(0 to {num_slices - 1}). Choose other slices, or another slice_axis."
-        )
-    return index % num_slices

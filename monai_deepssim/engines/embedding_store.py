@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
+from monai_deepssim.data import files_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
 
@@ -284,7 +285,7 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
             known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
             digest.update(json.dumps(known).encode())
             continue
-        for file in item.get("files") or [item["image"]]:  # a DICOM series has many files
+        for file in files_of(item):
             if file not in contents:
                 contents[file] = _digest_of_file(Path(file))
             known.append(contents[file])

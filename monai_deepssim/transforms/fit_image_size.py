@@ -12,6 +12,8 @@ from monai.transforms import MapTransform, SpatialPad, Transform
 from monai.transforms.utils import scale_affine
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
+from monai_deepssim.transforms.pixel_transforms import pixels_of, with_trace_of
+
 __all__ = ["FitImageSize", "FitImageSized"]
 
 
@@ -54,7 +56,7 @@ class FitImageSize(Transform):
 
         Returns:
             ``(C, *image_size)``, float32 unless the size was right already. A MetaTensor keeps its metadata, and its
-            affine follows.
+            affine follows; there is no trace of it to invert.
 
         Raises:
             ValueError: the image is not ``(C, H, W)``, or has no pixels.
@@ -69,20 +71,19 @@ class FitImageSize(Transform):
         scaled_size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
         scaled = _scale(image, scaled_size) if scaled_size != (rows, columns) else image.to(torch.float32)
         padded = SpatialPad(self.image_size, value=_border_median(image))(scaled)
-        return padded if isinstance(image, MetaTensor) else convert_to_tensor(padded, track_meta=False)
+        return with_trace_of(padded, img) if isinstance(image, MetaTensor) else pixels_of(padded)
 
 
 def _border_median(image: torch.Tensor) -> float:
     """Median of the outermost rows and columns; the minimum would be black around an inverted image."""
-    plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
+    plain = pixels_of(image)
     top, left = (max(2, round(_BORDER * side)) for side in plain.shape[1:])
     sides = [plain[:, :top], plain[:, -top:], plain[:, :, :left], plain[:, :, -left:]]
     return float(torch.cat([side.flatten() for side in sides]).median())
 
 
 def _scale(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-    scaled = torch.nn.functional.interpolate(plain[None], size=size, mode="bilinear", antialias=True)[0]
+    scaled = torch.nn.functional.interpolate(pixels_of(image)[None], size=size, mode="bilinear", antialias=True)[0]
     if not isinstance(image, MetaTensor):
         return scaled
     tracked, *_ = convert_to_dst_type(scaled, image, dtype=torch.float32)

@@ -16,6 +16,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_deepssim.similarity import pairwise_ssim, standardize
+from monai_deepssim.transforms.perturbation_geometry import sampling_grid
+from monai_deepssim.transforms.pixel_transforms import RandWrapper, pixels_of, replace_pixels
 
 __all__ = ["GradedVariants", "GradedVariantsd"]
 
@@ -103,13 +105,9 @@ def _warp_to_ssim(image: Tensor, displacement: Tensor, target: float) -> Tensor:
     # Constant images have no variants: every warp of them is the image itself.
     if image.max() == image.min():
         return image.clone()
-    plain = image.as_tensor()[None] if hasattr(image, "as_tensor") else image[None]
+    plain = pixels_of(image)[None]
     reference = standardize(plain)
-    spatial = plain.shape[2:]
-    unmoved = torch.eye(len(spatial), len(spatial) + 1)[None].to(plain)
-    identity = F.affine_grid(unmoved, list(plain.shape), align_corners=False)
-    # grid_sample counts its last axis first and half an image as 1.
-    direction = displacement.flip(0).movedim(0, -1)[None] * (2 / torch.tensor(spatial[::-1]).to(plain))
+    identity, direction = sampling_grid(displacement.to(plain))
     best = plain
     best_gap = 1.0 - target
 
@@ -122,9 +120,7 @@ def _warp_to_ssim(image: Tensor, displacement: Tensor, target: float) -> Tensor:
         return gap
 
     _find_root(gap_at, low=0.0, low_value=1.0 - target, high=4.0 * (1.0 - target) + 0.2)
-    variant = image.clone()
-    variant[:] = best[0]
-    return variant
+    return replace_pixels(image, best[0])
 
 
 def _find_root(function: Callable[[float], float], low: float, low_value: float, high: float) -> None:
@@ -152,7 +148,7 @@ def _find_root(function: Callable[[float], float], low: float, low_value: float,
             side = -1
 
 
-class GradedVariantsd(Randomizable, MapTransform):
+class GradedVariantsd(RandWrapper, MapTransform):
     """Dictionary version of :class:`GradedVariants`: an item becomes a list of items that share all other entries.
 
     Args:
@@ -171,16 +167,11 @@ class GradedVariantsd(Randomizable, MapTransform):
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.variants = GradedVariants(**kwargs)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> GradedVariantsd:
-        super().set_random_state(seed, state)
-        self.variants.set_random_state(seed, state)
-        return self
+        self.wrapped: GradedVariants = GradedVariants(**kwargs)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        items = [dict(data) for _ in range(self.variants.num_variants + 2)]
+        items = [dict(data) for _ in range(self.wrapped.num_variants + 2)]
         for key in self.key_iterator(dict(data)):
-            for item, image in zip(items, self.variants(data[key]), strict=True):
+            for item, image in zip(items, self.wrapped(data[key]), strict=True):
                 item[key] = image
         return items

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.config import NdarrayOrTensor
-from monai.transforms import Affine, Randomizable, ResizeWithPadOrCrop, Transform
-from monai.utils import convert_to_tensor
+from monai.transforms import Affine, ResizeWithPadOrCrop
 from torch import Tensor
 
 from monai_deepssim.transforms.fit_image_size import FitImageSize
-from monai_deepssim.transforms.pixel_transforms import as_image
+from monai_deepssim.transforms.pixel_transforms import RandPixelTransform, pixels_of
 
 __all__ = [
     "RandCropResize",
     "RandWarp",
     "quarter_turn",
     "resample",
+    "sampling_grid",
     "shift_by_share",
     "transpose",
     "warp_by_share",
@@ -28,7 +26,7 @@ __all__ = [
 ]
 
 
-class RandWarp(Randomizable, Transform):
+class RandWarp(RandPixelTransform):
     """Displace the pixels of an image by a smooth random field, as another reconstruction of the same head might.
 
     The field is bicubic through white noise on a grid of ``scale_pixels``; bilinear, zeros from outside.
@@ -51,32 +49,10 @@ class RandWarp(Randomizable, Transform):
     def __init__(self, displacement_pixels: float = 1.5, scale_pixels: int = 20) -> None:
         if displacement_pixels <= 0 or scale_pixels < 1:
             raise ValueError(f"got {displacement_pixels} and {scale_pixels} pixels, want a displacement and a scale")
-        self.displacement_pixels = displacement_pixels
-        self.scale_pixels = scale_pixels
-        self._field = torch.empty(0)
-
-    def randomize(self, data: Tensor) -> None:
-        """Draw the displacement in pixels ``(1, 2, H, W)``, rows first, for the image ``data``."""
-        rows, columns = data.shape[1:]
-        coarse = self.R.standard_normal((1, 2, max(2, rows // self.scale_pixels), max(2, columns // self.scale_pixels)))
-        field = F.interpolate(torch.from_numpy(coarse).float(), size=(rows, columns), mode="bicubic")
-        self._field = self.displacement_pixels * field / field.std()
-
-    def __call__(self, img: NdarrayOrTensor) -> Tensor:
-        """Warp one image ``(C, H, W)``."""
-        image = as_image(img)
-        self.randomize(image)
-        plain = convert_to_tensor(image, track_meta=False, dtype=torch.float32)[None]
-        rows, columns = plain.shape[2:]
-        grid = F.affine_grid(torch.eye(2, 3)[None], [1, 1, rows, columns], align_corners=False)
-        # grid_sample counts columns first, and the whole image as 2.
-        grid = grid + self._field.flip(1).permute(0, 2, 3, 1) * torch.tensor([2 / columns, 2 / rows])
-        warped = image.clone()
-        warped[:] = F.grid_sample(plain, grid.to(plain), align_corners=False)[0]
-        return warped
+        super().__init__(_warp, displacement=displacement_pixels, scale=scale_pixels)
 
 
-class RandCropResize(Randomizable, Transform):
+class RandCropResize(RandPixelTransform):
     """Cut a window at a random place out of an image, and scale it to the image's size.
 
     Args:
@@ -95,29 +71,35 @@ class RandCropResize(Randomizable, Transform):
     def __init__(self, crop: float = 0.05) -> None:
         if not 0 <= crop < 1:
             raise ValueError(f"got crop={crop}, want a share from 0 to below 1")
-        self.crop = crop
-        self._corner = (0.0, 0.0)
+        super().__init__(_crop_and_resize, crop=crop)
 
-    def randomize(self, data: Any = None) -> None:
-        """Draw where the window lies, as shares of what is lost."""
-        self._corner = (self.R.random(), self.R.random())
 
-    def __call__(self, img: NdarrayOrTensor) -> Tensor:
-        """Crop one image ``(C, H, W)``."""
-        image = as_image(img)
-        self.randomize()
-        sizes = [max(1, round(side * (1 - self.crop))) for side in image.shape[1:]]
-        places = zip(self._corner, image.shape[1:], sizes, strict=True)
-        starts = [round(share * (side - size)) for share, side, size in places]
-        window = image[:, starts[0] : starts[0] + sizes[0], starts[1] : starts[1] + sizes[1]]
-        plain = convert_to_tensor(window, track_meta=False, dtype=torch.float32)[None]
-        resized = image.clone()
-        resized[:] = F.interpolate(plain, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False)[0]
-        return resized
+def sampling_grid(displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """Make what :func:`torch.nn.functional.grid_sample` takes: the grid of an unmoved image, and a displacement.
+
+    Args:
+        displacement: ``(spatial axes, *spatial size)`` in pixels, axes in the order of the image's.
+
+    Returns:
+        Both ``(1, *spatial size, spatial axes)``, to be added.
+    """
+    spatial = displacement.shape[1:]
+    unmoved = torch.eye(len(spatial), len(spatial) + 1)[None].to(displacement)
+    identity = F.affine_grid(unmoved, [1, 1, *spatial], align_corners=False)
+    # grid_sample counts its last axis first, and the whole image as 2.
+    return identity, displacement.flip(0).movedim(0, -1)[None] * (2 / torch.tensor(spatial[::-1]).to(displacement))
+
+
+def _warp(pixels: Tensor, random: np.random.RandomState, displacement: float, scale: int) -> Tensor:
+    size = tuple(pixels.shape[1:])
+    coarse = torch.from_numpy(random.standard_normal((1, 2, *(max(2, side // scale) for side in size)))).float()
+    field = F.interpolate(coarse, size=size, mode="bicubic")
+    identity, moved = sampling_grid((displacement * field / field.std())[0].to(pixels))
+    return F.grid_sample(pixels[None], identity + moved, align_corners=False)[0]
 
 
 def warp_by_share(pixels: Tensor, random: np.random.RandomState, displacement: float, scale: float) -> Tensor:
-    """Warp an image by :class:`RandWarp`, with sizes that are shares of its longer side.
+    """Warp an image as :class:`RandWarp` does, with sizes that are shares of its longer side.
 
     Args:
         pixels: ``(1, H, W)``.
@@ -129,16 +111,23 @@ def warp_by_share(pixels: Tensor, random: np.random.RandomState, displacement: f
         ``(1, H, W)``.
     """
     side = max(pixels.shape[1:])
-    warp = RandWarp(displacement * side, max(1, round(scale * side)))
-    warp.set_random_state(state=random)
-    return warp(pixels)
+    return _warp(pixels, random, displacement * side, max(1, round(scale * side)))
+
+
+def _crop_and_resize(pixels: Tensor, random: np.random.RandomState, crop: float) -> Tensor:
+    rows, columns = (max(1, round(side * (1 - crop))) for side in pixels.shape[1:])
+    row, column = (
+        round(random.random() * (side - size)) for side, size in zip(pixels.shape[1:], (rows, columns), strict=True)
+    )
+    window = pixels[None, :, row : row + rows, column : column + columns]
+    return F.interpolate(window, size=tuple(pixels.shape[1:]), mode="bilinear", align_corners=False)[0]
 
 
 def shift_by_share(pixels: Tensor, random: np.random.RandomState, share: float) -> Tensor:
     """Shift an image along both axes by a share of its side, in a random direction; bilinear, zeros from outside."""
     shift = [side * share * random.choice([-1, 1]) for side in pixels.shape[1:]]
     shifted = Affine(translate_params=shift, padding_mode="zeros", image_only=True)(pixels)
-    return convert_to_tensor(shifted, track_meta=False)
+    return pixels_of(shifted)  # type: ignore[arg-type]
 
 
 def zoom_centred(pixels: Tensor, factors: Sequence[float]) -> Tensor:
@@ -157,7 +146,7 @@ def zoom_centred(pixels: Tensor, factors: Sequence[float]) -> Tensor:
     """
     size = [max(1, round(side * factor)) for side, factor in zip(pixels.shape[1:], factors, strict=True)]
     scaled = F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0]
-    return convert_to_tensor(ResizeWithPadOrCrop(list(pixels.shape[1:]))(scaled), track_meta=False)
+    return pixels_of(ResizeWithPadOrCrop(list(pixels.shape[1:]))(scaled))
 
 
 def resample(pixels: Tensor, factor: float, mode: str) -> Tensor:

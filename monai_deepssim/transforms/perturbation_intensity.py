@@ -6,13 +6,11 @@ import io
 
 import numpy as np
 import torch
-from monai.config import NdarrayOrTensor
-from monai.transforms import GaussianSmooth, RandBiasField, Transform
-from monai.utils import convert_to_tensor
+from monai.transforms import GaussianSmooth, RandBiasField
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from monai_deepssim.transforms.pixel_transforms import as_image, find_foreground, replace_pixels
+from monai_deepssim.transforms.pixel_transforms import PixelTransform, find_foreground, pixels_of
 
 __all__ = [
     "JPEGCompression",
@@ -28,7 +26,7 @@ __all__ = [
 ]
 
 
-class JPEGCompression(Transform):
+class JPEGCompression(PixelTransform):
     """Write an image as an 8-bit grey JPEG in memory, by Pillow, and read it back.
 
     Args:
@@ -46,18 +44,16 @@ class JPEGCompression(Transform):
     def __init__(self, quality: int = 50) -> None:
         if not 1 <= quality <= 95:
             raise ValueError(f"got quality={quality}, want 1 to 95")
-        self.quality = quality
+        super().__init__(_compress_as_jpeg, quality=quality)
 
-    def __call__(self, img: NdarrayOrTensor) -> Tensor:
-        """Compress one image ``(1, H, W)`` in [0, 1]."""
-        image = as_image(img)
-        if image.shape[0] != 1:
-            raise ValueError(f"got an image of shape {tuple(image.shape)}, want one grey channel (1, H, W)")
-        pixels = convert_to_tensor(image, track_meta=False)[0].clamp(0, 1).mul(255).round().byte().cpu().numpy()
-        with io.BytesIO() as file:
-            Image.fromarray(pixels).save(file, format="JPEG", quality=self.quality)
-            decoded = np.array(Image.open(file))
-        return replace_pixels(image, torch.from_numpy(decoded)[None].float() / 255)
+
+def _compress_as_jpeg(pixels: Tensor, quality: int) -> Tensor:
+    if pixels.shape[0] != 1:
+        raise ValueError(f"got an image of shape {tuple(pixels.shape)}, want one grey channel (1, H, W)")
+    with io.BytesIO() as file:
+        grey = pixels[0].clamp(0, 1).mul(255).round().byte().cpu().numpy()
+        Image.fromarray(grey).save(file, format="JPEG", quality=quality)
+        return torch.from_numpy(np.array(Image.open(file)))[None].float() / 255
 
 
 def add_bias_field(pixels: Tensor, random: np.random.RandomState, strength: float) -> Tensor:
@@ -76,7 +72,7 @@ def add_bias_field(pixels: Tensor, random: np.random.RandomState, strength: floa
     """
     draw = RandBiasField(degree=3, coeff_range=(-1.0, 1.0), prob=1.0)
     draw.set_random_state(state=random)
-    field = convert_to_tensor(draw(torch.ones_like(pixels)), track_meta=False).log()
+    field = pixels_of(draw(torch.ones_like(pixels))).log()
     inside = field[find_foreground(pixels)]
     low, high = inside.min(), inside.max()
     scaled = ((field - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * 2 - 1
@@ -118,7 +114,7 @@ def sharpen(pixels: Tensor, sigma: float, amount: float) -> Tensor:
         ``(1, H, W)``, beyond [0, 1] at edges.
     """
     blurred = GaussianSmooth(sigma * max(pixels.shape[1:]))(pixels)
-    return pixels + amount * (pixels - convert_to_tensor(blurred, track_meta=False))
+    return pixels + amount * (pixels - pixels_of(blurred))
 
 
 def add_salt(pixels: Tensor, random: np.random.RandomState, share: float) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 from monai_deepssim.transforms import perturbation_geometry as geometry
 from monai_deepssim.transforms import perturbation_intensity as intensity
 from monai_deepssim.transforms import perturbation_parts as parts
-from monai_deepssim.transforms.pixel_transforms import PartnerTransform, PixelTransform, RandPixelTransform
+from monai_deepssim.transforms.pixel_transforms import PixelTransform, RandPixelTransform
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving
 
 __all__ = ["FACTORIES", "PARTNER_FACTORIES"]
@@ -146,8 +146,8 @@ FACTORIES: dict[str, Callable[[], Transform]] = {
     "square_15_percent": lambda: RandPixelTransform(parts.black_out_square, area=0.15),
 }
 #: What makes each change that needs another patient's image.
-PARTNER_FACTORIES: dict[str, Callable[[], PartnerTransform]] = {
-    "half_replaced": lambda: PartnerTransform(parts.replace_half),
-    "quarter_pasted": lambda: PartnerTransform(parts.paste_quarter),
-    "average_of_two": lambda: PartnerTransform(parts.average_of_two),
+PARTNER_FACTORIES: dict[str, Callable[[], RandPixelTransform]] = {
+    "half_replaced": lambda: RandPixelTransform(parts.replace_half),
+    "quarter_pasted": lambda: RandPixelTransform(parts.paste_quarter),
+    "average_of_two": lambda: RandPixelTransform(parts.average_of_two),
 }

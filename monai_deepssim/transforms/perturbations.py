@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import Compose, MapTransform, Randomizable, Transform
+from monai.transforms import Compose, MapTransform, Transform
 from torch import Tensor
 
 from monai_deepssim.transforms.perturbation_table import FACTORIES, PARTNER_FACTORIES
-from monai_deepssim.transforms.pixel_transforms import PartnerTransform, as_image
+from monai_deepssim.transforms.pixel_transforms import RandWrapper, as_image, with_trace_of
 
 __all__ = ["PARTNER_PERTURBATIONS", "PART_PERTURBATIONS", "SUPPORTED_PERTURBATIONS", "Perturbation", "Perturbationd"]
 
@@ -23,7 +22,7 @@ PARTNER_PERTURBATIONS: tuple[str, ...] = tuple(PARTNER_FACTORIES)
 PART_PERTURBATIONS: tuple[str, ...] = ("square_15_percent", *PARTNER_PERTURBATIONS)
 
 
-class Perturbation(Randomizable, Transform):
+class Perturbation(RandWrapper, Transform):
     """One of the benchmark's changes of a copy, by its name; what it draws follows from its seed alone.
 
     The image keeps its size. Zeros come in from outside. Intensities that leave [0, 1] are clipped, as in a file.
@@ -104,15 +103,7 @@ class Perturbation(Randomizable, Transform):
         if name not in SUPPORTED_PERTURBATIONS:
             raise ValueError(f"got perturbation {name!r}, want one of {', '.join(SUPPORTED_PERTURBATIONS)}")
         self.name = name
-        self.change = PARTNER_FACTORIES[name]() if name in PARTNER_FACTORIES else Compose([FACTORIES[name]()])
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Perturbation:
-        super().set_random_state(seed, state)
-        self.change.set_random_state(seed, state)
-        return self
-
-    def randomize(self, data: Any = None) -> None:
-        """Do nothing: each change draws for itself."""
+        self.wrapped = PARTNER_FACTORIES[name]() if name in PARTNER_FACTORIES else Compose([FACTORIES[name]()])
 
     def __call__(self, img: NdarrayOrTensor, partner: NdarrayOrTensor | None = None) -> Tensor:
         """Change one image.
@@ -122,19 +113,20 @@ class Perturbation(Randomizable, Transform):
             partner: Image of another patient, of the same shape, for those of :data:`PARTNER_PERTURBATIONS`.
 
         Returns:
-            The same shape, float32 in [0, 1]; a MetaTensor keeps its metadata.
+            The same shape, float32 in [0, 1]. A MetaTensor keeps its metadata; there is no trace to invert.
 
         Raises:
             ValueError: The image or the partner has another shape, or a partner is needed and was not given.
         """
-        if not isinstance(self.change, PartnerTransform):
-            return self.change(as_image(img)).clamp(0, 1)  # type: ignore[union-attr]
-        if partner is None:
-            raise ValueError(f"got no partner for {self.name!r}, want an image of another patient: give partner=")
-        return self.change(img, partner).clamp(0, 1)
+        images = [as_image(img)]
+        if self.name in PARTNER_PERTURBATIONS:
+            if partner is None:
+                raise ValueError(f"got no partner for {self.name!r}, want an image of another patient: give partner=")
+            images.append(as_image(partner))
+        return with_trace_of(self.wrapped(*images).clamp(0, 1), img)  # type: ignore[operator]
 
 
-class Perturbationd(Randomizable, MapTransform):
+class Perturbationd(RandWrapper, MapTransform):
     """Dictionary version of :class:`Perturbation`; each of the keys is changed on its own.
 
     Args:
@@ -155,20 +147,12 @@ class Perturbationd(Randomizable, MapTransform):
         self, keys: KeysCollection, name: str, allow_missing_keys: bool = False, partner_key: str = "partner"
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.perturbation = Perturbation(name)
+        self.wrapped: Perturbation = Perturbation(name)
         self.partner_key = partner_key
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Perturbationd:
-        super().set_random_state(seed, state)
-        self.perturbation.set_random_state(seed, state)
-        return self
-
-    def randomize(self, data: Any = None) -> None:
-        """Do nothing: the perturbation draws for itself."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with its images changed."""
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = self.perturbation(item[key], item.get(self.partner_key))
+            item[key] = self.wrapped(item[key], item.get(self.partner_key))
         return item

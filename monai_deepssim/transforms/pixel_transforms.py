@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from monai.config import NdarrayOrTensor
-from monai.data import get_track_meta
+from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
 __all__ = [
-    "PartnerTransform",
     "PixelTransform",
     "RandPixelTransform",
+    "RandWrapper",
     "as_image",
     "find_foreground",
     "find_foreground_box",
+    "pixels_of",
     "replace_pixels",
+    "with_trace_of",
 ]
+
+_Wrapper = TypeVar("_Wrapper", bound="RandWrapper")
 
 _FOREGROUND = 0.1  # of the range: noise and JPEG's ringing in the background of real MRI stay below
 _SPECKS = 0.02  # a row or column with a smaller share of foreground is background
@@ -46,60 +50,61 @@ class PixelTransform(Transform):
     def __call__(self, img: NdarrayOrTensor) -> Tensor:
         """Change one image ``(1, H, W)``."""
         image = as_image(img)
-        return replace_pixels(image, self.function(_pixels_of(image), **self.parameters))
+        return replace_pixels(image, self.function(pixels_of(image), **self.parameters))
 
 
-class RandPixelTransform(Randomizable, Transform):
+class RandPixelTransform(Randomizable, PixelTransform):
     """Apply a function of the pixels and of a random state to an image; a MetaTensor keeps its metadata.
 
     Args:
-        function: Function that takes the pixels ``(1, H, W)``, float32, and the random state, and returns pixels of
-            that shape.
+        function: Function that takes the pixels ``(1, H, W)``, float32, those of a partner where one is given, and the
+            random state, and returns pixels of that shape.
         **parameters: Passed on to the function.
 
     Example:
         >>> dim = RandPixelTransform(lambda pixels, random: pixels * random.random())
         >>> bool(dim.set_random_state(0)(torch.ones(1, 2, 2)).max() < 1)
         True
-    """
-
-    def __init__(self, function: Callable[..., Tensor], **parameters: Any) -> None:
-        self.function = function
-        self.parameters = parameters
-
-    def randomize(self, data: Any = None) -> None:
-        """Do nothing: the function draws."""
-
-    def __call__(self, img: NdarrayOrTensor) -> Tensor:
-        """Change one image ``(1, H, W)``."""
-        image = as_image(img)
-        return replace_pixels(image, self.function(_pixels_of(image), self.R, **self.parameters))
-
-
-class PartnerTransform(RandPixelTransform):
-    """Apply a function of the pixels of two images to the first of them.
-
-    Args:
-        function: Function that takes the pixels of an image and of its partner, ``(1, H, W)`` each, and the random
-            state.
-
-    Example:
-        >>> darker = PartnerTransform(lambda pixels, partner, random: torch.minimum(pixels, partner))
+        >>> darker = RandPixelTransform(lambda pixels, partner, random: torch.minimum(pixels, partner))
         >>> darker(torch.ones(1, 1, 2), torch.zeros(1, 1, 2)).tolist()
         [[[0.0, 0.0]]]
     """
 
-    def __call__(self, img: NdarrayOrTensor, partner: NdarrayOrTensor) -> Tensor:  # type: ignore[override]
-        """Change one image ``(1, H, W)`` by another of its shape.
+    def randomize(self, data: Any = None) -> None:
+        """Do nothing: the function draws."""
+
+    def __call__(self, img: NdarrayOrTensor, *partners: NdarrayOrTensor) -> Tensor:
+        """Change one image ``(1, H, W)``, by another of its shape where one is given.
 
         Raises:
             ValueError: The partner has another shape.
         """
-        image, other = as_image(img), as_image(partner)
-        if image.shape != other.shape:
-            raise ValueError(f"got a partner of shape {tuple(other.shape)}, want the image's, {tuple(image.shape)}")
-        pixels, partner_pixels = _pixels_of(image), _pixels_of(other).to(image.device)
-        return replace_pixels(image, self.function(pixels, partner_pixels, self.R, **self.parameters))
+        image = as_image(img)
+        others = [pixels_of(as_image(partner)).to(image.device) for partner in partners]
+        for other in others:
+            if other.shape != image.shape:
+                raise ValueError(f"got a partner of shape {tuple(other.shape)}, want the image's, {tuple(image.shape)}")
+        return replace_pixels(image, self.function(pixels_of(image), *others, self.R, **self.parameters))
+
+
+class RandWrapper(Randomizable):
+    """Base of random transforms that leave the drawing to another one, which follows their seed.
+
+    Attributes:
+        wrapped: The transform that draws.
+    """
+
+    wrapped: Randomizable
+
+    def set_random_state(
+        self: _Wrapper, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> _Wrapper:
+        super().set_random_state(seed, state)
+        self.wrapped.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Do nothing: the wrapped transform draws."""
 
 
 def as_image(img: NdarrayOrTensor) -> Tensor:
@@ -120,10 +125,26 @@ def as_image(img: NdarrayOrTensor) -> Tensor:
     return image
 
 
+def pixels_of(image: NdarrayOrTensor) -> Tensor:
+    """The pixels of an image, float32, without its metadata."""
+    return convert_to_tensor(image, track_meta=False, dtype=torch.float32)
+
+
 def replace_pixels(image: Tensor, pixels: Tensor) -> Tensor:
     """Give an image other pixels of the same shape and keep its metadata; the image itself is not changed."""
     changed = image.clone()
     changed[:] = convert_to_tensor(pixels, track_meta=False).to(changed.device)
+    return changed
+
+
+def with_trace_of(changed: Tensor, img: Any) -> Tensor:
+    """Leave in a changed image the trace of MONAI transforms that the image had before.
+
+    What is made of several of MONAI's transforms cannot be inverted step by step, neither alone nor as part of a
+    ``Compose``: steps of it in the trace would be taken for those of other transforms.
+    """
+    if isinstance(changed, MetaTensor):
+        changed.applied_operations = list(img.applied_operations) if isinstance(img, MetaTensor) else []
     return changed
 
 
@@ -167,7 +188,3 @@ def find_foreground_box(pixels: Tensor) -> tuple[int, int, int, int]:
         side = foreground.shape[1 - axis]
         ends += [int(inside[0]), int(inside[-1]) + 1] if len(inside) else [0, side]
     return ends[0], ends[1], ends[2], ends[3]
-
-
-def _pixels_of(image: Tensor) -> Tensor:
-    return convert_to_tensor(image, track_meta=False, dtype=torch.float32)

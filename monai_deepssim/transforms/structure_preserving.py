@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.transforms import AdjustContrast, Affine, Flip, MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
 from torch import Tensor
+
+from monai_deepssim.transforms.pixel_transforms import RandWrapper, with_trace_of
 
 __all__ = ["RandStructurePreserving", "RandStructurePreservingd"]
 
@@ -67,9 +68,9 @@ class RandStructurePreserving(RandomizableTransform):
         zoom_prob: float | None = None,
     ) -> None:
         super().__init__(prob=1.0)
-        given = {"flip": flip_prob, "rotation": rotation_prob, "gamma": gamma_prob, "shift": shift_prob}
-        given["zoom"] = zoom_prob
-        self.probs = {change: prob if value is None else value for change, value in given.items()}
+        probs = {"flip": flip_prob, "rotation": rotation_prob, "gamma": gamma_prob, "shift": shift_prob}
+        probs["zoom"] = zoom_prob
+        self.probs = {change: prob if value is None else value for change, value in probs.items()}
         wrong = {change: value for change, value in self.probs.items() if not 0 <= value <= 1}
         if wrong:
             raise ValueError(f"got probabilities {wrong}, want 0 to 1")
@@ -110,7 +111,8 @@ class RandStructurePreserving(RandomizableTransform):
             randomize: whether to draw anew; ``False`` repeats the last changes.
 
         Returns:
-            The changed image, of the same shape; a MetaTensor keeps its metadata.
+            The changed image, of the same shape. A MetaTensor keeps its metadata, and its affine follows; there is
+            no trace of the changes to invert.
         """
         image = convert_to_tensor(img, track_meta=get_track_meta())
         if image.ndim not in (3, 4):
@@ -130,10 +132,10 @@ class RandStructurePreserving(RandomizableTransform):
             )(image)
         if self._gamma != 1:
             image = AdjustContrast(self._gamma)(image)
-        return image
+        return with_trace_of(image, img)
 
 
-class RandStructurePreservingd(MapTransform, RandomizableTransform):
+class RandStructurePreservingd(RandWrapper, MapTransform):
     """Dictionary version of :class:`RandStructurePreserving`: the same changes for each of the keys.
 
     Args:
@@ -152,18 +154,10 @@ class RandStructurePreservingd(MapTransform, RandomizableTransform):
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob=1.0)
-        self.change = RandStructurePreserving(**kwargs)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandStructurePreservingd:
-        super().set_random_state(seed, state)
-        self.change.set_random_state(seed, state)
-        return self
+        self.wrapped: RandStructurePreserving = RandStructurePreserving(**kwargs)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         item = dict(data)
         for position, key in enumerate(self.key_iterator(item)):
-            item[key] = self.change(item[key], randomize=position == 0)
+            item[key] = self.wrapped(item[key], randomize=position == 0)
         return item

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from monai_deepssim.data import list_images, load_slice, scan_images
+from monai_deepssim.data import files_of, list_images, load_slice, scan_images
+from monai_deepssim.data.readers import format_names
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -38,8 +39,9 @@ def test_a_folder_is_searched_recursively_and_listed_in_order(tmp_path, picture)
         "image": str(tmp_path / "a.jpeg"),
         "path": "a.jpeg",
         "patient_id": "",
-        "slice": None,
+        "slice": 0,
         "slice_axis": 2,
+        "files": "",
     }
     assert all(load_slice(item).shape == (1, 233, 197) for item in items)
 
@@ -55,7 +57,7 @@ def test_what_is_no_image_is_reported_with_its_reason(tmp_path, picture):
     assert {file["path"]: file["reason"] for file in listing.ignored} == {
         "._a.png": "a hidden file",
         ".cache": "a hidden folder",
-        "notes.txt": "not a PNG, JPEG, TIFF, NIfTI or DICOM image",
+        "notes.txt": f"not a {format_names()} image",
         "plan": "DICOM without an image",
     }
     with pytest.warns(UserWarning, match=r"4 files were ignored: .*hidden"):
@@ -69,8 +71,8 @@ def test_extensions_keep_only_what_was_asked_for(tmp_path, picture):
     listing = scan_images(tmp_path, extensions=["png", ".NII.GZ"])
     assert paths(listing.items) == ["a.png", "c.nii.gz"]
     assert listing.ignored[0]["path"] == "b.tif"
-    with pytest.raises(UnusableInputError, match=r"\.mha is not read"):
-        scan_images(tmp_path, extensions=["mha"])
+    with pytest.raises(UnusableInputError, match=r"\.txt is not read"):
+        scan_images(tmp_path, extensions=["txt"])
 
 
 def test_a_single_file_is_a_source(tmp_path, picture):
@@ -185,7 +187,7 @@ def test_a_csv_names_files_patients_and_slices(tmp_path, picture, icbm152_file, 
     items = list_images(tmp_path / "list.csv", patient_id_pattern=r"(\w)\.png")
     assert paths(items) == ["t1.nii.gz#z=80", "images/b.png"]
     assert [item["patient_id"] for item in items] == ["007", "b"]
-    assert [item["slice"] for item in items] == [80, None]
+    assert [item["slice"] for item in items] == [80, 0]
     assert [item["sex"] for item in items] == ["f", "m"]
     assert load_slice(items[0]).shape == load_slice(items[1]).shape == (1, 233, 197)
 
@@ -258,7 +260,12 @@ def test_an_entry_without_one_file_is_refused(rows):
 def test_an_entry_may_be_a_folder_of_dicom_files(tmp_path, lopsided, write_series):
     write_series(tmp_path / "P1" / "T1", lopsided, 2, [f"IM{i}" for i in range(8)])
     (item,) = list_images([{"image": str(tmp_path / "P1" / "T1"), "patient_id": "P1"}])
-    assert (item["patient_id"], item["slice"], len(item["files"])) == ("P1", 4, 8)
+    assert (item["patient_id"], item["slice"], len(files_of(item))) == ("P1", 4, 8)
+
+
+def test_a_file_that_a_pattern_matches_twice_is_listed_once(tmp_path, picture):
+    picture(tmp_path / "P1" / "a.png")
+    assert paths(scan_images(tmp_path / "**").items) == ["P1/a.png"]
 
 
 def test_links_that_lead_in_circles_end(tmp_path, picture):

@@ -17,7 +17,7 @@ from monai_deepssim.audit.clean_up.deduplication_tables import (
     nearest_table,
 )
 from monai_deepssim.audit.clean_up.duplicate_groups import Duplicates, group_duplicates
-from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, files_of, relative_to_source, source_root
+from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, locations_of, relative_to_source, source_root
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
 from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.demo import RepetitionsResult, evaluate_repetitions
@@ -99,7 +99,7 @@ class DeduplicationResult:
         """Positions of the images that are kept, in the list or tensor of images or among the slices of the files."""
         locations = set(self.files.loc[self.files["kept"], "location"])
         items = enumerate(self.training.side.items)
-        return [number for number, item in items if locations.issuperset(files_of(item))]
+        return [number for number, item in items if locations.issuperset(locations_of(item))]
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from monai_deepssim.audit.sources import Side
+from monai_deepssim.data import files_of
 from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["FileUnit", "connected_groups", "file_units", "files_of", "relative_to_source", "source_root"]
+__all__ = ["FileUnit", "connected_groups", "file_units", "locations_of", "relative_to_source", "source_root"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     numbers: dict[str, int] = {}
     pairs = []
     for index, item in enumerate(items):
-        for file in files_of(item):
+        for file in locations_of(item):
             number = numbers.setdefault(file, len(numbers))
             pairs.append((index, len(items) + number))
     names = list(numbers)
@@ -83,17 +83,15 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     return units
 
 
-def files_of(item: Mapping[str, Any]) -> tuple[str, ...]:
+def locations_of(item: Mapping[str, Any]) -> tuple[str, ...]:
     """The absolute paths of the files that hold an item, several of a DICOM series; its name where it is in memory.
 
     Example:
-        >>> files_of({"image": "/data/../a.png", "path": "a.png"})
+        >>> locations_of({"image": "/data/../a.png", "path": "a.png"})
         ('/a.png',)
     """
-    if isinstance(item["image"], torch.Tensor):
-        return (item["path"],)
     # Not resolved: two links to one file are two files of the set.
-    return tuple(os.path.abspath(file) for file in item.get("files") or [item["image"]])
+    return tuple(os.path.abspath(file) for file in files_of(item)) or (item["path"],)
 
 
 def source_root(side: Side) -> Path | None:
@@ -105,7 +103,7 @@ def source_root(side: Side) -> Path | None:
         return side.source.parent
     if not side.in_memory:
         return find_image_files(side.source)[0]
-    folders = [os.path.dirname(file) for item in side.items for file in files_of(item) if os.path.isabs(file)]
+    folders = [os.path.dirname(file) for item in side.items for file in locations_of(item) if os.path.isabs(file)]
     return Path(os.path.commonpath(folders)) if folders else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import pandas as pd
 from monai.inferers import Inferer
 
 from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
-from monai_deepssim.audit.clean_up.file_units import files_of
+from monai_deepssim.audit.clean_up.file_units import locations_of
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
@@ -81,7 +82,7 @@ class FilterResult:
         """Positions of the images that are kept, in the list or tensor of synthetic images or among their slices."""
         locations = set(self.files.loc[self.files["kept"], "location"])
         items = self.before.synthetic.side.items
-        return [number for number, item in enumerate(items) if locations.issuperset(files_of(item))]
+        return [number for number, item in enumerate(items) if locations.issuperset(locations_of(item))]
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -186,9 +187,9 @@ def _audit_kept(result: FilterResult, evidence: Evidence, stages: Stages) -> Aud
 
 
 def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:
-    files = [new_files[file] for file in files_of(item)]
-    moved = {**item, "image": new_files[os.path.abspath(item["image"])]}
-    return {**moved, "files": tuple(files)} if item.get("files") else moved
+    files = [new_files[file] for file in locations_of(item)]
+    image = new_files[os.path.abspath(item["image"])]
+    return {**item, "image": image, "files": json.dumps(files) if item.get("files") else ""}
 
 
 def _demo_result(options: FilterOptions, files: pd.DataFrame) -> FilterDemoResult | None:

@@ -1,0 +1,88 @@
+"""What a file format has to say of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Reader"]
+
+
+class Reader(ABC):
+    """A file format: which files are of it, what they hold, and how one of their slices is read.
+
+    A subclass names the format and reads it; what holds volumes also tells their size. ``CONTRIBUTING.md`` shows one.
+
+    Attributes:
+        name: What messages and the documentation call the format.
+        suffixes: In lower case, with the dot.
+        taken_as: What a file is taken as, for the table of formats in the documentation.
+        pixel_size_from: Where the height and width of a pixel come from, for the table of pixel sizes.
+        extra: Extra of this package that installs what the reader needs beyond the package itself, ``""`` for none.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    taken_as: str = "one image"
+    pixel_size_from: str = "nothing: they are square"
+    extra: str = ""
+
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file without a suffix that is read is of this format.
+
+        Args:
+            head: The first 132 bytes of the file.
+        """
+        return False
+
+    def gather(self, paths: Sequence[Path]) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
+        """Gather the files that were found in a folder: those that form one image or one volume come together.
+
+        Args:
+            paths: Files of this format, sorted.
+
+        Returns:
+            The files of each image or volume, and for each file that holds no image the reason to pass over it.
+        """
+        return [(path,) for path in paths], {}
+
+    def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
+        """Return the size of a volume, from its header if possible.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+
+        Returns:
+            The number of sagittal, coronal and axial slices, or ``None`` for an image.
+
+        Raises:
+            Exception: Whatever a parser raises for a damaged file: it stays in the list and is refused when loaded.
+        """
+        return None
+
+    @abstractmethod
+    def read(
+        self, files: Sequence[str], index: int | None, slice_axis: int
+    ) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """Read an image, or one slice of a volume, as a radiologist sees it.
+
+        :mod:`monai_deepssim.data.orientation` turns what has an affine matrix. Packages that not everybody has are
+        imported here, so that one that is missing is reported with the extra that installs it.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+            index: Position along ``slice_axis`` in RAS order, negative from the end; ``None`` is the middle. Images
+                have none.
+            slice_axis: 0 sagittal, 1 coronal, 2 axial.
+
+        Returns:
+            ``(rows, columns)``, or ``(rows, columns, 3)`` for colour, in the file's own units; and the height and width
+            of a pixel in millimetres, or two numbers in their ratio, ``None`` where the file does not tell.
+
+        Raises:
+            UnusableInputError: There is no such slice, or the file holds something else.
+            Exception: Whatever a parser raises for a damaged file.
+        """
