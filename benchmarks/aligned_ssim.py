@@ -23,7 +23,7 @@ from skimage.metrics import structural_similarity
 from skimage.registration import optical_flow_ilk
 
 from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED
+from monai_deepssim.metrics import NUM_SCREENED
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, deform_onto, pose, posed_ssim, standardize
 from monai_deepssim.transforms import RandStructurePreserving
 

@@ -22,11 +22,16 @@ from torch import Tensor, nn
 
 from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.calibration import choose_threshold, measure_threshold
-from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS
-from monai_deepssim.metrics.detectors.aligned import NUM_SCREENED, screen_shortlist
+from monai_deepssim.metrics import (
+    ALIGNED_SSIM_THRESHOLDS,
+    NUM_SCREENED,
+    ComparedImages,
+    tabulate_candidates,
+    verify_candidates,
+)
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim
+from monai_deepssim.similarity import DEFORMATION_COST
 from monai_deepssim.transforms import GradedVariants
 
 TUNING_SEEDS, MEASURING_SEEDS = (9301, 9302), (9303, 9304)
@@ -49,11 +54,16 @@ def make_queries(training: Tensor, other_seed: int) -> dict[str, Tensor]:
 
 
 def score(queries: Tensor, training: Tensor, embedder: nn.Module, deformation_cost: float | None) -> Tensor:
-    search = NearestNeighbors(NUM_SCREENED).fit(embed(embedder, training, "cpu"))
-    proposed = search.query(embed(embedder, queries, "cpu"))[1]
-    shortlist = screen_shortlist(queries, training, proposed, TOP_K)
-    x, y = queries.repeat_interleave(TOP_K, 0), training[shortlist.flatten()]
-    return aligned_ssim(x, y, deformation_cost=deformation_cost).ssim.view(-1, TOP_K).amax(1)
+    search = NearestNeighbors().fit(embed(embedder, training, "cpu"))
+    cosines, proposed = search.kneighbors(embed(embedder, queries, "cpu"), NUM_SCREENED)
+    pairs = verify_candidates(
+        tabulate_candidates(proposed.numpy(), cosines.numpy()),
+        ComparedImages(queries.__getitem__),
+        ComparedImages(training.__getitem__),
+        keep=TOP_K,
+        deformation_cost=deformation_cost,
+    )
+    return torch.from_numpy(pairs.groupby("query")["aligned_ssim"].max().to_numpy())
 
 
 def score_classes(

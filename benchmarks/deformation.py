@@ -23,8 +23,7 @@ from torch import Tensor
 from monai_deepssim.benchmark.pairs import make_phantom_pairs
 from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.metrics import CLASS_NAMES
-from monai_deepssim.metrics.detectors.aligned import screen_shortlist
-from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim
+from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, coarse_structure, pose, posed_ssim, screen
 from monai_deepssim.transforms import Perturbation
 
 NEIGHBOR, TOP_K, WARP_SEED = 3, 10, 700
@@ -45,7 +44,13 @@ def score_volume(slices: Tensor, others: Tensor, row: str) -> tuple[dict[str, np
     rows = torch.arange(0, len(slices) - NEIGHBOR, 2)
     change = Perturbation(row).set_random_state(WARP_SEED)
     x = torch.stack([torch.as_tensor(change(slices[i])) for i in rows.tolist()])
-    near = screen_shortlist(x, others, torch.arange(len(others)).expand(len(x), -1), TOP_K)
+    posed, structure = pose(others), coarse_structure(others)
+    near = torch.stack(
+        [
+            screen(posed_ssim(image[None], posed)[0], structure @ vector, TOP_K)
+            for image, vector in zip(pose(x), coarse_structure(x), strict=True)
+        ]
+    )
     strangers = score(x.repeat_interleave(TOP_K, 0), others[near.flatten()])
     same, above = score(x, slices[rows]), score(x, slices[rows + NEIGHBOR])
     scores = {

@@ -46,8 +46,8 @@ def main() -> None:
         return reference.fit(training).kneighbors(queries, return_distance=False)
 
     def search_exactly() -> np.ndarray:
-        exact = NearestNeighbors(args.neighbors, block_size=args.block_size, device=args.device)
-        return exact.fit(training).query(queries)[1].numpy()
+        exact = NearestNeighbors(block_size=args.block_size, device=args.device)
+        return exact.fit(training).kneighbors(queries, args.neighbors)[1].numpy()
 
     def search_with_faiss() -> np.ndarray:
         return FaissNeighbors(block_size=args.block_size).fit(training).kneighbors(queries, args.neighbors)[1].numpy()

@@ -259,6 +259,12 @@ def image_sides(smallest: int) -> Check:
 
 
 def _read_named_values(name: str, value: Any) -> dict[str, Any]:
+    """Read values by name.
+
+    Example:
+        >>> named_values.read("detector_options", "hash_size=16, layers=[a,b], null_jitter=true")
+        {'hash_size': 16, 'layers': ['a', 'b'], 'null_jitter': True}
+    """
     if value is None:
         return {}
     if isinstance(value, str):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from monai.data import DataLoader
 from pandas import DataFrame
-from torch.utils.data import Subset
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
@@ -61,7 +60,7 @@ def add_memorization_index(
 
 
 def _batches(side: EmbeddedSide, options: SearchOptions) -> Iterator[torch.Tensor]:
-    dataset = Subset(ImageDataset(side.side.items, image_size=options.image_size), side.images.indices.tolist())
+    dataset = ImageDataset(side.usable_items, image_size=options.image_size)
     loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
     for batch in progress_bar(loader, desc=f"index of {side.side.name} images", unit=" batches"):
         yield torch.as_tensor(batch["image"])

@@ -91,7 +91,7 @@ class SearchOptions(ImageOptions):
     detector: str = option(
         "deepssim",
         one_of(_detector_names),
-        "Detector that proposes candidates; deepssim_aligned is deepssim with verify, the default.",
+        "Detector that proposes candidates (docs/detectors.md); deepssim_aligned is deepssim with verify, the default.",
         _DETECTION,
     )
     detector_options: Any = option(

@@ -43,10 +43,8 @@ from monai_deepssim.metrics.ssim_matching import (
 from monai_deepssim.metrics.verification import (
     NUM_SCREENED,
     ComparedImages,
-    Matches,
     find_local_matches,
     tabulate_candidates,
-    tabulate_neighbors,
     verify_candidates,
 )
 
@@ -71,7 +69,6 @@ __all__ = [
     "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
-    "Matches",
     "MemorizationIndex",
     "MemorizationIndexMetric",
     "MemorizationMetric",
@@ -106,6 +103,5 @@ __all__ = [
     "find_local_matches",
     "make_detector",
     "tabulate_candidates",
-    "tabulate_neighbors",
     "verify_candidates",
 ]

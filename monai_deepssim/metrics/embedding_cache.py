@@ -14,6 +14,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import atomic_file
 
 __all__ = ["EmbeddingCache"]
 
@@ -92,12 +93,10 @@ class EmbeddingCache:
             "digests": torch.stack([torch.frombuffer(bytearray(key), dtype=torch.uint8) for key in rows]),
             "embeddings": torch.stack(list(rows.values())),
         }
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with atomic_file(self.path) as file:
                 torch.save(content, file)
-            os.replace(partial, self.path)
         except OSError as error:
             raise UnusableInputError(
                 f"{self.path}: cannot be written ({error.strerror or error}). Choose a cache_path on a disk with free "

@@ -55,7 +55,8 @@ def compute_retrieval_rank(
         block = queries.read(start, start + block_size, device)
         block_targets = targets[start : start + len(block)]
         # Rounded to float32 as NearestNeighbors does, so that equal images tie.
-        target_scores = (block * training.read_rows(block_targets, device)).sum(dim=1, keepdim=True).float()
+        sources = [training.read(row, row + 1, device) for row in block_targets.tolist()]
+        target_scores = (block * torch.cat(sources)).sum(dim=1, keepdim=True).float()
         target_columns = block_targets.to(device)[:, None]
         for training_start in range(0, len(training), block_size):
             scores = (block @ training.read(training_start, training_start + block_size, device).T).float()

@@ -51,20 +51,16 @@ def search_by_similarity(
         raise ValueError("there are no training rows to search: fit on at least one training image")
     if num_neighbors < 1 or block_size < 1:
         raise ValueError(f"got num_neighbors={num_neighbors} and block_size={block_size}, want 1 or more")
-    found = []
-    for query in queries.split(block_size):
-        scores = torch.empty(len(query), 0)
-        indices = torch.empty(len(query), 0, dtype=torch.int64)
-        start = 0
-        for block in training.split(block_size):
-            similarities = similarity(query, block).float().cpu()
-            columns = torch.arange(start, start + len(block)).expand(len(query), -1)
+    k = min(num_neighbors, len(training))
+    best_scores, best_indices = torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.int64)
+    for first in range(0, len(queries), block_size):
+        query = queries[first : first + block_size]
+        scores, indices = torch.empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64)
+        for start in range(0, len(training), block_size):
+            new_scores = similarity(query, training[start : start + block_size]).float().cpu()
+            columns = torch.arange(start, start + new_scores.shape[1]).expand(len(query), -1)
             scores, indices = sort_neighbors(
-                torch.cat([scores, similarities], dim=1), torch.cat([indices, columns], dim=1), num_neighbors
+                torch.cat([scores, new_scores], dim=1), torch.cat([indices, columns], dim=1), k
             )
-            start += len(block)
-        found.append((scores, indices))
-    if not found:
-        k = min(num_neighbors, len(training))
-        return torch.empty(0, k), torch.empty(0, k, dtype=torch.int64)
-    return torch.cat([scores for scores, _ in found]), torch.cat([indices for _, indices in found])
+        best_scores[first : first + block_size], best_indices[first : first + block_size] = scores, indices
+    return best_scores, best_indices

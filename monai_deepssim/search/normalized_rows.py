@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TypeAlias
@@ -105,32 +104,15 @@ class NormalizedRows:
         Raises:
             UnusableInputError: when a row is all zeros or holds a NaN or an infinity.
         """
-        stop = min(stop, len(self))
-        pieces: list[torch.Tensor] = []
-        shard_number = bisect_right(self._starts, start) - 1
-        while start < stop:
-            shard_start, shard_stop = self._starts[shard_number], self._starts[shard_number + 1]
-            shard = self._shards[shard_number][start - shard_start : min(stop, shard_stop) - shard_start]
-            pieces.append(_to_tensor(shard, device))
-            start += len(shard)
-            shard_number += 1
+        pieces = [
+            _to_tensor(shard[max(start - first, 0) : stop - first], device)
+            for first, shard in zip(self._starts, self._shards, strict=False)
+            if first < stop and start < first + len(shard)
+        ]
         rows = torch.cat(pieces) if pieces else torch.zeros(0, self.dim, device=device or self.device)
-        return self._normalize(rows, torch.arange(stop - len(rows), stop))
+        return self._normalize(rows, start)
 
-    def read_rows(self, indices: torch.Tensor, device: torch.device | str | None = None) -> torch.Tensor:
-        """Read single rows, ``indices`` ``(n,)`` int64 in any order, as :meth:`read` does: ``(n, D)``."""
-        rows = torch.empty(len(indices), self.dim, dtype=torch.float64)
-        indices = indices.cpu()
-        for number, shard in enumerate(self._shards):
-            here = (indices >= self._starts[number]) & (indices < self._starts[number + 1])
-            if here.any():
-                local = indices[here] - self._starts[number]
-                rows[here] = _to_tensor(
-                    shard[local.to(shard.device)] if isinstance(shard, torch.Tensor) else shard[local.numpy()], "cpu"
-                ).double()
-        return self._normalize(rows if device is None else _move(rows, device), indices)
-
-    def _normalize(self, rows: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         rows = rows.float() if rows.device.type == "mps" else rows.double()
         largest = rows.abs().amax(dim=1, keepdim=True)
         # A NaN makes the maximum NaN, an infinity makes it infinite: one test a row is enough.
@@ -139,7 +121,7 @@ class NormalizedRows:
             position = int(unusable.nonzero()[0])
             problem = "all zeros" if float(largest[position]) == 0 else "not finite (NaN or infinity)"
             raise UnusableInputError(
-                f"{self.name}: row {int(numbers[position])} of {len(self)} is {problem}, so it has no cosine with "
+                f"{self.name}: row {first + position} of {len(self)} is {problem}, so it has no cosine with "
                 "anything. Look at the image of that row and at the model that embedded it, or leave the image out."
             )
         # Dividing by the largest value first keeps the squares of very large and very small embeddings in range.
@@ -150,10 +132,6 @@ class NormalizedRows:
 def _to_tensor(shard: Shard, device: torch.device | str | None) -> torch.Tensor:
     # np.array copies just these rows out of a memmap, and a read-only array into one that torch may own.
     tensor = shard.detach() if isinstance(shard, torch.Tensor) else torch.from_numpy(np.array(shard))
-    return tensor if device is None else _move(tensor, device)
-
-
-def _move(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    if torch.device(device).type == "mps" and tensor.dtype == torch.float64:
+    if device is not None and torch.device(device).type == "mps" and tensor.dtype == torch.float64:
         tensor = tensor.float()
-    return tensor.to(device)
+    return tensor if device is None else tensor.to(device)

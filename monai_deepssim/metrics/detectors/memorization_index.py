@@ -114,7 +114,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         self.covariance: Covariance = covariance
         self._widths: list[int] = []
         self._whitening: FeatureWhitening | None = None
-        self._whitened: Tensor | None = None
+        self._whitened = torch.empty(0)
         self._fitted_null: Sequence[float] = (math.nan, math.nan)
 
     def represent(self, images: Tensor) -> Tensor:
@@ -193,8 +193,8 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         Returns:
             All that there is to know of each.
         """
-        training = self._training_whitened()
-        return score_whitened(self._split(self._whiten(representations)), self._split(training), self._fitted_null)
+        query = self._whiten(representations)
+        return score_whitened(self._split(query), self._split(self._whitened), self._fitted_null)
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
         """Compare each of the one with each of the other: ``(n, m)``, the MI of the pairs."""
@@ -216,8 +216,8 @@ class MemorizationIndexMetric(CopyDetectionMetric):
             ``(scores, indices)``, both ``(N, k)``, the most similar first. The first score is the MI of the pair, at
             most that of a call, and the same where all layers name one training image.
         """
-        whitened = self._training_whitened()  # first, so that fitting is asked for before anything else
-        return search_by_similarity(self._whiten(representations), whitened, self._compare_whitened, num_neighbors)
+        query = self._whiten(representations)
+        return search_by_similarity(query, self._whitened, self._compare_whitened, num_neighbors)
 
     def _find_nearest(self, images: Tensor, representations: Tensor) -> tuple[Tensor, Tensor]:
         index = self.compute_index(representations)
@@ -230,11 +230,6 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         mean, deviation = self._fitted_null
         # A null without spread keeps the order of the pairs; compute_index says what it means.
         return (similarity - mean) / (deviation or 1.0)
-
-    def _training_whitened(self) -> Tensor:
-        _ = self.training_representations  # says what is missing
-        assert self._whitened is not None
-        return self._whitened
 
     def _whiten(self, representations: Tensor) -> Tensor:
         if self._whitening is None:
