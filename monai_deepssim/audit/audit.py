@@ -19,7 +19,7 @@ from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.data import ImageDataset, list_images
-from monai_deepssim.engines.embedding import create_embedding_evaluator
+from monai_deepssim.engines import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["Audit", "SearchWorkflow"]

@@ -12,8 +12,7 @@ from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.engines.embedding import embed_images
-from monai_deepssim.engines.embedding_store import EmbeddingStore, identify_inferer
+from monai_deepssim.engines import EmbeddingStore, embed_images, identify_inferer
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
 from monai_deepssim.progress import Stages

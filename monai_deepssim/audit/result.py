@@ -19,7 +19,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Gate, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
-from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
+from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
 

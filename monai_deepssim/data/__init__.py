@@ -1,5 +1,7 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
+from monai_deepssim.data.entries import ImageSource
+from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.data.image_dataset import ImageDataset
 from monai_deepssim.data.in_memory import list_in_memory
 from monai_deepssim.data.items import file_of, files_of
@@ -10,7 +12,9 @@ from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, Gene
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
 from monai_deepssim.data.readers import READERS, Reader
+from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
+from monai_deepssim.data.tables import path_inside, read_table
 
 __all__ = [
     "AXIAL_LEVELS_MM",
@@ -19,17 +23,22 @@ __all__ = [
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
+    "ImageSource",
     "LoadSliced",
     "PhantomBrainDataset",
     "PhantomPairDataset",
     "Reader",
+    "SliceSelection",
     "file_of",
     "files_of",
+    "find_image_files",
     "labelled_pairs",
     "list_images",
     "list_in_memory",
     "load_slice",
+    "path_inside",
     "read_planted",
+    "read_table",
     "scan_images",
     "split_by_patient",
     "write_copies_demo",

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from monai_deepssim.data.loading import LoadedSlice, read_slice
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.transforms.fit_image_size import FitImageSize
+from monai_deepssim.transforms import FitImageSize
 
 __all__ = ["ImageDataset"]
 

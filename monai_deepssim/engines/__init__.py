@@ -1,7 +1,12 @@
 """Adapters that let MONAI's trainers, evaluators and inferers run our work."""
 
 from monai_deepssim.engines.autocast_inferer import AutocastInferer
-from monai_deepssim.engines.embedding import create_embedding_evaluator, embed_images, prepare_standardized_batch
+from monai_deepssim.engines.embedding import (
+    create_embedding_evaluator,
+    embed_images,
+    prepare_image_batch,
+    prepare_standardized_batch,
+)
 from monai_deepssim.engines.embedding_export import export_embeddings
 from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore, identify_inferer
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
@@ -20,5 +25,6 @@ __all__ = [
     "embed_images",
     "export_embeddings",
     "identify_inferer",
+    "prepare_image_batch",
     "prepare_standardized_batch",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_deepssim.data.tables import read_table
+from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["VariableScaling", "read_vectors", "variable_values"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.data.tables import read_table
+from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.generators.conditioning import NAME_COLUMNS
 

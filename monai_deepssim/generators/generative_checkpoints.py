@@ -17,7 +17,7 @@ from monai_deepssim.generators.generative_networks import (
     convert_generative_state_dict,
     is_generative_state_dict,
 )
-from monai_deepssim.networks.state_dicts import load_weights, read_state_dict
+from monai_deepssim.networks import load_weights, read_state_dict
 
 __all__ = ["load_generator_network"]
 

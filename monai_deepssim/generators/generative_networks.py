@@ -16,7 +16,7 @@ from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.state_dicts import describe_difference, shapes_of
+from monai_deepssim.networks import describe_difference, shapes_of
 
 __all__ = ["as_monai_network", "check_generative_target", "convert_generative_state_dict", "is_generative_state_dict"]
 

@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
-from monai_deepssim.data.entries import ImageSource
-from monai_deepssim.data.listing import list_images
-from monai_deepssim.data.loading import LoadSliced
-from monai_deepssim.data.phantom import PhantomBrainDataset
-from monai_deepssim.data.slices import SliceSelection
-from monai_deepssim.data.splitting import split_by_patient
+from monai_deepssim.data import (
+    ImageSource,
+    LoadSliced,
+    PhantomBrainDataset,
+    SliceSelection,
+    list_images,
+    split_by_patient,
+)
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, unwritable, write_text
 from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values

@@ -20,7 +20,7 @@ from monai_deepssim.files import atomic_file
 from monai_deepssim.generators.conditioning import VariableScaling
 from monai_deepssim.generators.generative_checkpoints import load_generator_network
 from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer, state_dict_sha256
-from monai_deepssim.networks.state_dicts import read_state_dict
+from monai_deepssim.networks import read_state_dict
 
 __all__ = ["GeneratorCheckpoint", "TrainedGenerator", "load_autoencoder", "load_generator"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from monai_deepssim.data.tables import read_table
+from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.generators.conditioning import VariableScaling, read_vectors, variable_values
 from monai_deepssim.generators.generator_images import GeneratorImages

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder
-from monai_deepssim.networks.state_dicts import load_weights, read_state_dict
+from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder, load_weights, read_state_dict
 
 __all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
 

@@ -20,7 +20,7 @@ from monai.engines import Evaluator
 from PIL import Image
 from torch import Tensor
 
-from monai_deepssim.data.tables import read_table
+from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, write_text
 from monai_deepssim.generators.sampling_dataset import Conditions

@@ -8,6 +8,7 @@ from monai_deepssim.networks.flip_folding import fold_flips
 from monai_deepssim.networks.layer_features import LayerFeatures, find_stages
 from monai_deepssim.networks.mri_core import MRICoreEncoder
 from monai_deepssim.networks.pair_similarity import PairSimilarity
+from monai_deepssim.networks.state_dicts import describe_difference, load_weights, read_state_dict, shapes_of
 
 __all__ = [
     "SUPPORTED_BACKBONES",
@@ -17,8 +18,12 @@ __all__ = [
     "MRICoreEncoder",
     "PairSimilarity",
     "TorchScriptEmbedder",
+    "describe_difference",
     "find_stages",
     "fold_flips",
     "load_copy_detector",
     "load_deepssim",
+    "load_weights",
+    "read_state_dict",
+    "shapes_of",
 ]

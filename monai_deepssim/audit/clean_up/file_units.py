@@ -13,8 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.data import files_of
-from monai_deepssim.data.folders import find_image_files
+from monai_deepssim.data import files_of, find_image_files
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FileUnit", "connected_groups", "file_units", "locations_of", "relative_to_source", "source_root"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_deepssim.audit.tables import write_table
-from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import unwritable, write_text
 
