@@ -9,18 +9,20 @@ import numpy as np
 import torch
 
 from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
 from monai_deepssim.audit.error_rates import NUM_NULL_IMAGES
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import ImageDataset, load_slice
 from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates
-from monai_deepssim.progress import Stages, say
+from monai_deepssim.progress import Stages, is_quiet, say
 from monai_deepssim.similarity import compile_kernels, extract_local_features, map_in_threads
 
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
 _NAMES = {"training": "training", "synthetic": "synthetic", "holdout": "held-out"}
-_NUM_IMAGES = 8
+# Below so many images, what follows would take as long as the audit itself.
+_NUM_IMAGES, _SMALL_SET = 8, 100
 
 
 def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions, stages: Stages) -> None:
@@ -35,8 +37,11 @@ def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: Search
     if "compiling" in stages.titles:
         with stages("compiling"):
             compile_kernels()
+    if is_quiet():
+        return
     counts = " and ".join(f"{len(side.items)} {_NAMES[side.name]}" for side in sides)
-    say(f"{counts} images: about {duration_words(estimate_seconds(sides, detector, options))}")
+    bound = "at most " if (options.output_dir / EMBEDDINGS_FOLDER).exists() else ""
+    say(f"{counts} images: {bound}{duration_words(estimate_seconds(sides, detector, options))}")
 
 
 def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions) -> float:
@@ -48,9 +53,12 @@ def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: Se
         options: likewise.
 
     Returns:
-        Seconds; 0 where none of these images can be read. What an earlier run has done is not taken off.
+        Seconds; 0 for small sets, and where none of these images can be read. What an earlier run has done is not taken
+        off.
     """
     items, num_images = sides[0].items, sum(len(side.items) for side in sides)
+    if num_images < _SMALL_SET:
+        return 0.0
     chosen = np.unique(np.linspace(0, len(items) - 1, _NUM_IMAGES).astype(int)).tolist()
     start = time.perf_counter()
     dataset = ImageDataset([items[index] for index in chosen], image_size=options.image_size)
@@ -90,8 +98,10 @@ def duration_words(seconds: float) -> str:
 
     Example:
         >>> [duration_words(seconds) for seconds in (20, 100, 7300)]
-        ['less than a minute', '2 minutes', '2.0 hours']
+        ['less than a minute', 'about 2 minutes', 'about 2.0 hours']
     """
     if seconds < 50:
         return "less than a minute"
-    return f"{max(1, round(seconds / 60))} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    if seconds < 90:
+        return "about a minute"
+    return f"about {round(seconds / 60)} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

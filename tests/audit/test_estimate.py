@@ -1,0 +1,68 @@
+"""How long an audit will take is estimated from a few of its own images, and said before it starts."""
+
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from monai_deepssim.audit import estimate
+from monai_deepssim.audit.detector import load_detector
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.data import PhantomBrainDataset, list_in_memory
+from monai_deepssim.options import read_options
+from monai_deepssim.progress import Stages, quiet
+
+
+@pytest.fixture(scope="module")
+def sides():
+    phantoms = PhantomBrainDataset(10, seed=43, progress=False)
+    images = torch.stack([item["image"].as_tensor() for item in phantoms])
+    return [
+        Side(name, Path(name), list_in_memory(images, name), [], in_memory=True) for name in ("training", "synthetic")
+    ]
+
+
+@pytest.fixture(scope="module")
+def options():
+    return read_options(AuditOptions, {"device": "cpu"})
+
+
+def test_ten_times_the_images_take_ten_times_as_long(sides, options, monkeypatch):
+    monkeypatch.setattr(estimate, "_SMALL_SET", 1)
+    monkeypatch.setattr(estimate.time, "perf_counter", count().__next__)  # every measurement takes a second
+    detector = load_detector(options)
+    small = estimate.estimate_seconds(sides, detector, options)
+    large = estimate.estimate_seconds([replace(side, items=side.items * 10) for side in sides], detector, options)
+    assert large == pytest.approx(10 * small)
+    # 20 images are embedded in eighths of a second, the synthetic ones and their features are looked up, and ten pairs
+    # of each synthetic image and twenty of each training image are compared, of which 56 take a second.
+    assert small == pytest.approx(20 / 8 + 30 / 8 + (100 + 200) / 56)
+    assert estimate.estimate_seconds(sides, detector, replace(options, verify=False)) == pytest.approx(20 / 8)
+
+
+def test_it_is_said_before_the_audit_and_an_upper_bound_where_something_is_done(sides, options, tmp_path, capsys):
+    detector, stages = load_detector(options), Stages({})
+    options = replace(options, output_dir=tmp_path)
+    estimate.say_estimate(sides, detector, options, stages)
+    (tmp_path / "embeddings").mkdir()
+    estimate.say_estimate(sides, detector, options, stages)
+    assert capsys.readouterr().out.splitlines() == [
+        "10 training and 10 synthetic images: less than a minute",
+        "10 training and 10 synthetic images: at most less than a minute",
+    ]
+    with quiet():
+        estimate.say_estimate(sides, detector, options, stages)
+    assert capsys.readouterr().out == ""
+
+
+def test_compiling_is_a_stage_where_it_has_to_be_done(sides, options, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(estimate, "compile_kernels", lambda: calls.append(1))
+    detector = load_detector(options)
+    estimate.say_estimate(sides, detector, options, Stages({"compiling": "Compile"}))
+    assert "[1/1] Compile" in capsys.readouterr().out
+    estimate.say_estimate(sides, detector, options, Stages({"listing": "List"}))
+    assert len(calls) == 1
