@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from monai_deepssim.similarity.aligned_ssim import aligned_ssim
-from monai_deepssim.similarity.kernels import align_pair, deform_pair, fill_ssim, is_cached, window_means
+from monai_deepssim.similarity.kernels import kernels_are_compiled
 from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
 
 __all__ = ["compile_kernels", "kernels_are_compiled"]
@@ -28,14 +28,3 @@ def compile_kernels() -> None:
     x, y = rows[None, None], columns[None, None]
     pairwise_ssim(x, y)
     aligned_ssim(x, y, deformation_cost=0.0)
-
-
-def kernels_are_compiled() -> bool:
-    """Whether this process, or an earlier one whose code this one can read, has compiled all kernels.
-
-    Compares files' names only. Where numba rejects such a file after all, the kernel is compiled again.
-
-    Returns:
-        ``False`` where :func:`compile_kernels` would take long.
-    """
-    return all(is_cached(kernel) for kernel in (align_pair, deform_pair, fill_ssim, window_means))

@@ -4,17 +4,7 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from monai_deepssim.similarity import compile_kernels, kernels_are_compiled
-from monai_deepssim.similarity.kernels import (
-    changed_ssim,
-    deformation,
-    least_squares,
-    pairwise_ssim,
-    resampling,
-    search,
-)
 
 
 def run(code, **environment):
@@ -58,13 +48,3 @@ print(len(recorder.buffer))
 """
     assert run(code) == ["True", "0"]
     assert kernels_are_compiled()
-
-
-@pytest.mark.parametrize("module", [changed_ssim, deformation, least_squares, pairwise_ssim, resampling, search])
-def test_of_each_compiled_function_it_is_said_whether_it_is_inlined(module):
-    # Where numba may choose, the process that compiles rounds sums otherwise than one that reads its code.
-    functions = [value for value in vars(module).values() if hasattr(value, "targetoptions")]
-    assert functions
-    for function in functions:
-        is_cached = hasattr(function, "stats") and function.stats.cache_path is not None
-        assert is_cached or "forceinline" in function.targetoptions, function
