@@ -31,8 +31,9 @@ class Reference(NamedTuple):
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
-def mean_ssim(x, x_mean, x_var, c1, c2, win_p, win, w):  # pragma: no cover (compiled)
-    """SSIM of standardised x with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it."""
+def mean_ssim(reference, w):  # pragma: no cover (compiled)
+    """SSIM with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it."""
+    x, x_mean, x_var, c1, c2, win_p, win = reference
     planes, height, width = x.shape
     total, squares = np.float64(0.0), np.float64(0.0)
     for p in range(planes):
@@ -94,9 +95,9 @@ def mean_ssim(x, x_mean, x_var, c1, c2, win_p, win, w):  # pragma: no cover (com
 
 
 @njit(nogil=True)
-def score_change(x, x_mean, x_var, c1, c2, win_p, win, y, centre, change, table, warped):  # pragma: no cover (compiled)
-    """SSIM of x with y after the change, which is resampled into ``warped``."""
+def score_change(reference, y, centre, change, table, warped):  # pragma: no cover (compiled)
+    """SSIM with y after the change, which is resampled into ``warped``."""
     matrix, offset = np.empty((3, 3)), np.empty(3)
     position_matrix(change, 1.0, matrix, offset)
     warp(y, matrix, offset, centre, table, warped)
-    return mean_ssim(x, x_mean, x_var, c1, c2, win_p, win, warped)
+    return mean_ssim(reference, warped)

@@ -214,10 +214,21 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                     out[k, p, r, c] = _FLOAT(scale) * value
 
 
-@njit(nogil=True)
-def _deform_pair(
-    z, x_mean, x_var, c1, c2, win_p, win, y, flips, change, halve, deformed
-):  # pragma: no cover (compiled)
+@cached_njit()
+def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cover (compiled)
+    """Deform y, flipped and changed as it was found to fit, onto standardised x.
+
+    Args:
+        reference: x as SSIM takes it.
+        y: image of the same shape in [0, 1].
+        flips: as bits: 1 planes, 2 rows, 4 columns.
+        change: see :mod:`~monai_deepssim.similarity.kernels.resampling`.
+        halve: whether the field is searched at half the size.
+        deformed: output, y after all of this, standardised before its deformation.
+
+    Returns:
+        SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
+    """
     matrix, offset, centre = np.empty((3, 3)), np.empty(3), np.empty(3)
     for i in range(3):
         centre[i] = (y.shape[i] - 1) / 2
@@ -238,6 +249,7 @@ def _deform_pair(
         return 0.0, 0.0
     aligned -= _FLOAT(mean)
     aligned /= _FLOAT(deviation)
+    z = reference.z
     small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
     field = np.empty((3, *small_y.shape), _FLOAT)
     structure = _fit(small_x, small_y, field)
@@ -253,23 +265,4 @@ def _deform_pair(
     full = np.empty((3, *y.shape), _FLOAT)
     _enlarge(field, scale, full)
     _resample(aligned, full, deformed)
-    return mean_ssim(z, x_mean, x_var, c1, c2, win_p, win, deformed), scale * np.sqrt(squares / weights)
-
-
-@cached_njit()
-def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cover (compiled)
-    """Deform y, flipped and changed as it was found to fit, onto standardised x.
-
-    Args:
-        reference: x as SSIM takes it.
-        y: image of the same shape in [0, 1].
-        flips: as bits: 1 planes, 2 rows, 4 columns.
-        change: see :mod:`~monai_deepssim.similarity.kernels.resampling`.
-        halve: whether the field is searched at half the size.
-        deformed: output, y after all of this, standardised before its deformation.
-
-    Returns:
-        SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
-    """
-    z, x_mean, x_var, c1, c2, win_p, win = reference
-    return _deform_pair(z, x_mean, x_var, c1, c2, win_p, win, y, flips, change, halve, deformed)
+    return mean_ssim(reference, deformed), scale * np.sqrt(squares / weights)

@@ -129,16 +129,14 @@ def _search_coarsely(x, y, centre, gamma, angles, reach, scale, change):  # prag
 
 
 @njit(nogil=True)
-def _climb(
-    x, x_mean, x_var, c1, c2, win_p, win, y, centre, free, steps, low, high, change, best, table, warped, first, last
-):  # pragma: no cover (compiled)
+def _climb(reference, y, centre, search, change, best, table, warped, first, last):  # pragma: no cover (compiled)
     """Raise SSIM along one number of the change after the other: three trials and a parabola through them."""
     trial = np.empty(CHANGE_SIZE)
     values = np.empty(2)
     for sweep in range(first, last):
         before = best
-        for k in free:
-            step = steps[k] / 3.0**sweep
+        for k in search.free:
+            step = search.steps[k] / 3.0**sweep
             here = change[k]
             centre_value = best
             found = here
@@ -153,10 +151,10 @@ def _climb(
                 else:
                     way = 1.0 if side else -1.0
                 trial[:] = change
-                trial[k] = min(max(here + way * step, low[k]), high[k])
+                trial[k] = min(max(here + way * step, search.low[k]), search.high[k])
                 if k == GAMMA:
                     fill_gamma_table(trial[k], table)
-                value = score_change(x, x_mean, x_var, c1, c2, win_p, win, y, centre, trial, table, warped)
+                value = score_change(reference, y, centre, trial, table, warped)
                 if side < 2:
                     values[side] = value
                 if value > best:
@@ -170,10 +168,21 @@ def _climb(
     return best
 
 
-@njit(nogil=True)
-def _align_pair(
-    x, z, x_mean, x_var, c1, c2, win_p, win, y, levels, free, angles, reach, steps, low, high, flip_bits, change
-):  # pragma: no cover (compiled)
+@cached_njit()
+def align_pair(reference, x, y, search, change):  # pragma: no cover (compiled)
+    """Find the flips and the change that give y the highest SSIM with x.
+
+    Args:
+        reference: x as SSIM takes it.
+        x: image ``(P, H, W)`` in [0, 1], float32.
+        y: image of the same shape in [0, 1].
+        search: where to search.
+        change: output, the best change.
+
+    Returns:
+        SSIM, and the flips of the best change, as bits.
+    """
+    free, low, high, _, angles, reach, levels, flip_bits = search
     x_half = pool_by_two(x) if levels > 0 else x
     x_coarse = pool_by_two(x_half) if levels > 1 else x_half
     scale_half, scale_coarse = (2.0 if levels > 0 else 1.0), 2.0**levels
@@ -205,9 +214,7 @@ def _align_pair(
         clip_change(changes[number], low, high)
         fit_least_squares(x_half, half, centre_half, scale_half, free, low, high, changes[number], _FITTING_STEPS)
         fill_gamma_table(changes[number, GAMMA], table)
-        scores[number] = score_change(
-            z, x_mean, x_var, c1, c2, win_p, win, flipped, centre, changes[number], table, warped
-        )
+        scores[number] = score_change(reference, flipped, centre, changes[number], table, warped)
     order = np.argsort(-scores)
     first = order[0]
     best = -2.0
@@ -218,46 +225,30 @@ def _align_pair(
             break
         fill_gamma_table(changes[number, GAMMA], table)
         scores[number] = _climb(
-            z, x_mean, x_var, c1, c2, win_p, win, flip_axes(y, flip_bits[number]), centre, free, steps, low, high,
-            changes[number], scores[number], table, warped, 0, 1,
-        )  # fmt: skip
+            reference,
+            flip_axes(y, flip_bits[number]),
+            centre,
+            search,
+            changes[number],
+            scores[number],
+            table,
+            warped,
+            0,
+            1,
+        )
         if scores[number] > best:
             best, first = scores[number], number
     best_flips = flip_bits[first]
     change[:] = changes[first]
     fill_gamma_table(change[GAMMA], table)
-    best = _climb(
-        z, x_mean, x_var, c1, c2, win_p, win, flip_axes(y, best_flips), centre, free, steps, low, high,
-        change, best, table, warped, 1, _SWEEPS,
-    )  # fmt: skip
+    best = _climb(reference, flip_axes(y, best_flips), centre, search, change, best, table, warped, 1, _SWEEPS)
     # Where nothing has to be done, the answer is that nothing was done.
     unchanged = np.zeros(CHANGE_SIZE)
     unchanged[ZOOM], unchanged[GAMMA] = 1.0, 1.0
     fill_gamma_table(1.0, table)
-    plain = score_change(z, x_mean, x_var, c1, c2, win_p, win, y, centre, unchanged, table, warped)
+    plain = score_change(reference, y, centre, unchanged, table, warped)
     if plain >= best - _NOTHING:
         best, best_flips = plain, 0
         change[:] = unchanged
     # Rounding may lift the SSIM of equal images a little above 1.
     return min(best, 1.0), best_flips
-
-
-@cached_njit()
-def align_pair(reference, x, y, search, change):  # pragma: no cover (compiled)
-    """Find the flips and the change that give y the highest SSIM with x.
-
-    Args:
-        reference: x as SSIM takes it.
-        x: image ``(P, H, W)`` in [0, 1], float32.
-        y: image of the same shape in [0, 1].
-        search: where to search.
-        change: output, the best change.
-
-    Returns:
-        SSIM, and the flips of the best change, as bits.
-    """
-    z, x_mean, x_var, c1, c2, win_p, win = reference
-    free, low, high, steps, angles, reach, levels, flip_bits = search
-    return _align_pair(
-        x, z, x_mean, x_var, c1, c2, win_p, win, y, levels, free, angles, reach, steps, low, high, flip_bits, change
-    )
