@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.alignment_inputs import as_volumes, check_pairs, count_levels, prepare_reference
-from monai_deepssim.similarity.kernels import CHANGE_SIZE, GAMMA, ZOOM, Search, align_pair, deform_pair
+from monai_deepssim.similarity.kernels import CHANGE_SIZE, GAMMA, ZOOM, Search, align_pair, deform_pair, ensure_compiled
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.threads import map_in_threads
 
@@ -120,6 +120,7 @@ def aligned_ssim(
         raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:
         raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
+    ensure_compiled()
     x_volumes, y_volumes = as_volumes(x), as_volumes(y)
     levels = count_levels(x.shape[2:])
     search = _plan_search(x.ndim - 2, levels, rotation_degrees, shift_pixels, zoom, gamma)
@@ -180,6 +181,7 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
         torch.Size([1, 1, 136, 112])
     """
     check_pairs(x, y)
+    ensure_compiled()
     volumes, halve = as_volumes(y), count_levels(x.shape[2:]) > 0
     plain = y.detach().cpu().float()
     out = plain.clone()

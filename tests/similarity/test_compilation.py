@@ -7,14 +7,6 @@ import sys
 import pytest
 
 from monai_deepssim.similarity import compile_kernels, kernels_are_compiled
-from monai_deepssim.similarity.kernels import (
-    changed_ssim,
-    deformation,
-    least_squares,
-    pairwise_ssim,
-    resampling,
-    search,
-)
 
 
 def run(code, **environment):
@@ -60,11 +52,41 @@ print(len(recorder.buffer))
     assert kernels_are_compiled()
 
 
-@pytest.mark.parametrize("module", [changed_ssim, deformation, least_squares, pairwise_ssim, resampling, search])
-def test_of_each_compiled_function_it_is_said_whether_it_is_inlined(module):
-    # Where numba may choose, the process that compiles rounds sums otherwise than one that reads its code.
-    functions = [value for value in vars(module).values() if hasattr(value, "targetoptions")]
-    assert functions
-    for function in functions:
-        is_cached = hasattr(function, "stats") and function.stats.cache_path is not None
-        assert is_cached or "forceinline" in function.targetoptions, function
+def test_the_first_process_that_aligns_lets_a_child_compile(tmp_path):
+    code = """
+import subprocess
+import torch
+from monai_deepssim.similarity import aligned_ssim, deform_onto
+def run(command, env, **options):
+    raise SystemExit(print(command[-1].split("; ")[-1], env["NUMBA_CACHE_DIR"]))
+subprocess.run = run
+images = torch.rand(1, 1, 16, 16)
+for function in (aligned_ssim, deform_onto):
+    try:
+        function(images, images)
+    except SystemExit:
+        pass
+"""
+    assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == ["compile_kernels() " + str(tmp_path)] * 2
+
+
+@pytest.mark.parametrize(("child", "num_compiled"), [("import kernel; kernel.plus_one(1.0)", 0), ("exit(1)", 1)])
+def test_what_a_child_compiled_is_read_and_without_a_child_it_is_compiled_here(tmp_path, child, num_compiled):
+    # A process that compiles rounds sums otherwise than one that reads the cache.
+    (tmp_path / "kernel.py").write_text(
+        """
+from monai_deepssim.similarity.kernels.compilation import cached_njit
+@cached_njit()
+def plus_one(x):
+    return x + 1
+"""
+    )
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from kernel import plus_one
+from monai_deepssim.similarity.kernels.compilation import compile_in_child
+compile_in_child([plus_one], {child!r})
+print(plus_one(1.0), sum(plus_one.stats.cache_misses.values()))
+"""
+    assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == [f"2.0 {num_compiled}"]

@@ -9,16 +9,17 @@ A field is ``(3, P, H, W)``, displacements along planes, rows and columns in pix
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
-from monai_deepssim.similarity.kernels.compilation import cached_njit, inlined_njit, shared_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit
 from monai_deepssim.similarity.kernels.resampling import (
     GAMMA,
     TABLE_SIZE,
     fill_gamma_table,
-    find_centre,
     flip_axes,
     pool_by_two,
+    position_matrix,
     warp,
 )
 
@@ -33,14 +34,7 @@ _DAMPING = 0.05
 _FLOAT = np.float32
 
 
-@inlined_njit(fastmath=True)
-def _bilinear(x, p, r0, c0, r1, c1, fr, fc):  # pragma: no cover (compiled)
-    top = x[p, r0, c0] + fc * (x[p, r0, c1] - x[p, r0, c0])
-    bottom = x[p, r1, c0] + fc * (x[p, r1, c1] - x[p, r1, c0])
-    return top + fr * (bottom - top)
-
-
-@shared_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
     planes, height, width = x.shape
@@ -62,7 +56,7 @@ def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
                 out[p, r, c] = total[c] * share
 
 
-@shared_njit()
+@njit(nogil=True)
 def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
     """Smooth a volume in place along each axis by two moving averages; the last two are scratch of its size."""
     planes, height, width = x.shape
@@ -82,7 +76,7 @@ def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
         _average_along_rows(flat_out, radius, flat)
 
 
-@inlined_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _resample(y, field, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
     planes, height, width = y.shape
@@ -94,17 +88,23 @@ def _resample(y, field, out):  # pragma: no cover (compiled)
                 r0, c0 = min(int(ur), height - 2), min(int(uc), width - 2)
                 fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
                 if planes == 1:
-                    out[p, r, c] = _bilinear(y, p, r0, c0, r0 + 1, c0 + 1, fr, fc)
+                    top = y[p, r0, c0] + fc * (y[p, r0, c0 + 1] - y[p, r0, c0])
+                    bottom = y[p, r0 + 1, c0] + fc * (y[p, r0 + 1, c0 + 1] - y[p, r0 + 1, c0])
+                    out[p, r, c] = top + fr * (bottom - top)
                     continue
                 up = min(max(_FLOAT(p) + field[0, p, r, c], _FLOAT(0)), _FLOAT(planes - 1))
                 p0 = min(int(up), planes - 2)
                 fp = up - _FLOAT(p0)
-                below = _bilinear(y, p0, r0, c0, r0 + 1, c0 + 1, fr, fc)
-                above = _bilinear(y, p0 + 1, r0, c0, r0 + 1, c0 + 1, fr, fc)
-                out[p, r, c] = (_FLOAT(1.0) - fp) * below + fp * above
+                value = _FLOAT(0.0)
+                for d in range(2):
+                    q = p0 + d
+                    top = y[q, r0, c0] + fc * (y[q, r0, c0 + 1] - y[q, r0, c0])
+                    bottom = y[q, r0 + 1, c0] + fc * (y[q, r0 + 1, c0 + 1] - y[q, r0 + 1, c0])
+                    value += (fp if d else _FLOAT(1.0) - fp) * (top + fr * (bottom - top))
+                out[p, r, c] = value
 
 
-@inlined_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _gradient(x, gradient):  # pragma: no cover (compiled)
     """Central differences, 0 at the edges, into ``gradient`` ``(3, P, H, W)``."""
     planes, height, width = x.shape
@@ -123,7 +123,7 @@ def _gradient(x, gradient):  # pragma: no cover (compiled)
                 gradient[2, p, r, c] = half * (x[p, r, c + 1] - x[p, r, c - 1])
 
 
-@inlined_njit(fastmath=True, error_model="numpy")
+@njit(nogil=True, fastmath=True, error_model="numpy")
 def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
     """Add to each displacement the solution of its own damped normal equations (Cramer's rule)."""
     damping = _FLOAT(_DAMPING)
@@ -144,7 +144,7 @@ def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
         u[2, i] += (ep * minor_c - er * (pp * rc - pr * pc) + ec * (pp * rr - pr * pr)) * inverse
 
 
-@inlined_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _fit(x, y, field):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised ``(P, H, W)``.
 
@@ -186,7 +186,7 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
     return structure
 
 
-@inlined_njit()
+@njit(nogil=True)
 def _enlarge(field, scale, out):  # pragma: no cover (compiled)
     """A field of the image at ``1 / scale`` of the size, linearly interpolated at full size, in its pixels."""
     _, planes, height, width = field.shape
@@ -203,24 +203,15 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                 c0 = int(uc)
                 c1, fc = min(c0 + 1, width - 1), _FLOAT(uc - c0)
                 for k in range(3):
-                    value = _bilinear(field[k], p0, r0, c0, r1, c1, fr, fc)
+                    f = field[k]
+                    top = f[p0, r0, c0] + fc * (f[p0, r0, c1] - f[p0, r0, c0])
+                    bottom = f[p0, r1, c0] + fc * (f[p0, r1, c1] - f[p0, r1, c0])
+                    value = top + fr * (bottom - top)
                     if fp > 0:
-                        value += fp * (_bilinear(field[k], p1, r0, c0, r1, c1, fr, fc) - value)
+                        top = f[p1, r0, c0] + fc * (f[p1, r0, c1] - f[p1, r0, c0])
+                        bottom = f[p1, r1, c0] + fc * (f[p1, r1, c1] - f[p1, r1, c0])
+                        value += fp * (top + fr * (bottom - top) - value)
                     out[k, p, r, c] = _FLOAT(scale) * value
-
-
-@inlined_njit()
-def _length(field, structure):  # pragma: no cover (compiled)
-    """Root mean square of the displacements, where the image has structure."""
-    squares, weights = 0.0, 1e-12
-    for p in range(structure.shape[0]):
-        for r in range(structure.shape[1]):
-            for c in range(structure.shape[2]):
-                weight = structure[p, r, c]
-                weights += weight
-                for k in range(3):
-                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
-    return np.sqrt(squares / weights)
 
 
 @cached_njit()
@@ -238,10 +229,14 @@ def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cov
     Returns:
         SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
     """
+    matrix, offset, centre = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for i in range(3):
+        centre[i] = (y.shape[i] - 1) / 2
     table = np.empty(TABLE_SIZE + 2, _FLOAT)
     fill_gamma_table(change[GAMMA], table)
+    position_matrix(change, 1.0, matrix, offset)
     aligned = np.empty_like(y)
-    warp(flip_axes(y, flips), change, find_centre(y, 1.0), table, aligned)
+    warp(flip_axes(y, flips), matrix, offset, centre, table, aligned)
     # numba sums float32 in float32, which large volumes are too large for.
     total, squared = 0.0, 0.0
     for value in aligned.flat:
@@ -256,10 +251,18 @@ def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cov
     aligned /= _FLOAT(deviation)
     z = reference.z
     small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
-    scale = 2.0 if halve else 1.0
     field = np.empty((3, *small_y.shape), _FLOAT)
     structure = _fit(small_x, small_y, field)
+    scale = 2.0 if halve else 1.0
+    squares, weights = 0.0, 1e-12
+    for p in range(structure.shape[0]):
+        for r in range(structure.shape[1]):
+            for c in range(structure.shape[2]):
+                weight = structure[p, r, c]
+                weights += weight
+                for k in range(3):
+                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
     full = np.empty((3, *y.shape), _FLOAT)
     _enlarge(field, scale, full)
     _resample(aligned, full, deformed)
-    return mean_ssim(reference, deformed), scale * _length(field, structure)
+    return mean_ssim(reference, deformed), scale * np.sqrt(squares / weights)

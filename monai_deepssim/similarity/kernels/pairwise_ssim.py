@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from monai_deepssim.similarity.kernels.compilation import cached_njit, inlined_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit
 
 __all__ = ["fill_ssim", "window_means"]
 
@@ -51,12 +51,6 @@ def window_means(x, win_p, win, mean, var):  # pragma: no cover (compiled)
                     var[i, p, r, c] = max(0.0, (squares - total * total / pixels) / (pixels - 1))
 
 
-@inlined_njit(fastmath=True)
-def _add_products(x, y, sign, columns):  # pragma: no cover (compiled)
-    for c in range(len(columns)):
-        columns[c] += sign * (x[c] * y[c])
-
-
 @cached_njit(fastmath=True, error_model="numpy")
 def fill_ssim(
     x, x_mean, x_var, x_offset, y, y_mean, y_var, y_offset, c1, c2, win_p, win, first, last, out
@@ -82,7 +76,7 @@ def fill_ssim(
     scale = np.float32(2.0 / (pixels - 1.0))
     columns = np.empty(width, np.float32)
     ssim_row = np.empty(valid_w, np.float32)
-    one, two = np.float32(1.0), np.float32(2.0)
+    two = np.float32(2.0)
     for i in range(first, last):
         k1 = np.float32(c1[i])
         k2 = np.float32(c2[i])
@@ -92,11 +86,18 @@ def fill_ssim(
             total = np.float64(0.0)
             for p in range(valid_p):
                 columns[:] = 0
+                for dp in range(win_p):
+                    for r in range(win - 1):
+                        xr = x[i, p + dp, r]
+                        yr = y[j, p + dp, r]
+                        for c in range(width):
+                            columns[c] += xr[c] * yr[c]
                 for r in range(valid_h):
                     for dp in range(win_p):
-                        # The first row of windows sums all its rows, each next one adds a row and takes one away.
-                        for dr in range(0 if r == 0 else win - 1, win):
-                            _add_products(x[i, p + dp, r + dr], y[j, p + dp, r + dr], one, columns)
+                        xr = x[i, p + dp, r + win - 1]
+                        yr = y[j, p + dp, r + win - 1]
+                        for c in range(width):
+                            columns[c] += xr[c] * yr[c]
                     for c in range(valid_w):
                         ssim_row[c] = columns[c]
                     for k in range(1, win):
@@ -116,5 +117,8 @@ def fill_ssim(
                         row_total += numerator / denominator
                     total += row_total
                     for dp in range(win_p):
-                        _add_products(x[i, p + dp, r], y[j, p + dp, r], -one, columns)
+                        xr = x[i, p + dp, r]
+                        yr = y[j, p + dp, r]
+                        for c in range(width):
+                            columns[c] -= xr[c] * yr[c]
             out[i, j] = total / (valid_p * valid_h * valid_w)

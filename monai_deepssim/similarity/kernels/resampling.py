@@ -9,8 +9,7 @@ is the input at ``R (v / zoom + shift)``; then follows gamma.
 from __future__ import annotations
 
 import numpy as np
-
-from monai_deepssim.similarity.kernels.compilation import inlined_njit, shared_njit
+from numba import njit
 
 __all__ = [
     "CHANGE_SIZE",
@@ -18,14 +17,10 @@ __all__ = [
     "TABLE_SIZE",
     "ZOOM",
     "fill_gamma_table",
-    "find_centre",
     "flip_axes",
-    "look_up",
     "pool_by_two",
     "position_matrix",
-    "sample_plane",
-    "sample_volume",
-    "start_of_row",
+    "sample",
     "warp",
 ]
 
@@ -38,7 +33,7 @@ TABLE_SIZE = 1024
 _FLOAT = np.float32
 
 
-@shared_njit()
+@njit(nogil=True)
 def pool_by_two(x):  # pragma: no cover (compiled)
     """Means of blocks of two pixels along each axis (of rows and columns alone, where there is one plane).
 
@@ -62,7 +57,7 @@ def pool_by_two(x):  # pragma: no cover (compiled)
     return out
 
 
-@shared_njit()
+@njit(nogil=True)
 def flip_axes(y, flips):  # pragma: no cover (compiled)
     """A copy of an image ``(P, H, W)``, flipped: bit 0 of ``flips`` for planes, bit 1 for rows, bit 2 for columns."""
     out = np.empty_like(y)
@@ -78,17 +73,7 @@ def flip_axes(y, flips):  # pragma: no cover (compiled)
     return out
 
 
-@inlined_njit()
-def find_centre(y, scale):  # pragma: no cover (compiled)
-    """The centre of an image in pixels of it at ``1 / scale`` of the size, also where a row was left over."""
-    centre = np.zeros(3)
-    for i in range(3):
-        if y.shape[i] > 1:
-            centre[i] = y.shape[i] / 2 / scale - 0.5
-    return centre
-
-
-@inlined_njit()
+@njit(nogil=True)
 def position_matrix(change, scale, matrix, offset):  # pragma: no cover (compiled)
     """The input position of an output position v, both from the centre: ``matrix @ v + offset``, in pixels / scale."""
     ca, sa = np.cos(change[0]), np.sin(change[0])
@@ -106,17 +91,7 @@ def position_matrix(change, scale, matrix, offset):  # pragma: no cover (compile
             matrix[i, j] /= change[ZOOM]
 
 
-@inlined_njit()
-def start_of_row(matrix, offset, centre, p, r):  # pragma: no cover (compiled)
-    """The input position, in pixels, of the first pixel of an output row."""
-    vp, vr, vc = p - centre[0], r - centre[1], -centre[2]
-    up = matrix[0, 0] * vp + matrix[0, 1] * vr + matrix[0, 2] * vc + offset[0] + centre[0]
-    ur = matrix[1, 0] * vp + matrix[1, 1] * vr + matrix[1, 2] * vc + offset[1] + centre[1]
-    uc = matrix[2, 0] * vp + matrix[2, 1] * vr + matrix[2, 2] * vc + offset[2] + centre[2]
-    return up, ur, uc
-
-
-@shared_njit()
+@njit(nogil=True)
 def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
     """Fill a table of ``v ** gamma`` for v from 0 to 1, with one entry more so that 1 itself can be interpolated."""
     for i in range(TABLE_SIZE + 1):
@@ -124,90 +99,83 @@ def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
     table[TABLE_SIZE + 1] = 1.0
 
 
-@inlined_njit(fastmath=True)
-def look_up(table, value):  # pragma: no cover (compiled)
-    """The entry of a table at a value of 0 to 1, the share of the step to the next one, and that step."""
-    position = value * _FLOAT(TABLE_SIZE)
-    # Unsigned, because numba looks whether a signed index is negative.
-    place = np.uintp(position)
-    return place, position - _FLOAT(place), table[place + np.uintp(1)] - table[place]
-
-
-@inlined_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _corner(y, p, r, c):  # pragma: no cover (compiled)
     if p < 0 or r < 0 or c < 0 or p >= y.shape[0] or r >= y.shape[1] or c >= y.shape[2]:
         return _FLOAT(0.0)
     return y[p, r, c]
 
 
-@shared_njit(fastmath=True)
-def _sample_corners(y, p, ur, uc):  # pragma: no cover (compiled)
-    """Linear interpolation in a plane, zeros from outside, with the gradient along rows and columns."""
+@njit(nogil=True, fastmath=True)
+def sample(y, up, ur, uc, gradient):  # pragma: no cover (compiled)
+    """Linear interpolation, zeros from outside; the gradient goes into ``gradient``."""
     r0, c0 = int(np.floor(ur)), int(np.floor(uc))
     fr, fc = _FLOAT(ur - r0), _FLOAT(uc - c0)
-    a, b = _corner(y, p, r0, c0), _corner(y, p, r0, c0 + 1)
-    d, e = _corner(y, p, r0 + 1, c0), _corner(y, p, r0 + 1, c0 + 1)
-    top, bottom = a + fc * (b - a), d + fc * (e - d)
-    return top + fr * (bottom - top), bottom - top, (_FLOAT(1.0) - fr) * (b - a) + fr * (e - d)
-
-
-@inlined_njit(fastmath=True)
-def sample_plane(y, flat, ur, uc):  # pragma: no cover (compiled)
-    """Linear interpolation in an image of one plane, also given as ``y.ravel()``, at a float32 position.
-
-    Returns:
-        The value and its gradient along rows and columns.
-    """
-    height, width = y.shape[1:]
-    if ur < 0 or uc < 0 or ur >= _FLOAT(height - 1) or uc >= _FLOAT(width - 1):
-        return _sample_corners(y, 0, np.float64(ur), np.float64(uc))
-    r0, c0 = np.uintp(ur), np.uintp(uc)
-    fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
-    pitch, one = np.uintp(width), np.uintp(1)
-    place = r0 * pitch + c0
-    top, bottom = flat[place], flat[place + pitch]
-    top_step, bottom_step = flat[place + one] - top, flat[place + pitch + one] - bottom
-    top += fc * top_step
-    down = bottom + fc * bottom_step - top
-    return top + fr * down, down, top_step + fr * (bottom_step - top_step)
-
-
-@inlined_njit(fastmath=True)
-def sample_volume(y, up, ur, uc):  # pragma: no cover (compiled)
-    """Linear interpolation, zeros from outside: the value and its gradient along planes, rows and columns, float32."""
+    one = _FLOAT(1.0)
+    if y.shape[0] == 1:
+        a, b = _corner(y, 0, r0, c0), _corner(y, 0, r0, c0 + 1)
+        d, e = _corner(y, 0, r0 + 1, c0), _corner(y, 0, r0 + 1, c0 + 1)
+        top, bottom = a + fc * (b - a), d + fc * (e - d)
+        gradient[0] = _FLOAT(0.0)
+        gradient[1] = bottom - top
+        gradient[2] = (one - fr) * (b - a) + fr * (e - d)
+        return top + fr * (bottom - top)
     p0 = int(np.floor(up))
     fp = _FLOAT(up - p0)
-    value, gp, gr, gc = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
+    value, gr, gc, gp = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
     for dp in range(2):
-        weight = fp if dp else _FLOAT(1.0) - fp
-        plane, down, right = _sample_corners(y, p0 + dp, ur, uc)
+        weight = fp if dp else one - fp
+        a, b = _corner(y, p0 + dp, r0, c0), _corner(y, p0 + dp, r0, c0 + 1)
+        d, e = _corner(y, p0 + dp, r0 + 1, c0), _corner(y, p0 + dp, r0 + 1, c0 + 1)
+        top, bottom = a + fc * (b - a), d + fc * (e - d)
+        plane = top + fr * (bottom - top)
         value += weight * plane
-        gr += weight * down
-        gc += weight * right
+        gr += weight * (bottom - top)
+        gc += weight * ((one - fr) * (b - a) + fr * (e - d))
         gp += plane if dp else -plane
-    return value, gp, gr, gc
+    gradient[0], gradient[1], gradient[2] = gp, gr, gc
+    return value
 
 
-@inlined_njit(fastmath=True)
-def warp(y, change, centre, table, out):  # pragma: no cover (compiled)
-    """Change an image in [0, 1] into ``out``; the table is that of the change's gamma."""
+@njit(nogil=True, fastmath=True)
+def warp(y, matrix, offset, centre, table, out):  # pragma: no cover (compiled)
+    """Change an image in [0, 1] into ``out``."""
     planes, height, width = y.shape
-    matrix, offset = np.empty((3, 3)), np.empty(3)
-    position_matrix(change, 1.0, matrix, offset)
+    gradient = np.empty(3, _FLOAT)
     step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
+    last_r, last_c = _FLOAT(height - 1), _FLOAT(width - 1)
     flat = y.ravel()
+    pitch, one = np.uintp(width), np.uintp(1)
     for p in range(planes):
         for r in range(height):
-            up, ur, uc = start_of_row(matrix, offset, centre, p, r)
-            line = out[p, r]
+            vp, vr, vc = p - centre[0], r - centre[1], -centre[2]
+            up = matrix[0, 0] * vp + matrix[0, 1] * vr + matrix[0, 2] * vc + offset[0] + centre[0]
+            ur = matrix[1, 0] * vp + matrix[1, 1] * vr + matrix[1, 2] * vc + offset[1] + centre[1]
+            uc = matrix[2, 0] * vp + matrix[2, 1] * vr + matrix[2, 2] * vc + offset[2] + centre[2]
             if planes == 1:
                 row, column = _FLOAT(ur), _FLOAT(uc)
+                line = out[p, r]
                 for c in range(width):
-                    value = sample_plane(y, flat, row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c)[0]
-                    place, rest, rise = look_up(table, value)
-                    line[c] = table[place] + rest * rise
+                    sr, sc = row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c
+                    if sr >= 0 and sc >= 0 and sr < last_r and sc < last_c:
+                        # Unsigned, because numba looks whether a signed index is negative.
+                        r0, c0 = np.uintp(sr), np.uintp(sc)
+                        fr, fc = sr - _FLOAT(r0), sc - _FLOAT(c0)
+                        place = r0 * pitch + c0
+                        a, b = flat[place], flat[place + pitch]
+                        top = a + fc * (flat[place + one] - a)
+                        bottom = b + fc * (flat[place + pitch + one] - b)
+                        value = top + fr * (bottom - top)
+                    else:
+                        value = sample(y, _FLOAT(0.0), sr, sc, gradient)
+                    position = value * _FLOAT(TABLE_SIZE)
+                    entry = np.uintp(position)
+                    low = table[entry]
+                    line[c] = low + (position - _FLOAT(entry)) * (table[entry + one] - low)
             else:
                 for c in range(width):
-                    value = sample_volume(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2])[0]
-                    place, rest, rise = look_up(table, value)
-                    line[c] = table[place] + rest * rise
+                    value = sample(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2], gradient)
+                    position = value * _FLOAT(TABLE_SIZE)
+                    entry = np.uintp(position)
+                    low = table[entry]
+                    out[p, r, c] = low + _FLOAT(position - entry) * (table[entry + one] - low)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from monai_deepssim.similarity.kernels.changed_ssim import score_change
-from monai_deepssim.similarity.kernels.compilation import cached_njit, inlined_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit
 from monai_deepssim.similarity.kernels.least_squares import clip_change, fit_least_squares
 from monai_deepssim.similarity.kernels.resampling import (
     CHANGE_SIZE,
@@ -18,17 +19,17 @@ from monai_deepssim.similarity.kernels.resampling import (
     TABLE_SIZE,
     ZOOM,
     fill_gamma_table,
-    find_centre,
     flip_axes,
     pool_by_two,
+    position_matrix,
     warp,
 )
 
 __all__ = ["Search", "align_pair"]
 
-_FITTING_STEPS = 4
-# In SSIM: flips this close to the best get a chance.
-_CLOSE = 0.05
+_FITTING_STEPS, _SWEEPS = 4, 2
+# In SSIM: flips this close to the best get a chance, and what a sweep has to gain to be worth another one.
+_CLOSE, _NO_GAIN = 0.05, 2e-3
 _NOTHING = 1e-4
 # In correlation: coarse matches this far below the best are not.
 _FAR = 0.08
@@ -54,7 +55,7 @@ class Search(NamedTuple):
     flip_bits: np.ndarray
 
 
-@inlined_njit()
+@njit(nogil=True)
 def _gamma_by_mean(x, y, low, high):  # pragma: no cover (compiled)
     """The gamma that gives y, whose values are in [0, 1], the mean of x: no alignment is needed to find it."""
     counts = np.zeros(256)
@@ -75,7 +76,7 @@ def _gamma_by_mean(x, y, low, high):  # pragma: no cover (compiled)
     return np.sqrt(low * high)
 
 
-@inlined_njit(fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _correlation(x, w, shift_p, shift_r, shift_c):  # pragma: no cover (compiled)
     """Pearson correlation of x with w shifted by whole pixels, over the pixels that both have."""
     planes, height, width = x.shape
@@ -94,27 +95,28 @@ def _correlation(x, w, shift_p, shift_r, shift_c):  # pragma: no cover (compiled
     return (sxw - sx * sw / n) / np.sqrt(variances) if variances > 1e-12 else 0.0
 
 
-@inlined_njit()
-def _search_coarsely(x, y, centre, search, gamma, change):  # pragma: no cover (compiled)
+@njit(nogil=True)
+def _search_coarsely(x, y, centre, gamma, angles, reach, scale, change):  # pragma: no cover (compiled)
     """Try all angles and shifts by whole pixels of a small image; the best goes into ``change``.
 
     Returns:
         Its correlation.
     """
-    scale = 2.0**search.levels
-    table, warped = np.empty(TABLE_SIZE + 2, _FLOAT), np.empty_like(y)
+    matrix, offset = np.empty((3, 3)), np.empty(3)
+    table = np.empty(TABLE_SIZE + 2, _FLOAT)
     fill_gamma_table(gamma, table)
-    reach, angles = search.reach, search.angles
-    is_volume = y.shape[0] > 1
-    reach_p, angles_p = (reach, angles) if is_volume else (0, np.zeros(1))
+    warped = np.empty_like(y)
+    planes_angles = angles if y.shape[0] > 1 else np.zeros(1)
+    reach_p = reach if y.shape[0] > 1 else 0
     trial = np.zeros(CHANGE_SIZE)
     trial[ZOOM], trial[GAMMA] = 1.0, gamma
     best = -2.0
     for first in angles:
-        for second in angles_p:
-            for third in angles_p:
+        for second in planes_angles:
+            for third in planes_angles:
                 trial[0], trial[1], trial[2] = first, second, third
-                warp(y, trial, centre, table, warped)
+                position_matrix(trial, 1.0, matrix, offset)
+                warp(y, matrix, offset, centre, table, warped)
                 for dp in range(-reach_p, reach_p + 1):
                     for dr in range(-reach, reach + 1):
                         for dc in range(-reach, reach + 1):
@@ -126,69 +128,44 @@ def _search_coarsely(x, y, centre, search, gamma, change):  # pragma: no cover (
     return best
 
 
-@inlined_njit()
-def _climb(reference, y, search, steps, change, best, table, warped):  # pragma: no cover (compiled)
+@njit(nogil=True)
+def _climb(reference, y, centre, search, change, best, table, warped, first, last):  # pragma: no cover (compiled)
     """Raise SSIM along one number of the change after the other: three trials and a parabola through them."""
-    centre = find_centre(y, 1.0)
-    trial, values = np.empty(CHANGE_SIZE), np.empty(2)
-    fill_gamma_table(change[GAMMA], table)
-    for k in search.free:
-        start, start_value, highest = change[k], best, change[k]
-        for attempt in range(3):
-            if attempt < 2:
-                way = 1.0 if attempt else -1.0
-            else:
-                curvature = values[0] + values[1] - 2 * start_value
-                if curvature >= 0:
-                    break
-                way = min(max(0.5 * (values[0] - values[1]) / curvature, -2.0), 2.0)
-            trial[:] = change
-            trial[k] = min(max(start + way * steps[k], search.low[k]), search.high[k])
+    trial = np.empty(CHANGE_SIZE)
+    values = np.empty(2)
+    for sweep in range(first, last):
+        before = best
+        for k in search.free:
+            step = search.steps[k] / 3.0**sweep
+            here = change[k]
+            centre_value = best
+            found = here
+            for side in range(3):
+                if side == 2:
+                    curvature = values[0] + values[1] - 2 * centre_value
+                    if curvature >= 0:
+                        break
+                    way = 0.5 * (values[0] - values[1]) / curvature
+                    if abs(way) > 2.0:
+                        way = 2.0 if way > 0 else -2.0
+                else:
+                    way = 1.0 if side else -1.0
+                trial[:] = change
+                trial[k] = min(max(here + way * step, search.low[k]), search.high[k])
+                if k == GAMMA:
+                    fill_gamma_table(trial[k], table)
+                value = score_change(reference, y, centre, trial, table, warped)
+                if side < 2:
+                    values[side] = value
+                if value > best:
+                    best = value
+                    found = trial[k]
+            change[k] = found
             if k == GAMMA:
-                fill_gamma_table(trial[k], table)
-            value = score_change(reference, y, centre, trial, table, warped)
-            if attempt < 2:
-                values[attempt] = value
-            if value > best:
-                best, highest = value, trial[k]
-        change[k] = highest
-        if k == GAMMA:
-            fill_gamma_table(highest, table)
+                fill_gamma_table(found, table)
+        if best - before < _NO_GAIN:
+            break
     return best
-
-
-@inlined_njit()
-def _fit_flips(reference, x, y, search, changes, table, warped):  # pragma: no cover (compiled)
-    """Search coarsely with each of the flips, and fit least squares where that came far.
-
-    Returns:
-        SSIM with each of the flips, -2 where nothing was fitted; the changes go into ``changes``.
-    """
-    levels, count = search.levels, len(search.flip_bits)
-    x_half = pool_by_two(x) if levels > 0 else x
-    x_coarse = pool_by_two(x_half) if levels > 1 else x_half
-    scale = 2.0 if levels > 0 else 1.0
-    centre, centre_half, centre_coarse = find_centre(y, 1.0), find_centre(y, scale), find_centre(y, 2.0**levels)
-    gamma = _gamma_by_mean(x, y, search.low[GAMMA], search.high[GAMMA])
-    scores, correlations = np.full(count, -2.0), np.empty(count)
-    for number in range(count):
-        flipped = flip_axes(y, search.flip_bits[number])
-        half = pool_by_two(flipped) if levels > 0 else flipped
-        coarse = pool_by_two(half) if levels > 1 else half
-        correlations[number] = _search_coarsely(x_coarse, coarse, centre_coarse, search, gamma, changes[number])
-    for number in range(count):
-        if correlations[number] < correlations.max() - _FAR:
-            continue
-        change = changes[number]
-        flipped = flip_axes(y, search.flip_bits[number])
-        half = pool_by_two(flipped) if levels > 0 else flipped
-        clip_change(change, search.low, search.high)
-        fit_least_squares(
-            x_half, half, centre_half, scale, search.free, search.low, search.high, change, _FITTING_STEPS
-        )
-        fill_gamma_table(change[GAMMA], table)
-        scores[number] = score_change(reference, flipped, centre, change, table, warped)
-    return scores
 
 
 @cached_njit()
@@ -205,29 +182,71 @@ def align_pair(reference, x, y, search, change):  # pragma: no cover (compiled)
     Returns:
         SSIM, and the flips of the best change, as bits.
     """
-    changes = np.zeros((len(search.flip_bits), CHANGE_SIZE))
-    table, warped = np.empty(TABLE_SIZE + 2, _FLOAT), np.empty_like(y)
-    scores = _fit_flips(reference, x, y, search, changes, table, warped)
-    best, best_number, highest = -2.0, np.argmax(scores), scores.max()
-    for _ in range(min(2, len(scores))):
-        number = np.argmax(scores)
+    free, low, high, _, angles, reach, levels, flip_bits = search
+    x_half = pool_by_two(x) if levels > 0 else x
+    x_coarse = pool_by_two(x_half) if levels > 1 else x_half
+    scale_half, scale_coarse = (2.0 if levels > 0 else 1.0), 2.0**levels
+    centre, centre_half, centre_coarse = np.zeros(3), np.zeros(3), np.zeros(3)
+    for i in range(3):
+        centre[i] = (y.shape[i] - 1) / 2
+        if y.shape[i] > 1:
+            # The centre of the full image, seen in coarser pixels, also where a row was left over.
+            centre_half[i] = (centre[i] + 0.5) / scale_half - 0.5
+            centre_coarse[i] = (centre[i] + 0.5) / scale_coarse - 0.5
+    gamma = _gamma_by_mean(x, y, low[GAMMA], high[GAMMA])
+    changes = np.zeros((len(flip_bits), CHANGE_SIZE))
+    scores, correlations = np.empty(len(flip_bits)), np.empty(len(flip_bits))
+    table = np.empty(TABLE_SIZE + 2, _FLOAT)
+    warped = np.empty_like(y)
+    for number in range(len(flip_bits)):
+        flipped = flip_axes(y, flip_bits[number])
+        half = pool_by_two(flipped) if levels > 0 else flipped
+        coarse = pool_by_two(half) if levels > 1 else half
+        correlations[number] = _search_coarsely(
+            x_coarse, coarse, centre_coarse, gamma, angles, reach, scale_coarse, changes[number]
+        )
+    for number in range(len(flip_bits)):
+        scores[number] = -2.0
+        if correlations[number] < correlations.max() - _FAR:
+            continue
+        flipped = flip_axes(y, flip_bits[number])
+        half = pool_by_two(flipped) if levels > 0 else flipped
+        clip_change(changes[number], low, high)
+        fit_least_squares(x_half, half, centre_half, scale_half, free, low, high, changes[number], _FITTING_STEPS)
+        fill_gamma_table(changes[number, GAMMA], table)
+        scores[number] = score_change(reference, flipped, centre, changes[number], table, warped)
+    order = np.argsort(-scores)
+    first = order[0]
+    best = -2.0
+    for place in range(min(2, len(order))):
+        number = order[place]
         # The second best flips get a chance where they are close: brains are nearly symmetric.
-        if scores[number] < highest - _CLOSE:
+        if place and scores[number] < scores[first] - _CLOSE:
             break
-        flipped = flip_axes(y, search.flip_bits[number])
-        value = _climb(reference, flipped, search, search.steps, changes[number], scores[number], table, warped)
-        if value > best:
-            best, best_number = value, number
-        scores[number] = -np.inf
-    best_flips = search.flip_bits[best_number]
-    change[:] = changes[best_number]
-    flipped = flip_axes(y, best_flips)
-    best = _climb(reference, flipped, search, search.steps / 3.0, change, best, table, warped)
+        fill_gamma_table(changes[number, GAMMA], table)
+        scores[number] = _climb(
+            reference,
+            flip_axes(y, flip_bits[number]),
+            centre,
+            search,
+            changes[number],
+            scores[number],
+            table,
+            warped,
+            0,
+            1,
+        )
+        if scores[number] > best:
+            best, first = scores[number], number
+    best_flips = flip_bits[first]
+    change[:] = changes[first]
+    fill_gamma_table(change[GAMMA], table)
+    best = _climb(reference, flip_axes(y, best_flips), centre, search, change, best, table, warped, 1, _SWEEPS)
     # Where nothing has to be done, the answer is that nothing was done.
     unchanged = np.zeros(CHANGE_SIZE)
     unchanged[ZOOM], unchanged[GAMMA] = 1.0, 1.0
     fill_gamma_table(1.0, table)
-    plain = score_change(reference, y, find_centre(y, 1.0), unchanged, table, warped)
+    plain = score_change(reference, y, centre, unchanged, table, warped)
     if plain >= best - _NOTHING:
         best, best_flips = plain, 0
         change[:] = unchanged
