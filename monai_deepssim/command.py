@@ -10,7 +10,7 @@ import logging
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -210,11 +210,6 @@ def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
         for name, value in vars(given).items()
         if name in option_names(kind)
     }
-    # Lines of MONAI, torch and Python about things that do not concern the user.
-    warnings.simplefilter("ignore")
-    if not given.quiet:
-        warnings.filterwarnings("default", module="monai_deepssim")
-    logging.disable(logging.WARNING)
     workflow = _find_workflow(given.command)
     if given.command in _BUNDLES:
         values = _with_bundle_values(given.command, workflow.option_names(), values, nested, given.quick)
@@ -223,7 +218,7 @@ def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
     earlier = _time_of(summary)
     output = contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext()
     status = 0
-    with quiet(given.quiet), output:
+    with quiet(given.quiet), output, _own_messages_alone(given.quiet):
         try:
             workflow(**values).run()
         except SystemExit as ended:
@@ -232,6 +227,21 @@ def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
     if given.json and _time_of(summary) not in (None, earlier):
         print(json.dumps(json.loads(summary.read_text(encoding="utf-8")), indent=2))
     return status
+
+
+@contextlib.contextmanager
+def _own_messages_alone(is_quiet: bool) -> Iterator[None]:
+    """Show no lines of MONAI, torch and Python about things that do not concern the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not is_quiet:
+            warnings.filterwarnings("default", module="monai_deepssim")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _find_workflow(command: str) -> type[Workflow]:

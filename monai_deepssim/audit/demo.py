@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pandas import DataFrame
 
@@ -33,10 +32,6 @@ class DemoResult:
     false_alarms: int
     precision: float | None
     recall: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of ``summary.json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "demo": None if result.demo is None else result.demo.as_json(),
+        "demo": None if result.demo is None else vars(result.demo),
         "training_dir": str(result.training.side.source),
         "synthetic_dir": str(result.synthetic.side.source),
         "holdout_dir": None if result.holdout is None else str(result.holdout.side.source),

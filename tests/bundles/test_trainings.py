@@ -73,7 +73,7 @@ def refusal(capsys, bundle, config, **overrides):
     ("mistyped", "nearest"), [("output_dirr", "--output_dir"), ("train#trainr", "--train#trainer"), ("seeed", "--seed")]
 )
 def test_a_mistyped_override_is_refused_with_the_nearest(capsys, bundle, config, mistyped, nearest):
-    message = f"{bundle}: --{mistyped}: there is no such option. Did you mean {nearest}?"
+    message = f"monai-deepssim: --{mistyped}: there is no such option. Did you mean {nearest}?"
     assert refusal(capsys, bundle, config, **{mistyped: "x"}) == message
 
 
@@ -133,7 +133,7 @@ def test_an_interrupted_training_ends_with_one_line(monkeypatch, capfd, images, 
     written = capfd.readouterr().err
     assert "Traceback" not in written
     assert "ERROR" not in written
-    assert written.splitlines()[-1] == f"{bundle}: interrupted. The same command continues where this stopped."
+    assert written.splitlines()[-1] == "monai-deepssim: interrupted. The same command continues where this stopped."
 
 
 def test_the_file_of_another_training_is_refused_in_one_line(capsys, images, tmp_path):

@@ -31,7 +31,7 @@ class Reference(NamedTuple):
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
-def mean_ssim(reference, w):  # pragma: no cover (compiled)
+def mean_ssim(reference, w):  # pragma: no cover (compiled)  # noqa: C901
     """SSIM with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it."""
     x, x_mean, x_var, c1, c2, win_p, win = reference
     planes, height, width = x.shape

@@ -53,7 +53,7 @@ def _solve(normal, right, first):  # pragma: no cover (compiled)
 
 
 @njit(nogil=True, fastmath=True)
-def fit_least_squares(x, y, centre, scale, free, low, high, change, iterations):  # pragma: no cover (compiled)
+def fit_least_squares(x, y, centre, scale, free, low, high, change, iterations):  # pragma: no cover (compiled)  # noqa: C901
     """Gauss-Newton steps for ``x = a w(y; change) + b``, over the free numbers of the change and a and b."""
     planes, height, width = y.shape
     n = len(free) + 2

@@ -52,7 +52,7 @@ def window_means(x, win_p, win, mean, var):  # pragma: no cover (compiled)
 
 
 @cached_njit(fastmath=True, error_model="numpy")
-def fill_ssim(
+def fill_ssim(  # noqa: C901 (a kernel, faster as one)
     x, x_mean, x_var, x_offset, y, y_mean, y_var, y_offset, c1, c2, win_p, win, first, last, out
 ):  # pragma: no cover (compiled)
     """SSIM of rows ``first`` to ``last`` of x with every y, into ``out``.
