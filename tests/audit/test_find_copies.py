@@ -109,6 +109,8 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     }
     row = result.matches.index[0]
     assert len(result.show_pair(row)) == 4
+    with pytest.raises(UnusableInputError, match="row: got 99, want an index"):
+        result.show_pair(99)
     assert result.plot_scores().get_xlabel().startswith("score of the nearest training image")
 
 
