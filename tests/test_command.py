@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from monai_deepssim.__main__ import main as run_program
 from monai_deepssim.audit import find_bundle
 from monai_deepssim.audit.options import AuditOptions, EmbedderTrainingOptions
 from monai_deepssim.command import main
@@ -144,6 +145,15 @@ def test_the_help_of_a_command_has_every_option_and_needs_no_torch(command, kind
 def test_the_package_can_be_imported_without_torch():
     code = "import sys, monai_deepssim; assert 'torch' not in sys.modules; monai_deepssim.find_copies"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_interrupt_while_torch_is_imported_is_one_line_and_status_130(monkeypatch, capsys):
+    def interrupt(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monai_deepssim.command._find_workflow", interrupt)
+    assert run_program(["audit", "training", "synthetic"]) == 130
+    assert capsys.readouterr().err.startswith("monai-deepssim: interrupted.")
 
 
 def test_slices_may_be_a_range_of_pythons():

@@ -9,12 +9,18 @@ from PIL import Image
 
 from monai_deepssim.audit.report import pair_pictures
 from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["show_pair"]
 
 
 def show_pair(result: AuditResult, row: int, axes: Any = None) -> Any:
     """Show a synthetic image and its nearest training image; see :meth:`AuditResult.show_pair`."""
+    if row not in result.matches.index:
+        raise UnusableInputError(
+            f"row: got {row}, want an index of result.matches, such as {result.matches.index[0]}; the images that "
+            "could not be read have none."
+        )
     match = next(result.matches.loc[[row]].itertuples())
     pictures = pair_pictures(match, result)
     if axes is None:

@@ -232,6 +232,9 @@ class AuditResult:
 
         Returns:
             The axes.
+
+        Raises:
+            UnusableInputError: if there is no such row.
         """
         from monai_deepssim.audit.pair_figures import show_pair
 

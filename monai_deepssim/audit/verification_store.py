@@ -15,6 +15,7 @@ from pandas import DataFrame
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.summary import package_versions
+from monai_deepssim.audit.tables import MATCHES_COLUMNS
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
@@ -33,8 +34,9 @@ class VerificationStore:
 
     What a pair scores depends on its two images, the size they were brought to and the search, and on nothing else: not
     on the detector, the length of the shortlist or the thresholds, with any of which an audit may be continued. A
-    fingerprint over the content of both sides' files, the image size, the price of a deformation and the versions of
-    this package and of the score says which pairs they are. Pairs of another one are of no use, and removed.
+    fingerprint over the content of both sides' files, the image size, the price of a deformation, the versions of
+    this package and of the score, and the columns of ``matches.csv`` says which pairs they are. Pairs of another one
+    are of no use, and removed.
 
     Args:
         directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
@@ -72,6 +74,7 @@ class VerificationStore:
             "training_images": training_images,
             "image_size": [int(side) for side in image_size],
             "deformation_cost": deformation_cost,
+            "columns": MATCHES_COLUMNS,
         }
 
     def load(self) -> DataFrame:

@@ -37,6 +37,8 @@ def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
                 f"{name}: got images of shape {tuple(images.shape)}, want (N, 1, rows, columns) with one grey channel."
             )
         entries: list[Mapping[str, Any]] = [{"image": image} for image in images]
+    elif not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+        raise UnusableInputError(f"{name}: got {images!r}, want a folder, a list, images (N, 1, H, W) or a dataset.")
     else:
         entries = [images[number] for number in range(len(images))]
     if not entries:

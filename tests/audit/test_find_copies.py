@@ -109,6 +109,8 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     }
     row = result.matches.index[0]
     assert len(result.show_pair(row)) == 4
+    with pytest.raises(UnusableInputError, match="row: got 99, want an index"):
+        result.show_pair(99)
     assert result.plot_scores().get_xlabel().startswith("score of the nearest training image")
 
 
@@ -121,6 +123,7 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
         ({"topk": 3}, "--topk: there is no such option. Did you mean --top_k?"),
         ({"training_dir": "a"}, "--training_dir: there is no such option"),
         ({"training": "no_such_folder"}, "no_such_folder"),
+        ({"training": 5}, "training: got 5, want a folder"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_in_words(sides, change, words):

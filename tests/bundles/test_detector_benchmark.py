@@ -22,9 +22,15 @@ CONFIGS = [str(BUNDLE / "configs" / f"{name}.json") for name in ("inference", "q
 FEW_PAIRS = {"num_pairs": 12, "gallery_size": 14, "num_resamples": 50}
 # Alignment takes most of the time.
 FEW_ALIGNED = {"detectors#deepssim_aligned#top_k": 3}
+OPTION_OF_WEIGHTS = {
+    "mri_core": "mri_core_checkpoint",
+    "copy_detector": "copy_detector_checkpoint",
+    "torchscript": "torchscript_file",
+    "open_clip": "open_clip_weights",
+}
 DEFAULT_DETECTORS = [
-    "deepssim", "deepssim_aligned", "local_features", "memorization_index", "ssim", "ncc", "mse", "phash",
-]  # fmt: skip
+    name for name in json.loads(Path(CONFIGS[0]).read_text())["detectors"] if name not in OPTION_OF_WEIGHTS
+]
 
 pytestmark = pytest.mark.filterwarnings("ignore:14 training images are few")
 
@@ -79,12 +85,7 @@ def test_the_summary_has_seeds_versions_hashes_and_what_was_left_out(summary):
     assert re.fullmatch("[0-9a-f]{64}", summary["detectors"]["deepssim"]["made_of"]["embedder"]["sha256"])
     assert summary["versions"]["monai"] == monai.__version__
     options = {name: re.search(r"--(\w+)", reason)[1] for name, reason in summary["left_out"].items()}
-    assert options == {
-        "mri_core": "mri_core_checkpoint",
-        "copy_detector": "copy_detector_checkpoint",
-        "torchscript": "torchscript_file",
-        "open_clip": "open_clip_weights",
-    }
+    assert options == OPTION_OF_WEIGHTS
     assert "NaN" not in json.dumps(summary)
 
 
@@ -206,7 +207,8 @@ def test_an_override_that_cannot_be_used_ends_with_status_2(arguments, words, tm
 def test_the_bundles_page_explains_every_option_detector_and_perturbation():
     page = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
     config = json.loads((BUNDLE / "configs" / "inference.json").read_text())
-    explained = set(re.findall(r"`([\w.]+)`", page))
+    detectors = (BUNDLE.parents[1] / "docs" / "detectors.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([\w.]+)`", page + detectors))
     internal = {"imports", "bundle_root", "benchmark", "initialize", "run"}
     assert {*DetectorBenchmark.option_names(), *config, *config["detectors"]} - explained <= internal
     assert set(SUPPORTED_PERTURBATIONS) <= explained
