@@ -30,7 +30,7 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
     """Tell the result in a few lines: copies, patients, strongest pairs, folders, gate, and where the report is.
 
     Args:
-        result: of the audit.
+        result: result of the audit.
         report: path of ``report.html``.
 
     Returns:
@@ -193,7 +193,7 @@ def side_lines(comparison: SideComparison) -> list[str]:
     """Say how the preprocessing of the sides differs, in one line per difference.
 
     Args:
-        comparison: of the training and the synthetic side.
+        comparison: comparison of the training and the synthetic side.
 
     Returns:
         The lines: a summary, then the differences, those first that hide copies.

@@ -47,7 +47,7 @@ class AuditDetector:
         """Take the representations of the training images, which stay on the disk where cosines are compared.
 
         Args:
-            training: as stored.
+            training: the training side, as stored.
 
         Raises:
             UnusableInputError: when the detector needs more images than there are.
@@ -61,8 +61,8 @@ class AuditDetector:
         """Find the nearest training images.
 
         Args:
-            images: as stored.
-            num_neighbors: how many, k.
+            images: the images' embeddings, as stored.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             Scores float64 ``(N, k)``, descending, and rows of the training images int64 ``(N, k)``.
@@ -74,7 +74,7 @@ class AuditDetector:
         """Score pairs.
 
         Args:
-            images: as stored.
+            images: the images' embeddings, as stored.
             training: as stored, the ones that were fitted.
             pairs: int64 ``(P, 2)``, rows of the two.
 

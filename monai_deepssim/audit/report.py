@@ -40,7 +40,7 @@ def render_report(result: AuditResult) -> str:
     """Make the report: HTML without scripts that needs no other file and no network.
 
     Args:
-        result: of the audit.
+        result: the audit's result.
 
     Returns:
         The HTML. Everything that comes from files is escaped.
@@ -161,7 +161,7 @@ def draw_pair(
 
     Args:
         images: the two, each with its name; ``None`` for a file that has gone since.
-        alignment: of the second to the first; without one there are only the two.
+        alignment: alignment of the second image to the first; without one only the two images are drawn.
         outline: whether the area where they agree is outlined on the first and on the aligned second.
 
     Returns:

@@ -32,7 +32,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        meaning: for the documentation.
+        meaning: what the column holds, for the documentation.
         form: how a number in it is written.
     """
 
@@ -115,7 +115,7 @@ def as_table(
     Args:
         rows: cells by column; a missing one is empty.
         columns: those of the table, in their order.
-        index: of the rows; counted from 0 by default.
+        index: index of the rows; counted from 0 by default.
 
     Example:
         >>> as_table([{"training_path": "a.png", "num_copies": 2}], MEMORIZED_COLUMNS)["num_copies"].tolist()
@@ -153,7 +153,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV file, whole or not at all.
 
     Args:
-        path: of the file.
+        path: path of the file.
         table: a cell that is missing is empty, and a list is joined by ``|``.
 
     Raises:

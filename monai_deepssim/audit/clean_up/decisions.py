@@ -27,7 +27,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
     used: what could not be looked at is not known not to be a copy. The files of a DICOM series share one decision.
 
     Args:
-        result: of the audit.
+        result: result of the audit.
         leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains.
 
     Returns:

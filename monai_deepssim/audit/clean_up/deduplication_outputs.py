@@ -30,7 +30,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     """Tell the result in a few lines.
 
     Args:
-        result: of the deduplication.
+        result: result of the deduplication.
 
     Returns:
         The lines.
@@ -91,8 +91,8 @@ def _write_report(path: Path, result: DeduplicationResult) -> None:
     """Write the report: HTML without scripts that needs no other file.
 
     Args:
-        path: of the HTML file.
-        result: of the deduplication; its ``options.report_images`` decides whether there are images in it.
+        path: path of the HTML file.
+        result: the deduplication's result; its ``options.report_images`` decides whether the report shows images.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -137,8 +137,8 @@ def _write_summary(path: Path, result: DeduplicationResult) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
-        path: of the file.
-        result: of the deduplication.
+        path: path of the file.
+        result: result of the deduplication.
 
     Raises:
         UnusableInputError: if the file cannot be written.

@@ -70,10 +70,10 @@ def files_table(
     Args:
         training: the set.
         units: its files.
-        paths: of each unit.
+        paths: path of each unit.
         root: what paths are relative to.
-        duplicates: that were found.
-        thresholds: of the score.
+        duplicates: the duplicates that were found.
+        thresholds: thresholds of the score.
 
     Returns:
         A row per file, in the order of their paths: the columns of :data:`MANIFEST_COLUMNS`, and ``location``, which is
