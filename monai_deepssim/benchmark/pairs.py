@@ -107,7 +107,7 @@ def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size:
     Args:
         num_pairs: N; the real image of each is of a subject of its own.
         gallery_size: M, at least N.
-        seed: of the cohort.
+        seed: seed of the cohort.
         image_size: rows and columns.
 
     Returns:
@@ -139,10 +139,10 @@ def read_pairs(
     """Read labelled pairs of the published format, and put the pairs of some patients aside for the thresholds.
 
     Args:
-        csv_file: with ``real_key, synth_key, label``.
+        csv_file: path of a CSV with ``real_key, synth_key, label``.
         images_dir: folder of the images.
         tuning_fraction: share of the patients that is put aside.
-        seed: of the draw of these patients.
+        seed: seed of the draw of these patients.
         image_size: rows and columns that images are brought to, with their aspect kept.
 
     Returns:
