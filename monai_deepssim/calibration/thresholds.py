@@ -86,7 +86,7 @@ def choose_threshold(
         criterion: one of the above.
         target: the wanted rate, for the last three.
         groups: ``(N,)``, the patient of each pair, for the intervals; see :func:`proportion_interval`.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
 
     Returns:
         The threshold, and what it reaches on these pairs.
@@ -145,7 +145,7 @@ def measure_threshold(
         scores: ``(N,)``, of the pairs; higher is closer.
         labels: ``(N,)``, whether each pair is a duplicate; both kinds must be there.
         groups: ``(N,)``, the patient of each pair, for the intervals; see :func:`proportion_interval`.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
 
     Returns:
         The threshold, and what it reaches on these pairs.
@@ -191,7 +191,7 @@ def percentile_threshold(scores: Vector, percentile: float = 95.0) -> float:
     """
     values = as_scores(scores, "scores")
     if len(values) == 0:
-        raise ValueError("got no scores, want one a training image")
+        raise ValueError("got no scores, want one per training image")
     return float(np.percentile(values, percentile))
 
 
