@@ -30,8 +30,8 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     taken.
 
     Args:
-        csv_file: with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split`` (its training
-            set).
+        csv_file: path of a CSV with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split``
+            (its training set).
         images_dir: the folder of the images.
 
     Returns:

@@ -26,7 +26,7 @@ class ImageListing:
     """What was found in a source of images.
 
     Attributes:
-        items: one a slice, as :func:`list_images` returns them.
+        items: one per slice, as :func:`list_images` returns them.
         ignored: ``path`` and ``reason`` of everything in a folder that is not among the items.
     """
 
@@ -110,7 +110,7 @@ def scan_images(
     """List the slices of a source as :func:`list_images` does, together with the files that were passed over.
 
     Args:
-        source: as in :func:`list_images`, like all other arguments.
+        source: as in :func:`list_images`.
         patient_id_pattern: how to tell the patient.
         slices: which slices of a volume.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.

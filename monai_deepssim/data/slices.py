@@ -81,7 +81,7 @@ def selected_slices(choice: SliceChoice, num_slices: int) -> list[int]:
 
     Args:
         choice: as :func:`parse_slices` returns it.
-        num_slices: of the volume.
+        num_slices: number of slices of the volume.
 
     Returns:
         Indices from 0; one that is outside of the volume is left as it was written.

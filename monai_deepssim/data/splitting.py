@@ -20,9 +20,9 @@ def split_by_patient(
     An item whose ``patient_id`` is empty counts as a patient of its own, for want of knowing better.
 
     Args:
-        items: with ``patient_id`` and ``image``.
+        items: items with ``patient_id`` and ``image``.
         fraction: share of the patients that goes into the smaller part, above 0 and below 1.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         The larger and the smaller part, each in the order of ``items``.

@@ -81,7 +81,7 @@ def _spatial_shape(path: str | Path, image: nib.Nifti1Image) -> tuple[int, int, 
     if image.get_data_dtype().names is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise UnusableInputError(
             f"{path}: the voxels are {'colours' if image.get_data_dtype().names else 'complex numbers'}. Save the file "
-            "with one number a voxel."
+            "with one number per voxel."
         )
     shape = tuple(int(length) for length in image.shape)
     if any(length > 1 for length in shape[3:]):
