@@ -145,7 +145,7 @@ def embed_images(
     Args:
         network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
         store: where the shards are kept, and which images they are of.
-        batch_size: images a step.
+        batch_size: images per step.
         num_workers: processes that read images; 0 reads in this one.
         device: where to compute.
         inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
