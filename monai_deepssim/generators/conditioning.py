@@ -32,8 +32,8 @@ class VariableScaling:
 
     Args:
         columns: names of the variables, in the order of the context.
-        minimum: of each variable in the training images.
-        maximum: of each variable in the training images.
+        minimum: lowest value of each variable in the training images.
+        maximum: highest value of each variable in the training images.
 
     Example:
         >>> scaling = VariableScaling.of(("age", "sex"), [[20.0, 0.0], [70.0, 1.0]])
@@ -51,7 +51,7 @@ class VariableScaling:
 
         Args:
             columns: names of the variables.
-            values: one row a training image, one value a variable.
+            values: one row per training image, one value per variable.
         """
         table = np.asarray(values, dtype=np.float64)
         return cls(tuple(columns), tuple(table.min(0).tolist()), tuple(table.max(0).tolist()))
@@ -60,7 +60,7 @@ class VariableScaling:
         """Scale the values of one image.
 
         Args:
-            values: one for each of ``columns``, in their order and own units.
+            values: one value per column of ``columns``, in their order and own units.
 
         Returns:
             ``(1, number of columns)``, float32: a sequence of one token, as cross-attention takes it.
@@ -83,13 +83,13 @@ def variable_values(
     """Take named numbers out of a data list.
 
     Args:
-        items: with ``path`` and the columns, as :func:`~monai_deepssim.data.list_images` passes on those of a CSV;
-            upper and lower case are the same.
+        items: items with ``path`` and the columns, as :func:`~monai_deepssim.data.list_images` passes on those of a
+            CSV; upper and lower case are the same.
         columns: names of the variables.
         source: what the message names as the place of the images.
 
     Returns:
-        One row an item, one value a column, in their own units.
+        One row per item, one value per column, in their own units.
 
     Raises:
         UnusableInputError: no columns were asked for, one is not there, or a cell is empty, no number, NaN or infinite.

@@ -28,11 +28,11 @@ def repetition_counts(
     """Say how many times each image is in a generator's training set.
 
     Args:
-        items: with ``path``, the name of the image in the data list.
+        items: items with ``path``, the name of the image in the data list.
         duplication: ``"none"``, once each; ``"low"`` and ``"high"``, a number drawn for each image, evenly from 1 to 4
             and from 1 to 14; or a CSV with the columns ``path`` and ``copies``, where an image without a row is there
             once.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         A count of at least 1 for each item.

@@ -27,7 +27,7 @@ class Conditions:
 
     Args:
         contexts: ``(N, T, D)``, N contexts of T tokens.
-        descriptions: one for each, for the manifest.
+        descriptions: one description per condition, for the manifest.
 
     Example:
         >>> len(Conditions(torch.rand(2, 1, 6), ["age=20", "age=70"]))
@@ -80,9 +80,9 @@ def read_conditions(path: str | os.PathLike[str], scaling: VariableScaling | Non
     """Read contexts from a file.
 
     Args:
-        path: for variables a CSV with the columns that the generator was trained on, a row a context, in their own
-            units; else vectors, see :func:`~monai_deepssim.generators.read_vectors`.
-        scaling: of the variables, as the generator's checkpoint holds it; ``None`` for vectors.
+        path: path of the conditions: for variables a CSV with the columns that the generator was trained on, one row
+            per context, in their own units; else vectors, see :func:`~monai_deepssim.generators.read_vectors`.
+        scaling: scaling of the variables, as the generator's checkpoint holds it; ``None`` for vectors.
         context_size: numbers that the generator takes.
 
     Returns:
@@ -126,7 +126,7 @@ def select_conditions(
 
     Args:
         generator: as :func:`~monai_deepssim.generators.load_generator` reads it.
-        path: of a file for :func:`read_conditions`; ``None`` for none.
+        path: path of a file for :func:`read_conditions`; ``None`` for none.
         images: the training images; ``None`` for none.
 
     Returns:
@@ -170,8 +170,8 @@ class SamplingDataset(Dataset):
 
     Args:
         noise_shape: ``(C, h', w')`` of the diffusion model's latents.
-        num_images: how many; ``None`` for ``images_per_condition`` of each condition.
-        seed: of image 0.
+        num_images: number of images; ``None`` for ``images_per_condition`` of each condition.
+        seed: seed of image 0.
         conditions: contexts; image i gets number ``i // images_per_condition``, and after the last one the first again.
         images_per_condition: 1 or more.
         indices: the numbers of the images that are wanted, in place of all of ``num_images``.

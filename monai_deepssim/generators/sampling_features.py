@@ -84,7 +84,7 @@ class InceptionFeatures(nn.Module):
     """The 2,048 features of torchvision's InceptionV3, on which FID is published; weights from a file.
 
     Args:
-        path: of the state dict that torchvision publishes as ``inception_v3_google``.
+        path: path of the state dict that torchvision publishes as ``inception_v3_google``.
 
     Raises:
         UnusableInputError: the file holds other weights.
