@@ -268,7 +268,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             ``(scores, indices)``, both ``(N, k)``, the most similar first.
@@ -282,7 +282,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             Scores, indices and stages. A detector of one stage proposes and keeps what it finds.
