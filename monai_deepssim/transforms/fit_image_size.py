@@ -96,7 +96,7 @@ class FitImageSized(MapTransform):
     """Dictionary version of :class:`FitImageSize`.
 
     Args:
-        keys: of the images.
+        keys: keys of the images.
         image_size: rows and columns, in pixels.
         allow_missing_keys: pass items without a key.
 
