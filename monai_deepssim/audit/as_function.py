@@ -106,7 +106,7 @@ def remove_copies(
         holdout: real images of other patients, which the generator never saw.
         patient_ids: as for :func:`find_copies`.
         output_dir: folder for ``filtered/`` with the files that are kept, ``manifest.csv`` and the audits. By default
-            nothing is written; images in memory are no files and cannot be.
+            nothing is written; images in memory are not files and cannot be.
         progress: whether progress and warnings are shown on the terminal.
         options: others of :class:`~monai_deepssim.audit.options.FilterOptions`, such as ``leave_out`` or ``files``.
 
@@ -153,7 +153,7 @@ def find_duplicates(
         images: the set, given as a side of :func:`find_copies`.
         patient_ids: patients of the images, given as for :func:`find_copies`.
         output_dir: folder for ``deduplicated/`` with one file of each group, ``manifest.csv``, ``report.html`` and the
-            others. By default nothing is written; images in memory are no files and cannot be.
+            others. By default nothing is written; images in memory are not files and cannot be.
         progress: whether progress and warnings are shown on the terminal.
         options: others of :class:`~monai_deepssim.audit.options.DeduplicationOptions`.
 

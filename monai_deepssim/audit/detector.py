@@ -128,7 +128,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
             )
         path = shipped_weights()
     if path is not None and not path.exists():
-        raise UnusableInputError(f"--checkpoint: {path} is no file or folder. Give the path of the weights of {name}.")
+        raise UnusableInputError(f"--checkpoint: {path} is not a file or folder. Give the path of {name}'s weights.")
     is_deepssim = kind is DeepSSIMDetector
     network, identity = _load_embedder(options) if is_deepssim else (None, None)
     try:

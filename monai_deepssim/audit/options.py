@@ -306,8 +306,8 @@ class DeduplicationOptions(SearchOptions):
     def __post_init__(self) -> None:
         if self.detector == "copy_detector" and self.thresholds is None and not self.verify:
             raise UnusableInputError(
-                "--thresholds: was not given, and copy_detector takes its threshold from held-out images, which there "
-                "are none of here. Give one score above which an image is a duplicate, or leave --verify true."
+                "--thresholds: was not given, and copy_detector takes its threshold from held-out images, which a "
+                "deduplication has not. Give one score above which an image is a duplicate, or leave --verify true."
             )
         super().__post_init__()
 

@@ -108,7 +108,7 @@ def _verdict(result: AuditResult) -> dict[str, str]:
         advice = f"But {len(result.close)} {verb} closer to a training image than chance explains, though below the "
         advice += "threshold of a copy: look at every such pair before you share the set."
         return {"tone": "unsure", "title": title, "advice": advice}
-    advice = "This is what one detector at one threshold could see; it is no proof that there is none."
+    advice = "This is what one detector at one threshold could see; it does not prove that there is no copy."
     return {"tone": "good", "title": title, "advice": advice}
 
 

@@ -24,7 +24,7 @@ class Side:
         name: ``training``, ``synthetic`` or ``holdout``.
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
-        ignored: ``path`` and ``reason`` of the files found there that are no images.
+        ignored: ``path`` and ``reason`` of the files found there that are not images.
         in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
     """
 

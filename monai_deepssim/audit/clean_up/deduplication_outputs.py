@@ -70,7 +70,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
         "",
         f"Training images: {result.training.side.source} ({len(result.training.images.indices)} compared)",
         f"Left out:        {left_out['duplicate']} duplicates, {left_out['skipped']} that could not be used, "
-        f"{left_out['ignored']} that are no images; why each, in {result.manifest}",
+        f"{left_out['ignored']} that are not images; why each, in {result.manifest}",
         f"Kept:            {result.num_kept} files, in {result.folder}. Nothing was changed or deleted in "
         f"{result.training.side.source}.",
         f"Report:          {result.options.output_dir / 'report.html'}",
@@ -192,7 +192,7 @@ def _verdict(result: DeduplicationResult) -> dict[str, str]:
     if skipped:
         advice = f"{skipped} images could not be read, so this is not the whole set."
         return {"tone": "unsure", "title": title, "advice": advice}
-    advice = "This is what one detector at one threshold could see; it is no proof that there is none."
+    advice = "This is what one detector at one threshold could see; it does not prove that there is no duplicate."
     return {"tone": "good", "title": title, "advice": advice}
 
 

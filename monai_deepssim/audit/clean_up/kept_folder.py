@@ -42,12 +42,12 @@ def check_kept_folder(folder: Path, manifest: Path, columns: list[str]) -> None:
                 header = file.readline().strip()
         if header != ",".join(columns):
             raise UnusableInputError(
-                f"--output_dir: {manifest} is none of this workflow's files, and nothing is written over it. Give "
+                f"--output_dir: {manifest} is not one of this workflow's files and would be overwritten. Give "
                 "another --output_dir."
             )
     elif is_occupied(folder):
         raise UnusableInputError(
-            f"--output_dir: {folder} is there already and is not empty, and nothing is ever deleted or written over. "
+            f"--output_dir: {folder} exists and is not empty, and nothing is ever deleted or overwritten. "
             "Give another --output_dir, or move it away."
         )
 
