@@ -146,7 +146,7 @@ def proportion_interval(flags: Vector, groups: Groups | None = None, confidence:
 
 
 def _clopper_pearson(share: float, total: float, confidence: float) -> tuple[float, float]:
-    # By the beta distribution, which unlike scipy.stats.binomtest takes a total that is no whole number.
+    # By the beta distribution, which unlike scipy.stats.binomtest takes a total that is not a whole number.
     tail = (1 - confidence) / 2
     count = share * total
     low = 0.0 if share == 0 else float(beta.ppf(tail, count, total - count + 1))

@@ -93,7 +93,7 @@ def choose_threshold(
 
     Raises:
         UnusableInputError: when there is no duplicate, nothing else, or the precision cannot be reached.
-        ValueError: when ``criterion`` is none of these, ``target`` does not fit it, or the lengths differ.
+        ValueError: when ``criterion`` is not one of these, ``target`` does not fit it, or the lengths differ.
 
     Example:
         >>> scores = [0.2, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -237,7 +237,7 @@ def _measure(
 def _check_pairs(scores: Vector, labels: Vector) -> tuple[np.ndarray, np.ndarray]:
     values, is_duplicate = as_scores(scores, "scores"), as_flags(labels, "labels")
     if len(values) != len(is_duplicate):
-        raise ValueError(f"got {len(values)} scores and {len(is_duplicate)} labels, want one of each a pair")
+        raise ValueError(f"got {len(values)} scores and {len(is_duplicate)} labels, want one of each per pair")
     if is_duplicate.all() or not is_duplicate.any():
         raise UnusableInputError(
             f"of the {len(values)} labelled pairs {int(is_duplicate.sum())} are duplicates. A threshold parts two "
