@@ -78,7 +78,7 @@ def list_images(
             its folder, or an argument means nothing. Files that are damaged are listed, and refused when loaded.
 
     Warns:
-        UserWarning: a folder holds files that are no images. :func:`scan_images` returns them instead.
+        UserWarning: a folder holds files that are not images. :func:`scan_images` returns them instead.
 
     Example:
         >>> import tempfile

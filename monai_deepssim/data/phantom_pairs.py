@@ -41,7 +41,7 @@ class PhantomPairDataset(CacheDataset):
         Items with ``real`` and ``synthetic``, ``(1, *image_size)`` in [0, 1], and ``label``.
 
     Raises:
-        ValueError: when there are no pairs, or ``similar`` is none of these.
+        ValueError: when there are no pairs, or ``similar`` is not one of these.
 
     Example:
         >>> pairs = PhantomPairDataset(num_pairs=3, seed=5, progress=False)

@@ -17,7 +17,7 @@ SliceChoice = Literal["all"] | tuple[int, ...] | slice | None
 """What :func:`parse_slices` makes of it."""
 
 _WANTED = (
-    'an index (90), indices (60,70,80), "all" or a range with an excluded end (60:100 or 60:100:2) is wanted, counted '
+    'want an index (90), indices (60,70,80), "all" or a range with an excluded end (60:100 or 60:100:2), counted '
     "from 0 at the patient's left, back or feet; negative numbers count from the other end"
 )
 _INTEGER = re.compile(r"[+-]?\d+")
