@@ -196,7 +196,7 @@ def embed_images(
                 evaluator.run()
             except torch.OutOfMemoryError as error:
                 raise UnusableInputError(
-                    f"batch_size {batch_size}: the memory of {device} does not suffice. Give a smaller batch_size."
+                    f"batch_size {batch_size}: {device} is out of memory. Give a smaller batch_size."
                 ) from error
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):

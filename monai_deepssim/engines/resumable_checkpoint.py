@@ -110,7 +110,7 @@ class ResumableCheckpoint:
             ) from error
         if engine.state.epoch_length != epoch_length:
             raise UnusableInputError(
-                f"{self.path}: this training has {engine.state.epoch_length} steps an epoch, and would now have "
+                f"{self.path}: this training has {engine.state.epoch_length} steps per epoch, and would now have "
                 f"{epoch_length}. Go on with as many images, batches as large and as many processes as it was begun "
                 "with, or give another folder."
             )
