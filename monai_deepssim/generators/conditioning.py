@@ -100,7 +100,7 @@ def variable_values(
     """
     if isinstance(columns, str) or not columns:
         raise UnusableInputError(
-            f"conditioning_columns is {columns!r}, and a list of names is wanted for conditioning on variables, "
+            f"conditioning_columns is {columns!r}, wanted a list of names for conditioning on variables, "
             "such as \"['age','sex']\"."
         )
     rows: list[list[float]] = []
@@ -125,7 +125,7 @@ def _number(value: Any, column: str, path: object, source: object) -> float:
     if not math.isfinite(number):
         found = "empty" if value in ("", None) else repr(value)
         raise UnusableInputError(
-            f"{source}: {column} of {path} is {found}, and a finite number is wanted. Fill it in (write categories as "
+            f"{source}: {column} of {path} is {found}, wanted a finite number. Fill it in (write categories as "
             "numbers, such as 0 and 1), or leave the image out."
         )
     return number
@@ -143,8 +143,8 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         A vector ``(1, C)``, float32, for each image.
 
     Raises:
-        UnusableInputError: the file cannot be read, is none of these, or a vector is not finite or not as long as the
-            others.
+        UnusableInputError: the file cannot be read, is not one of these, or a vector is not finite or not as long as
+            the others.
 
     Example:
         >>> import tempfile
@@ -167,7 +167,7 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     for name, vector in vectors.items():
         if vector.shape[1] != size or not torch.isfinite(vector).all():
             found = f"{vector.shape[1]} numbers" if vector.shape[1] != size else "NaN or infinite numbers"
-            raise UnusableInputError(f"{path}: the vector of {name} has {found}, and {size} finite ones are wanted.")
+            raise UnusableInputError(f"{path}: the vector of {name} has {found}, wanted {size} finite ones.")
     return vectors
 
 
@@ -175,7 +175,9 @@ def _rows_of_csv(path: Path) -> dict[str, Any]:
     table = read_table(path)
     column = next((name for name in NAME_COLUMNS if name in table.columns), None)
     if column is None:
-        raise UnusableInputError(f"{path}: the columns are {', '.join(table.columns)}, and one named path is wanted.")
+        raise UnusableInputError(
+            f"{path}: the columns are {', '.join(table.columns)}, wanted one that is named path. Rename it."
+        )
     numbers = [name for name in table.columns if name not in (*NAME_COLUMNS, "patient_id")]
     return {
         cells[column]: [_number(cells[name], name, cells[column], f"{path}, line {line}") for name in numbers]
@@ -192,6 +194,6 @@ def _rows_of_archive(path: Path) -> dict[str, Any]:
         return {str(name): torch.as_tensor(vector).float() for name, vector in content.items()}
     except Exception as error:  # both raise many kinds on a file that is none of their own
         raise UnusableInputError(
-            f"{path}: the file is no dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
+            f"{path}: the file is not a dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
             "torch.save."
         ) from error

@@ -77,7 +77,7 @@ class GeneratorImages(CacheDataset):
     Raises:
         UnusableInputError: there are no such images, too few patients to put some aside, or repetitions or conditions
             that cannot be used.
-        ValueError: ``split`` is none of these.
+        ValueError: ``split`` is not one of these.
 
     Example:
         >>> images = GeneratorImages(phantom={"num_subjects": 3, "seed": 7}, image_size=(80, 64), duplication="low",
@@ -113,7 +113,7 @@ class GeneratorImages(CacheDataset):
         if split not in ("training", "validation"):
             raise ValueError(f"got split={split!r}, want training or validation")
         if conditioning not in _CONDITIONINGS:
-            raise UnusableInputError(f"conditioning is {conditioning!r}, and none, variables or text is wanted.")
+            raise UnusableInputError(f"conditioning is {conditioning!r}, wanted none, variables or text.")
         source: object = dataset_dir if isinstance(dataset_dir, str | os.PathLike) else "the images"
         reading: list[Callable] = [LoadSliced("image"), FitImageSized("image", image_size)]
         if phantom is None:

@@ -231,7 +231,7 @@ class LatentSamplingInferer(Inferer):
         num_inference_steps: number of network calls per image.
 
     Raises:
-        ValueError: the scheduler clips: latents are no images in [-1, 1], and would be damaged without a word.
+        ValueError: the scheduler clips: latents are not images in [-1, 1] and would be damaged silently.
 
     Example:
         >>> from monai.networks.schedulers import DDIMScheduler

@@ -201,12 +201,12 @@ class SamplingDataset(Dataset):
     ) -> None:
         if num_images is None:
             if conditions is None:
-                raise UnusableInputError("num_images is not given: say how many images are wanted.")
+                raise UnusableInputError("num_images was not given. Give the number of images to draw.")
             num_images = images_per_condition * len(conditions)
         if num_images < 1 or images_per_condition < 1 or seed < 0:
             raise UnusableInputError(
-                f"num_images is {num_images}, images_per_condition {images_per_condition} and seed {seed}. At least 1 "
-                "image, 1 for each condition, and a seed of 0 or more are wanted."
+                f"num_images is {num_images}, images_per_condition {images_per_condition} and seed {seed}, wanted at "
+                "least 1 image, 1 per condition and a seed of 0 or more."
             )
         wanted = range(num_images) if indices is None else indices
         beyond = [index for index in wanted if not 0 <= index < num_images]

@@ -54,7 +54,7 @@ class SampleFolder:
 
     Raises:
         UnusableInputError: the folder holds images of another generator, another seed or other settings, which one
-            manifest cannot describe; or the format is none of these.
+            manifest cannot describe; or the format is not one of these.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ class SampleFolder:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if file_format not in ("png", "nii.gz"):
-            raise UnusableInputError(f"file_format is {file_format!r}, and png or nii.gz is wanted.")
+            raise UnusableInputError(f"file_format is {file_format!r}, wanted png or nii.gz.")
         self.directory = Path(output_dir)
         self.manifest = self.directory / "manifest.csv"
         self.num_inference_steps = int(num_inference_steps)

@@ -146,7 +146,7 @@ def check_max_copy_fraction(limit: float | None) -> None:
     """
     if limit is not None and not 0 < limit <= 1:
         raise UnusableInputError(
-            f"max_copy_fraction is {limit}, and a share above 0 up to 1 is wanted, such as 0.05; null for no limit. It "
+            f"max_copy_fraction is {limit}, wanted a share above 0 up to 1, such as 0.05; null for no limit. It "
             "is reached already by a generator that copies exactly so much."
         )
 
