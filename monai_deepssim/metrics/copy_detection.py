@@ -115,7 +115,9 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             RuntimeError: before any was.
         """
         if self._image_shape is None:
-            raise RuntimeError(f"{type(self).__name__} has represented no image yet, so it knows no image size")
+            raise RuntimeError(
+                f"{type(self).__name__} has not represented any image yet: call fit(training_loader) first"
+            )
         return self._image_shape
 
     @property

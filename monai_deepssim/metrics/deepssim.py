@@ -130,7 +130,7 @@ def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
 def _check_images(y_pred: torch.Tensor, y: torch.Tensor) -> None:
     for name, images in (("y_pred", y_pred), ("y", y)):
         if not isinstance(images, torch.Tensor):
-            raise TypeError(f"{name} has to be a tensor (B, 1, H, W), got {type(images)}.")
+            raise TypeError(f"{name} is {type(images)}, wanted a tensor (B, 1, H, W).")
     if y_pred.shape != y.shape:
         raise ValueError(
             f"y_pred has shape {tuple(y_pred.shape)} and y {tuple(y.shape)}, wanted the same shape (B, 1, H, W), one "

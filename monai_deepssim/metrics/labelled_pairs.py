@@ -66,7 +66,7 @@ def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_T
     scores = _to_vector(scores, "scores")
     lower, upper = thresholds
     if not lower <= upper:
-        raise ValueError(f"thresholds have to be (lower, upper), got {thresholds}.")
+        raise ValueError(f"got thresholds {thresholds}, want (lower, upper) with lower <= upper.")
     if not np.isfinite(scores).all():
         position = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"score {position} of {len(scores)} is {scores[position]}. Leave out the pair or repair it.")
@@ -164,7 +164,7 @@ class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
         thresholds: the lower and the upper one, see :func:`classify_scores`.
 
     Raises:
-        ValueError: when ``metric_name`` is none of these.
+        ValueError: when ``metric_name`` is not one of these.
 
     Example:
         >>> metric = LabelledPairsMetric()
