@@ -121,7 +121,7 @@ class TorchScriptEmbedder(nn.Module):
                 return channels
             problems.append(f"{channels} channels gave {getattr(output, 'shape', type(output))} for 2 images")
         raise UnusableInputError(
-            f"{path}: a program that maps (N, 1 or 3, H, W) to (N, D) is wanted; {'; '.join(problems)}"
+            f"{path}: want a program that maps (N, 1 or 3, H, W) to (N, D), got: {'; '.join(problems)}"
         )
 
     def forward(self, x: Tensor) -> Tensor:
