@@ -83,7 +83,7 @@ class LocalFeatureSearch:
 
         Args:
             features: features of the image.
-            exclude: training images that are no candidates, such as the image itself.
+            exclude: training images that are not candidates, such as the image itself.
             rest: returns the features of what a training image with its match does not explain of the image
                 (:func:`~monai_deepssim.similarity.extract_rest`). They are looked up as well, since an image may have
                 several sources; by default they are not.

@@ -47,12 +47,12 @@ class NormalizedRows:
             [embeddings] if isinstance(embeddings, (torch.Tensor, np.ndarray)) else embeddings
         )
         if not isinstance(self._shards, Sequence):
-            raise TypeError(f"{name}: wanted a tensor, a numpy array or a sequence of them, got {type(embeddings)}.")
+            raise TypeError(f"{name}: got {type(embeddings)}, wanted a tensor, a numpy array or a sequence of them.")
         if len(self._shards) == 0:
-            raise ValueError(f"{name}: wanted at least one (N, D) shard, got an empty sequence.")
+            raise ValueError(f"{name}: got an empty sequence, wanted at least one (N, D) shard.")
         for number, shard in enumerate(self._shards):
             if not isinstance(shard, (torch.Tensor, np.ndarray)):
-                raise TypeError(f"{name}: shard {number} has to be a tensor or a numpy array, got {type(shard)}.")
+                raise TypeError(f"{name}: shard {number} is {type(shard)}, wanted a tensor or a numpy array.")
             if shard.ndim != 2 or shard.shape[1] == 0:
                 raise ValueError(
                     f"{name}: shard {number} has shape {tuple(shard.shape)}, wanted (N, D) with one embedding per row. "
