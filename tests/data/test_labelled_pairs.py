@@ -56,11 +56,11 @@ def test_the_training_set_gives_ssim_and_split(images_dir):
             "IXI002___training,IXI002___gen-9,1",
             r"line 3, synth_key: .*'IXI002___gen-9' is missing; .*IXI002.gen-9\.png",
         ),
-        ("IXI002,IXI002___gen-0,1", "line 3, real_key: 'IXI002' is no key"),
+        ("IXI002,IXI002___gen-0,1", "line 3, real_key: 'IXI002' is not a key"),
         ("..___training,IXI002___gen-0,1", "line 3, real_key: .*inside"),
         ("IXI002___../../../etc/passwd,IXI002___gen-0,1", "line 3, real_key: .*inside"),
         ("/etc___passwd,IXI002___gen-0,1", "line 3, real_key: .*inside"),
-        ("IXI002___training,IXI002___gen-0,3", "line 3, label: '3' is no label"),
+        ("IXI002___training,IXI002___gen-0,3", "line 3, label: '3' is not a label"),
         ("IXI002___training,IXI002___gen-0", "line 3: the row has 2 cells"),
     ],
 )

@@ -127,7 +127,7 @@ def test_wrong_input_is_explained(embeddings, images) -> None:
         compute_ssim_matching_errors(embeddings[:8], images)
     with pytest.raises(ValueError, match="two images or more"):
         compute_ssim_matching_errors(embeddings[:1], images[:1])
-    with pytest.raises(ValueError, match="edges have to ascend"):
+    with pytest.raises(ValueError, match="want two or more in ascending order"):
         compute_ssim_matching_table(embeddings, images, edges=(1.0, 0.5))
     with pytest.raises(ValueError, match='"mse" or "mae", got \'rmse\''):
         SSIMMatchingMetric("rmse")
