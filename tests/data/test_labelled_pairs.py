@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(images_dir, row, message
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("1.2,train", "no SSIM"), ("nan,train", "no SSIM"), ("high,train", "no SSIM"), ("0.5,test", "no split")],
+    [("1.2,train", "not an SSIM"), ("nan,train", "no SSIM"), ("high,train", "no SSIM"), ("0.5,test", "not a split")],
 )
 def test_training_values_that_mean_nothing_are_refused(images_dir, row, message):
     csv_file = write(images_dir, "real_key,synth_key,ssim,split", f"IXI002___training,IXI002___gen-0,{row}")
@@ -82,7 +82,7 @@ def test_training_values_that_mean_nothing_are_refused(images_dir, row, message)
 
 def test_missing_folders_files_and_columns_are_named(images_dir):
     csv_file = write(images_dir, "real_key,synth_key", "IXI002___training,IXI002___gen-0")
-    with pytest.raises(UnusableInputError, match="the columns are real_key, synth_key, and"):
+    with pytest.raises(UnusableInputError, match="the columns are real_key, synth_key, wanted"):
         labelled_pairs(csv_file, images_dir)
     with pytest.raises(UnusableInputError, match="nowhere: there is no such folder"):
         labelled_pairs(csv_file, images_dir / "nowhere")

@@ -216,7 +216,7 @@ def test_a_list_with_missing_files_is_refused_with_the_line_and_their_number(tmp
     ("text", "message"),
     [
         ("real_key,synth_key,label\na,b,1\n", "labelled_pairs"),
-        ("name\na.png\n", "one named image, path or filename"),
+        ("name\na.png\n", "one that is named image, path or filename"),
         ("image\n", "no rows"),
         ("", "no rows"),
         ("image,patient_id\na.png\n", "line 2: the row has 1 cells"),
