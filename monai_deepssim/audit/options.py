@@ -216,7 +216,9 @@ class SearchOptions(ImageOptions):
 class AuditOptions(SearchOptions):
     """The options of an audit."""
 
-    synthetic_dir: Path | None = option(None, _IMAGE_SOURCE, "Images that the generator made, likewise.", _IMAGES)
+    synthetic_dir: Path | None = option(
+        None, _IMAGE_SOURCE, "Images that the generator made, given in the same way.", _IMAGES
+    )
     holdout_dir: Path | None = option(
         None,
         _IMAGE_SOURCE,
