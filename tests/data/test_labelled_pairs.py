@@ -72,7 +72,12 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(images_dir, row, message
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("1.2,train", "not an SSIM"), ("nan,train", "no SSIM"), ("high,train", "no SSIM"), ("0.5,test", "not a split")],
+    [
+        ("1.2,train", "not an SSIM"),
+        ("nan,train", "not an SSIM"),
+        ("high,train", "not an SSIM"),
+        ("0.5,test", "not a split"),
+    ],
 )
 def test_training_values_that_mean_nothing_are_refused(images_dir, row, message):
     csv_file = write(images_dir, "real_key,synth_key,ssim,split", f"IXI002___training,IXI002___gen-0,{row}")
