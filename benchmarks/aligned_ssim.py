@@ -5,7 +5,7 @@
 Copies of phantom subjects under a random mix of flips, rotation up to 12 degrees, shifts up to 4 pixels, zoom up to 5 %
 and gamma 0.5 to 1.5, and pairs of unrelated subjects, which take longer. As one search tries some hundred candidates a
 pair, the yardstick is what the same candidates would cost with scikit-image alone, without the resampling. Beside it,
-what posed SSIM costs, which screens 64 candidates an image and says which of them are worth a search; and what the
+what posed SSIM costs, which screens 64 candidates per image and says which of them are worth a search; and what the
 deformation costs that an audit's verdicts include, with scikit-image's optical flow as the yardstick.
 """
 

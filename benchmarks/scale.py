@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--perturbations", nargs="+", default=PERTURBATIONS)
     arguments = parser.parse_args()
     print(
-        "| side | training images | change | called | others called | ms an image |\n"
+        "| side | training images | change | called | others called | ms per image |\n"
         "| --- | --- | --- | --- | --- | --- |"
     )
     for side in arguments.sides:

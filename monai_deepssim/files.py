@@ -24,7 +24,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     leftover of a kill is overwritten the next time.
 
     Args:
-        path: of the file; its folder has to exist.
+        path: path of the file to write; its folder has to exist.
 
     Yields:
         The open file.
@@ -84,7 +84,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file by an atomic rename; file names that are no UTF-8 keep their bytes.
 
     Args:
-        path: of the file, which is replaced.
+        path: path of the file to write or replace.
         text: what goes in, line ends unchanged.
 
     Raises:
@@ -119,7 +119,7 @@ class ArrayStore:
     """The cells of a grid that are known, a file each, so that a run that was interrupted goes on where it stopped.
 
     Args:
-        directory: of the files; made when the first is written.
+        directory: folder of the files; made when the first is written.
 
     Example:
         >>> import tempfile
@@ -138,8 +138,8 @@ class ArrayStore:
         """Read a cell; ``None`` if there is none of this key, or it is damaged and has to be made again.
 
         Args:
-            name: of the cell, a relative path without suffix.
-            key: of all that it was made of.
+            name: name of the cell, a relative path without suffix.
+            key: key of all that the cell was made from.
         """
         path = self._path(name)
         if not path.is_file():
@@ -156,9 +156,9 @@ class ArrayStore:
         """Write a cell, whole or not at all.
 
         Args:
-            name: of the cell.
-            key: of all that it was made of.
-            arrays: by name.
+            name: name of the cell.
+            key: key of all that the cell was made from.
+            arrays: arrays by name.
 
         Raises:
             UnusableInputError: if it cannot be written.

@@ -171,7 +171,7 @@ def path(kind: str = "path", missing: str | None = None) -> Check:
     def read(name: str, value: Any) -> Path | None:
         found = _read_path(name, value)
         if found is not None and missing is not None and not found.is_file():
-            raise UnusableInputError(f"--{name}: {found} is no file. Give {missing}.")
+            raise UnusableInputError(f"--{name}: {found} is not a file. Give {missing}.")
         return found
 
     return Check(read, kind, is_text=True)
@@ -187,7 +187,7 @@ def paths(missing: str) -> Check:
         files = tuple(Path(entry).expanduser() for entry in given)
         for file in files:
             if not file.is_file():
-                raise UnusableInputError(f"--{name}: {file} is no file. Give {missing}.")
+                raise UnusableInputError(f"--{name}: {file} is not a file. Give {missing}.")
         return files
 
     return Check(read, "files")

@@ -33,7 +33,7 @@ def option(default: Any, check: Check, meaning: str, group: str) -> Any:
     Args:
         default: what it is where it is not given; checked like any other value.
         check: what it takes.
-        meaning: for ``--help`` and the docs.
+        meaning: what the option does, for ``--help`` and the docs.
         group: the heading under which it is listed.
 
     Example:

@@ -55,7 +55,7 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
 
     Args:
         items: what to iterate over.
-        options: of tqdm.
+        options: further arguments of tqdm.
     """
     # Into a log file a bar writes a line each time it moves, so there it moves rarely.
     interval = 0.1 if sys.stderr.isatty() else 10.0

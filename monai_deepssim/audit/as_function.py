@@ -54,8 +54,8 @@ def find_copies(
         synthetic: images that it made.
         holdout: real images of other patients, which the generator never saw: they tell how high an image scores that
             is not a copy. Without them the training images are compared with each other.
-        patient_ids: of the training images, one for each; or of several sides, by ``training`` and ``holdout``; or a
-            regular expression whose group finds the patient in an image's path, or ``folder``.
+        patient_ids: patient of each training image, one per image; for several sides a dictionary with ``training`` and
+            ``holdout``; or a regular expression whose group finds the patient in an image's path, or ``folder``.
         output_dir: folder for ``matches.csv``, ``report.html``, ``summary.json`` and the others. An audit of the same
             images that is there is continued. By default nothing is written.
         progress: whether progress and warnings are shown on the terminal.
@@ -104,9 +104,9 @@ def remove_copies(
         training: images that trained the generator; each side is given as to :func:`find_copies`.
         synthetic: images that it made.
         holdout: real images of other patients, which the generator never saw.
-        patient_ids: as of :func:`find_copies`.
+        patient_ids: as for :func:`find_copies`.
         output_dir: folder for ``filtered/`` with the files that are kept, ``manifest.csv`` and the audits. By default
-            nothing is written; images in memory are no files and cannot be.
+            nothing is written; images in memory are not files and cannot be.
         progress: whether progress and warnings are shown on the terminal.
         options: others of :class:`~monai_deepssim.audit.options.FilterOptions`, such as ``leave_out`` or ``files``.
 
@@ -151,9 +151,9 @@ def find_duplicates(
 
     Args:
         images: the set, given as a side of :func:`find_copies`.
-        patient_ids: likewise.
+        patient_ids: patients of the images, given as for :func:`find_copies`.
         output_dir: folder for ``deduplicated/`` with one file of each group, ``manifest.csv``, ``report.html`` and the
-            others. By default nothing is written; images in memory are no files and cannot be.
+            others. By default nothing is written; images in memory are not files and cannot be.
         progress: whether progress and warnings are shown on the terminal.
         options: others of :class:`~monai_deepssim.audit.options.DeduplicationOptions`.
 

@@ -30,7 +30,7 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
     """Tell the result in a few lines: copies, patients, strongest pairs, folders, gate, and where the report is.
 
     Args:
-        result: of the audit.
+        result: result of the audit.
         report: path of ``report.html``.
 
     Returns:
@@ -62,8 +62,8 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
         if part.side.ignored:
             first = part.side.ignored[0]
             lines.append(
-                f"Ignored: {len(part.side.ignored)} files in {part.side.source} are no images that are audited, such "
-                f"as {first['path']} ({first['reason']})."
+                f"Ignored: {len(part.side.ignored)} files in {part.side.source} are not images that can be "
+                f"audited, such as {first['path']} ({first['reason']})."
             )
         if part.images.converted:
             lines.append(f"Colour: {len(part.images.converted)} {part.side.name} images were converted to grey.")
@@ -121,9 +121,9 @@ def error_rate_sentence(result: AuditResult) -> str:
         total, needed = len(found.p_values), found.fewest_discoverable
         text += f" With {found.null.num_groups} patients to compare with, "
         if needed > total:
-            text += f"none of {total} images could be called, however close: this is no evidence that there is none."
+            text += f"none of {total} images could be called, however close: this is not evidence that there is none."
         else:
-            text += f"{needed} would have to be for any to be called: this is no evidence that there is none."
+            text += f"at least {needed} have to be close for any to be called: this is not evidence that there is none."
     return text
 
 
@@ -193,7 +193,7 @@ def side_lines(comparison: SideComparison) -> list[str]:
     """Say how the preprocessing of the sides differs, in one line per difference.
 
     Args:
-        comparison: of the training and the synthetic side.
+        comparison: comparison of the training and the synthetic side.
 
     Returns:
         The lines: a summary, then the differences, those first that hide copies.

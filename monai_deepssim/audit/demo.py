@@ -19,8 +19,8 @@ class DemoResult:
 
     Attributes:
         planted: copies among the synthetic images.
-        found: of those, judged duplicates.
-        right_source: of those found, how many were matched with the image that they are a copy of.
+        found: number of planted copies that were judged duplicates.
+        right_source: number of found copies that were matched with the image that they are a copy of.
         false_alarms: images judged duplicates that are not copies.
         precision: share of the images judged duplicates that are copies; ``None`` when nothing was.
         recall: share of the planted copies that were found.
@@ -40,7 +40,7 @@ class RepetitionsResult:
 
     Attributes:
         planted: repetitions.
-        found: of those, grouped with the image that they repeat.
+        found: number of repetitions that were grouped with the image that they repeat.
         false_alarms: images in a group with one that they do not repeat.
     """
 
@@ -54,7 +54,7 @@ def evaluate_demo(folder: Path, matches: DataFrame) -> DemoResult:
 
     Args:
         folder: as given to :func:`~monai_deepssim.data.write_copies_demo`.
-        matches: of all synthetic images.
+        matches: matches of all synthetic images.
 
     Returns:
         How many planted copies were found.
@@ -78,7 +78,7 @@ def evaluate_repetitions(folder: Path, groups: DataFrame) -> RepetitionsResult:
 
     Args:
         folder: as given to :func:`~monai_deepssim.data.write_repetitions_demo`.
-        groups: that were found: ``kept`` and ``left_out`` of each.
+        groups: the groups that were found: ``kept`` and ``left_out`` of each.
 
     Returns:
         How many repetitions were found.

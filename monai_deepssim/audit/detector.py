@@ -47,7 +47,7 @@ class AuditDetector:
         """Take the representations of the training images, which stay on the disk where cosines are compared.
 
         Args:
-            training: as stored.
+            training: the training side, as stored.
 
         Raises:
             UnusableInputError: when the detector needs more images than there are.
@@ -61,8 +61,8 @@ class AuditDetector:
         """Find the nearest training images.
 
         Args:
-            images: as stored.
-            num_neighbors: how many, k.
+            images: the images' embeddings, as stored.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             Scores float64 ``(N, k)``, descending, and rows of the training images int64 ``(N, k)``.
@@ -74,7 +74,7 @@ class AuditDetector:
         """Score pairs.
 
         Args:
-            images: as stored.
+            images: the images' embeddings, as stored.
             training: as stored, the ones that were fitted.
             pairs: int64 ``(P, 2)``, rows of the two.
 
@@ -128,7 +128,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
             )
         path = shipped_weights()
     if path is not None and not path.exists():
-        raise UnusableInputError(f"--checkpoint: {path} is no file or folder. Give the path of the weights of {name}.")
+        raise UnusableInputError(f"--checkpoint: {path} is not a file or folder. Give the path of {name}'s weights.")
     is_deepssim = kind is DeepSSIMDetector
     network, identity = _load_embedder(options) if is_deepssim else (None, None)
     try:

@@ -19,7 +19,7 @@ from monai_deepssim.progress import Stages
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
 
-#: Where the embeddings are, inside of the output folder: a folder a side.
+#: Where the embeddings are, inside of the output folder: one folder per side.
 EMBEDDINGS_FOLDER = "embeddings"
 
 
@@ -41,7 +41,7 @@ def embed_sides(
         options: their ``output_dir``, ``overwrite``, ``image_size`` and those of the loader are used.
         result_files: names of the files that an audit in the output folder has written: they are removed first, so that
             a result never outlives its audit.
-        stages: of the computation.
+        stages: stages of the computation.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
 

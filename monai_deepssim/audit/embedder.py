@@ -51,7 +51,7 @@ def load_embedder(
     path = shipped_weights() if checkpoint is None else Path(checkpoint).expanduser()
     if not path.is_file():
         raise UnusableInputError(
-            f"--checkpoint: {path} is no file. Give the path of the weights of a DeepSSIM embedder."
+            f"--checkpoint: {path} is not a file. Give the path of the weights of a DeepSSIM embedder."
         )
     return load_deepssim(path).to(torch_device.read("device", device)).eval()
 

@@ -19,8 +19,8 @@ def choose_null_images(num_images: int, seed: int = 0) -> np.ndarray:
     """Draw the training images that are scored for the null.
 
     Args:
-        num_images: how many there are.
-        seed: of the draw.
+        num_images: number of images.
+        seed: seed of the draw.
 
     Returns:
         Rows of training images in ascending order, all of them where there are few.
@@ -39,8 +39,8 @@ def keep_strangers(pairs: DataFrame, patients: Sequence[str], keep: int) -> Data
 
     Args:
         pairs: ``query`` and ``training``, rows of training images, the nearest of each query first.
-        patients: of every training image; an empty one is unknown, and nobody else's.
-        keep: how many neighbours of each are kept at most.
+        patients: patient of every training image; an empty string is an unknown patient, shared with no other image.
+        keep: number of neighbours of each that are kept at most.
 
     Returns:
         The pairs that are left; none where an image has no neighbour of another patient.
@@ -63,7 +63,7 @@ def halves_null(pairs: DataFrame, patients: Sequence[str]) -> NullScores:
     Args:
         pairs: ``query``, ``training`` and ``score``: training images with those of other patients that are near them,
             and the scores that the verdict would rest on.
-        patients: of every training image.
+        patients: patient of every training image.
 
     Returns:
         The null.
@@ -90,7 +90,7 @@ def add_error_rates(matches: DataFrame, null: NullScores | None, fdr: float) -> 
     """Give each match its p-value and its q-value.
 
     Args:
-        matches: of all synthetic images.
+        matches: matches of all synthetic images.
         null: scores of images that are not copies; ``None`` when there are none to be had.
         fdr: accepted share of wrong ones among those called copies.
 

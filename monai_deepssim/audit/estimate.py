@@ -29,10 +29,10 @@ def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: Search
     """Say how many images there are and how long they will take, once everything is compiled.
 
     Args:
-        sides: as of :func:`estimate_seconds`.
-        detector: likewise.
-        options: likewise.
-        stages: of the workflow; ``compiling`` is one of them where that has to be done.
+        sides: as for :func:`estimate_seconds`.
+        detector: as for :func:`estimate_seconds`.
+        options: as for :func:`estimate_seconds`.
+        stages: stages of the workflow; includes ``compiling`` where kernels have to be compiled.
     """
     if "compiling" in stages.titles:
         with stages("compiling"):
@@ -49,8 +49,8 @@ def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: Se
 
     Args:
         sides: the training side, the synthetic side and any held-out side; of a deduplication the training side alone.
-        detector: of the audit.
-        options: likewise.
+        detector: the audit's detector.
+        options: the audit's options.
 
     Returns:
         Seconds; 0 for small sets, and where none of these images can be read. What an earlier run has done is not taken

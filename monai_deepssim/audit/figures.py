@@ -64,8 +64,8 @@ def plot_scores(
 
     Args:
         scores: ``(N,)``, of the nearest images.
-        thresholds: of the score.
-        null_scores: of images that are not copies, drawn as a line of the same area.
+        thresholds: thresholds of the score.
+        null_scores: scores of images that are not copies, drawn as a line of the same area.
         counted: what the images are called.
         nearest: what they are compared with.
         axes: matplotlib's, to plot into; new ones by default.
@@ -156,7 +156,7 @@ def draw_ssim_map(first: Tensor, second: Tensor) -> bytes:
 
     Args:
         first: ``(1, rows, columns)``.
-        second: of the same shape.
+        second: image of the same shape.
 
     Returns:
         A PNG file of their size, in colour.
@@ -176,7 +176,7 @@ def draw_side_comparison(comparison: SideComparison) -> bytes:
     """Draw the mean images of both sides beside each other, on one grey scale from 0 to 1.
 
     Args:
-        comparison: of the training and the synthetic side.
+        comparison: comparison of the training and the synthetic side.
 
     Returns:
         A PNG file.

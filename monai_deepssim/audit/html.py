@@ -25,7 +25,7 @@ def report_environment(room: str = "audit") -> Environment:
     test ``given`` tells cells of a table from missing ones.
 
     Args:
-        room: whose templates are loaded; those that they extend are the audit's.
+        room: room whose templates are loaded; those that they extend are the audit's.
 
     Example:
         >>> report_environment().from_string("{{ name | shown }}").render(name="<b>")

@@ -29,11 +29,12 @@ def add_memorization_index(
     """Give each match its MI and its ONI.
 
     Args:
-        matches: of all synthetic images.
+        matches: matches of all synthetic images.
         training: the training side.
         synthetic: the synthetic side.
-        detector: of the audit: a Memorization Index is read off it; of DeepSSIM the stages are used.
-        options: of the audit.
+        detector: the audit's detector; a Memorization Index detector gives its own indices, for DeepSSIM the stages are
+            used.
+        options: the audit's options.
 
     Returns:
         The matches in the same order.

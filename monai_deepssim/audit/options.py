@@ -216,7 +216,9 @@ class SearchOptions(ImageOptions):
 class AuditOptions(SearchOptions):
     """The options of an audit."""
 
-    synthetic_dir: Path | None = option(None, _IMAGE_SOURCE, "Images that the generator made, likewise.", _IMAGES)
+    synthetic_dir: Path | None = option(
+        None, _IMAGE_SOURCE, "Images that the generator made, given in the same way.", _IMAGES
+    )
     holdout_dir: Path | None = option(
         None,
         _IMAGE_SOURCE,
@@ -306,8 +308,8 @@ class DeduplicationOptions(SearchOptions):
     def __post_init__(self) -> None:
         if self.detector == "copy_detector" and self.thresholds is None and not self.verify:
             raise UnusableInputError(
-                "--thresholds: was not given, and copy_detector takes its threshold from held-out images, which there "
-                "are none of here. Give one score above which an image is a duplicate, or leave --verify true."
+                "--thresholds: was not given, and copy_detector takes its threshold from held-out images, which a "
+                "deduplication has not. Give one score above which an image is a duplicate, or leave --verify true."
             )
         super().__post_init__()
 

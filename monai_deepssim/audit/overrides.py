@@ -179,7 +179,7 @@ def refuse_none(typed: Mapping[str, str], options: Iterable[str]) -> None:
     """Refuse ``--option None``, which MONAI drops: a pipeline whose variable was empty would audit something else."""
     for name in options:
         if name in typed and DefaultParseValue(typed[name]) is None:
-            raise UnusableInputError(f"--{name}: None is no value. Give a value, or leave the option out.")
+            raise UnusableInputError(f"--{name}: None is not a value. Give a value, or leave the option out.")
 
 
 def _parses_to(text: str, value: Any) -> bool:

@@ -40,7 +40,7 @@ def render_report(result: AuditResult) -> str:
     """Make the report: HTML without scripts that needs no other file and no network.
 
     Args:
-        result: of the audit.
+        result: the audit's result.
 
     Returns:
         The HTML. Everything that comes from files is escaped.
@@ -108,7 +108,7 @@ def _verdict(result: AuditResult) -> dict[str, str]:
         advice = f"But {len(result.close)} {verb} closer to a training image than chance explains, though below the "
         advice += "threshold of a copy: look at every such pair before you share the set."
         return {"tone": "unsure", "title": title, "advice": advice}
-    advice = "This is what one detector at one threshold could see; it is no proof that there is none."
+    advice = "This is what one detector at one threshold could see; it does not prove that there is no copy."
     return {"tone": "good", "title": title, "advice": advice}
 
 
@@ -161,7 +161,7 @@ def draw_pair(
 
     Args:
         images: the two, each with its name; ``None`` for a file that has gone since.
-        alignment: of the second to the first; without one there are only the two.
+        alignment: alignment of the second image to the first; without one only the two images are drawn.
         outline: whether the area where they agree is outlined on the first and on the aligned second.
 
     Returns:

@@ -56,8 +56,8 @@ class EmbedderIdentity:
     Attributes:
         name: class and size.
         checkpoint: file it was loaded from; ``None`` where there are no weights.
-        sha256: of that file; of the detector's name and the file where it is not DeepSSIM.
-        embedding_dim: numbers an image.
+        sha256: SHA-256 of that file; for a detector other than DeepSSIM, of its name and file.
+        embedding_dim: dimension of an embedding.
     """
 
     name: str
@@ -132,8 +132,8 @@ class AuditResult:
     """What an audit found out.
 
     Attributes:
-        options: as given.
-        thresholds: of the score that the verdict rests on.
+        options: the audit's options, as given.
+        thresholds: thresholds of the score that the verdict rests on.
         training: the training side.
         synthetic: the synthetic side.
         holdout: the held-out side, if there is one.
@@ -227,7 +227,7 @@ class AuditResult:
         """Show a synthetic image beside its nearest training image, as it is and aligned, and where the two agree.
 
         Args:
-            row: of :attr:`matches`, by its index or as a row of the table.
+            row: a row of :attr:`matches`: its index or the row itself.
             axes: four of matplotlib's axes; new ones by default.
 
         Returns:
@@ -244,7 +244,7 @@ class AuditResult:
         """Plot how many synthetic images have which score, with the thresholds, into matplotlib's axes.
 
         Args:
-            axes: to plot into; new ones by default.
+            axes: axes to plot into; new ones by default.
 
         Returns:
             The axes.

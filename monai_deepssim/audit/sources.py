@@ -24,7 +24,7 @@ class Side:
         name: ``training``, ``synthetic`` or ``holdout``.
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
-        ignored: ``path`` and ``reason`` of the files found there that are no images.
+        ignored: ``path`` and ``reason`` of the files found there that are not images.
         in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
     """
 
@@ -39,7 +39,7 @@ def list_sides(options: AuditOptions) -> list[Side]:
     """List the training, the synthetic and, where there are some, the held-out images.
 
     Args:
-        options: of the audit; the training and the synthetic directory are given.
+        options: the audit's options; the training and the synthetic directory are given.
 
     Returns:
         The training side, the synthetic side, and the held-out side if there is one.
@@ -93,7 +93,7 @@ def list_side(name: str, source: Path, options: SearchOptions) -> Side:
     Args:
         name: ``training``, ``synthetic`` or ``holdout``.
         source: what the user named.
-        options: of the audit.
+        options: the audit's options.
 
     Returns:
         The side.

@@ -127,13 +127,13 @@ class Evidence:
 
     Attributes:
         detector: fitted on the training images.
-        search: of the training images.
+        search: the search among the training images.
         training: the training side.
         synthetic: the synthetic side.
         holdout: the held-out side, if there is one.
         sides_differ: how the preprocessing of the training and the synthetic side differs.
         pairs: one row per synthetic image (``query``) and training image that were compared, the closest first.
-        pairs_of_holdout: likewise of the held-out images.
+        pairs_of_holdout: the same pairs for the held-out images.
         null: scores of images that are not copies; ``None`` where there are none.
     """
 
@@ -152,8 +152,8 @@ class Evidence:
 
         Args:
             rows: int64 ``(n,)``, of the synthetic images, ascending.
-            side: these images, in this order.
-            options: of the audit.
+            side: the side of these images, in this order.
+            options: the audit's options.
         """
         synthetic = self.synthetic.subset(rows, side)
         pairs = self.pairs[self.pairs["query"].isin(rows)]
@@ -178,8 +178,8 @@ def gather_evidence(
 
     Args:
         options: checked.
-        stages: of the audit.
-        sides: as of :func:`perform_audit`.
+        stages: stages of the audit.
+        sides: as for :func:`perform_audit`.
         result_files: names of files in the output folder that rest on an earlier audit, and go when it goes.
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
@@ -235,8 +235,8 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
 
     Args:
         evidence: what was measured.
-        options: of the audit.
-        stages: likewise.
+        options: the audit's options.
+        stages: stages of the audit.
         selection: where the synthetic images were chosen by their scores: error rates are then those of the whole set,
             and no interval is given.
     """

@@ -26,8 +26,8 @@ def write_summary(path: Path, result: AuditResult) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
-        path: of the file.
-        result: of the audit.
+        path: path of the file.
+        result: result of the audit.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -74,8 +74,8 @@ def what_it_rests_on(
     """The part of a summary that says which images were judged by what, so that a result can be checked later.
 
     Args:
-        options: of the audit.
-        thresholds: of the score.
+        options: the audit's options.
+        thresholds: thresholds of the score.
         detector: its name.
         embedder: where the scores come from.
         sides: all of them.

@@ -32,7 +32,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        meaning: for the documentation.
+        meaning: what the column holds, for the documentation.
         form: how a number in it is written.
     """
 
@@ -50,7 +50,7 @@ _MATCHES = {
     "synthetic_path": Column(
         "the synthetic image, relative to its folder; `#z=90` behind it names the slice where slices were asked for"
     ),
-    "training_path": Column("its nearest training image, likewise"),
+    "training_path": Column("its nearest training image, relative to its folder"),
     "patient_id": _PATIENT,
     "score": _SCORE,
     "deepssim": Column(
@@ -67,7 +67,7 @@ _MATCHES = {
     "shift_pixels": Column('how far it was moved, "rows,columns" (down and right)'),
     "gamma": Column("the exponent of its intensities", "{:.3f}"),
     "mi": Column("memorization index; filled by `--memorization_index true`", _NINE_DIGITS),
-    "oni": Column("overfit/novelty index, likewise", _NINE_DIGITS),
+    "oni": Column("overfit/novelty index; filled by `--memorization_index true`, too", _NINE_DIGITS),
     "p_value": Column("conformal p-value: see [How sure are we?](how_sure_are_we.md)", _NINE_DIGITS),
     "q_value": Column("the false-discovery rate at which the image would be called a copy", _NINE_DIGITS),
     "label": Column("`duplicate`, `part`, `similar` or `different`"),
@@ -115,7 +115,7 @@ def as_table(
     Args:
         rows: cells by column; a missing one is empty.
         columns: those of the table, in their order.
-        index: of the rows; counted from 0 by default.
+        index: index of the rows; counted from 0 by default.
 
     Example:
         >>> as_table([{"training_path": "a.png", "num_copies": 2}], MEMORIZED_COLUMNS)["num_copies"].tolist()
@@ -153,7 +153,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV file, whole or not at all.
 
     Args:
-        path: of the file.
+        path: path of the file.
         table: a cell that is missing is empty, and a list is joined by ``|``.
 
     Raises:

@@ -27,7 +27,7 @@ class TrainingSearch:
     Args:
         training: the training side, embedded.
         detector: fitted to these images.
-        options: of the audit.
+        options: the audit's options.
     """
 
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:

@@ -45,7 +45,7 @@ class Thresholds:
         """Name the class of a score; a score on a threshold is of the class below it.
 
         Args:
-            score: of an image.
+            score: score of one image.
             copied_area: share of the image that was copied. Where it is known and below :data:`WHOLE_IMAGE_AREA`, a
                 duplicate is a part copy.
 
@@ -112,11 +112,11 @@ def match_images(
 
     Args:
         items: the images, ``path`` of each.
-        pairs: of these images (``query``) with training images (``training``), by their rows, the highest ``score`` of
-            each image first; with ``detector_score``, and where they were compared on the pixels the columns of
-            :func:`~monai_deepssim.metrics.verify_candidates`.
+        pairs: pairs of these images (``query``) with training images (``training``), by their rows, the highest
+            ``score`` of each image first; with ``detector_score``, and where they were compared on the pixels the
+            columns of :func:`~monai_deepssim.metrics.verify_candidates`.
         training: the training images, ``path`` and ``patient_id`` of each.
-        thresholds: of the score.
+        thresholds: thresholds of the score.
         detector: name of the detector; its similarity has a column only if it is DeepSSIM's.
 
     Returns:
@@ -157,9 +157,9 @@ def memorized_images(
 
     Args:
         matches: each synthetic image with its nearest training image.
-        pairs: of the synthetic images, as for :func:`match_images`.
+        pairs: pairs of the synthetic images, as for :func:`match_images`.
         training: the training images.
-        thresholds: of the score.
+        thresholds: thresholds of the score.
 
     Returns:
         The columns of ``memorized.csv``, ``synthetic_paths`` being lists; the index is the row of the training image.

@@ -74,6 +74,6 @@ class SideImages(ComparedImages):
 
     def _unreadable(self, row: int, problem: object) -> UnusableInputError:
         return UnusableInputError(
-            f"{self.side.usable_items[row]['path']}: was readable when it was embedded and is not any more "
+            f"{self.side.usable_items[row]['path']}: was readable when it was embedded but no longer is "
             f"({problem}). Leave the {self.side.side.name} images alone while they are audited, and start again."
         )

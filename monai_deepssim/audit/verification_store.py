@@ -22,7 +22,7 @@ from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, 
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "verification_store"]
 
-#: Where verified pairs are, inside of the output folder: a folder a side.
+#: Where verified pairs are, inside of the output folder: one folder per side.
 VERIFIED_FOLDER = "verified"
 
 _FINGERPRINT_FILE = "fingerprint.json"

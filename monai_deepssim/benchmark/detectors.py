@@ -21,7 +21,7 @@ class DetectorSource:
     """A detector of the config, ``"_mode_": "callable"``: MONAI then gives what makes it, not the detector itself.
 
     Attributes:
-        name: in the config.
+        name: name in the config.
         factory: what makes it.
 
     Example:

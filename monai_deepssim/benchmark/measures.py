@@ -33,7 +33,7 @@ SEARCH_MEASURES = {
     "named": "source called",
     "called_strangers": "strangers called",
 }
-#: Measures of labelled pairs, likewise.
+#: Measures of labelled pairs with their headings, in the order of the columns.
 PAIR_MEASURES = {
     "macro_f1": "macro F1",
     "roc_auc": "ROC AUC",

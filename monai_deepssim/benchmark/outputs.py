@@ -46,7 +46,7 @@ def render_table(result: BenchmarkResult) -> str:
 def _overview_of_pairs(result: BenchmarkResult) -> list[str]:
     has_mix = MIX in result.options.perturbations
     headings = ["detector", f"macro F1, `{MIX}`" if has_mix else "macro F1, mean", "AUC, mean", "AUC, lowest"]
-    headings += ["AUC of the search, lowest", "source among ten, lowest", "ms an image"]
+    headings += ["AUC of the search, lowest", "source among ten, lowest", "ms per image"]
     rows = []
     for name in result.detectors:
         numbers = result.table.loc[name]

@@ -107,7 +107,7 @@ def make_phantom_pairs(num_pairs: int, gallery_size: int, seed: int, image_size:
     Args:
         num_pairs: N; the real image of each is of a subject of its own.
         gallery_size: M, at least N.
-        seed: of the cohort.
+        seed: seed of the cohort.
         image_size: rows and columns.
 
     Returns:
@@ -139,10 +139,10 @@ def read_pairs(
     """Read labelled pairs of the published format, and put the pairs of some patients aside for the thresholds.
 
     Args:
-        csv_file: with ``real_key, synth_key, label``.
+        csv_file: path of a CSV with ``real_key, synth_key, label``.
         images_dir: folder of the images.
         tuning_fraction: share of the patients that is put aside.
-        seed: of the draw of these patients.
+        seed: seed of the draw of these patients.
         image_size: rows and columns that images are brought to, with their aspect kept.
 
     Returns:
@@ -155,8 +155,7 @@ def read_pairs(
     pairs = labelled_pairs(csv_file, images_dir)
     if not pairs or "label" not in pairs[0]:
         raise UnusableInputError(
-            f"{csv_file}: there are no labelled pairs. The columns real_key, synth_key, label and one row or more are "
-            "wanted."
+            f"{csv_file}: got no labelled pairs, want the columns real_key, synth_key, label and at least one row."
         )
     owners = [{pair[role]["patient_id"] for role in ("real", "synthetic")} for pair in pairs]
     known = [{"patient_id": patient, "image": ""} for patient in sorted(set().union(*owners))]
@@ -169,7 +168,7 @@ def read_pairs(
         if not 0 < duplicates < len(part):
             raise UnusableInputError(
                 f"{csv_file}: split by patient, {len(part)} pairs are for {name}, {duplicates} of them duplicates; "
-                "duplicates and others are wanted. Give more pairs, or another --tuning_fraction or --tuning_seed."
+                "want duplicates and others. Give more pairs, or another --tuning_fraction or --tuning_seed."
             )
     galleries = [_load_side(part, "real", image_size) for part in (tuning, test)]
     sets = []

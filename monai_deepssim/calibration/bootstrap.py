@@ -19,7 +19,7 @@ def bootstrap_weights(
     Args:
         num_rows: N, at least 1.
         num_resamples: B, at least 1.
-        seed: of the draw.
+        seed: seed of the draw.
         groups: ``(N,)``; an empty one is unknown and taken for a group of its own.
 
     Returns:

@@ -61,7 +61,7 @@ def choose_class_thresholds(scores: Vector, labels: Vector, two_class: bool = Fa
     """
     values, classes = as_scores(scores, "scores"), np.asarray(labels)
     if len(values) != len(classes) or not np.isin(classes, range(len(CLASS_NAMES))).all():
-        raise ValueError(f"got {len(values)} scores and {len(classes)} labels, want one label 0, 1 or 2 a score")
+        raise ValueError(f"got {len(values)} scores and {len(classes)} labels, want one label 0, 1 or 2 per score")
     counts = np.bincount(classes.astype(int), minlength=len(CLASS_NAMES))
     if not counts[_DUPLICATE] or counts[_DUPLICATE] == len(values):
         raise UnusableInputError(

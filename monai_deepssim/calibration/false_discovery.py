@@ -83,7 +83,7 @@ def fewest_discoverable(num_images: int, smallest_p_value: float, fdr: float = 0
     read as "no copy".
 
     Args:
-        num_images: how many synthetic images are tested, m.
+        num_images: number of synthetic images that are tested, m.
         smallest_p_value: 1 / (n + 1) with n held-out patients; see :class:`NullScores`.
         fdr: false-discovery rate a.
 

@@ -92,9 +92,9 @@ def random_halves_null(
     image that is not a copy. All images of a patient are on one side: otherwise another slice of the same head would be
     among those searched, its score would be one that no stranger reaches, and copies would hide below it.
 
-    An image gives one score a repeat. These are not independent, and neither are images of a patient, so the result is
-    grouped by patient (by image where the patient is unknown) and more repeats never make a p-value smaller than
-    2 / (number of patients + 1): they only take chance out of the halving.
+    An image gives one score per repeat. These are not independent, and neither are images of a patient, so the result
+    is grouped by patient (by image where the patient is unknown) and more repeats never make a p-value smaller than 2 /
+    (number of patients + 1): they only take chance out of the halving.
 
     **The bias, and what is done about it.** A synthetic image is searched for in the whole training set, these in half
     of it. The highest of fewer similarities is lower, so p-values taken straight from these scores are too small: about
@@ -109,10 +109,10 @@ def random_halves_null(
     Args:
         score_between: takes ``(indices, searched_indices)``, both positions in the list of training images, and returns
             for each of the first its highest score against any of the second, ``(len(indices),)``.
-        num_images: how many training images there are.
+        num_images: number of training images.
         groups: ``(num_images,)``, the patient of each; an empty one is unknown and taken for a patient of its own.
-        repeats: how often the set is halved.
-        seed: of the halving.
+        repeats: number of times that the set is halved.
+        seed: seed of the halving.
         scored: positions of the images that are scored, a random sample where scoring all would take too long; all of
             them by default. The halves that are searched are of all images in any case.
 
@@ -121,7 +121,7 @@ def random_halves_null(
 
     Raises:
         UnusableInputError: when there are fewer than two patients.
-        ValueError: when ``score_between`` does not return one finite score an image, or ``repeats`` is not positive.
+        ValueError: when ``score_between`` does not return one finite score per image, or ``repeats`` is not positive.
 
     Example:
         >>> import numpy as np

@@ -22,16 +22,16 @@ class Proportion:
     """A share, with its interval.
 
     Attributes:
-        count: how many.
-        total: of how many.
+        count: the number counted.
+        total: the number that it is a share of.
         value: the share, 0 to 1.
         low: lower end of the interval.
         high: upper end of the interval.
-        confidence: of the interval, such as 0.95.
-        method: of the interval, in words.
-        num_groups: how many patients or files they are of, an unknown one counting each time; ``None`` where images
-            were taken as independent.
-        effective_total: the number of independent images that would tell as much; ``None`` likewise.
+        confidence: confidence level of the interval, such as 0.95.
+        method: name of the method that computed the interval.
+        num_groups: number of patients or files that they come from, an unknown one counting each time; ``None`` where
+            images were taken as independent.
+        effective_total: the number of independent images that would tell as much; ``None`` as for ``num_groups``.
     """
 
     count: int
@@ -146,7 +146,7 @@ def proportion_interval(flags: Vector, groups: Groups | None = None, confidence:
 
 
 def _clopper_pearson(share: float, total: float, confidence: float) -> tuple[float, float]:
-    # By the beta distribution, which unlike scipy.stats.binomtest takes a total that is no whole number.
+    # By the beta distribution, which unlike scipy.stats.binomtest takes a total that is not a whole number.
     tail = (1 - confidence) / 2
     count = share * total
     low = 0.0 if share == 0 else float(beta.ppf(tail, count, total - count + 1))

@@ -86,14 +86,14 @@ def choose_threshold(
         criterion: one of the above.
         target: the wanted rate, for the last three.
         groups: ``(N,)``, the patient of each pair, for the intervals; see :func:`proportion_interval`.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
 
     Returns:
         The threshold, and what it reaches on these pairs.
 
     Raises:
         UnusableInputError: when there is no duplicate, nothing else, or the precision cannot be reached.
-        ValueError: when ``criterion`` is none of these, ``target`` does not fit it, or the lengths differ.
+        ValueError: when ``criterion`` is not one of these, ``target`` does not fit it, or the lengths differ.
 
     Example:
         >>> scores = [0.2, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -145,7 +145,7 @@ def measure_threshold(
         scores: ``(N,)``, of the pairs; higher is closer.
         labels: ``(N,)``, whether each pair is a duplicate; both kinds must be there.
         groups: ``(N,)``, the patient of each pair, for the intervals; see :func:`proportion_interval`.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
 
     Returns:
         The threshold, and what it reaches on these pairs.
@@ -191,7 +191,7 @@ def percentile_threshold(scores: Vector, percentile: float = 95.0) -> float:
     """
     values = as_scores(scores, "scores")
     if len(values) == 0:
-        raise ValueError("got no scores, want one a training image")
+        raise ValueError("got no scores, want one per training image")
     return float(np.percentile(values, percentile))
 
 
@@ -237,7 +237,7 @@ def _measure(
 def _check_pairs(scores: Vector, labels: Vector) -> tuple[np.ndarray, np.ndarray]:
     values, is_duplicate = as_scores(scores, "scores"), as_flags(labels, "labels")
     if len(values) != len(is_duplicate):
-        raise ValueError(f"got {len(values)} scores and {len(is_duplicate)} labels, want one of each a pair")
+        raise ValueError(f"got {len(values)} scores and {len(is_duplicate)} labels, want one of each per pair")
     if is_duplicate.all() or not is_duplicate.any():
         raise UnusableInputError(
             f"of the {len(values)} labelled pairs {int(is_duplicate.sum())} are duplicates. A threshold parts two "

@@ -48,5 +48,5 @@ def as_group_codes(groups: Groups, size: int, name: str = "groups") -> np.ndarra
 def _as_array(values: Vector, name: str) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.ndim != 1:
-        raise ValueError(f"got {name} of shape {array.shape}, want one value an image or pair, (N,)")
+        raise ValueError(f"got {name} of shape {array.shape}, want one value per image or pair, (N,)")
     return array

@@ -55,7 +55,7 @@ def checked_slice_axis(slice_axis: Any, where: str) -> int:
         UnusableInputError: it is not; ``where`` names it.
     """
     if isinstance(slice_axis, bool) or slice_axis not in (0, 1, 2):
-        raise UnusableInputError(f"{where} is {slice_axis!r}: 0 (sagittal), 1 (coronal) or 2 (axial) is wanted.")
+        raise UnusableInputError(f"{where} is {slice_axis!r}, wanted 0 (sagittal), 1 (coronal) or 2 (axial).")
     return int(slice_axis)
 
 
@@ -72,7 +72,7 @@ def read_entries(source: ImageSource, extensions: Sequence[str] | None) -> tuple
     if not isinstance(source, str | os.PathLike):
         if not isinstance(source, Sequence) or isinstance(source, bytes):
             raise TypeError(
-                f"source must be a path or a list of dictionaries with 'image', and is {type(source).__name__}"
+                f"source must be a path or a list of dictionaries with 'image', got {type(source).__name__}"
             )
         return _from_rows([(f"entry {n} of the data list", row) for n, row in enumerate(source)], None)
     path = Path(source).expanduser()
@@ -84,7 +84,7 @@ def read_entries(source: ImageSource, extensions: Sequence[str] | None) -> tuple
         return _from_json(path)
     if reader_of(path) is None:
         raise UnusableInputError(
-            f"{path}: the file is no {format_names()} image, nor a CSV or JSON list of images. "
+            f"{path}: the file is not a {format_names()} image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
     return [Entry((str(path),), path.name)], []
@@ -104,7 +104,7 @@ def _from_csv(path: Path) -> tuple[list[Entry], _Ignored]:
         if {"real_key", "synth_key"} <= set(table.columns):
             remedy = "This is a list of pairs: give the folder of images here, and the pairs to labelled_pairs."
         raise UnusableInputError(
-            f"{path}: the columns are {', '.join(table.columns)}, and one named image, path or filename is wanted. "
+            f"{path}: the columns are {', '.join(table.columns)}, wanted one that is named image, path or filename. "
             f"{remedy}"
         )
     rows = [(f"{path}, line {line}", {**cells, "image": cells[column]}) for line, cells in table]
@@ -120,8 +120,7 @@ def _from_json(path: Path) -> tuple[list[Entry], _Ignored]:
     if not isinstance(rows, list):
         found = f"an object with {', '.join(content)}" if isinstance(content, dict) else type(content).__name__
         raise UnusableInputError(
-            f"{path}: the file holds {found}, and a list of objects with 'image' is wanted, at its top or under "
-            "'training'."
+            f"{path}: the file holds {found}, wanted a list of objects with 'image', at its top or under 'training'."
         )
     return _from_rows([(f"{path}, entry {n}", row) for n, row in enumerate(rows)], path.parent)
 
@@ -141,7 +140,7 @@ def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None) -> tuple[li
             entries += [replace(entry, files=image.files, name=f"{entry.name}/{image.name}") for image in images]
             ignored += [{**file, "path": f"{entry.name}/{file['path']}"} for file in passed_over]
         elif reader_of(path) is None:
-            raise UnusableInputError(f"{where}: {path} is no {format_names()} image. Convert it.")
+            raise UnusableInputError(f"{where}: {path} is not a {format_names()} image. Convert it.")
         else:
             entries.append(entry)
     if missing:
@@ -180,6 +179,6 @@ def _optional_integer(value: Any, where: str) -> int | None:
             raise ValueError
     except (TypeError, ValueError):
         raise UnusableInputError(
-            f"{where} is {value!r}, and a whole number is wanted. Correct it, or leave it empty."
+            f"{where} is {value!r}, wanted a whole number. Correct it, or leave it empty."
         ) from None
     return int(value)

@@ -22,7 +22,7 @@ class ImageDataset(Dataset):
     the caller to leave out and report. It works in the workers of a ``DataLoader`` with the default collation.
 
     Args:
-        items: as :func:`~monai_deepssim.data.list_images` returns them.
+        items: items as :func:`~monai_deepssim.data.list_images` returns them.
         image_size: rows and columns that every image is brought to by :class:`~monai_deepssim.transforms.FitImageSize`,
             with its aspect kept.
 
@@ -52,7 +52,7 @@ class ImageDataset(Dataset):
         """Return one image.
 
         Args:
-            index: of the item.
+            index: index of the item.
 
         Returns:
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.

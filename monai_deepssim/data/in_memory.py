@@ -1,4 +1,4 @@
-"""Images that are no files: tensors, arrays and datasets as items of a data list."""
+"""Images that are not files: tensors, arrays and datasets as items of a data list."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ __all__ = ["labelled_pairs"]
 _SEPARATOR = "___"
 _AXIAL = 2
 _WANTED = {
-    "label": "label. 0 (different), 1 (duplicate) or 2 (similar)",
-    "ssim": "SSIM. A number from -1 to 1",
-    "split": "split. train or valid",
+    "label": "a label, wanted 0 (different), 1 (duplicate) or 2 (similar)",
+    "ssim": "an SSIM, wanted a number from -1 to 1",
+    "split": "a split, wanted train or valid",
 }
 
 
@@ -30,8 +30,8 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     taken.
 
     Args:
-        csv_file: with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split`` (its training
-            set).
+        csv_file: path of a CSV with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split``
+            (its training set).
         images_dir: the folder of the images.
 
     Returns:
@@ -67,8 +67,8 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     columns = set(table.columns)
     if not ({"real_key", "synth_key", "label"} <= columns or {"real_key", "synth_key", "ssim", "split"} <= columns):
         raise UnusableInputError(
-            f"{table.path}: the columns are {', '.join(table.columns)}, and 'real_key, synth_key, label' or 'real_key, "
-            "synth_key, ssim, split' are wanted. Rename them."
+            f"{table.path}: the columns are {', '.join(table.columns)}, wanted 'real_key, synth_key, label' or "
+            "'real_key, synth_key, ssim, split'. Rename them."
         )
     known: dict[str, dict[str, Any]] = {}
     pairs: list[dict[str, Any]] = []
@@ -91,7 +91,7 @@ def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
     uid, separator, name = key.rpartition(_SEPARATOR)
     if not (uid and separator and name):
         raise UnusableInputError(
-            f"{where}: {key!r} is no key. <uid>{_SEPARATOR}<name> is wanted, as in IXI002___training."
+            f"{where}: {key!r} is not a key, wanted <uid>{_SEPARATOR}<name>, as in IXI002___training."
         )
     wanted = path_inside(folder, f"{uid}/{name}.png", where)
     candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in supported_suffixes())]
@@ -114,4 +114,4 @@ def _value(column: str, text: str, where: str) -> Any:
         with suppress(ValueError):
             if -1 <= float(text) <= 1:
                 return float(text)
-    raise UnusableInputError(f"{where}: {text!r} is no {_WANTED[column]} is wanted.")
+    raise UnusableInputError(f"{where}: {text!r} is not {_WANTED[column]}.")

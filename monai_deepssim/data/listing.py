@@ -26,7 +26,7 @@ class ImageListing:
     """What was found in a source of images.
 
     Attributes:
-        items: one a slice, as :func:`list_images` returns them.
+        items: one per slice, as :func:`list_images` returns them.
         ignored: ``path`` and ``reason`` of everything in a folder that is not among the items.
     """
 
@@ -78,7 +78,7 @@ def list_images(
             its folder, or an argument means nothing. Files that are damaged are listed, and refused when loaded.
 
     Warns:
-        UserWarning: a folder holds files that are no images. :func:`scan_images` returns them instead.
+        UserWarning: a folder holds files that are not images. :func:`scan_images` returns them instead.
 
     Example:
         >>> import tempfile
@@ -110,7 +110,7 @@ def scan_images(
     """List the slices of a source as :func:`list_images` does, together with the files that were passed over.
 
     Args:
-        source: as in :func:`list_images`, like all other arguments.
+        source: as in :func:`list_images`.
         patient_id_pattern: how to tell the patient.
         slices: which slices of a volume.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.

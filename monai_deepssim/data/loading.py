@@ -115,7 +115,7 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
         raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
     reader = reader_of(path)
     if reader is None:
-        raise UnusableInputError(f"{path}: the file is no {format_names()} image. Convert it, or remove it.")
+        raise UnusableInputError(f"{path}: the file is not a {format_names()} image. Convert it, or remove it.")
     try:
         pixels, pixel_size_mm = reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
         if pixels.ndim < 2 or pixels.shape[2:] not in ((), (1,), (3,)):

@@ -66,7 +66,7 @@ def stored_position(
         shape: ``(3,)``, as stored.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
         index: counted from the patient's left, back or feet, negative from the other end; ``None`` is the middle.
-        path: of the volume, for the message.
+        path: path of the volume, for the message.
 
     Returns:
         The stored axis and the stored position.

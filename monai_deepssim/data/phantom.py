@@ -54,8 +54,8 @@ class PhantomBrainDataset(CacheDataset):
     margins of any scanner and archive.
 
     Args:
-        num_subjects: how many subjects.
-        seed: of the cohort, at least 0.
+        num_subjects: number of subjects.
+        seed: seed of the cohort, at least 0.
         image_size: rows and columns of an image in pixels.
         levels: names out of :data:`AXIAL_LEVELS_MM`; each subject gives one slice at each.
         transform: applied to each item after it was made; random transforms are applied anew at each access.

@@ -36,13 +36,15 @@ def write_copies_demo(
     """Write a training set and a synthetic set with copies in it, unless an earlier run has written the same.
 
     Args:
-        folder: gets ``training/``, ``synthetic/`` and ``ground_truth.csv``, which says what is a copy of what.
+        folder: folder that gets ``training/``, ``synthetic/`` and ``ground_truth.csv``, which says what is a copy of
+            what.
         num_training: training images, one per subject.
         num_synthetic: synthetic images.
-        num_copies: how many of those are copies of training images.
+        num_copies: number of those that are copies of training images.
         augmentation_prob: probability of each augmentation of a copy; 0.8 is the published robustness test.
-        training_seed: of the training subjects.
-        synthetic_seed: of the subjects that are not copies, and of what is copied and how; the two share no subject.
+        training_seed: seed of the training subjects.
+        synthetic_seed: seed of the subjects that are not copies, and of what is copied and how; the two sets share no
+            subject.
 
     Returns:
         The folder of the training images and that of the synthetic ones.
@@ -89,12 +91,12 @@ def write_repetitions_demo(
     """Write a training set with some of its subjects in it twice, unless an earlier run has written the same.
 
     Args:
-        folder: gets ``training/`` and ``ground_truth.csv``, which says what repeats what.
-        num_subjects: phantom subjects, each a patient.
-        num_repeated: of them, those that are in the set again.
-        num_other_patients: of those, the ones that are there under another patient's name, as by a mistake.
+        folder: folder that gets ``training/`` and ``ground_truth.csv``, which says what repeats what.
+        num_subjects: number of phantom subjects, each one patient.
+        num_repeated: number of subjects that are in the set a second time.
+        num_other_patients: number of repetitions that are stored under another patient's name, as by a mistake.
         augmentation_prob: probability of each augmentation of a repetition.
-        seed: of the subjects, and of what is done to the repetitions.
+        seed: seed of the subjects and of what is done to the repetitions.
 
     Returns:
         The folder of the training images.

@@ -28,8 +28,8 @@ class PhantomPairDataset(CacheDataset):
     i of the cohort ``seed``, as :class:`PhantomBrainDataset` draws it.
 
     Args:
-        num_pairs: how many pairs; every third is of one label.
-        seed: of the cohort.
+        num_pairs: number of pairs; a third of them has each label.
+        seed: seed of the cohort.
         image_size: rows and columns in pixels.
         level: axial level, a name out of :data:`AXIAL_LEVELS_MM`.
         similar: what similar images are: ``"warp"``, ``"slice"``, or ``"both"`` in turn.
@@ -41,7 +41,7 @@ class PhantomPairDataset(CacheDataset):
         Items with ``real`` and ``synthetic``, ``(1, *image_size)`` in [0, 1], and ``label``.
 
     Raises:
-        ValueError: when there are no pairs, or ``similar`` is none of these.
+        ValueError: when there are no pairs, or ``similar`` is not one of these.
 
     Example:
         >>> pairs = PhantomPairDataset(num_pairs=3, seed=5, progress=False)

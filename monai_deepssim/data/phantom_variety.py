@@ -68,7 +68,7 @@ def add_lesions(rng: np.random.Generator, image: np.ndarray, brain: np.ndarray, 
     Args:
         rng: what is drawn from.
         image: ``(rows, columns)``.
-        brain: of the same shape, above 0.5 where a lesion may have its middle.
+        brain: mask of the same shape, above 0.5 where the centre of a lesion may be.
         pixel_size_mm: side of a pixel.
 
     Returns:

@@ -17,7 +17,7 @@ SliceChoice = Literal["all"] | tuple[int, ...] | slice | None
 """What :func:`parse_slices` makes of it."""
 
 _WANTED = (
-    'an index (90), indices (60,70,80), "all" or a range with an excluded end (60:100 or 60:100:2) is wanted, counted '
+    'want an index (90), indices (60,70,80), "all" or a range with an excluded end (60:100 or 60:100:2), counted '
     "from 0 at the patient's left, back or feet; negative numbers count from the other end"
 )
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -81,7 +81,7 @@ def selected_slices(choice: SliceChoice, num_slices: int) -> list[int]:
 
     Args:
         choice: as :func:`parse_slices` returns it.
-        num_slices: of the volume.
+        num_slices: number of slices of the volume.
 
     Returns:
         Indices from 0; one that is outside of the volume is left as it was written.

@@ -20,9 +20,9 @@ def split_by_patient(
     An item whose ``patient_id`` is empty counts as a patient of its own, for want of knowing better.
 
     Args:
-        items: with ``patient_id`` and ``image``.
+        items: items with ``patient_id`` and ``image``.
         fraction: share of the patients that goes into the smaller part, above 0 and below 1.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         The larger and the smaller part, each in the order of ``items``.
@@ -39,12 +39,12 @@ def split_by_patient(
     groups = [str(item.get("patient_id") or f"item {position}") for position, item in enumerate(items)]
     if len(set(groups)) < 2:
         raise UnusableInputError(
-            f"{len(items)} images of {len(set(groups))} patient cannot be split by patient: two or more are wanted"
+            f"{len(items)} images of {len(set(groups))} patient cannot be split by patient: give images of two or more"
         )
     try:
         larger, smaller = next(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(groups, groups=groups))
     except ValueError as error:
         raise UnusableInputError(
-            f"cannot put a share of {fraction} of {len(set(groups))} patients aside: {error}"
+            f"cannot set a share of {fraction} of {len(set(groups))} patients aside: {error}"
         ) from error
     return [items[i] for i in sorted(larger)], [items[i] for i in sorted(smaller)]

@@ -18,7 +18,7 @@ class Table:
     """The cells of a CSV file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         columns: names in the header, lower case.
         rows: line number in the file and cells by column, both stripped of blanks.
     """
@@ -78,8 +78,8 @@ def path_inside(folder: Path, name: str, where: str) -> Path:
     report, what lies elsewhere on the machine.
 
     Args:
-        folder: that ``name`` is relative to.
-        name: as it was written.
+        folder: folder that ``name`` is relative to.
+        name: the name as it was written.
         where: names the row for the message, such as ``"train.csv, line 3"``.
 
     Raises:

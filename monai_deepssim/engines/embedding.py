@@ -145,7 +145,7 @@ def embed_images(
     Args:
         network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
         store: where the shards are kept, and which images they are of.
-        batch_size: images a step.
+        batch_size: images per step.
         num_workers: processes that read images; 0 reads in this one.
         device: where to compute.
         inferer: how the network is called; MONAI's ``SimpleInferer`` by default.
@@ -196,7 +196,7 @@ def embed_images(
                 evaluator.run()
             except torch.OutOfMemoryError as error:
                 raise UnusableInputError(
-                    f"batch_size {batch_size}: the memory of {device} does not suffice. Give a smaller batch_size."
+                    f"batch_size {batch_size}: {device} is out of memory. Give a smaller batch_size."
                 ) from error
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):

@@ -27,7 +27,7 @@ def export_embeddings(
         output_dir: an existing or new folder.
 
     Returns:
-        The path of ``embeddings.npy``, float32 ``(N, D)``. ``images.csv`` has a line an image: ``path``,
+        The path of ``embeddings.npy``, float32 ``(N, D)``. ``images.csv`` has one line per image: ``path``,
         ``patient_id``, ``row`` (of the array; empty where there is none) and ``problem`` (why there is none).
 
     Example:

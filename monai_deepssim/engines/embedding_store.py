@@ -35,7 +35,7 @@ class EmbeddedImages:
     """The embeddings of a list of images, and what was noticed on the way.
 
     Attributes:
-        embeddings: one memory-mapped float32 array ``(n, D)`` a shard that holds any usable image.
+        embeddings: one memory-mapped float32 array ``(n, D)`` per shard that holds any usable image.
         indices: int64 ``(N,)``, the image (its position in the list) of each row over all shards.
         problems: why an image has no embedding, by its position in the list.
         converted: positions of images whose real colour was converted to grey.
@@ -78,7 +78,7 @@ class EmbeddingStore:
         items: the images, as :func:`monai_deepssim.data.list_images` lists them.
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
-        shard_size: images a shard.
+        shard_size: images per shard.
 
     Example:
         >>> import tempfile

@@ -45,7 +45,7 @@ class ResumableCheckpoint:
     ``save_dict``. The state of its loss scalers, under mixed precision, is saved.
 
     Args:
-        path: of the file that holds the whole state; loaded at the start when it is there.
+        path: path of the file that holds the whole state; loaded at the start when it is there.
         save_dict: what has a ``state_dict``, by name: ``network``, ``optimizer``, ``lr_scheduler``. The trainer's own
             state is added.
         best_path: where the best network goes, as a plain state dict; ``None`` keeps none.
@@ -110,7 +110,7 @@ class ResumableCheckpoint:
             ) from error
         if engine.state.epoch_length != epoch_length:
             raise UnusableInputError(
-                f"{self.path}: this training has {engine.state.epoch_length} steps an epoch, and would now have "
+                f"{self.path}: this training has {engine.state.epoch_length} steps per epoch, and would now have "
                 f"{epoch_length}. Go on with as many images, batches as large and as many processes as it was begun "
                 "with, or give another folder."
             )

@@ -16,7 +16,7 @@ class GradientClipping:
     """Ignite handler that scales the gradients down when their overall norm exceeds a limit.
 
     Args:
-        network: whose gradients are clipped, between the backward pass and the optimizer's step. Of an
+        network: network whose gradients are clipped, between the backward pass and the optimizer's step. Of an
             ``AdversarialTrainer`` this is the generator; between the backward pass and the step of the discriminator
             MONAI fires no event.
         max_norm: the limit of the Euclidean norm over all parameters; DeepSSIM was trained with 1.0.

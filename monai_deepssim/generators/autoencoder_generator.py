@@ -78,8 +78,8 @@ def prepare_reconstruction_batch(
     MONAI's own ``prepare_batch`` makes the target ``None`` where a batch has no ``label``.
 
     Args:
-        batchdata: with ``image``, ``(B, 1, H, W)``.
-        device: that the images are moved to.
+        batchdata: batch with ``image``, ``(B, 1, H, W)``.
+        device: device that the images are moved to.
         non_blocking: as in :meth:`torch.Tensor.to`.
         kwargs: further arguments of :meth:`torch.Tensor.to`.
 

@@ -32,8 +32,8 @@ class VariableScaling:
 
     Args:
         columns: names of the variables, in the order of the context.
-        minimum: of each variable in the training images.
-        maximum: of each variable in the training images.
+        minimum: lowest value of each variable in the training images.
+        maximum: highest value of each variable in the training images.
 
     Example:
         >>> scaling = VariableScaling.of(("age", "sex"), [[20.0, 0.0], [70.0, 1.0]])
@@ -51,7 +51,7 @@ class VariableScaling:
 
         Args:
             columns: names of the variables.
-            values: one row a training image, one value a variable.
+            values: one row per training image, one value per variable.
         """
         table = np.asarray(values, dtype=np.float64)
         return cls(tuple(columns), tuple(table.min(0).tolist()), tuple(table.max(0).tolist()))
@@ -60,7 +60,7 @@ class VariableScaling:
         """Scale the values of one image.
 
         Args:
-            values: one for each of ``columns``, in their order and own units.
+            values: one value per column of ``columns``, in their order and own units.
 
         Returns:
             ``(1, number of columns)``, float32: a sequence of one token, as cross-attention takes it.
@@ -83,13 +83,13 @@ def variable_values(
     """Take named numbers out of a data list.
 
     Args:
-        items: with ``path`` and the columns, as :func:`~monai_deepssim.data.list_images` passes on those of a CSV;
-            upper and lower case are the same.
+        items: items with ``path`` and the columns, as :func:`~monai_deepssim.data.list_images` passes on those of a
+            CSV; upper and lower case are the same.
         columns: names of the variables.
         source: what the message names as the place of the images.
 
     Returns:
-        One row an item, one value a column, in their own units.
+        One row per item, one value per column, in their own units.
 
     Raises:
         UnusableInputError: no columns were asked for, one is not there, or a cell is empty, no number, NaN or infinite.
@@ -100,7 +100,7 @@ def variable_values(
     """
     if isinstance(columns, str) or not columns:
         raise UnusableInputError(
-            f"conditioning_columns is {columns!r}, and a list of names is wanted for conditioning on variables, "
+            f"conditioning_columns is {columns!r}, wanted a list of names for conditioning on variables, "
             "such as \"['age','sex']\"."
         )
     rows: list[list[float]] = []
@@ -125,7 +125,7 @@ def _number(value: Any, column: str, path: object, source: object) -> float:
     if not math.isfinite(number):
         found = "empty" if value in ("", None) else repr(value)
         raise UnusableInputError(
-            f"{source}: {column} of {path} is {found}, and a finite number is wanted. Fill it in (write categories as "
+            f"{source}: {column} of {path} is {found}, wanted a finite number. Fill it in (write categories as "
             "numbers, such as 0 and 1), or leave the image out."
         )
     return number
@@ -143,8 +143,8 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         A vector ``(1, C)``, float32, for each image.
 
     Raises:
-        UnusableInputError: the file cannot be read, is none of these, or a vector is not finite or not as long as the
-            others.
+        UnusableInputError: the file cannot be read, is not one of these, or a vector is not finite or not as long as
+            the others.
 
     Example:
         >>> import tempfile
@@ -167,7 +167,7 @@ def read_vectors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     for name, vector in vectors.items():
         if vector.shape[1] != size or not torch.isfinite(vector).all():
             found = f"{vector.shape[1]} numbers" if vector.shape[1] != size else "NaN or infinite numbers"
-            raise UnusableInputError(f"{path}: the vector of {name} has {found}, and {size} finite ones are wanted.")
+            raise UnusableInputError(f"{path}: the vector of {name} has {found}, wanted {size} finite ones.")
     return vectors
 
 
@@ -175,7 +175,9 @@ def _rows_of_csv(path: Path) -> dict[str, Any]:
     table = read_table(path)
     column = next((name for name in NAME_COLUMNS if name in table.columns), None)
     if column is None:
-        raise UnusableInputError(f"{path}: the columns are {', '.join(table.columns)}, and one named path is wanted.")
+        raise UnusableInputError(
+            f"{path}: the columns are {', '.join(table.columns)}, wanted one that is named path. Rename it."
+        )
     numbers = [name for name in table.columns if name not in (*NAME_COLUMNS, "patient_id")]
     return {
         cells[column]: [_number(cells[name], name, cells[column], f"{path}, line {line}") for name in numbers]
@@ -192,6 +194,6 @@ def _rows_of_archive(path: Path) -> dict[str, Any]:
         return {str(name): torch.as_tensor(vector).float() for name, vector in content.items()}
     except Exception as error:  # both raise many kinds on a file that is none of their own
         raise UnusableInputError(
-            f"{path}: the file is no dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
+            f"{path}: the file is not a dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
             "torch.save."
         ) from error

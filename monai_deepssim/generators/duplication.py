@@ -28,11 +28,11 @@ def repetition_counts(
     """Say how many times each image is in a generator's training set.
 
     Args:
-        items: with ``path``, the name of the image in the data list.
+        items: items with ``path``, the name of the image in the data list.
         duplication: ``"none"``, once each; ``"low"`` and ``"high"``, a number drawn for each image, evenly from 1 to 4
             and from 1 to 14; or a CSV with the columns ``path`` and ``copies``, where an image without a row is there
             once.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         A count of at least 1 for each item.
@@ -59,7 +59,7 @@ def repetition_counts(
     path = Path(duplication).expanduser() if isinstance(duplication, str | os.PathLike) else None
     if path is None or path.suffix.lower() != ".csv":
         raise UnusableInputError(
-            f"duplication is {duplication!r}, and none, low, high or a CSV with the columns path and copies is wanted."
+            f"duplication is {duplication!r}, wanted none, low, high or a CSV with the columns path and copies."
         )
     given = _read_counts(path)
     names = [str(item["path"]) for item in items]
@@ -67,7 +67,7 @@ def repetition_counts(
         if name not in names:
             nearest = difflib.get_close_matches(name, names, n=1) or names[:1]
             raise UnusableInputError(
-                f"{path}, line {line}: {name!r} is none of the {len(names)} training images; they are named like "
+                f"{path}, line {line}: {name!r} is not one of the {len(names)} training images; they are named like "
                 f"{nearest[0]!r}. Correct the name, or remove the row."
             )
     return [given[name][1] if name in given else 1 for name in names]
@@ -79,7 +79,7 @@ def _read_counts(path: Path) -> dict[str, tuple[int, int]]:
     column = next((name for name in NAME_COLUMNS if name in table.columns), None)
     if column is None or _COUNT_COLUMN not in table.columns:
         raise UnusableInputError(
-            f"{path}: the columns are {', '.join(table.columns)}, and path and copies are wanted. Rename them."
+            f"{path}: the columns are {', '.join(table.columns)}, wanted path and copies. Rename them."
         )
     counts: dict[str, tuple[int, int]] = {}
     for line, cells in table:
@@ -90,7 +90,7 @@ def _read_counts(path: Path) -> dict[str, tuple[int, int]]:
             )
         if not text.isdecimal() or int(text) < 1:
             raise UnusableInputError(
-                f"{path}, line {line}: copies is {text!r}, and a whole number of at least 1 is wanted. To leave an "
+                f"{path}, line {line}: copies is {text!r}, wanted a whole number of at least 1. To leave an "
                 "image out, leave it out of the images."
             )
         counts[name] = (line, int(text))

@@ -29,10 +29,10 @@ def load_generator_network(network: nn.Module | Mapping[str, Any], path: str | o
     the weights by :func:`convert_generative_state_dict`, told apart by their names.
 
     Args:
-        network: of ``monai.networks.nets`` or ``generative.networks.nets``; or its definition as in a bundle's config,
-            with ``_target_`` and its arguments. MONAI core's is loaded in place.
-        path: of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict`` or
-            ``model_state_dict``. Read with ``weights_only=True``, loaded strictly.
+        network: a network of ``monai.networks.nets`` or ``generative.networks.nets``; or its definition as in a
+            bundle's config, with ``_target_`` and its arguments. MONAI core's is loaded in place.
+        path: path of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict``
+            or ``model_state_dict``. Read with ``weights_only=True``, loaded strictly.
 
     Returns:
         The network with the weights in eval mode, on the device where it was: MONAI core's, except for an autoencoder

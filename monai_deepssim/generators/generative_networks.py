@@ -45,7 +45,7 @@ def convert_generative_state_dict(state_dict: Mapping[str, Tensor], network: nn.
     ``include_fc=False`` the projections of a conditioned U-Net) and prints; here either is an error.
 
     Args:
-        state_dict: of ``generative.networks.nets.AutoencoderKL`` or ``DiffusionModelUNet``.
+        state_dict: state dict of ``generative.networks.nets.AutoencoderKL`` or ``DiffusionModelUNet``.
         network: MONAI core's, with the configuration that the weights were trained with. Only its names and shapes are
             read.
 
@@ -95,7 +95,7 @@ def is_generative_state_dict(names: Iterable[str], network: nn.Module) -> bool:
     attention and upsampling there are none: both name the weights alike, and there is nothing to convert.
 
     Args:
-        names: of the state dict.
+        names: keys of the state dict.
         network: MONAI core's.
 
     Returns:

@@ -57,11 +57,11 @@ class GeneratorImages(CacheDataset):
             cohort: :data:`~monai_deepssim.data.PHANTOM_VARIABLES`), each scaled to [0, 1] by its range in the training
             images; or ``"text"``, the vector that ``conditioning_file`` has for the image, as it is.
         conditioning_columns: names of the variables.
-        conditioning_file: of vectors by image, see :func:`~monai_deepssim.generators.read_vectors`.
+        conditioning_file: path of a file of vectors by image, see :func:`~monai_deepssim.generators.read_vectors`.
         split: ``"training"`` or ``"validation"``.
         validation_dir: held-out images; all of ``dataset_dir`` is then for training.
-        num_validation: how many patients are put aside, or how many phantom subjects are drawn; 1 or more.
-        seed: of the held-out patients and the repetitions.
+        num_validation: number of patients put aside, or of phantom subjects drawn; 1 or more.
+        seed: seed of the held-out patients and the repetitions.
         patient_id_pattern: as in :func:`~monai_deepssim.data.list_images`.
         slices: as in :func:`~monai_deepssim.data.list_images`.
         slice_axis: as in :func:`~monai_deepssim.data.list_images`.
@@ -77,7 +77,7 @@ class GeneratorImages(CacheDataset):
     Raises:
         UnusableInputError: there are no such images, too few patients to put some aside, or repetitions or conditions
             that cannot be used.
-        ValueError: ``split`` is none of these.
+        ValueError: ``split`` is not one of these.
 
     Example:
         >>> images = GeneratorImages(phantom={"num_subjects": 3, "seed": 7}, image_size=(80, 64), duplication="low",
@@ -113,7 +113,7 @@ class GeneratorImages(CacheDataset):
         if split not in ("training", "validation"):
             raise ValueError(f"got split={split!r}, want training or validation")
         if conditioning not in _CONDITIONINGS:
-            raise UnusableInputError(f"conditioning is {conditioning!r}, and none, variables or text is wanted.")
+            raise UnusableInputError(f"conditioning is {conditioning!r}, wanted none, variables or text.")
         source: object = dataset_dir if isinstance(dataset_dir, str | os.PathLike) else "the images"
         reading: list[Callable] = [LoadSliced("image"), FitImageSized("image", image_size)]
         if phantom is None:
@@ -179,9 +179,9 @@ class GeneratorImages(CacheDataset):
         """Write the images as a generator sees them, and how often it sees each.
 
         Args:
-            output_dir: gets ``training_images/``, 8-bit grey PNG files, each image once; and ``repetitions.csv``,
-                with ``image``, ``source`` (its path in the data list), ``patient_id`` and ``copies``, a data list that
-                ``memorization_audit --training_dir`` takes as well as the folder.
+            output_dir: folder that gets ``training_images/``, 8-bit grey PNG files, each image once; and
+                ``repetitions.csv``, with ``image``, ``source`` (its path in the data list), ``patient_id`` and
+                ``copies``, a data list that ``memorization_audit --training_dir`` takes as well as the folder.
 
         Returns:
             The path of ``repetitions.csv``.

@@ -33,16 +33,16 @@ class GeneratorCheckpoint:
     place it writes at the end. To be named after the ValidationHandler. In a distributed training rank 0 writes.
 
     Args:
-        path: of the file: a dictionary with ``network``, ``scale_factor``, ``context_size``, ``scaling`` (``None`` or
-            ``columns``, ``minimum`` and ``maximum``), ``autoencoder_sha256`` and ``epoch``, which loads with
-            ``weights_only=True``.
-        network: whose weights are written: the ``ema_model``.
+        path: path of the file to write: a dictionary with ``network``, ``scale_factor``, ``context_size``, ``scaling``
+            (``None`` or ``columns``, ``minimum`` and ``maximum``), ``autoencoder_sha256`` and ``epoch``, which loads
+            with ``weights_only=True``.
+        network: network whose weights are written: the ``ema_model``.
         inferer: holds the scale factor.
         context_size: numbers in the context of an image, 0 for an unconditional generator.
         scaling: how variables were brought to [0, 1].
         evaluator: the MONAI evaluator of the validation.
-        last_path: of a file for the generator at the end of the training, whatever the validations said; ``None`` for
-            none.
+        last_path: path of a file for the generator at the end of the training, whatever the validations said; ``None``
+            for none.
 
     Example:
         >>> GeneratorCheckpoint("training/diffusion.pt", nn.Linear(2, 1), inferer=None).path.name
@@ -116,8 +116,8 @@ class TrainedGenerator:
     """What :func:`load_generator` reads, but for the weights.
 
     Args:
-        path: of the file.
-        scale_factor: of the latents.
+        path: path of the checkpoint.
+        scale_factor: scale factor of the latents.
         context_size: numbers in the context of an image, 0 for an unconditional generator.
         scaling: how variables were brought to [0, 1]; ``None`` unless it is conditioned on variables.
         autoencoder_sha256: hash of the autoencoder that it was trained with; empty where that is not known.
@@ -142,8 +142,9 @@ def load_generator(
     """Read what sampling needs to know of a trained diffusion model, with ``weights_only=True``.
 
     Args:
-        path: of a file that :class:`GeneratorCheckpoint` wrote; or of a state dict alone, with ``scale_factor``.
-        scale_factor: in place of the file's.
+        path: path of a file that :class:`GeneratorCheckpoint` wrote, or of a state dict alone, which needs
+            ``scale_factor``.
+        scale_factor: scale factor in place of the file's.
         context_size: numbers in the context of an image, in place of the file's; of a state dict alone it is 0, an
             unconditional generator, unless it is given.
 
@@ -189,9 +190,9 @@ def load_autoencoder(
     """Load the weights of a trained autoencoder.
 
     Args:
-        network: of the architecture that was trained, MONAI core's or monai-generative's: see
+        network: a network of the architecture that was trained, MONAI core's or monai-generative's: see
             :func:`~monai_deepssim.generators.load_generator_network`.
-        path: of its state dict.
+        path: path of its state dict.
         device: where it is to run.
         generator: the diffusion model that it is used with.
 

@@ -26,7 +26,8 @@ def encode_images(
 
     Kept is the posterior of each image, mean and standard deviation, of which :class:`LatentPrepareBatch` draws a
     sample anew at every step: that is what encoding at every step gives, too. It takes
-    8 C h w bytes an image (23 kB for 136 x 112). Images that are augmented anew at every step cannot be encoded before.
+    8 C h w bytes per image (23 kB for 136 x 112). Images that are augmented anew at every step cannot be encoded
+    before.
 
     Args:
         images: items with ``image``, ``(1, H, W)`` in [0, 1]. Whatever else they hold is passed on.
@@ -64,7 +65,7 @@ def iterate_posteriors(
     """Go through the posteriors of a data set, whether it holds them or images.
 
     Args:
-        dataset: of :func:`encode_images`, or items with ``image``.
+        dataset: dataset that :func:`encode_images` returns, or items with ``image``.
         inferer: encodes images.
         device: where the autoencoder is.
         batch_size: images of a batch.
@@ -87,8 +88,8 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
     Of latents encoded before it draws a sample of the posterior, ``mean + sigma * normal``, anew at every step.
 
     Args:
-        shapes: of the latents, see :func:`~monai_deepssim.generators.compute_latent_shapes`.
-        num_train_timesteps: of the scheduler.
+        shapes: shapes of the latents, see :func:`~monai_deepssim.generators.compute_latent_shapes`.
+        num_train_timesteps: number of training timesteps of the scheduler.
         condition_name: key of the context ``(T, D)`` in the items, ``None`` for an unconditional model.
 
     Example:
@@ -169,7 +170,7 @@ class LatentScaling:
     the factor that it began with, also when its images have changed since. In a distributed training rank 0 decides.
 
     Args:
-        inferer: gets the factor.
+        inferer: inferer that gets the factor.
         dataset: the training images, or their posteriors of :func:`~monai_deepssim.generators.encode_images`. An image
             that is repeated counts as often.
         device: where the autoencoder is.

@@ -91,10 +91,10 @@ class FrozenAutoencoderInferer(nn.Module, Inferer):
     is computed once, by :class:`~monai_deepssim.generators.LatentScaling`, or loaded, and NaN before.
 
     Args:
-        autoencoder: with MONAI's ``encode``, ``decode_stage_2_outputs`` and ``sampling``, such as ``AutoencoderKL``;
-            already on the device where it is to run.
+        autoencoder: network with MONAI's ``encode``, ``decode_stage_2_outputs`` and ``sampling``, such as
+            ``AutoencoderKL``; already on the device where it is to run.
         scheduler: adds the noise, such as ``DDPMScheduler``.
-        shapes: of the latents, see :func:`~monai_deepssim.generators.compute_latent_shapes`.
+        shapes: shapes of the latents, see :func:`~monai_deepssim.generators.compute_latent_shapes`.
         scale_factor: where it is known already.
 
     Example:
@@ -183,8 +183,8 @@ class FrozenAutoencoderInferer(nn.Module, Inferer):
         Args:
             noise: ``(B, C, h', w')``, standard normal.
             network: the diffusion model.
-            scheduler: with its timesteps set, such as ``DDIMScheduler``; its ``clip_sample`` has to be off, as latents
-                leave [-1, 1].
+            scheduler: scheduler with its timesteps set, such as ``DDIMScheduler``; its ``clip_sample`` has to be off,
+                as latents leave [-1, 1].
             condition: ``(B, T, D)``, a context of T tokens for cross-attention.
 
         Returns:
@@ -228,10 +228,10 @@ class LatentSamplingInferer(Inferer):
     Args:
         inferer: decodes the latents.
         scheduler: such as ``DDIMScheduler``, with the noise schedule of the training.
-        num_inference_steps: how often the network is called for an image.
+        num_inference_steps: number of network calls per image.
 
     Raises:
-        ValueError: the scheduler clips: latents are no images in [-1, 1], and would be damaged without a word.
+        ValueError: the scheduler clips: latents are not images in [-1, 1] and would be damaged silently.
 
     Example:
         >>> from monai.networks.schedulers import DDIMScheduler

@@ -24,7 +24,7 @@ class ReconstructionPicture:
     batch, so that pictures of several epochs show the same.
 
     Args:
-        folder: gets the pictures.
+        folder: folder that the pictures are written to.
         num_images: columns of a picture.
 
     Raises:
@@ -65,7 +65,7 @@ class FirstBatchImageHandler(TensorBoardImageHandler):
     batch shows the same seeds at every validation.
 
     Args:
-        summary_writer: as of MONAI's handler, whose other arguments are taken, too.
+        summary_writer: as in MONAI's handler, whose other arguments are accepted, too.
 
     Example:
         >>> import tempfile

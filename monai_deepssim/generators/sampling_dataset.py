@@ -27,7 +27,7 @@ class Conditions:
 
     Args:
         contexts: ``(N, T, D)``, N contexts of T tokens.
-        descriptions: one for each, for the manifest.
+        descriptions: one description per condition, for the manifest.
 
     Example:
         >>> len(Conditions(torch.rand(2, 1, 6), ["age=20", "age=70"]))
@@ -80,9 +80,9 @@ def read_conditions(path: str | os.PathLike[str], scaling: VariableScaling | Non
     """Read contexts from a file.
 
     Args:
-        path: for variables a CSV with the columns that the generator was trained on, a row a context, in their own
-            units; else vectors, see :func:`~monai_deepssim.generators.read_vectors`.
-        scaling: of the variables, as the generator's checkpoint holds it; ``None`` for vectors.
+        path: path of the conditions: for variables a CSV with the columns that the generator was trained on, one row
+            per context, in their own units; else vectors, see :func:`~monai_deepssim.generators.read_vectors`.
+        scaling: scaling of the variables, as the generator's checkpoint holds it; ``None`` for vectors.
         context_size: numbers that the generator takes.
 
     Returns:
@@ -126,7 +126,7 @@ def select_conditions(
 
     Args:
         generator: as :func:`~monai_deepssim.generators.load_generator` reads it.
-        path: of a file for :func:`read_conditions`; ``None`` for none.
+        path: path of a file for :func:`read_conditions`; ``None`` for none.
         images: the training images; ``None`` for none.
 
     Returns:
@@ -170,8 +170,8 @@ class SamplingDataset(Dataset):
 
     Args:
         noise_shape: ``(C, h', w')`` of the diffusion model's latents.
-        num_images: how many; ``None`` for ``images_per_condition`` of each condition.
-        seed: of image 0.
+        num_images: number of images; ``None`` for ``images_per_condition`` of each condition.
+        seed: seed of image 0.
         conditions: contexts; image i gets number ``i // images_per_condition``, and after the last one the first again.
         images_per_condition: 1 or more.
         indices: the numbers of the images that are wanted, in place of all of ``num_images``.
@@ -201,12 +201,12 @@ class SamplingDataset(Dataset):
     ) -> None:
         if num_images is None:
             if conditions is None:
-                raise UnusableInputError("num_images is not given: say how many images are wanted.")
+                raise UnusableInputError("num_images was not given. Give the number of images to draw.")
             num_images = images_per_condition * len(conditions)
         if num_images < 1 or images_per_condition < 1 or seed < 0:
             raise UnusableInputError(
-                f"num_images is {num_images}, images_per_condition {images_per_condition} and seed {seed}. At least 1 "
-                "image, 1 for each condition, and a seed of 0 or more are wanted."
+                f"num_images is {num_images}, images_per_condition {images_per_condition} and seed {seed}, wanted at "
+                "least 1 image, 1 per condition and a seed of 0 or more."
             )
         wanted = range(num_images) if indices is None else indices
         beyond = [index for index in wanted if not 0 <= index < num_images]

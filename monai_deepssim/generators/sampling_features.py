@@ -84,7 +84,7 @@ class InceptionFeatures(nn.Module):
     """The 2,048 features of torchvision's InceptionV3, on which FID is published; weights from a file.
 
     Args:
-        path: of the state dict that torchvision publishes as ``inception_v3_google``.
+        path: path of the state dict that torchvision publishes as ``inception_v3_google``.
 
     Raises:
         UnusableInputError: the file holds other weights.
@@ -144,7 +144,7 @@ def load_sampling_features(
         A module with a ``name`` that maps images ``(B, 1, H, W)`` in [0, 1] to ``(B, D)``.
 
     Raises:
-        UnusableInputError: the name or the file is none of these, or is that of the judge.
+        UnusableInputError: the name or the file is not one of these, or is that of the judge.
 
     Example:
         >>> load_sampling_features("statistics", nn.Identity(), (80, 64)).name
@@ -157,7 +157,7 @@ def load_sampling_features(
     path = Path(features)
     if not path.is_file():
         raise UnusableInputError(
-            f"fid_features is {features!r}, and statistics, autoencoder or the path of a file is wanted: InceptionV3's "
+            f"fid_features is {features!r}, wanted statistics, autoencoder or the path of a file: InceptionV3's "
             "weights or a TorchScript program."
         )
     if judge is not None and Path(judge).is_file() and path.samefile(judge):

@@ -39,22 +39,22 @@ class SampleFolder:
 
     Files are named by the image's number, and read back by :func:`~monai_deepssim.data.load_slice` as the picture that
     was drawn: PNG of 8 bits, or NIfTI of 32-bit floats, one axial slice with the front at the top and the right on the
-    left. ``manifest.csv`` has a row a file: ``image, index, seed, condition, num_inference_steps, generator_sha256,
+    left. ``manifest.csv`` has one row per file: ``image, index, seed, condition, num_inference_steps, generator_sha256,
     settings_sha256, monai_version``. It is a data list that ``memorization_audit --synthetic_dir`` takes as well as the
     folder.
 
     Args:
         output_dir: the folder; made when it is not there.
         generator_sha256: hash of the diffusion model's file.
-        num_inference_steps: of the sampling.
+        num_inference_steps: number of sampling steps.
         settings: what else an image depends on, by name: the autoencoder, the scale factor, the noise schedule.
-        seed: of image 0.
+        seed: seed of image 0.
         file_format: ``"png"`` or ``"nii.gz"``.
         pixel_size_mm: side of a pixel, for NIfTI.
 
     Raises:
         UnusableInputError: the folder holds images of another generator, another seed or other settings, which one
-            manifest cannot describe; or the format is none of these.
+            manifest cannot describe; or the format is not one of these.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ class SampleFolder:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if file_format not in ("png", "nii.gz"):
-            raise UnusableInputError(f"file_format is {file_format!r}, and png or nii.gz is wanted.")
+            raise UnusableInputError(f"file_format is {file_format!r}, wanted png or nii.gz.")
         self.directory = Path(output_dir)
         self.manifest = self.directory / "manifest.csv"
         self.num_inference_steps = int(num_inference_steps)
@@ -109,7 +109,7 @@ class SampleFolder:
         Args:
             indices: numbers of images.
             conditions: what the generator is told, as of :class:`SamplingDataset`.
-            images_per_condition: likewise.
+            images_per_condition: how many images each condition gets, as of :class:`SamplingDataset`.
 
         Returns:
             Those that the manifest or the folder does not have, in the same order.

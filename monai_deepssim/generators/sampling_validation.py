@@ -113,7 +113,7 @@ class FIDUnlessCopied(MetricsLambda):
     Args:
         fid: an ignite metric, such as MONAI's handler over :class:`HeldOutFIDMetric`.
         copy_fraction: an ignite metric, such as :class:`~monai_deepssim.handlers.MemorizationHandler`.
-        max_copy_fraction: from which copy fraction on a generator is out of the question; ``None`` for no limit.
+        max_copy_fraction: copy fraction from which on a generator is rejected; ``None`` for no limit.
 
     Raises:
         UnusableInputError: the limit is not above 0 and up to 1. A limit of 0 would be reached by any generator.
@@ -146,7 +146,7 @@ def check_max_copy_fraction(limit: float | None) -> None:
     """
     if limit is not None and not 0 < limit <= 1:
         raise UnusableInputError(
-            f"max_copy_fraction is {limit}, and a share above 0 up to 1 is wanted, such as 0.05; null for no limit. It "
+            f"max_copy_fraction is {limit}, wanted a share above 0 up to 1, such as 0.05; null for no limit. It "
             "is reached already by a generator that copies exactly so much."
         )
 
@@ -182,8 +182,8 @@ class StopWhenCopying:
 
     Args:
         evaluator: the MONAI evaluator of the validation.
-        max_copy_fraction: from which copy fraction on too much is copied; ``None`` for no limit.
-        patience: how many validations running.
+        max_copy_fraction: copy fraction from which on too much is copied; ``None`` for no limit.
+        patience: number of consecutive validations.
         metric_name: the copy fraction's in ``evaluator.state.metrics``.
 
     Raises:

@@ -24,7 +24,7 @@ def predictions_only(output: Any) -> tuple[Any, None]:
     batch of two images, of which the first is then silently compared with the second.
 
     Args:
-        output: of the engine: a dictionary with ``pred``, or a list of such dictionaries when decollated.
+        output: the engine's output: a dictionary with ``pred``, or a list of such dictionaries when decollated.
 
     Returns:
         ``(pred, None)``; ``pred`` is a batch, or a list of images.

@@ -59,7 +59,7 @@ class UnevenSharesMetricHandler(IgniteMetricHandler):
 
         Args:
             engine: MONAI's trainer or evaluator, or any engine of ignite.
-            name: of the metric in ``engine.state.metrics``.
+            name: name of the metric in ``engine.state.metrics``.
         """
         super().attach(engine, name)
         if engine.state.epoch_length == 0 and idist.get_world_size() > 1:

@@ -54,7 +54,7 @@ class SSIMMatchingLoss(nn.Module):
             The loss, a scalar tensor.
 
         Raises:
-            ValueError: when there are fewer than two images, or not one embedding an image.
+            ValueError: when there are fewer than two images, or not one embedding per image.
         """
         if input.ndim != 2 or len(input) != len(target) or len(input) < 2:
             raise ValueError(

@@ -115,7 +115,9 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             RuntimeError: before any was.
         """
         if self._image_shape is None:
-            raise RuntimeError(f"{type(self).__name__} has represented no image yet, so it knows no image size")
+            raise RuntimeError(
+                f"{type(self).__name__} has not represented any image yet: call fit(training_loader) first"
+            )
         return self._image_shape
 
     @property
@@ -268,7 +270,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             ``(scores, indices)``, both ``(N, k)``, the most similar first.
@@ -282,7 +284,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             Scores, indices and stages. A detector of one stage proposes and keeps what it finds.

@@ -44,7 +44,7 @@ def compute_ct_score(
         holdout: features ``(H, D)`` of real images that the generator has not seen.
         num_cells: number of k-means cells, 3 in the authors' code.
         max_features: more features than these are reduced to as many principal components of the training set.
-        seed: of k-means.
+        seed: seed of k-means.
 
     Returns:
         A scalar tensor, in standard deviations; below about -3 means copying.

@@ -56,8 +56,8 @@ def compute_deepssim(embedder: torch.nn.Module, y_pred: torch.Tensor, y: torch.T
     if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
         got = tuple(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings)
         raise ValueError(
-            f"The embedder returned {got} for {len(images)} images, wanted ({len(images)}, D): one embedding an image. "
-            "Wrap a network that returns feature maps in a module that pools them."
+            f"The embedder returned {got} for {len(images)} images, wanted ({len(images)}, D): one embedding per "
+            "image. Wrap a network that returns feature maps in a module that pools them."
         )
     embeddings = F.normalize(embeddings.float(), dim=1)
     first, second = embeddings.chunk(2)
@@ -68,7 +68,7 @@ class DeepSSIMMetric(SyncsUnevenShares, RegressionMetric):
     """Computes DeepSSIM, the approximate SSIM of image pairs by the cosine of their embeddings.
 
     Used as :class:`monai.metrics.SSIMMetric` is. ``metric(y_pred, y)`` takes ``(B, 1, H, W)`` images in [0, 1], or
-    lists of ``(1, H, W)`` images, standardises them, and gives one score a pair, ``(B, 1)``; see
+    lists of ``(1, H, W)`` images, standardises them, and gives one score per pair, ``(B, 1)``; see
     :func:`compute_deepssim`. ``aggregate()`` reduces all scores since ``reset()``, of all ranks. A score that is not a
     number, as of an image with a NaN in it, is left out of the reduction and not counted by ``not_nans``.
 
@@ -130,7 +130,7 @@ def _eval_mode(network: torch.nn.Module) -> Iterator[None]:
 def _check_images(y_pred: torch.Tensor, y: torch.Tensor) -> None:
     for name, images in (("y_pred", y_pred), ("y", y)):
         if not isinstance(images, torch.Tensor):
-            raise TypeError(f"{name} has to be a tensor (B, 1, H, W), got {type(images)}.")
+            raise TypeError(f"{name} is {type(images)}, wanted a tensor (B, 1, H, W).")
     if y_pred.shape != y.shape:
         raise ValueError(
             f"y_pred has shape {tuple(y_pred.shape)} and y {tuple(y.shape)}, wanted the same shape (B, 1, H, W), one "

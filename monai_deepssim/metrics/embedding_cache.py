@@ -30,7 +30,7 @@ class EmbeddingCache:
     when another one asks. It is read with ``weights_only=True``, and written whole or not at all.
 
     Args:
-        path: of the file; there is none yet the first time.
+        path: path of the file; it need not exist the first time.
         embedder: what makes the embeddings.
 
     Raises:

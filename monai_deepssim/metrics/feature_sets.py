@@ -15,7 +15,7 @@ def as_feature_sets(minimum: int = 1, **sets: Tensor) -> tuple[Tensor, ...]:
     """Check sets of features, and bring them to the CPU in double precision.
 
     Args:
-        minimum: how many images a set needs at the least.
+        minimum: smallest number of images that a set needs.
         sets: ``(N, D)`` by name, all of one D.
 
     Returns:
@@ -33,7 +33,7 @@ def as_feature_sets(minimum: int = 1, **sets: Tensor) -> tuple[Tensor, ...]:
     for name, features in sets.items():
         if not isinstance(features, Tensor) or features.ndim != 2 or features.shape[1] == 0:
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features)
-            raise ValueError(f"got {name} features {got}, want a tensor (N, D), a row an image")
+            raise ValueError(f"got {name} features {got}, want a tensor (N, D), one row per image")
     if len({features.shape[1] for features in sets.values()}) > 1:
         widths = {name: features.shape[1] for name, features in sets.items()}
         raise ValueError(f"got sets that differ in their number of features, {widths}: use one network for all")

@@ -79,7 +79,7 @@ class FeatureWhitening:
     Args:
         train: features of the training images, ``(M, C)`` by layer, M of 4 or more.
         covariance: ``"empirical"``, ``"ledoit_wolf"`` (see :class:`ZCAWhitening`) or ``"auto"``, which is
-            Ledoit and Wolf's for layers with fewer than two training images a channel, with a warning.
+            Ledoit and Wolf's for layers with fewer than two training images per channel, with a warning.
 
     Raises:
         ValueError: when features are not ``(M, C)`` and finite, M differs between layers or is below 4.

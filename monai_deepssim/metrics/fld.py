@@ -17,7 +17,7 @@ _NUM_STEPS = 50
 _LEARNING_RATE = 0.5
 _BROAD_SHRINK = 0.9  # of the distances to the broad Gaussian in the middle
 _LOG_VARIANCE_RANGE = (-40.0, 20.0)
-_BLOCK_SIZE = 1024  # training rows at a time: 80 MB a matrix at the most
+_BLOCK_SIZE = 1024  # training rows at a time: 80 MB per matrix at the most
 
 
 def compute_fld_gap(synthetic: Tensor, training: Tensor, holdout: Tensor, seed: int = 0) -> Tensor:
@@ -40,7 +40,7 @@ def compute_fld_gap(synthetic: Tensor, training: Tensor, holdout: Tensor, seed: 
         synthetic: features ``(N, D)``.
         training: features ``(M, D)``.
         holdout: features ``(H, D)`` of real images that the generator has not seen, H of 2 or more.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         A scalar tensor; about 0 for a generator that generalises, far below 0 for one that copies.

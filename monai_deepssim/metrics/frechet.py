@@ -106,7 +106,7 @@ def compute_linear_mmd(synthetic: Tensor, training: Tensor, seed: int = 0) -> Te
     Args:
         synthetic: features ``(N, D)``, N of 2 or more.
         training: features ``(M, D)``, M of 2 or more.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         A scalar tensor.

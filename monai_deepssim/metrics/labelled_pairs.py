@@ -66,7 +66,7 @@ def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_T
     scores = _to_vector(scores, "scores")
     lower, upper = thresholds
     if not lower <= upper:
-        raise ValueError(f"thresholds have to be (lower, upper), got {thresholds}.")
+        raise ValueError(f"got thresholds {thresholds}, want (lower, upper) with lower <= upper.")
     if not np.isfinite(scores).all():
         position = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"score {position} of {len(scores)} is {scores[position]}. Leave out the pair or repair it.")
@@ -94,7 +94,7 @@ def evaluate_pairs(
         - ``precision`` and ``recall`` of each class by name; None where no pair was predicted or labelled so;
         - ``silhouette`` of the scores grouped by label, in [-1, 1]; None with only one class, or each pair its own;
         - ``roc_auc`` of the scores, duplicates against the rest; None unless there are both;
-        - ``confusion_matrix``, 3 x 3, a row a true class, a column a predicted one, in the order of
+        - ``confusion_matrix``, 3 x 3, one row per true class, one column per predicted one, in the order of
           :data:`CLASS_NAMES`.
 
     Raises:
@@ -148,7 +148,7 @@ def _to_vector(values: Values, name: str) -> np.ndarray:
     if vector.ndim == 2 and vector.shape[1] == 1:
         vector = vector[:, 0]  # as a metric's buffer holds them
     if vector.ndim != 1:
-        raise ValueError(f"{name} have shape {vector.shape}, wanted one value a pair, (N,) or (N, 1).")
+        raise ValueError(f"{name} have shape {vector.shape}, wanted one value per pair, (N,) or (N, 1).")
     return vector
 
 
@@ -164,7 +164,7 @@ class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
         thresholds: the lower and the upper one, see :func:`classify_scores`.
 
     Raises:
-        ValueError: when ``metric_name`` is none of these.
+        ValueError: when ``metric_name`` is not one of these.
 
     Example:
         >>> metric = LabelledPairsMetric()
@@ -210,7 +210,7 @@ class LabelledPairsMetric(SyncsUnevenShares, CumulativeIterationMetric):
         if y is None or y_pred.numel() != len(y_pred) or y.numel() != len(y_pred):
             raise ValueError(
                 f"got scores {tuple(y_pred.shape)} and labels {None if y is None else tuple(y.shape)}, want (B, 1) and "
-                "(B,): one score and one label a pair."
+                "(B,): one score and one label per pair."
             )
         return [
             convert_to_tensor(values.detach().reshape(-1, 1).float(), track_meta=False)

@@ -41,7 +41,7 @@ class MemorizationMetric(DeepSSIMDetector):
 
     An image that has no score, because a pixel or its embedding is not finite, gets NaN and the position -1, and is
     left out of the copy fraction. So a diverged generator does not end its own training, nor pass for one that copies
-    nothing: of such images alone, the copy fraction is NaN.
+    nothing. If no image has a score, the copy fraction is NaN.
 
     Scardace, Puglisi, Guarnera, Battiato, Ravì. *A Novel Metric for Detecting Memorization in Generative Models for
     Brain MRI Synthesis.* arXiv 2509.16582 (2025).

@@ -95,7 +95,7 @@ def compute_memorization_index(
     **Few training images.** The index needs clearly more training images than a layer has channels. With no more than
     channels, the empirical covariance whitens the training features to the corners of a regular simplex: all null
     scores are equal, and every query that is no exact copy is far from everything. The published experiments had 500
-    images. With ``covariance="auto"`` a layer with fewer than two training images a channel gets the covariance of
+    images. With ``covariance="auto"`` a layer with fewer than two training images per channel gets the covariance of
     Ledoit and Wolf instead, with a warning.
 
     Args:
@@ -103,7 +103,7 @@ def compute_memorization_index(
         train: features of the training images, ``(M, C)`` by layer, M of 4 or more. The order of the layers is
             that of this mapping.
         null: mean and standard deviation, where they are known; they are estimated otherwise.
-        seed: of the random halves.
+        seed: seed of the random halves.
         null_query: features of the training images after a mild geometric change, row for row those of ``train``. The
             one half is taken from these, so that the null knows how much such a change alone costs: the paper's
             proposal against its weakness for rotations and flips.
@@ -226,7 +226,7 @@ def estimate_null(query: Mapping[str, Tensor], train: Mapping[str, Tensor], seed
     Args:
         query: whitened features ``(M, C)`` by layer of the training images, changed or not, for the one half.
         train: those of the training images themselves, for the other; M of 4 or more.
-        seed: of the halves.
+        seed: seed of the halves.
 
     Returns:
         Mean and (population) standard deviation of all scores.

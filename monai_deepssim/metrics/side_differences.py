@@ -54,8 +54,8 @@ def name_differences(training: SideMeasures, synthetic: SideMeasures) -> tuple[S
     """Name what differs between two measured sides, as :func:`~monai_deepssim.metrics.compare_sides` describes it.
 
     Args:
-        training: of at least 5 images.
-        synthetic: of at least 5 images of the same size.
+        training: measures of at least 5 training images.
+        synthetic: measures of at least 5 synthetic images of the same size.
 
     Returns:
         The differences, in the order of :data:`SIDE_DIFFERENCE_KINDS`.

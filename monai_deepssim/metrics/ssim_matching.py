@@ -92,7 +92,7 @@ def compute_ssim_matching_table(
     """
     limits = torch.tensor(edges, dtype=torch.float64)
     if len(limits) < 2 or not bool((limits.diff() > 0).all()):
-        raise ValueError(f"edges have to ascend and be two or more, got {tuple(edges)}.")
+        raise ValueError(f"got edges {tuple(edges)}, want two or more in ascending order.")
     num_bins = len(limits) - 1
     squared, absolute, counts = torch.zeros(3, num_bins, dtype=torch.float64)
     for cosines, ssims in _iterate_pairs(embeddings, images, block_size):
@@ -192,7 +192,7 @@ def _iterate_pairs(
     """Yield cosine and symmetric SSIM of every pair i < j once, as float64 vectors on the CPU, block by block."""
     _check_embeddings(embeddings, images)
     if len(images) < 2:
-        raise ValueError(f"wanted two images or more, as pairs are compared, got {len(images)}.")
+        raise ValueError(f"got {len(images)} image(s), want two or more, as pairs are compared.")
     unit = F.normalize(embeddings.detach().float(), dim=1)
     for start in range(0, len(images), block_size):
         first = slice(start, start + block_size)
@@ -221,5 +221,5 @@ def _check_embeddings(embeddings: torch.Tensor, images: torch.Tensor) -> None:
 
 def _check_name(metric_name: str) -> str:
     if metric_name not in ("mse", "mae"):
-        raise ValueError(f'metric_name has to be "mse" or "mae", got {metric_name!r}.')
+        raise ValueError(f'got metric_name={metric_name!r}, want "mse" or "mae".')
     return metric_name

@@ -107,7 +107,7 @@ def tabulate_neighbors(pairs: DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Turn a table of pairs into two matrices with one row per query.
 
     Args:
-        pairs: of :func:`verify_candidates`.
+        pairs: pairs that :func:`verify_candidates` returns.
 
     Returns:
         Scores and rows of training images, ``(N, K)`` each, the highest score first. Of a query with fewer pairs than
@@ -148,7 +148,7 @@ def find_local_matches(
         rows: ``(N,)``, which of them.
         training: the training images.
         search: fitted to their features.
-        exclude: for a row of the queries, rows of training images that are no candidates.
+        exclude: for each row of the queries, the rows of training images that are not candidates.
         description: what the progress bar calls the queries; empty for no bar.
 
     Returns:
@@ -193,8 +193,8 @@ def verify_candidates(
         candidates: what a detector proposes, the columns of :func:`tabulate_candidates`, the best of each query first.
         queries: images that are looked up.
         training: the training images.
-        keep: how many candidates of each image are compared.
-        matches: of :func:`find_local_matches`; by default local features are not used.
+        keep: number of candidates of each image that are compared.
+        matches: matches that :func:`find_local_matches` returns; by default local features are not used.
         deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
         known: pairs that were compared before, which are not compared again.
         write: keeps pairs that were compared now, called with some at a time.

@@ -46,7 +46,7 @@ def children_of_stages(name: str, stages: int) -> int:
 
     Args:
         name: one of :data:`SUPPORTED_BACKBONES`.
-        stages: how many, stem included.
+        stages: number of stages, stem included.
 
     Example:
         >>> children_of_stages("resnet18", 2)

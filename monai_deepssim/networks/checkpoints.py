@@ -28,7 +28,7 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None, dro
     read with ``weights_only=True``; a TorchScript file is a program, and runs only because the caller names it.
 
     Args:
-        path: of the file.
+        path: path of the weights file.
         backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
 
         dropout: probability of dropout in the head, when it is trained on; embedding uses none. Weights do not remember
@@ -83,7 +83,7 @@ class TorchScriptEmbedder(nn.Module):
     Whether the program repeats a grey image to the three channels of its backbone itself is tried once, here.
 
     Args:
-        path: of the TorchScript file.
+        path: path of the TorchScript file.
         image_size: rows and columns of the images that it is tried on; some programs take only one size.
 
     Raises:
@@ -121,7 +121,7 @@ class TorchScriptEmbedder(nn.Module):
                 return channels
             problems.append(f"{channels} channels gave {getattr(output, 'shape', type(output))} for 2 images")
         raise UnusableInputError(
-            f"{path}: a program that maps (N, 1 or 3, H, W) to (N, D) is wanted; {'; '.join(problems)}"
+            f"{path}: want a program that maps (N, 1 or 3, H, W) to (N, D), got: {'; '.join(problems)}"
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def load_copy_detector(path: str | os.PathLike[str]) -> CopyDetector:
     shapes; the weights have to fit exactly, and are read with ``weights_only=True``.
 
     Args:
-        path: of the file.
+        path: path of the weights file.
 
     Returns:
         The network.

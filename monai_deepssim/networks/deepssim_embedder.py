@@ -35,7 +35,7 @@ class DeepSSIMEmbedder(nn.Module):
         dropout: probability of dropout in the head.
         pretrained: ``True`` for torchvision's ImageNet weights (downloaded), or the path of such a state dict; or of a
             DeepSSIM checkpoint, whose backbone and statistics of the features are taken, and a new head is trained.
-        frozen_stages: how many stages of a pretrained backbone are not trained, stem included; random weights are
+        frozen_stages: number of stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
         hidden_dim: width of the head's hidden layer.
         fold_flips: whether images are folded (:func:`~monai_deepssim.networks.fold_flips`) before the backbone, which

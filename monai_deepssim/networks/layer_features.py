@@ -121,7 +121,7 @@ def find_stages(embedder: DeepSSIMEmbedder) -> tuple[str, ...]:
     """Name the stages of a DeepSSIM embedder's backbone: the last layer before each halving of the resolution.
 
     Args:
-        embedder: with any of the supported backbones.
+        embedder: embedder with any of the supported backbones.
 
     Returns:
         The names of the four deepest, for :class:`LayerFeatures`.

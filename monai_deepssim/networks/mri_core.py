@@ -50,7 +50,7 @@ class MRICoreEncoder(nn.Module):
 
     Args:
         image_size: side of the square that images are resized to, in pixels, a multiple of 16. 1024 is published, and
-            takes seconds an image on a CPU; 224 is usable there.
+            takes seconds per image on a CPU; 224 is usable there.
         checkpoint: path of a file with the weights, read with ``weights_only=True`` and loaded strictly: the encoder's
             state dict, alone or under ``image_encoder.`` in a whole SAM, or a DINOv2 teacher, in which the neck may be
             missing and ``cls_token``, ``mask_token``, ``norm`` and the heads are not used. The position embedding may

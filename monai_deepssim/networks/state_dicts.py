@@ -66,8 +66,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a network's state dict, with ``weights_only=True``.
 
     Args:
-        path: of a state dict, or of a training checkpoint that holds one as ``network``, ``model``, ``state_dict``,
-            ``model_state_dict`` or ``teacher``.
+        path: path of a state dict, or of a training checkpoint that holds one as ``network``, ``model``,
+            ``state_dict``, ``model_state_dict`` or ``teacher``.
 
     Returns:
         Tensors by name, without the ``module.`` of a parallel training.
@@ -124,11 +124,11 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: object, 
     """Load a state dict strictly.
 
     Args:
-        network: gets the weights.
+        network: network that gets the weights.
         state: the weights.
-        path: of the file that they are from.
+        path: path of the file that they come from, for the message.
         kind: what the network is, in the words of an error.
-        remedy: what to give in place of the file, likewise.
+        remedy: what to give in place of the file, for the message.
 
     Raises:
         UnusableInputError: when the names or shapes are others, naming them.

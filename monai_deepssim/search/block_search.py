@@ -29,7 +29,7 @@ def search_by_similarity(
         queries: ``(N, D)``.
         training: ``(M, D)``, M of 1 or more.
         similarity: takes ``(n, D)`` and ``(m, D)``, returns ``(n, m)``, higher is closer.
-        num_neighbors: how many are wanted for each query; fewer when there are fewer training rows.
+        num_neighbors: number of neighbours per query; fewer when there are fewer training rows.
         block_size: rows of a block, on both sides.
 
     Returns:

@@ -42,7 +42,7 @@ def unite_candidates(
     Args:
         found: what :meth:`LocalFeatureSearch.query` returned for the image.
         proposed: training images that another search proposes, the best first.
-        num_candidates: how many are chosen at most.
+        num_candidates: number of candidates chosen at most.
 
     Returns:
         Training images, each once.

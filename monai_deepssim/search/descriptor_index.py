@@ -15,7 +15,7 @@ __all__ = ["DescriptorIndex"]
 _SHARPNESS = 10.0
 # Below this many descriptors the exact search is as fast as an index.
 _LEAST_FOR_FAISS = 20_000
-# Up to here descriptors are kept as two bytes a number, up to there as one, and above that as 32 bytes.
+# Up to here descriptors are kept as two bytes per number, up to there as one, and above that as 32 bytes.
 _LEAST_FOR_BYTES, _LEAST_FOR_PRODUCT = 2_000_000, 20_000_000
 _PRODUCT_BYTES = 32
 _PROBED_SHARE, _LEAST_PROBED = 0.01, 4
@@ -29,7 +29,7 @@ class DescriptorIndex:
     With FAISS installed and 20,000 descriptors or more, an inverted file (Jegou et al., 2011) with 1.3 times the square
     root of their number as cells, of which 1 % are searched. A descriptor of 128 numbers takes 256 bytes then, 128
     above 2 million descriptors and 32 (product quantization) above 20 million. Without FAISS, or with fewer
-    descriptors, the search is exact, on 512 bytes a descriptor.
+    descriptors, the search is exact, on 512 bytes per descriptor.
 
     Args:
         num_neighbors: neighbours of each descriptor that vote.
@@ -91,7 +91,7 @@ class DescriptorIndex:
         A descriptor votes once for an image, with its most similar neighbour there.
 
         Args:
-            descriptors: of a query, ``(n, 128)``, or of several, ``(q, n, 128)``.
+            descriptors: descriptors of one query, ``(n, 128)``, or of several, ``(q, n, 128)``.
 
         Returns:
             float64 ``(number of images,)`` or ``(q, number of images)``, the weight of the votes of each.

@@ -56,7 +56,7 @@ class FaissNeighbors(NearestNeighbors):
         proposed_scores, proposed = index.search(queries.float().numpy(), num_candidates)
         candidates = torch.from_numpy(proposed)
         cosines = torch.empty(candidates.shape, dtype=torch.float32)
-        # Gathering copies D values a candidate: few enough rows at a time to stay within a block's memory.
+        # Gathering copies D values per candidate: few enough rows at a time to stay within a block's memory.
         rows_at_once = max(1, self.block_size**2 // (num_candidates * training.shape[1]))
         for start in range(0, len(queries), rows_at_once):
             rows = slice(start, start + rows_at_once)

@@ -30,7 +30,7 @@ class LocalFeatureSearch:
 
     Args:
         num_candidates: training images, each in one version, that are matched for each query.
-        index: of the descriptors; by default a :class:`DescriptorIndex`.
+        index: index of the descriptors; a :class:`DescriptorIndex` by default.
 
     Raises:
         ValueError: when ``num_candidates`` is below 1.
@@ -61,7 +61,7 @@ class LocalFeatureSearch:
         """Take the features of the training images.
 
         Args:
-            features: one entry for each image.
+            features: the local features of each image.
 
         Returns:
             This object.
@@ -82,8 +82,8 @@ class LocalFeatureSearch:
         """Find the training images that share most local features with an image.
 
         Args:
-            features: of the image.
-            exclude: training images that are no candidates, such as the image itself.
+            features: features of the image.
+            exclude: training images that are not candidates, such as the image itself.
             rest: returns the features of what a training image with its match does not explain of the image
                 (:func:`~monai_deepssim.similarity.extract_rest`). They are looked up as well, since an image may have
                 several sources; by default they are not.
@@ -127,7 +127,7 @@ def drop_common_features(features: Sequence[LocalFeatures]) -> list[LocalFeature
     side. Images that share half of all keypoints with this one are its repeats, and are not counted.
 
     Args:
-        features: of the images of one set.
+        features: features of the images of one set.
 
     Returns:
         The features without those.

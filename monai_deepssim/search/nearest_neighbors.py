@@ -86,7 +86,7 @@ class NearestNeighbors:
 
         Args:
             queries: ``(N, D)``, in any form that :meth:`fit` takes.
-            num_neighbors: how many to find for each query, k; fewer when there are fewer training embeddings.
+            num_neighbors: number of neighbours per query, k; fewer when there are fewer training embeddings.
 
         Returns:
             ``(scores, indices)``, both ``(N, min(k, M))`` and on the CPU: cosines in [-1, 1] as float32 in descending
@@ -143,7 +143,7 @@ def search_block(queries: torch.Tensor, training: torch.Tensor, k: int) -> tuple
     Args:
         queries: ``(n, D)`` rows of length 1.
         training: ``(m, D)`` rows of length 1.
-        k: how many are wanted, at most ``m``.
+        k: number of neighbours, at most ``m``.
 
     Returns:
         ``(scores, indices)``, both ``(n, k)``, in descending order of score, then in ascending order of index.
@@ -172,7 +172,7 @@ def sort_neighbors(scores: torch.Tensor, indices: torch.Tensor, k: int) -> tuple
     Args:
         scores: ``(n, c)``.
         indices: ``(n, c)``.
-        k: how many to keep.
+        k: number of neighbours to keep.
 
     Returns:
         ``(scores, indices)``, both ``(n, min(k, c))``.

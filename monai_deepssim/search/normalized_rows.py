@@ -47,15 +47,15 @@ class NormalizedRows:
             [embeddings] if isinstance(embeddings, (torch.Tensor, np.ndarray)) else embeddings
         )
         if not isinstance(self._shards, Sequence):
-            raise TypeError(f"{name}: wanted a tensor, a numpy array or a sequence of them, got {type(embeddings)}.")
+            raise TypeError(f"{name}: got {type(embeddings)}, wanted a tensor, a numpy array or a sequence of them.")
         if len(self._shards) == 0:
-            raise ValueError(f"{name}: wanted at least one (N, D) shard, got an empty sequence.")
+            raise ValueError(f"{name}: got an empty sequence, wanted at least one (N, D) shard.")
         for number, shard in enumerate(self._shards):
             if not isinstance(shard, (torch.Tensor, np.ndarray)):
-                raise TypeError(f"{name}: shard {number} has to be a tensor or a numpy array, got {type(shard)}.")
+                raise TypeError(f"{name}: shard {number} is {type(shard)}, wanted a tensor or a numpy array.")
             if shard.ndim != 2 or shard.shape[1] == 0:
                 raise ValueError(
-                    f"{name}: shard {number} has shape {tuple(shard.shape)}, wanted (N, D) with one embedding a row. "
+                    f"{name}: shard {number} has shape {tuple(shard.shape)}, wanted (N, D) with one embedding per row. "
                     "Stack single embeddings with torch.stack."
                 )
         widths = sorted({shard.shape[1] for shard in self._shards})
@@ -86,7 +86,7 @@ class NormalizedRows:
         """
         if self.dim != training.dim:
             raise ValueError(
-                f"{self.name} have {self.dim} values a row, the {training.name} {training.dim}. Embed both with the "
+                f"{self.name} have {self.dim} values per row, the {training.name} {training.dim}. Embed both with the "
                 "same model."
             )
 
@@ -115,7 +115,7 @@ class NormalizedRows:
     def _normalize(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         rows = rows.float() if rows.device.type == "mps" else rows.double()
         largest = rows.abs().amax(dim=1, keepdim=True)
-        # A NaN makes the maximum NaN, an infinity makes it infinite: one test a row is enough.
+        # A NaN makes the maximum NaN, an infinity makes it infinite: one test per row is enough.
         unusable = (~torch.isfinite(largest) | (largest == 0)).squeeze(1)
         if unusable.any():
             position = int(unusable.nonzero()[0])

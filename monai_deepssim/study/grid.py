@@ -16,10 +16,10 @@ class Factor:
     """What a study varies.
 
     Attributes:
-        name: of the option, and of the attribute of :class:`Setting`.
-        title: on the axis of its curve.
+        name: name of the option, and of the attribute of :class:`Setting`.
+        title: label on the axis of its curve.
         expected: 1 when more of it is expected to raise the copy fraction, -1 to lower it.
-        expectation: in words.
+        expectation: what the curve is expected to show, in words.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Setting:
     """A cell of the grid: how a generator is trained.
 
     Attributes:
-        training_images: how many.
+        training_images: number of training images.
         repetitions: ``none``, ``low`` or ``high``, see :func:`~monai_deepssim.generators.repetition_counts`.
         augmentation: whether training images are flipped and rotated at random.
         width: channels of the U-Net's first level; those of the others in proportion.
@@ -85,7 +85,7 @@ class Setting:
 
         Args:
             base: the study's base cell.
-            batch_size: images a step.
+            batch_size: images per step.
             equal: ``"steps"``: every size of the training set gets as many steps as the base cell's in so many epochs;
                 ``"epochs"``: every size gets as many passes over its own images.
 
@@ -104,7 +104,7 @@ class Training:
     """A training of a generator: all cells that differ in nothing but their epochs are measured along one.
 
     Attributes:
-        cells: by ascending epochs.
+        cells: cells by ascending epochs.
         replicate: number of the repetition of the whole grid, from 0: other training images, weights and noise.
     """
 

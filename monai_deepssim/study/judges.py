@@ -32,7 +32,7 @@ __all__ = ["Controls", "Judges"]
 _BATCH_SIZE = 64
 # Of the held-out images' reconstructions, this share lies beyond each of the two limits of what looks real.
 _TAIL_PERCENT = 2.5
-# Aligning takes milliseconds a pair; so many reconstructions tell how well copies are found.
+# Aligning takes milliseconds per pair; so many reconstructions tell how well copies are found.
 _NUM_RECONSTRUCTIONS = 64
 
 
@@ -44,13 +44,14 @@ class Controls:
         aligned_ssim_threshold: above it a sample is a copy, by DeepSSIM's shortlist verified.
         correlation_threshold: above it a sample is a copy, by contrastive copy detection.
         lowest_real_ssim: an image that looks real has at least this SSIM to the nearest image of the pool.
-        highest_distance: and at most this Mahalanobis distance of its statistics from the pool's.
-        found_deepssim: of pool images that went through the autoencoder, which were found to be copies.
-        found_copy_detection: the same.
-        holdout_statistics: of held-out images, ``(C, 15)``, each less its mean over the pool, in units of its standard
-            deviation there.
-        reconstruction_statistics: of those images after they went through the autoencoder, ``(C, 15)``.
-        real_statistics: of the other held-out images, ``(T, 15)``.
+        highest_distance: an image that looks real has at most this Mahalanobis distance of its statistics from the
+            pool's.
+        found_deepssim: whether DeepSSIM finds each pool image a copy after it went through the autoencoder.
+        found_copy_detection: the same for contrastive copy detection.
+        holdout_statistics: statistics of the held-out images, ``(C, 15)``, each less its mean over the pool, in units
+            of its standard deviation there.
+        reconstruction_statistics: statistics of those images after they went through the autoencoder, ``(C, 15)``.
+        real_statistics: statistics of the other held-out images, ``(T, 15)``.
     """
 
     aligned_ssim_threshold: float
@@ -79,10 +80,10 @@ class Judges:
     taken after a passage through the autoencoder, whose blur is no fault of the diffusion model.
 
     Args:
-        images: of the study.
+        images: the study's images.
         deepssim: checkpoint of the embedder.
         copy_detector: checkpoint of the contrastive one.
-        autoencoder: in eval mode.
+        autoencoder: the autoencoder in eval mode.
         deepssim_image_size: rows and columns that DeepSSIM's images are brought to.
         top_k: length of a shortlist.
         device: where networks run.

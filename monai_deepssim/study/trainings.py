@@ -65,14 +65,14 @@ class StudyTrainings:
         """Channels of the U-Net: those of the settings, in proportion to its first level's.
 
         Raises:
-            UnusableInputError: If they are no whole numbers, or the U-Net cannot normalise them in groups.
+            UnusableInputError: If they are not whole numbers, or the U-Net cannot normalise them in groups.
         """
         published, groups = self.settings["diffusion_channels"], self.settings["diffusion_norm_num_groups"]
         wanted = [channels * width / published[0] for channels in published]
         if any(channels % groups for channels in wanted):
             raise UnusableInputError(
                 f"a width of {width} gives a U-Net of {', '.join(f'{channels:g}' for channels in wanted)} channels, "
-                f"and multiples of {groups} are wanted (diffusion_norm_num_groups). Choose another width, or settings "
+                f"wanted multiples of {groups} (diffusion_norm_num_groups). Choose another width, or settings "
                 "with fewer groups."
             )
         return [int(channels) for channels in wanted]

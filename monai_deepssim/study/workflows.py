@@ -65,7 +65,7 @@ def _read(settings: Sequence[Path]) -> dict[str, Any]:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UnusableInputError(f"{file}: is no JSON ({error}). Correct it.") from error
+            raise UnusableInputError(f"{file}: is not JSON ({error}). Correct it.") from error
         if not isinstance(found, dict):
             raise UnusableInputError(f"{file}: holds {type(found).__name__}, wanted settings by id. Correct it.")
         merged |= found

@@ -45,7 +45,7 @@ class FitImageSize(Transform):
     def __init__(self, image_size: Sequence[int]) -> None:
         size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size,)
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"image_size must be two positive whole numbers, rows and columns, and is {image_size!r}")
+            raise ValueError(f"got image_size={image_size!r}, want two positive whole numbers, rows and columns")
         self.image_size: tuple[int, int] = (size[0], size[1])
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ class FitImageSize(Transform):
         """
         image = convert_to_tensor(img, track_meta=get_track_meta() and isinstance(img, MetaTensor))
         if image.ndim != 3 or 0 in image.shape:
-            raise ValueError(f"the image must be (C, H, W) with at least one pixel, and is {tuple(image.shape)}")
+            raise ValueError(f"got an image of shape {tuple(image.shape)}, want (C, H, W) with at least one pixel")
         if tuple(image.shape[1:]) == self.image_size:
             return image
         rows, columns = image.shape[1:]
@@ -96,7 +96,7 @@ class FitImageSized(MapTransform):
     """Dictionary version of :class:`FitImageSize`.
 
     Args:
-        keys: of the images.
+        keys: keys of the images.
         image_size: rows and columns, in pixels.
         allow_missing_keys: pass items without a key.
 

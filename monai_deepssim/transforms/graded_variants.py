@@ -31,8 +31,8 @@ class GradedVariants(Randomizable, Transform):
     Unrelated slices have an SSIM of 0.30 in the median (0.14 to 0.46 in 98 % of the pairs:
     ``benchmarks/pose_blind_error.py``), so a batch of unrelated images teaches an embedder nothing of the range in
     which copies are told from look-alikes. A variant is the image warped by a smooth random displacement; its target
-    is drawn from its own part of the range (n equal parts, one a variant) and the strength of the warp that gives this
-    SSIM is found by regula falsi, to 0.01. Where no warp is strong enough, the strongest is taken.
+    is drawn from its own part of the range (n equal parts, one per variant) and the strength of the warp that gives
+    this SSIM is found by regula falsi, to 0.01. Where no warp is strong enough, the strongest is taken.
 
     Args:
         num_variants: how many variants, 0 or more.
@@ -152,9 +152,9 @@ class GradedVariantsd(RandWrapper, MapTransform):
     """Dictionary version of :class:`GradedVariants`: an item becomes a list of items that share all other entries.
 
     Args:
-        keys: of the image; with several keys each gets variants of its own.
+        keys: keys of the images; each key gets variants of its own.
         allow_missing_keys: whether a key may be missing.
-        **kwargs: of :class:`GradedVariants`.
+        **kwargs: further arguments of :class:`GradedVariants`.
 
     Returns:
         A list of ``num_variants + 2`` dictionaries.

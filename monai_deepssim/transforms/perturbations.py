@@ -83,7 +83,7 @@ class Perturbation(RandWrapper, Transform):
         name: One of :data:`SUPPORTED_PERTURBATIONS`.
 
     Raises:
-        ValueError: The name is none of these.
+        ValueError: The name is not one of these.
 
     References:
         Noise, rotations of 3 and 5 degrees, flips and intensity: Deo et al., arXiv 2602.13066. ``mix``: Scardace et

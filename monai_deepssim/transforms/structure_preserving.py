@@ -30,10 +30,10 @@ class RandStructurePreserving(RandomizableTransform):
         shift_pixels: largest shift along each axis in pixels, in either direction; 0 is off.
         zoom: largest change of size: 0.05 draws factors from 0.95 to 1.05; 0 is off.
         flip_prob: probability of each flip where it is not to be ``prob``.
-        rotation_prob: likewise of the rotation.
-        gamma_prob: likewise of the contrast change.
-        shift_prob: likewise of the shift.
-        zoom_prob: likewise of the zoom.
+        rotation_prob: the same for the rotation.
+        gamma_prob: the same for the contrast change.
+        shift_prob: the same for the shift.
+        zoom_prob: the same for the zoom.
 
     Raises:
         ValueError: when a probability is not within 0 to 1 or a range is negative.
@@ -139,9 +139,9 @@ class RandStructurePreservingd(RandWrapper, MapTransform):
     """Dictionary version of :class:`RandStructurePreserving`: the same changes for each of the keys.
 
     Args:
-        keys: of the images to change.
+        keys: keys of the images to change.
         allow_missing_keys: whether a key may be missing.
-        **kwargs: of :class:`RandStructurePreserving`.
+        **kwargs: further arguments of :class:`RandStructurePreserving`.
 
     Example:
         >>> import torch

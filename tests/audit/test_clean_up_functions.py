@@ -125,5 +125,5 @@ def test_deepssim_says_what_it_wants(x, y, words):
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(UnusableInputError, match=r"none\.pt is no file"):
+    with pytest.raises(UnusableInputError, match=r"none\.pt is not a file"):
         monai_deepssim.load_embedder(tmp_path / "none.pt")

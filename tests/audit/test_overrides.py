@@ -52,7 +52,7 @@ FOLDERS = ("--training_dir", "training", "--synthetic_dir", "synthetic", "--outp
         (["--dataset_dir", "training"], ["--dataset_dir", "no such option"]),
         (["--zzz", "1"], ["--zzz", "The options are: training_dir, "]),
         (["--audit#topk", "5"], ["--topk", "Did you mean --top_k?"]),
-        (["--max_copy_fraction", "None"], ["--max_copy_fraction", "None is no value"]),
+        (["--max_copy_fraction", "None"], ["--max_copy_fraction", "None is not a value"]),
         (["--output_dir"], ["--output_dir", "without a value"]),
         (["--args_file", "mistyped.json"], ["--batchsize", "Did you mean --batch_size?"]),
         ([f"--config_file=['{CONFIG}','mistyped.json']"], ["--batchsize", "Did you mean --batch_size?"]),

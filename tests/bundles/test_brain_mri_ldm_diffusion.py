@@ -242,7 +242,7 @@ def test_a_training_that_copies_in_two_validations_running_ends_and_writes_no_ge
         ({"num_validation": 5}, "16 are drawn and 5 held out. Put 16 or more images aside"),
         ({"max_copy_fraction": 0.0}, "max_copy_fraction is 0.0"),
         ({"image_size": [42, 32]}, r"Take \[40, 32\]"),
-        ({"fid_features": "deepssim"}, "statistics, autoencoder or the path of a file is wanted"),
+        ({"fid_features": "deepssim"}, "wanted statistics, autoencoder or the path of a file"),
     ],
 )
 def test_what_cannot_be_validated_is_refused_before_the_training_starts(output, refused, settings, message):

@@ -101,7 +101,7 @@ def test_the_training_set_is_deduplicated_by_its_json(command_line, images, caps
     [
         ("filter", ["--leave_uot", "similar"], ["--leave_uot", "Did you mean --leave_out?"]),
         ("filter", ["--max_copy_fracton=0.01"], ["Did you mean --max_copy_fraction?"]),
-        ("filter", ["--synthetic_dir", "None"], ["None is no value"]),
+        ("filter", ["--synthetic_dir", "None"], ["None is not a value"]),
         ("deduplicate", ["--synthetic_dir", "x"], ["--synthetic_dir", "no such option"]),
         ("deduplicate", ["--trainnig_dir", "x"], ["Did you mean --training_dir?"]),
     ],

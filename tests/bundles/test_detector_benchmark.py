@@ -190,7 +190,7 @@ def test_images_of_ones_own_need_no_further_config(tmp_path):
         (["--copy_detector_checkpoint", "no_such.pt"], "--detectors#copy_detector: no_such.pt"),
         (["--checkpoint", "no_such.pt"], "--detectors#deepssim: no_such.pt"),
         (["--detectors#deepssim_aligned#topk", "5"], "--detectors#deepssim_aligned: cannot be made"),
-        (["--only", "None"], "--only: None is no value"),
+        (["--only", "None"], "--only: None is not a value"),
         (["--device", "cuda:99"], "--detectors#deepssim: cannot be made"),
     ],
 )

@@ -236,7 +236,7 @@ def test_a_folder_with_another_study_is_refused(study, settings, capsys):
         ({"factors": {"training_images": [11]}}, "there are 10 besides"),
         ({"num_samples": 4}, "--num_samples: is 4"),
         ({"equal": "time"}, "--equal: is 'time'"),
-        ({"copy_detector_checkpoint": "nowhere.pt"}, "--copy_detector_checkpoint: nowhere.pt is no file"),
+        ({"copy_detector_checkpoint": "nowhere.pt"}, "--copy_detector_checkpoint: nowhere.pt is not a file"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, settings, capsys, overrides, message):

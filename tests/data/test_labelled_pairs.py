@@ -56,11 +56,11 @@ def test_the_training_set_gives_ssim_and_split(images_dir):
             "IXI002___training,IXI002___gen-9,1",
             r"line 3, synth_key: .*'IXI002___gen-9' is missing; .*IXI002.gen-9\.png",
         ),
-        ("IXI002,IXI002___gen-0,1", "line 3, real_key: 'IXI002' is no key"),
+        ("IXI002,IXI002___gen-0,1", "line 3, real_key: 'IXI002' is not a key"),
         ("..___training,IXI002___gen-0,1", "line 3, real_key: .*inside"),
         ("IXI002___../../../etc/passwd,IXI002___gen-0,1", "line 3, real_key: .*inside"),
         ("/etc___passwd,IXI002___gen-0,1", "line 3, real_key: .*inside"),
-        ("IXI002___training,IXI002___gen-0,3", "line 3, label: '3' is no label"),
+        ("IXI002___training,IXI002___gen-0,3", "line 3, label: '3' is not a label"),
         ("IXI002___training,IXI002___gen-0", "line 3: the row has 2 cells"),
     ],
 )
@@ -72,7 +72,12 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(images_dir, row, message
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("1.2,train", "no SSIM"), ("nan,train", "no SSIM"), ("high,train", "no SSIM"), ("0.5,test", "no split")],
+    [
+        ("1.2,train", "not an SSIM"),
+        ("nan,train", "not an SSIM"),
+        ("high,train", "not an SSIM"),
+        ("0.5,test", "not a split"),
+    ],
 )
 def test_training_values_that_mean_nothing_are_refused(images_dir, row, message):
     csv_file = write(images_dir, "real_key,synth_key,ssim,split", f"IXI002___training,IXI002___gen-0,{row}")
@@ -82,7 +87,7 @@ def test_training_values_that_mean_nothing_are_refused(images_dir, row, message)
 
 def test_missing_folders_files_and_columns_are_named(images_dir):
     csv_file = write(images_dir, "real_key,synth_key", "IXI002___training,IXI002___gen-0")
-    with pytest.raises(UnusableInputError, match="the columns are real_key, synth_key, and"):
+    with pytest.raises(UnusableInputError, match="the columns are real_key, synth_key, wanted"):
         labelled_pairs(csv_file, images_dir)
     with pytest.raises(UnusableInputError, match="nowhere: there is no such folder"):
         labelled_pairs(csv_file, images_dir / "nowhere")

@@ -216,12 +216,12 @@ def test_a_list_with_missing_files_is_refused_with_the_line_and_their_number(tmp
     ("text", "message"),
     [
         ("real_key,synth_key,label\na,b,1\n", "labelled_pairs"),
-        ("name\na.png\n", "one named image, path or filename"),
+        ("name\na.png\n", "one that is named image, path or filename"),
         ("image\n", "no rows"),
         ("", "no rows"),
         ("image,patient_id\na.png\n", "line 2: the row has 1 cells"),
         ("image,slice\na.png,top\n", "line 2: slice is 'top'"),
-        ("image\nlist.csv\n", "line 2: .* is no PNG"),
+        ("image\nlist.csv\n", "line 2: .* is not a PNG"),
     ],
 )
 def test_a_csv_that_is_no_list_of_images_is_refused(tmp_path, picture, text, message):
@@ -295,7 +295,7 @@ def test_nothing_to_list_ends_in_words(tmp_path):
         (tmp_path / "empty", "empty: there are no images in it"),
         (tmp_path / "texts", r"no images in it \(1 files ignored, such as a\.txt\)"),
         (tmp_path / "texts" / "a.txt", "nor a CSV or JSON list"),
-        (tmp_path / "list.json", "a list of objects with 'image' is wanted"),
+        (tmp_path / "list.json", "wanted a list of objects with 'image'"),
         ([], "the data list: there are no images"),
     ]:
         with pytest.raises(UnusableInputError, match=message):

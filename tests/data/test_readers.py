@@ -88,7 +88,7 @@ def test_a_format_is_one_line(tmp_path, volume, register):
     plane = volume[:, 3].T[::-1, ::-1]
     assert image == pytest.approx((plane - plane.min()) / (plane.max() - plane.min()))
     assert [item["path"] for item in scan_images(tmp_path, extensions=["digits"]).items] == ["a.digits"]
-    with pytest.raises(UnusableInputError, match=r"no PNG, .* or Digits image"):
+    with pytest.raises(UnusableInputError, match=r"not a PNG, .* or Digits image"):
         load_slice({"image": __file__})
 
 
@@ -161,7 +161,7 @@ def test_a_damaged_file_of_any_format_is_listed_and_refused(tmp_path, register):
 def test_a_suffix_that_gets_a_reader_is_not_among_the_unread_any_more(tmp_path, register):
     Image.new("L", (4, 4)).save(tmp_path / "a.bmp")
     (item,) = list_images(tmp_path)  # an image, and reported so: it is not passed over
-    with pytest.raises(UnusableInputError, match="no PNG"):
+    with pytest.raises(UnusableInputError, match="not a PNG"):
         load_slice(item)
 
     class BitmapReader(DigitsReader):

@@ -40,7 +40,7 @@ def test_each_image_comes_once_an_epoch_also_where_groups_do_not_divide_them():
 def test_a_group_holds_the_images_that_the_network_takes_for_alike():
     sampler = HardNegativeSampler(images_of_families(families=6, members=4), FirstPixels(), group_size=4)
 
-    order = torch.tensor(list(sampler)).view(6, 4) // 4  # four images a family
+    order = torch.tensor(list(sampler)).view(6, 4) // 4  # four images per family
 
     assert (order == order[:, :1]).all()
     assert sorted(order[:, 0].tolist()) == list(range(6))

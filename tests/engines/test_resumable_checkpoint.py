@@ -204,7 +204,7 @@ def test_a_plateau_goes_on_as_it_was(tmp_path):
 
 def test_a_training_of_other_steps_an_epoch_or_of_fewer_epochs_is_refused_in_words(tmp_path):
     make_training(tmp_path, epochs=2)[0].run()
-    with pytest.raises(UnusableInputError, match="has 2 steps an epoch, and would now have 4"):
+    with pytest.raises(UnusableInputError, match="has 2 steps per epoch, and would now have 4"):
         make_training(tmp_path, epochs=3, batch_size=2)[0].run()
     with pytest.raises(UnusableInputError, match="of another training"):
         make_training(tmp_path, epochs=1)[0].run()

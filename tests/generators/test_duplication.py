@@ -33,13 +33,13 @@ def test_a_csv_gives_counts_by_path_and_the_images_without_a_row_are_there_once(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("path,copies\nsub-0/t2.png,2\n", r"line 2: 'sub-0/t2.png' is none of the 4 training images.*'sub-0/t1.png'"),
-        ("path,copies\nsub-0/t1.png,2.5\n", r"line 2: copies is '2.5', and a whole number of at least 1 is wanted"),
+        ("path,copies\nsub-0/t2.png,2\n", r"line 2: 'sub-0/t2.png' is not one of the 4 .*'sub-0/t1.png'"),
+        ("path,copies\nsub-0/t1.png,2.5\n", r"line 2: copies is '2.5', wanted a whole number of at least 1"),
         ("path,copies\nsub-0/t1.png,0\n", r"line 2: copies is '0', .*To leave an image out"),
         ("path,copies\nsub-0/t1.png,-3\n", r"line 2: copies is '-3'"),
         ("path,copies\nsub-0/t1.png,\n", r"line 2: copies is ''"),
         ("path,copies\nsub-0/t1.png,2\nsub-0/t1.png,3\n", r"line 3: 'sub-0/t1.png' has a count in line 2 already"),
-        ("path,count\nsub-0/t1.png,2\n", r"the columns are path, count, and path and copies are wanted"),
+        ("path,count\nsub-0/t1.png,2\n", r"the columns are path, count, wanted path and copies"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_refused_by_line(tmp_path, rows, message):

@@ -179,7 +179,7 @@ def test_random_transforms_are_applied_anew_at_each_access(folder):
         ({}, "dataset_dir is not given"),
         ({"phantom": {"num_subjects": 0, "seed": 1}}, "makes no cohort: got num_subjects=0"),
         ({"phantom": {"num_subject": 3, "seed": 1}}, "makes no cohort: .*num_subject"),
-        ({"phantom": PHANTOM, "conditioning": "age"}, "none, variables or text is wanted"),
+        ({"phantom": PHANTOM, "conditioning": "age"}, "wanted none, variables or text"),
     ],
 )
 def test_settings_that_make_no_images_are_refused_in_words(arguments, message):

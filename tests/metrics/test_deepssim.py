@@ -161,7 +161,7 @@ def test_wrong_input_is_explained(embedder) -> None:
     for images in (image, list(image)):
         with pytest.raises(ValueError, match="must be PyTorch Tensor"):
             metric(images)
-    with pytest.raises(TypeError, match="y has to be a tensor"):
+    with pytest.raises(TypeError, match=r"y is .*, wanted a tensor"):
         compute_deepssim(embedder, image, [1])
     with pytest.raises(ValueError, match=r"returned \(4, 1, 32, 24\) for 4 images, wanted \(4, D\)"):
         compute_deepssim(torch.nn.Identity(), image, image)

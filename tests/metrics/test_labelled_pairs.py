@@ -82,7 +82,7 @@ def test_wrong_input_is_explained() -> None:
         evaluate_pairs([0.1, 0.2], [0, 3])
     with pytest.raises(ValueError, match="score 1 of 2 is nan"):
         evaluate_pairs([0.1, float("nan")], [0, 1])
-    with pytest.raises(ValueError, match=r"thresholds have to be \(lower, upper\)"):
+    with pytest.raises(ValueError, match=r"want \(lower, upper\)"):
         classify_scores([0.1], thresholds=(0.9, 0.1))
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         classify_scores([[0.1, 0.2], [0.3, 0.4]])

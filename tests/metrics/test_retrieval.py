@@ -52,7 +52,7 @@ def test_wrong_input_is_explained() -> None:
         compute_retrieval_rank(queries, training, targets.float())
     with pytest.raises(ValueError, match=r"target_indices\[4\] is 60, wanted a row of the 60"):
         compute_retrieval_rank(queries, training, torch.cat([targets[:4], torch.tensor([60]), targets[5:]]))
-    with pytest.raises(ValueError, match="5 values a row"):
+    with pytest.raises(ValueError, match="5 values per row"):
         compute_retrieval_rank(queries[:, :5], training, targets)
     with pytest.raises(UnusableInputError, match="training embeddings: row 2 of 60 is all zeros"):
         compute_retrieval_rank(queries, np.where(np.arange(60)[:, None] == 2, 0, training.numpy()), targets)

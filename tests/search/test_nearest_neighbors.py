@@ -172,9 +172,9 @@ def test_wrong_use_is_explained() -> None:
         NearestNeighbors().fit([make_embeddings(2), make_embeddings(2)[0]])
     with pytest.raises(ValueError, match=r"differ in embedding size \[8, 24\]"):
         NearestNeighbors().fit([make_embeddings(2), make_embeddings(2, dim=8)])
-    with pytest.raises(ValueError, match="8 values a row, the training embeddings 24"):
+    with pytest.raises(ValueError, match="8 values per row, the training embeddings 24"):
         NearestNeighbors().fit(make_embeddings(2)).kneighbors(make_embeddings(2, dim=8), 10)
-    with pytest.raises(TypeError, match="has to be a tensor or a numpy array"):
+    with pytest.raises(TypeError, match="wanted a tensor or a numpy array"):
         NearestNeighbors().fit([[1.0, 2.0]])
     with pytest.raises(TypeError, match="wanted a tensor"):
         NearestNeighbors().fit(5)

@@ -27,7 +27,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
     used: what could not be looked at is not known not to be a copy. The files of a DICOM series share one decision.
 
     Args:
-        result: of the audit.
+        result: result of the audit.
         leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains.
 
     Returns:
@@ -35,7 +35,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         empty for a file that was ignored. ``file`` is relative to the source, and the file's place among those that are
         kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` of
         a file that is left out because that is closer than chance explains; ``skipped`` where that or another slice
-        could not be used; ``ignored`` of a file that is no image.
+        could not be used; ``ignored`` of a file that is not an image.
 
     Raises:
         UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
@@ -48,7 +48,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
     close = set(result.close.index) if _DISCOVERY in leave_out else set()
     if _DISCOVERY in leave_out and result.discoveries is None:
         raise UnusableInputError(
-            "--leave_out: has discovery, and there are no images of two patients that would tell what chance explains. "
+            "--leave_out: has discovery, but there are no images of two patients to tell what chance explains. "
             "Give --holdout_dir, or leave it out."
         )
     rows: list[dict[str, Any]] = []

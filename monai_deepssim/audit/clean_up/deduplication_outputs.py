@@ -30,7 +30,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
     """Tell the result in a few lines.
 
     Args:
-        result: of the deduplication.
+        result: result of the deduplication.
 
     Returns:
         The lines.
@@ -70,7 +70,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
         "",
         f"Training images: {result.training.side.source} ({len(result.training.images.indices)} compared)",
         f"Left out:        {left_out['duplicate']} duplicates, {left_out['skipped']} that could not be used, "
-        f"{left_out['ignored']} that are no images; why each, in {result.manifest}",
+        f"{left_out['ignored']} that are not images; why each, in {result.manifest}",
         f"Kept:            {result.num_kept} files, in {result.folder}. Nothing was changed or deleted in "
         f"{result.training.side.source}.",
         f"Report:          {result.options.output_dir / 'report.html'}",
@@ -91,8 +91,8 @@ def _write_report(path: Path, result: DeduplicationResult) -> None:
     """Write the report: HTML without scripts that needs no other file.
 
     Args:
-        path: of the HTML file.
-        result: of the deduplication; its ``options.report_images`` decides whether there are images in it.
+        path: path of the HTML file.
+        result: the deduplication's result; its ``options.report_images`` decides whether the report shows images.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -137,8 +137,8 @@ def _write_summary(path: Path, result: DeduplicationResult) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
-        path: of the file.
-        result: of the deduplication.
+        path: path of the file.
+        result: result of the deduplication.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -192,7 +192,7 @@ def _verdict(result: DeduplicationResult) -> dict[str, str]:
     if skipped:
         advice = f"{skipped} images could not be read, so this is not the whole set."
         return {"tone": "unsure", "title": title, "advice": advice}
-    advice = "This is what one detector at one threshold could see; it is no proof that there is none."
+    advice = "This is what one detector at one threshold could see; it does not prove that there is no duplicate."
     return {"tone": "good", "title": title, "advice": advice}
 
 

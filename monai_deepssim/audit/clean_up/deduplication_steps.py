@@ -56,20 +56,20 @@ class DeduplicationResult:
     """What was found in a training set, and what of it was kept.
 
     Attributes:
-        options: as given.
-        thresholds: of the score.
+        options: the deduplication's options, as given.
+        thresholds: thresholds of the score.
         training: the set.
         detector: its name.
         embedder: where the scores come from.
         units: the files.
-        paths: of each, relative to its source; of a DICOM series that of its first file.
+        paths: path of each, relative to its source; for a DICOM series that of its first file.
         duplicates: the groups and the nearest image of each.
         files: what becomes of every file and why: the columns of ``manifest.csv``, and ``location``.
-        groups: of duplicates: the columns of ``groups.csv``.
+        groups: groups of duplicates, with the columns of ``groups.csv``.
         nearest: each image with its nearest image of another file: the columns of ``matches.csv``.
-        folder: with the files that were kept; ``None`` where nothing was written.
-        manifest: the CSV file that says why; likewise.
-        demo: how many repetitions were found; ``None`` of a set of the user's.
+        folder: folder with the files that were kept; ``None`` where nothing was written.
+        manifest: path of ``manifest.csv``; ``None`` where nothing was written.
+        demo: how many repetitions were found; ``None`` where the set is the user's.
         seconds: time spent, by step.
     """
 

@@ -70,15 +70,15 @@ def files_table(
     Args:
         training: the set.
         units: its files.
-        paths: of each unit.
+        paths: path of each unit.
         root: what paths are relative to.
-        duplicates: that were found.
-        thresholds: of the score.
+        duplicates: the duplicates that were found.
+        thresholds: thresholds of the score.
 
     Returns:
         A row per file, in the order of their paths: the columns of :data:`MANIFEST_COLUMNS`, and ``location``, which is
         empty for a file that was ignored. ``class`` is ``duplicate``, ``similar`` or ``different``, by the closest
-        slice; ``skipped`` where none of its slices could be used; ``ignored`` of a file that is no image.
+        slice; ``skipped`` where none of its slices could be used; ``ignored`` of a file that is not an image.
     """
     problems = training.images.problems
     items = training.usable_items

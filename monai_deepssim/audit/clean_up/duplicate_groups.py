@@ -46,8 +46,8 @@ class Duplicates:
     Attributes:
         groups: those with duplicates of different patients first, then those of unknown, then of the same patients;
             among these the highest score first.
-        nearest: by row of the image its nearest image of another file; an image that is alone has none.
-        rounds: how often was searched, until no two files that are kept were found to be duplicates.
+        nearest: for the row of each image its nearest image of another file; a single image has none.
+        rounds: number of searches until no two files that are kept were found to be duplicates.
     """
 
     groups: list[DuplicateGroup]
@@ -67,7 +67,7 @@ def group_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Se
     Args:
         search: over the embedded set.
         units: its files.
-        patients: of each file; an empty one is unknown.
+        patients: patient of each file; an empty string is an unknown patient.
 
     Returns:
         The groups.

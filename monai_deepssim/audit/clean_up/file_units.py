@@ -36,8 +36,8 @@ def connected_groups(size: int, pairs: Sequence[tuple[int, int]]) -> list[list[i
     """Part numbers into the connected components of a graph.
 
     Args:
-        size: how many there are, from 0.
-        pairs: that are connected.
+        size: number of nodes; they are counted from 0.
+        pairs: pairs of nodes that are connected.
 
     Returns:
         The components, each ascending, in the order of their first members; a number without a pair is one of its own.

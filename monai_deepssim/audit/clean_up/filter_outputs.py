@@ -35,7 +35,7 @@ def filter_lines(result: FilterResult) -> list[str]:
     """Tell the result in lines: what was left out, and the audit of what was kept.
 
     Args:
-        result: of the filter, with files kept.
+        result: result of the filter, with files kept.
 
     Returns:
         The lines.
@@ -64,8 +64,8 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
     """Write ``filter.json``; a value that is absent is ``null``.
 
     Args:
-        path: of the file.
-        result: of the filter.
+        path: path of the file.
+        result: result of the filter.
 
     Raises:
         UnusableInputError: if the file cannot be written.

@@ -38,8 +38,8 @@ class FilterDemoResult:
 
     Attributes:
         planted: copies among the synthetic images.
-        left_out: of those, left out.
-        remaining: of those, kept: the audit did not see them.
+        left_out: number of planted copies that were left out.
+        remaining: number of planted copies that were kept: the audit missed them.
         wrongly_left_out: images left out that are not copies.
     """
 
@@ -54,14 +54,14 @@ class FilterResult:
     """What was kept, and what the audits before and after found.
 
     Attributes:
-        options: as given.
+        options: the filter's options, as given.
         before: the audit of the whole set.
         files: what becomes of every file and why, as :func:`decide_files` decides it: the columns of ``manifest.csv``,
             and ``location``.
-        folder: with the files that were kept; ``None`` where nothing was written.
-        manifest: the CSV file that says why; likewise.
+        folder: folder with the files that were kept; ``None`` where nothing was written.
+        manifest: path of ``manifest.csv``; ``None`` where nothing was written.
         after: the audit of the files that were kept; ``None`` when none was.
-        demo: of the demo alone.
+        demo: what the demo found; ``None`` without a demo.
     """
 
     options: FilterOptions

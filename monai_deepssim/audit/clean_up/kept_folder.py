@@ -28,9 +28,9 @@ def check_kept_folder(folder: Path, manifest: Path, columns: list[str]) -> None:
     """Refuse a folder of the user's, before an hour is spent on what would go there.
 
     Args:
-        folder: for the files that are kept.
+        folder: folder for the files that are kept.
         manifest: the CSV file beside it, which an earlier run has written if the folder is one of ours.
-        columns: of such a manifest.
+        columns: columns that such a manifest has.
 
     Raises:
         UnusableInputError: if the folder has files and no such manifest is there, or another file has its name.
@@ -42,12 +42,12 @@ def check_kept_folder(folder: Path, manifest: Path, columns: list[str]) -> None:
                 header = file.readline().strip()
         if header != ",".join(columns):
             raise UnusableInputError(
-                f"--output_dir: {manifest} is none of this workflow's files, and nothing is written over it. Give "
+                f"--output_dir: {manifest} is not one of this workflow's files and would be overwritten. Give "
                 "another --output_dir."
             )
     elif is_occupied(folder):
         raise UnusableInputError(
-            f"--output_dir: {folder} is there already and is not empty, and nothing is ever deleted or written over. "
+            f"--output_dir: {folder} exists and is not empty, and nothing is ever deleted or overwritten. "
             "Give another --output_dir, or move it away."
         )
 
@@ -72,13 +72,13 @@ def write_manifest_and_files(
     """Write what becomes of every file, and those that are kept.
 
     Args:
-        folder: gets the files that are kept.
+        folder: folder that gets the files that are kept.
         manifest: the CSV file, a row per file.
         files: ``file``, ``location``, ``kept`` and what else is in the manifest.
-        columns: of the manifest.
-        mode: as of :func:`write_kept_files`.
-        source: likewise.
-        names_only: likewise.
+        columns: columns of the manifest.
+        mode: as for :func:`write_kept_files`.
+        source: as for :func:`write_kept_files`.
+        names_only: as for :func:`write_kept_files`.
 
     Raises:
         UnusableInputError: if the folder holds anything else, or something cannot be written.
@@ -101,7 +101,8 @@ def write_kept_files(
     the files that were kept.
 
     Args:
-        folder: gets the files under another name first and then its own, so that a part of it is never taken for all.
+        folder: folder for the files; written under another name and renamed at the end, so that a part of it is never
+            taken for the whole.
         files: path in the folder, and the file that goes there.
         mode: ``copy``; ``symlink``, to the absolute path; or ``hardlink``.
         source: what the user named.

@@ -37,14 +37,14 @@ def patients_of_pair(first: str, second: str) -> str:
 class SelfSearch:
     """Finds the nearest images of other files in the set that an image is of itself.
 
-    The search streams as that of an audit does: memory is that of 64 neighbours an image and, where many slices
+    The search streams as that of an audit does: memory is that of 64 neighbours per image and, where many slices
     are of one file, as many more as the largest file has slices.
 
     Args:
         training: the embedded set.
-        unit_of: for each of its items the number of its file.
+        unit_of: for each item the number of its file.
         detector: fitted on the set.
-        thresholds: of the score.
+        thresholds: thresholds of the score.
         options: ``top_k``, ``verify`` and ``image_size`` are used.
     """
 

@@ -28,7 +28,7 @@ _IMAGE_SUFFIXES = (
 
 
 def reader_of(path: Path) -> Reader | None:
-    """Return the reader of a file, or ``None`` where it is no image that this package reads.
+    """Return the reader of a file, or ``None`` where it is not an image that this package reads.
 
     A known suffix decides, so that a broken ``scan.png`` is reported as a broken image and not passed over. Any other
     file is shown to the readers with its first bytes: scanners name DICOM files ``IM0001`` or ``1.2.840.113619``.

@@ -119,7 +119,7 @@ class _Header:
 
 
 def _read_header(path: Path) -> _Header | None:
-    """Read the header of a DICOM file; ``None`` where it is no image, such as a report, a plan or a DICOMDIR."""
+    """Read the header of a DICOM file; ``None`` where it is not an image, such as a report, a plan or a DICOMDIR."""
     dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
     if "Rows" not in dataset or "Columns" not in dataset:
         return None
@@ -201,7 +201,7 @@ def _read_image(path: Path) -> tuple[np.ndarray, tuple[float, float] | None]:
         raise UnusableInputError(f"{path}: the DICOM file holds no image. Remove it from the list.")
     if header.num_frames > 1:
         raise UnusableInputError(
-            f"{path}: the DICOM file holds {header.num_frames} frames, and one image a file is wanted. Convert it to "
+            f"{path}: the DICOM file holds {header.num_frames} frames, wanted one image per file. Convert it to "
             "NIfTI, for example with dcm2niix."
         )
     plane, size = _decode(path), header.pixel_size_mm

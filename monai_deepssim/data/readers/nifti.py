@@ -73,7 +73,7 @@ def _whole_volume(path: str, modified_ns: int, num_bytes: int) -> tuple[np.ndarr
 def _open(path: Path) -> nib.Nifti1Image:
     image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image):
-        raise UnusableInputError(f"{path}: the file is {type(image).__name__}, and NIfTI is wanted. Convert it.")
+        raise UnusableInputError(f"{path}: the file is {type(image).__name__}, wanted NIfTI. Convert it.")
     return image
 
 
@@ -81,15 +81,15 @@ def _spatial_shape(path: str | Path, image: nib.Nifti1Image) -> tuple[int, int, 
     if image.get_data_dtype().names is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise UnusableInputError(
             f"{path}: the voxels are {'colours' if image.get_data_dtype().names else 'complex numbers'}. Save the file "
-            "with one number a voxel."
+            "with one number per voxel."
         )
     shape = tuple(int(length) for length in image.shape)
     if any(length > 1 for length in shape[3:]):
         raise UnusableInputError(
-            f"{path}: the file has {len(shape)} dimensions {shape}, and an image or a volume with two or three is "
-            "wanted. Save the volumes that you want to compare as files of their own."
+            f"{path}: the file has {len(shape)} dimensions {shape}, wanted an image or a volume with two or "
+            "three. Save the volumes that you want to compare as files of their own."
         )
     if len(shape) < 2 or 0 in shape:
-        raise UnusableInputError(f"{path}: the file has the size {shape}, which is no image. Export it again.")
+        raise UnusableInputError(f"{path}: the file has the size {shape}, so it holds no image. Export it again.")
     padded = (*shape[:3], 1)
     return padded[0], padded[1], padded[2]

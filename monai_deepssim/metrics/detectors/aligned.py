@@ -47,7 +47,7 @@ class AlignedDetector(CopyDetectionMetric):
     Volumes have no local features.
 
     Args:
-        detector: makes the shortlists. Pixels are kept beside its representations, 60 kB a training image at
+        detector: makes the shortlists. Pixels are kept beside its representations, 60 kB per training image at
             136 x 112.
         top_k: how many training images are compared on the pixels.
         threshold: copy score above which an image is a copy.
@@ -133,7 +133,7 @@ class AlignedDetector(CopyDetectionMetric):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             ``(scores, indices)``, both ``(N, min(k, top_k))``, the highest first; of equal ones the first of the

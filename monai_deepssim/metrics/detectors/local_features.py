@@ -22,7 +22,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
     """The number of an image's keypoints that match a training image under one affine transform (SIFT and RANSAC).
 
     It knows all eight poses of a square, any rotation and shift, zooms from 0.4 to 2.5, reversed contrast, and copies
-    of a part. It learns nothing, and sees little where an image is smooth. A representation is 156 kB an image.
+    of a part. It learns nothing, and sees little where an image is smooth. A representation is 156 kB per image.
 
     Args:
         threshold: inliers above which an image is a copy. The default was chosen on brain MRI of other patients.
@@ -71,7 +71,7 @@ class LocalFeaturesDetector(CopyDetectionMetric):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             ``(scores, indices)``, both ``(N, min(k, M))``, most inliers first. Where fewer
@@ -105,7 +105,7 @@ def _pack(features: LocalFeatures) -> Tensor:
     """Write local features as a row of numbers.
 
     Args:
-        features: of an image.
+        features: local features of one image.
 
     Returns:
         float32 ``(_DIM,)``; places of keypoints that the image does not have are 0.

@@ -61,9 +61,9 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         null_jitter: estimate the null from training images that are flipped (each axis with probability 0.5) and
             rotated (by up to 5 degrees) before they are compared with others. :meth:`fit` then needs images.
         null: mean and standard deviation, where they are known.
-        seed: of the null's random halves and changes.
+        seed: seed of the null's random halves and changes.
         covariance: how features are whitened: ``"empirical"`` as published, ``"ledoit_wolf"``, or ``"auto"``, which
-            takes the latter for layers with fewer than two training images a channel, with a warning.
+            takes the latter for layers with fewer than two training images per channel, with a warning.
         threshold: MI above which an image is a copy.
         device: where images are represented.
 
@@ -210,7 +210,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
 
         Args:
             representations: ``(N, D)``, of :meth:`represent_batch`.
-            num_neighbors: how many, k.
+            num_neighbors: number of neighbours, k.
 
         Returns:
             ``(scores, indices)``, both ``(N, k)``, the most similar first. The first score is the MI of the pair, at

@@ -19,7 +19,7 @@ class MRICoreMemorizationIndexMetric(MemorizationIndexMetric):
     Args:
         embedder: an :class:`~monai_deepssim.networks.MRICoreEncoder`, or the path of a checkpoint that it takes.
         image_size: side of the square that images are resized to, in pixels, where ``embedder`` is a path.
-        **kwargs: of :class:`MemorizationIndexMetric`.
+        **kwargs: further arguments of :class:`MemorizationIndexMetric`.
 
     Raises:
         UnusableInputError: when timm is not installed or the checkpoint cannot be used.
