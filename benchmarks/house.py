@@ -2,9 +2,9 @@
 
     python benchmarks/house.py
 
-A line of code is one that is neither blank nor a comment nor part of a docstring. The limits are 4,000 lines in `audit/`
-and 60 in a function; the exit status is 1 where one is exceeded. Kernels that numba compiles may be longer: split, they
-are slower or round otherwise.
+A line of code is one that is neither blank nor a comment nor part of a docstring. The limits are 4,000 lines in
+`audit/` and 60 in a function; the exit status is 1 where one is exceeded. Kernels that numba compiles may be longer:
+split, they are slower or round otherwise.
 """
 
 from __future__ import annotations
