@@ -80,11 +80,13 @@ def closing_lines(result: AuditResult, report: Path) -> list[str]:
             f"Demo: found {demo.found} of {demo.planted} planted copies, {demo.right_source} of them with the right "
             f"source, and {demo.false_alarms} false alarms ({precision}, recall {demo.recall:.3f}).",
         ]
+    sides = result.sides[2:]
+    holdout = [f"Held-out images:  {part.side.source} ({len(part.usable_items)} scored)" for part in sides]
     lines += [
         "",
         f"Training images:  {result.training.side.source} ({share_of_training.total} audited)",
         f"Synthetic images: {result.synthetic.side.source} ({share.total} audited)",
-        *_holdout_lines(result),
+        *holdout,
         f"Gate:             {gate_sentence(result)}",
         f"Report:           {report}",
     ]
@@ -161,12 +163,6 @@ def proportions_warning(result: AuditResult) -> str | None:
         "If the generator was trained on pixels as stored, its images have other proportions than these, and copies "
         "are missed: give every side with the pixels that the generator saw."
     )
-
-
-def _holdout_lines(result: AuditResult) -> list[str]:
-    if result.holdout is None:
-        return []
-    return [f"Held-out images:  {result.holdout.side.source} ({len(result.holdout.images.indices)} scored)"]
 
 
 def _patients(result: AuditResult) -> str:

@@ -20,7 +20,6 @@ from monai_deepssim.similarity import compile_kernels, extract_local_features, m
 
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
-_NAMES = {"training": "training", "synthetic": "synthetic", "holdout": "held-out"}
 # Below so many images, what follows would take as long as the audit itself.
 _NUM_IMAGES, _SMALL_SET = 8, 100
 
@@ -39,7 +38,7 @@ def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: Search
             compile_kernels()
     if is_quiet():
         return
-    counts = " and ".join(f"{len(side.items)} {_NAMES[side.name]}" for side in sides)
+    counts = " and ".join(f"{len(side.items)} {side.name.replace('holdout', 'held-out')}" for side in sides)
     bound = "at most " if (options.output_dir / EMBEDDINGS_FOLDER).exists() else ""
     say(f"{counts} images: {bound}{duration_words(estimate_seconds(sides, detector, options))}")
 
@@ -76,9 +75,8 @@ def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: Se
     if len(sides) == 2:
         pairs += 2 * options.top_k * min(len(items), NUM_NULL_IMAGES)
     start = time.perf_counter()
-    map_in_threads(
-        lambda number: extract_local_features(load_slice(dataset.items[loaded[number]["index"]])), len(images)
-    )
+    slices = [load_slice(dataset.items[sample["index"]]) for sample in loaded]
+    map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))
     seconds += (num_images + looked_up) * (time.perf_counter() - start) / len(images)
     start = time.perf_counter()
     compared, others = ComparedImages(images.__getitem__), len(images) - 1

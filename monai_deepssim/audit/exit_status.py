@@ -11,7 +11,7 @@ from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import PROGRAM, say
 
-__all__ = ["end_unless_passed", "end_unusable", "errors_in_words"]
+__all__ = ["end_unless_passed", "errors_in_words"]
 
 _UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
 
@@ -33,7 +33,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except UnusableInputError as error:
-        end_unusable(str(error))
+        _end(str(error), _UNUSABLE_INPUT)
     except KeyboardInterrupt:
         _end("interrupted. The same command continues where this stopped.", _INTERRUPTED)
 
@@ -50,14 +50,8 @@ def end_unless_passed(gate: Gate) -> None:
     if gate.result == "exceeded":
         sys.exit(_GATE_EXCEEDED)
     if gate.result == "undecided":
-        end_unusable(
-            f"--max_copy_fraction: cannot be decided, because {gate.reason}. Repair or remove the skipped images.",
-        )
-
-
-def end_unusable(message: str) -> NoReturn:
-    """End the process with status 2."""
-    _end(message, _UNUSABLE_INPUT)
+        remedy = "Repair or remove the skipped images."
+        _end(f"--max_copy_fraction: cannot be decided, because {gate.reason}. {remedy}", _UNUSABLE_INPUT)
 
 
 def _end(message: str, status: int) -> NoReturn:

@@ -62,7 +62,7 @@ class ImageOptions:
         None,
         _IMAGE_SOURCE,
         "Images that trained the generator: a folder (searched with its subfolders), a pattern such as "
-        "'images/*/training.png', a CSV (image, patient_id) or a MONAI data list. Without images, a demo is audited.",
+        "'images/*/training.png', a CSV (image, patient_id) or a MONAI data list. The bundle audits a demo without.",
         _IMAGES,
     )
     patient_id_pattern: str | None = option(

@@ -31,7 +31,7 @@ from monai_deepssim.audit.verdict import (
     match_images,
     memorized_images,
 )
-from monai_deepssim.calibration import NullScores, Proportion, proportion_interval
+from monai_deepssim.calibration import NullScores, proportion_interval
 from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
@@ -252,6 +252,8 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         matches, discoveries = add_error_rates(matches, evidence.null, options.fdr)
     else:
         matches = _add_known_rates(matches, selection.rates)
+    # Slices of one synthetic volume are no independent witnesses.
+    files = [file_of(synthetic.usable_items[row]) for row in matches.index]
     memorized = memorized_images(matches, pairs, training.usable_items, thresholds)
     held_out, false_alarms = None, None
     if holdout is not None and evidence.pairs_of_holdout is not None:
@@ -268,7 +270,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         matches=matches,
         pairs=pairs,
         memorized=memorized,
-        copy_fraction=_copy_fraction(matches, synthetic),
+        copy_fraction=proportion_interval(is_copy(matches).tolist(), groups=files),
         memorized_fraction=proportion_interval(
             [row in memorized.index for row in range(len(training.usable_items))], groups=training.patients
         ),
@@ -298,12 +300,6 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         )
     with stages("listing"):
         return list_sides(options)
-
-
-def _copy_fraction(matches: DataFrame, synthetic: EmbeddedSide) -> Proportion:
-    # Slices of one synthetic volume are no independent witnesses.
-    files = [file_of(synthetic.usable_items[row]) for row in matches.index]
-    return proportion_interval(is_copy(matches).tolist(), groups=files)
 
 
 def _gate(
