@@ -37,6 +37,8 @@ def option(default: Any, check: Check, meaning: str, group: str) -> Any:
         group: the heading under which it is listed.
 
     Example:
+        >>> from dataclasses import dataclass
+        >>> from monai_deepssim.option_checks import whole
         >>> @dataclass(frozen=True)
         ... class ExampleOptions:
         ...     top_k: int = option(10, whole(1), "Candidates that are compared.", "Search")
@@ -90,6 +92,9 @@ def options_as_json(options: Any) -> dict[str, Any]:
     """Make plain values of options, by name: paths and devices are texts, tuples lists.
 
     Example:
+        >>> from dataclasses import dataclass
+        >>> from pathlib import Path
+        >>> from monai_deepssim.option_checks import path
         >>> @dataclass(frozen=True)
         ... class ExampleOptions:
         ...     output_dir: Path = option(Path("audit"), path("folder"), "Folder of the results.", "Output")

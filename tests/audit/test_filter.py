@@ -165,7 +165,7 @@ def test_a_folder_of_the_users_is_refused_before_anything_is_done(tmp_path, caps
         CopyFilter(training_dir="nowhere", synthetic_dir="nowhere", output_dir=str(tmp_path / "out")).run()
     assert ended.value.code == 2
     message = capsys.readouterr().err
-    assert "filtered is there already and is not empty" in message
+    assert "filtered exists and is not empty" in message
     assert snapshot(tmp_path).keys() == {"out/filtered/mine.txt"}
 
 

@@ -65,7 +65,7 @@ def test_a_folder_is_written_whole_or_not_at_all(source, tmp_path) -> None:
 
 def test_a_manifest_that_is_not_ours_is_not_written_over(tmp_path) -> None:
     (tmp_path / "manifest.csv").write_text("name,owner\n")
-    with pytest.raises(UnusableInputError, match="none of this workflow's files"):
+    with pytest.raises(UnusableInputError, match="not one of this workflow's files"):
         check_kept_folder(tmp_path / "new", tmp_path / "manifest.csv", ["file", "kept"])
     check_kept_folder(tmp_path / "new", tmp_path / "another.csv", ["file", "kept"])
 

@@ -43,7 +43,7 @@ def refusal(capsys: pytest.CaptureFixture[str], audit: Any, **options: Any) -> s
         ({"output_dir": "training/out"}, ["--output_dir", "lies in --training_dir"]),
         ({"output_dir": "a file"}, ["a file", "cannot be written", "--output_dir"]),
         ({"output_dir": "a file/out"}, ["a file/out", "cannot be written"]),
-        ({"checkpoint": "missing.pt"}, ["--checkpoint", "missing.pt", "no file"]),
+        ({"checkpoint": "missing.pt"}, ["--checkpoint", "missing.pt", "not a file"]),
         ({"checkpoint": "other.pt"}, ["other.pt"]),
         ({"checkpoint": "a file"}, ["a file"]),
         ({"device": "cuda:99"}, ["--device", "cuda:99", "cpu"]),

@@ -105,7 +105,7 @@ def test_a_bundle_is_checked_against_the_configs_of_its_own_folder(capsys, tmp_p
     with pytest.raises(SystemExit):
         run(config_file=str(configs / "train.json"), bundle_root=str(configs.parent), **overrides, other_numbr=5)
     assert capsys.readouterr().err.endswith(
-        "mine: --other_numbr: there is no such option. Did you mean --other_number?\n"
+        "monai-deepssim: --other_numbr: there is no such option. Did you mean --other_number?\n"
     )
 
 
