@@ -1,8 +1,10 @@
 """The command ``monai-deepssim``: its help, its exit statuses, and that a name is a name."""
 
 import json
+import logging
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +161,13 @@ def test_an_interrupt_while_torch_is_imported_is_one_line_and_status_130(monkeyp
 def test_slices_may_be_a_range_of_pythons():
     options = read_options(AuditOptions, {"slices": range(2, 4)})
     assert json.loads(json.dumps(options_as_json(options)))["slices"] == [2, 3]
+
+
+def test_the_verdict_alone_is_coloured_and_nothing_stays_switched(folders, monkeypatch):
+    told = []
+    monkeypatch.setattr("monai_deepssim.audit.workflow.say", lambda line, colour=None: told.append((line, colour)))
+    switched, filters = logging.root.manager.disable, list(warnings.filters)
+    assert main(["audit", "training", "synthetic", "-o", "out"]) == 0
+    ((line, colour),) = [entry for entry in told if entry[1] is not None]
+    assert (line.startswith("2 of 4 synthetic images are copies"), colour) == (True, "red")
+    assert (logging.root.manager.disable, list(warnings.filters)) == (switched, filters)

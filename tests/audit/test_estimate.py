@@ -53,9 +53,12 @@ def test_it_is_said_before_the_audit_and_an_upper_bound_where_something_is_done(
         "10 training and 10 synthetic images: less than a minute",
         "10 training and 10 synthetic images: at most less than a minute",
     ]
+
+
+def test_nothing_is_measured_that_nobody_will_read(sides, options, monkeypatch):
+    monkeypatch.setattr(estimate, "estimate_seconds", None)
     with quiet():
-        estimate.say_estimate(sides, detector, options, stages)
-    assert capsys.readouterr().out == ""
+        estimate.say_estimate(sides, None, options, Stages({}))
 
 
 def test_compiling_is_a_stage_where_it_has_to_be_done(sides, options, monkeypatch, capsys):
