@@ -126,7 +126,9 @@ class SearchOptions(ImageOptions):
     overwrite: bool = option(
         False, yes_or_no, "Whether results of other images in the folder are replaced; else they are refused.", _OUTPUT
     )
-    report_images: bool = option(True, yes_or_no, "Whether the report shows images.", _OUTPUT)
+    report_images: str = option(
+        "all", one_of(("all", "copies", "none")), "Which images the report shows: all, those of copies, or none.", _OUTPUT
+    )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _RUNNING)
     batch_size: int = option(64, whole(1), "Images per step of the networks.", _RUNNING)
     num_workers: int = option(0, whole(0), "Processes that read images; 0 reads in this one.", _RUNNING)
@@ -233,10 +235,49 @@ class AuditOptions(SearchOptions):
         "False-discovery rate at which images are called closer to the training images than chance explains.",
         _DECISION,
     )
+    group_rule: str = option(
+        "mean",
+        one_of(("mean", "max")),
+        "How the scores of one patient's images vote in a p-value: mean where a synthetic image is like one image of a "
+        "patient taken at random, max where it is like the one that scores highest.",
+        _DECISION,
+    )
     max_copy_fraction: float | None = option(
         None,
         share(0.01, ends=True, or_none=True),
-        "Share of copies above which the exit status is 3; by default there is no gate.",
+        "Share of suspicious images that is accepted; above it the exit status is 3. By default there is no gate.",
+        _DECISION,
+    )
+    max_patient_fraction: float | None = option(
+        None,
+        share(0.01, ends=True, or_none=True),
+        "Share of the training patients with a memorized image that is accepted, likewise.",
+        _DECISION,
+    )
+    gate_on: str = option(
+        "generator",
+        one_of(("generator", "files")),
+        "What the gate is about: the generator that made the set, whose share of copies is judged by its upper 95 % "
+        "limit, or exactly these files, of which the count is judged.",
+        _DECISION,
+    )
+    controls: int | None = option(
+        20,
+        whole(1, or_none=True),
+        "Copies of training images that are planted for each change and level, to see how many would be found; none "
+        "plants none, and the gate cannot pass.",
+        _DECISION,
+    )
+    autoencoder: Path | None = option(
+        None,
+        path("file"),
+        "Checkpoint of the generator's own autoencoder: controls pass through it, too, and the gate goes by these.",
+        _DECISION,
+    )
+    min_recall: float = option(
+        0.9,
+        share(0.9, ends=True),
+        "Share of the controls of the reference change that has to be found; below it the gate is undecided.",
         _DECISION,
     )
     count_parts: bool = option(

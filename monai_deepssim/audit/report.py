@@ -71,7 +71,7 @@ def render_report(result: AuditResult) -> str:
             proportions=proportions_warning(result),
             sides_differ=result.sides_differ,
             sides_picture=(
-                data_uri(draw_side_comparison(result.sides_differ)) if result.options.report_images else None
+                data_uri(draw_side_comparison(result.sides_differ)) if result.options.report_images != "none" else None
             ),
             versions=package_versions(),
         )
@@ -122,7 +122,7 @@ def _pair(match: Any, result: AuditResult) -> dict[str, Any]:
         "detector_score": nearest.detector_score,
         "runners_up": list(zip(paths, runners_up["score"].tolist(), strict=True)),
         "explanation": _explain(match, result, pairs),
-        "pictures": data_uris(pair_pictures(match, result)) if result.options.report_images else [],
+        "pictures": data_uris(pair_pictures(match, result)) if result.options.report_images != "none" else [],
     }
 
 

@@ -14,9 +14,11 @@ from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment
 
 __all__ = [
+    "CONTROLS_COLUMNS",
     "HELD_OUT_COLUMNS",
     "MATCHES_COLUMNS",
     "MEMORIZED_COLUMNS",
+    "PATIENTS_COLUMNS",
     "TABLES",
     "Column",
     "alignment_columns",
@@ -85,6 +87,10 @@ _MATCHES = {
     "coarse_correlation": Column(
         "*r*, correlation of the coarse structure of the two images after that alignment", _NINE_DIGITS
     ),
+    "unexplained": Column(
+        "whether it is no copy by the threshold and yet scores above every image that is not a copy, and apart from "
+        "the other synthetic images"
+    ),
 }
 _MEMORIZED = {
     "training_path": Column("the training image, relative to its folder"),
@@ -101,9 +107,35 @@ _HELD_OUT = {
     "score": _SCORE,
     "label": Column("as if it were a synthetic image; a `duplicate` is a false alarm"),
 }
+_CONTROLS = {
+    "change": Column("what the training image went through before it was planted"),
+    "level": Column("how strongly, in the unit beside it", "{:g}"),
+    "unit": Column("the unit of the level; empty where a change has no levels"),
+    "training_path": Column("the training image that was planted, relative to its folder"),
+    "patient_id": _PATIENT,
+    "nearest_path": Column("the training image that it was found to be nearest to"),
+    "score": _SCORE,
+    "label": Column("as if it were a synthetic image: a control is found where it is a `duplicate` or a `part`"),
+    "found": Column("whether it is called a copy, of this image or of another one of the same patient"),
+}
+_PATIENTS = {
+    "patient_id": Column("the patient"),
+    "num_training": Column("how many training images are the patient's"),
+    "num_memorized": Column("how many of them have a copy"),
+    "num_copies": Column("how many synthetic images are copies of them"),
+    "max_score": Column("the highest score among these", _SIX_DIGITS),
+    "training_paths": Column("the training images that have a copy, parted by a vertical bar"),
+    "synthetic_paths": Column("the copies, the strongest first, parted by a vertical bar"),
+}
 #: Columns of the files of an audit, by the name of the file; those that an audit was not asked for are empty.
-TABLES = {"matches": _MATCHES, "memorized": _MEMORIZED, "holdout": _HELD_OUT}
-MATCHES_COLUMNS, MEMORIZED_COLUMNS, HELD_OUT_COLUMNS = map(list, TABLES.values())
+TABLES = {
+    "matches": _MATCHES,
+    "memorized": _MEMORIZED,
+    "holdout": _HELD_OUT,
+    "controls": _CONTROLS,
+    "patients": _PATIENTS,
+}
+MATCHES_COLUMNS, MEMORIZED_COLUMNS, HELD_OUT_COLUMNS, CONTROLS_COLUMNS, PATIENTS_COLUMNS = map(list, TABLES.values())
 _FORMS = {name: column.form for table in TABLES.values() for name, column in table.items()}
 
 

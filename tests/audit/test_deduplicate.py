@@ -136,7 +136,7 @@ def test_the_report_speaks_of_training_images_alone(deduplicated, folder) -> Non
 
 def test_the_same_command_again_changes_nothing_that_was_kept(deduplicated, folder, checkpoint) -> None:
     kept = snapshot(folder / "out" / "deduplicated")
-    result = deduplicate(folder, checkpoint, report_images=False)
+    result = deduplicate(folder, checkpoint, report_images="none")
     assert result.training.continued
     assert snapshot(folder / "out" / "deduplicated") == kept
     assert (folder / "out" / "report.html").read_text(encoding="utf-8").count("data:image/png") == 1

@@ -44,7 +44,7 @@ def test_the_report_shows_the_histogram_and_the_four_pictures_of_each_match(audi
 
 
 def test_a_report_without_images_has_only_the_histogram(audit, read_report) -> None:
-    audit(report_images="false")
+    audit(report_images="none")
     report = read_report()
     assert len(pictures(report)) == 1
     assert report.count("data:image") == 1
@@ -52,7 +52,7 @@ def test_a_report_without_images_has_only_the_histogram(audit, read_report) -> N
 
 
 def test_the_report_says_what_the_score_is(audit, read_report) -> None:
-    audit(report_images="false")
+    audit(report_images="none")
     words = re.sub(r"<[^>]+>", "", read_report())
     assert "less 0.1 for each pixel of deformation" in words
     assert "each pixel costs 0.1" in words

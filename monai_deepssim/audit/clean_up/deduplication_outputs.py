@@ -201,7 +201,7 @@ def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> d
     pair = next((pair for pair in group.pairs if pair.patients == group.patients), group.pairs[0])
     items, image_size = result.training.usable_items, result.options.image_size
     pictures: list[tuple[str, str | None]] = []
-    if result.options.report_images:
+    if result.options.report_images != "none":
         images = [("first", image_of_side(items[pair.query], image_size))]
         images.append(("second", image_of_side(items[pair.training], image_size)))
         pictures = data_uris(draw_pair(images, pair.alignment))
