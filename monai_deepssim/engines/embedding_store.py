@@ -110,12 +110,26 @@ class EmbeddingStore:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
             "store_version": _STORE_VERSION,
-            "images": _digest_of_images(self.items),
+            "images": _digest_of_images(self.items, self.contents),
             "num_images": len(self.items),
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
             "shard_size": self.shard_size,
         }
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """SHA-256 of the content of each image: of its files, or of a tensor; equal images in two files differ."""
+        digests: dict[str, str] = {}
+        contents = []
+        for item in self.items:
+            if isinstance(item["image"], torch.Tensor):
+                contents.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
+                continue
+            files = files_of(item)
+            digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
+            contents.append(" ".join(digests[file] for file in files))
+        return contents
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -275,21 +289,12 @@ def _identify_setting(value: Any) -> str:
     return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
-def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over every image's path, slice and file content. A file that cannot be read counts as such."""
-    contents: dict[str, str] = {}
+def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) -> str:
+    """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
-    for item in items:
+    for item, content in zip(items, contents, strict=True):
         known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-        if isinstance(item["image"], torch.Tensor):
-            known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-            digest.update(json.dumps(known).encode())
-            continue
-        for file in files_of(item):
-            if file not in contents:
-                contents[file] = _digest_of_file(Path(file))
-            known.append(contents[file])
-        digest.update(json.dumps(known).encode())
+        digest.update(json.dumps([*known, *content.split(" ")]).encode())
     return digest.hexdigest()
 
 
