@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,6 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "summary": summary,
         "headline": summary["headline"],
-        "created": datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
         "rests_on": what_it_rests_on(summary),
         "untested": untested(summary),
         "risks": privacy_risks(summary),

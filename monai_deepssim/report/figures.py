@@ -40,7 +40,7 @@ def score_histogram(
     """
     similar, duplicate = thresholds["similar"]["value"], thresholds["duplicate"]["value"]
     with themed():
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
         FigureCanvasAgg(figure)
         plot_scores(scores, thresholds, null_scores, counted=counted, nearest=nearest, axes=figure.add_subplot())
     ends = f"from {scores.min():.3g} to {scores.max():.3g}" if len(scores) else "of none"
@@ -112,7 +112,7 @@ def plot_scores(
     axes.set_xlabel(f"{score_name(thresholds)} of the {nearest} (higher is closer)")
     axes.set_ylabel(counted)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, loc="upper left", fontsize="small")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small")
     return axes
 
 

@@ -32,7 +32,7 @@ def _compared(summary: Mapping[str, Any]) -> str:
     skipped = len(summary["skipped"])
     words = f"{count_words(summary['num_synthetic'], 'synthetic image')} with all "
     words += f"{count_words(summary['num_training'], 'training image')}"
-    how = "candidates registered and compared on the pixels" if summary["verified"] else "by the detector's score alone"
+    how = "by a search, then on the pixels after alignment" if summary["verified"] else "by the detector's score alone"
     words += f"; {how}."
     return words + (f" {count_words(skipped, 'image')} could not be read." if skipped else "")
 
@@ -64,8 +64,7 @@ def _wrong_accusations(summary: Mapping[str, Any]) -> str:
     if summary["discoveries"] is None:
         return "Unknown: there were no images that are not copies to compare with."
     return (
-        f"Not measured on held-out images. Against what the training images reach among each other, "
-        f"{summary['discoveries']['num_discoveries']} images are closer than chance explains."
+        "Not measured: there were no held-out images. The training images, compared with each other, stand in for them."
     )
 
 

@@ -56,7 +56,7 @@ def report_environment(room: str = "report") -> Environment:
     r"""Make the environment of a room's templates, which extend ``base.html``.
 
     Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too;
-    ``percent`` writes a share; the test ``given`` tells cells of a table from missing ones.
+    ``percent`` writes a share and ``date`` a time of ``summary.json``; the test ``given`` tells cells of a table from missing ones.
 
     Args:
         room: room whose templates are loaded; those that they extend are this one's.
@@ -72,6 +72,7 @@ def report_environment(room: str = "report") -> Environment:
     )
     environment.filters["shown"] = lambda text: printable(str(text))
     environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}\u00a0%"
+    environment.filters["date"] = lambda text: f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC"
     environment.tests["given"] = lambda value: value is not None and bool(pd.notna(value))
     return environment
 

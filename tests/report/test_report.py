@@ -96,7 +96,7 @@ def test_who_ran_it_when_with_which_command_and_version_is_said_beside_a_line_to
     signed = words[words.index("Run and sign-off") : words.index("How to read the scores")]
     for expected in (
         "jdoe-dpo",
-        "2026-11-26 11:40:00",
+        "26 November 2026, 11:40 UTC",
         "monai-deepssim audit /data/hospital/training",
         "0.2.0",
         "Signature",

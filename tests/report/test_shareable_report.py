@@ -11,12 +11,12 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report import SHAREABLE_REPORT, render_shareable, shareable_report
 
 NAMES = {
-    "folder": "/home/jdoe/Klinikum Nord/study 7",
+    "folder": "/srv/jdoe/Klinikum Nord/study 7",
     "patient": "Mueller^Anna^1961",
     "training": "MUELLER_ANNA/t1_z090",
     "synthetic": "from-Mueller",
 }
-TELLING = ["Mueller", "MUELLER", "Klinikum", "jdoe", "study 7", "1961", "z090", "model.pt", "/home", "0001.png"]
+TELLING = ["Mueller", "MUELLER", "Klinikum", "jdoe", "study 7", "1961", "z090", "model.pt", "/srv", "0001.png"]
 
 
 def write_audit(folder, audit: ExampleAudit) -> None:
@@ -63,9 +63,9 @@ def test_a_name_that_comes_with_a_sentence_is_taken_out_of_it() -> None:
     audit = make_audit(**NAMES)
     audit.summary["gate"]["reasons"][0]["text"] = "MUELLER_ANNA/t1_z090-0001.png is of Mueller^Anna^1961-000 (<i>)."
     audit.summary["headline"]["advice"] = (
-        "jdoe-dpo kept from-Mueller-0003.png in /home/jdoe/Klinikum Nord/study 7/synthetic."
+        "jdoe-dpo kept from-Mueller-0003.png in /srv/jdoe/Klinikum Nord/study 7/synthetic."
     )
-    audit.summary["selection"] = "these were chosen in /home/jdoe/Klinikum Nord/study 7"
+    audit.summary["selection"] = "these were chosen in /srv/jdoe/Klinikum Nord/study 7"
     page = render_shareable(audit.summary, audit.tables)
     assert [name for name in TELLING if name in without_coordinates(page)] == []
     assert "<li>[name removed] is of [name removed] (&lt;i&gt;).</li>" in page
