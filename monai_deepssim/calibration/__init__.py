@@ -11,6 +11,11 @@ from monai_deepssim.calibration.false_discovery import (
     fewest_discoverable,
     find_discoveries,
 )
+from monai_deepssim.calibration.gate import Gate, decide_gate
+from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
+from monai_deepssim.calibration.gate_reasons import GateReason
+from monai_deepssim.calibration.headline import Headline, headline
+from monai_deepssim.calibration.limits import images_needed, upper_limit
 from monai_deepssim.calibration.null_scores import HALVES_CAVEAT, HOLDOUT_CAVEAT, NullScores, random_halves_null
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
 from monai_deepssim.calibration.thresholds import (
@@ -25,8 +30,15 @@ __all__ = [
     "HOLDOUT_CAVEAT",
     "ClassThresholds",
     "Discoveries",
+    "Gate",
+    "GateEvidence",
+    "GateReason",
+    "GateRules",
+    "Headline",
+    "MemorizedPatients",
     "NullScores",
     "Proportion",
+    "SecondOpinion",
     "Threshold",
     "benjamini_hochberg",
     "bootstrap_weights",
@@ -34,13 +46,17 @@ __all__ = [
     "choose_threshold",
     "compute_detection_rates",
     "conformal_p_values",
+    "decide_gate",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
+    "headline",
+    "images_needed",
     "measure_threshold",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",
     "random_halves_null",
     "resample_detection_rates",
+    "upper_limit",
 ]
