@@ -92,7 +92,7 @@ class GateEvidence:
         null_can_call: whether the scores of images that are not copies could have called a discovery at all; ``None``
             where there are no such scores.
         recall: share of the controls of the reference change that was found, 0 to 1; ``None`` without controls.
-        reference: the reference change in words, such as ``blurred by 2 px``.
+        reference: the reference change in words that follow "copies", such as ``blurred by 2 px``.
         patients: patients that are memorized; ``None`` where no patient is known.
         chosen_by: name of the detector by whose scores the set was chosen, as a filter does; empty where it is the
             whole set.
@@ -110,7 +110,7 @@ class GateEvidence:
     sides_differ: str = ""
     null_can_call: bool | None = None
     recall: float | None = None
-    reference: str = "the reference change"
+    reference: str = "of the reference change"
     patients: MemorizedPatients | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None

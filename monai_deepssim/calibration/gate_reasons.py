@@ -79,12 +79,10 @@ def why_passed(rules: GateRules, evidence: GateEvidence, images: JudgedShare, pa
 
 
 def _sentence_of_share(share: JudgedShare, noun: str, adjective: str, evidence: GateEvidence) -> str:
-    seen = f"{share.count} of {share.total} {noun} {'is' if share.count == 1 else 'are'} {adjective}"
-    accepted = _percent(share.max_fraction or 0.0)
+    seen = f"{share.count:,} of {share.total:,} {noun} {'is' if share.count == 1 else 'are'} {adjective}"
     if share.limit_over_recall is None:
-        return f"{seen}, and {accepted} is accepted."
-    limit = _percent(share.limit_over_recall, share.max_fraction)
-    return f"{seen}; {_limit_name(evidence)} is {limit}, and {accepted} is accepted."
+        return f"{seen}, and {_percent(share.max_fraction or 0.0)} is accepted."
+    return f"{seen}; {_limit_above(share, evidence)}."
 
 
 def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[str, str]]:
@@ -99,7 +97,7 @@ def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[st
         )
     yield (
         "copies_exceeded",
-        f"{images.count} of {images.total} synthetic {verb} suspicious ({_share_above(images)}). {remedy}",
+        f"{images.count:,} of {images.total:,} synthetic {verb} suspicious ({_share_above(images)}). {remedy}",
     )
 
 
@@ -110,8 +108,8 @@ def _patients_exceeded(evidence: GateEvidence, patients: JudgedShare | None) -> 
     at_most = "at most " if evidence.patients and evidence.patients.unknown else ""
     yield (
         "patients_exceeded",
-        f"{patients.count} of {at_most}{patients.total} training {verb} memorized ({_share_above(patients)}). Leave "
-        "out the copies of these patients.",
+        f"{patients.count:,} of {at_most}{patients.total:,} training {verb} memorized ({_share_above(patients)}). "
+        "Leave out the copies of these patients.",
     )
 
 
@@ -120,7 +118,7 @@ def _not_read(
 ) -> Iterator[tuple[str, str]]:
     if evidence.skipped_training:
         noun = _number(evidence.skipped_training, "training image")
-        yield "skipped_training", f"{noun} could not be read, so copies of them cannot be found. Repair these files."
+        yield "skipped_training", f"{noun} could not be read, and a copy of one cannot be found. Repair these files."
     shares = [images] if patients is None else [images, patients]
     if evidence.skipped_synthetic and (not rules.is_asked or any(share.is_exceeded_at_worst for share in shares)):
         noun = _number(evidence.skipped_synthetic, "synthetic image")
@@ -177,7 +175,7 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     elif evidence.recall < rules.min_recall:
         yield (
             "controls_missed",
-            f"Of the copies that were planted ({evidence.reference}), {_percent(evidence.recall, rules.min_recall)} "
+            f"Of the planted copies {evidence.reference}, {_percent(evidence.recall, rules.min_recall)} "
             f"were found, and {_percent(rules.min_recall)} is required. Give a larger --image_size, another --detector "
             "or other --thresholds.",
         )
@@ -189,23 +187,23 @@ def _too_few(
     if rules.max_patient_fraction is not None and (
         patients is None or (evidence.patients and evidence.patients.unknown)
     ):
-        unknown = "all" if patients is None or evidence.patients is None else str(evidence.patients.unknown)
+        unknown = "the" if patients is None or evidence.patients is None else f"{evidence.patients.unknown:,}"
         yield (
             "patients_unknown",
-            f"The patients of training images are unknown ({unknown}). Name them with --patient_id_pattern or in a "
+            f"The patients of {unknown} training images are unknown. Name them with --patient_id_pattern or in a "
             "CSV, or leave out --max_patient_fraction.",
         )
     if images.is_uncertain:
         yield (
             "too_few_images",
-            f"{images.total} synthetic images are too few: {_limit_name(evidence)} of the suspicious share is "
-            f"{_limit_above(images)}. {_images_that_would_do(images)}",
+            f"{images.total:,} synthetic images are too few: {_limit_above(images, evidence)}. "
+            f"{_images_that_would_do(images)}",
         )
     if patients is not None and patients.is_uncertain:
         yield (
             "too_few_patients",
-            f"{patients.total} training patients are too few: {_limit_name(evidence)} of the memorized share is "
-            f"{_limit_above(patients)}. Give a higher --max_patient_fraction, or --gate_on files.",
+            f"{patients.total:,} training patients are too few: {_limit_above(patients, evidence)}. "
+            "Give a higher --max_patient_fraction, or --gate_on files.",
         )
 
 
@@ -217,14 +215,11 @@ def _images_that_would_do(images: JudgedShare) -> str:
     return f"{images.needed:,} with {images.count} suspicious would do, or {images.needed_without:,} with none."
 
 
-def _limit_name(evidence: GateEvidence) -> str:
+def _limit_above(share: JudgedShare, evidence: GateEvidence) -> str:
     divided = "" if evidence.recall is None else f", divided by the recall of {_percent(evidence.recall)},"
-    return f"the upper 95 % limit{divided}"
-
-
-def _limit_above(share: JudgedShare) -> str:
     limit, accepted = share.limit_over_recall or 0.0, share.max_fraction or 0.0
-    return f"{_percent(limit, accepted)}, and {_percent(accepted)} is accepted"
+    numbers = f"{_percent(limit, accepted)}, and {_percent(accepted)} is accepted"
+    return f"the upper 95 % limit of the share{divided} is {numbers}"
 
 
 def _share_above(share: JudgedShare) -> str:
@@ -233,7 +228,7 @@ def _share_above(share: JudgedShare) -> str:
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _percent(share: float, other: float | None = None) -> str:
