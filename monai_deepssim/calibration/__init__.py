@@ -3,6 +3,7 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, detection_curve
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.false_discovery import (
     Discoveries,
@@ -29,6 +30,8 @@ __all__ = [
     "HALVES_CAVEAT",
     "HOLDOUT_CAVEAT",
     "ClassThresholds",
+    "DetectionCurve",
+    "DetectionPoint",
     "Discoveries",
     "Gate",
     "GateEvidence",
@@ -47,6 +50,7 @@ __all__ = [
     "compute_detection_rates",
     "conformal_p_values",
     "decide_gate",
+    "detection_curve",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
