@@ -286,6 +286,9 @@ class AuditOptions(SearchOptions):
     count_parts: bool = option(
         True, yes_or_no, "Whether copies of a part of a training image count as copies for the gate.", _DECISION
     )
+    shareable_report: bool = option(
+        False, yes_or_no, "Whether a second report is written, without names, identifiers and pixels.", _OUTPUT
+    )
 
     def __post_init__(self) -> None:
         if (self.training_dir is None) != (self.synthetic_dir is None):

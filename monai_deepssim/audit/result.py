@@ -16,7 +16,6 @@ import pandas as pd
 from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Gate, Thresholds, is_copy
 from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
 from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
@@ -28,7 +27,6 @@ __all__ = [
     "EmbeddedSide",
     "EmbedderIdentity",
     "Skipped",
-    "write_tables",
 ]
 
 _STORE_SETTINGS = {"image_size": "image_size", "embedder_id": "embedder", "shard_size": "shard_size"}
@@ -256,10 +254,12 @@ class AuditResult:
         Returns:
             The axes.
         """
-        from monai_deepssim.audit.figures import plot_scores
+        from monai_deepssim.audit.summary import thresholds_as_json
+        from monai_deepssim.report import plot_scores
 
         null_scores = None if self.discoveries is None else np.asarray(self.discoveries.null.scores)
-        return plot_scores(self.matches["score"].to_numpy(float), self.thresholds, null_scores, axes=axes)
+        thresholds = thresholds_as_json(self.thresholds)
+        return plot_scores(self.matches["score"].to_numpy(float), thresholds, null_scores, axes=axes)
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write the report: one HTML file that needs no other and no network.
@@ -267,9 +267,10 @@ class AuditResult:
         Raises:
             UnusableInputError: if the file cannot be written.
         """
-        from monai_deepssim.audit.report import render_report
+        from monai_deepssim.audit.report import render_audit
+        from monai_deepssim.audit.summary import summarize
 
-        write_text(Path(path), render_report(self))
+        write_text(Path(path), render_audit(self, summarize(self)))
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``report.html`` and ``summary.json``.
@@ -280,13 +281,11 @@ class AuditResult:
         Raises:
             UnusableInputError: if a file cannot be written.
         """
-        from monai_deepssim.audit.summary import write_summary
+        from monai_deepssim.audit.report import write_results
 
         target = Path(folder)
         ensure_writable(target)
-        write_tables(target, self)
-        self.to_html(target / "report.html")
-        write_summary(target / "summary.json", self)
+        write_results(target, self)
 
     def count(self, label: str) -> int:
         """How many synthetic images have a label."""
@@ -296,15 +295,3 @@ class AuditResult:
         """A share with its interval, which images that were chosen by their scores do not have."""
         without = {"interval": None, "confidence": None, "method": None, "effective_total": None}
         return {**share.as_json(), **(without if self.selection else {})}
-
-
-def write_tables(folder: Path, result: AuditResult) -> None:
-    """Write the CSV files of an audit: ``matches.csv`` in the order of the paths, the others by score.
-
-    Raises:
-        UnusableInputError: if a file cannot be written.
-    """
-    write_table(folder / "matches.csv", result.matches.sort_values("synthetic_path"))
-    write_table(folder / "memorized.csv", result.memorized)
-    if result.held_out is not None:
-        write_table(folder / "holdout.csv", result.held_out)

@@ -17,10 +17,10 @@ from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, write_tables
+from monai_deepssim.audit.report import write_results
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
-from monai_deepssim.audit.summary import write_summary
 from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import (
@@ -36,6 +36,7 @@ from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
+from monai_deepssim.report import SHAREABLE_REPORT
 from monai_deepssim.similarity import kernels_are_compiled
 
 __all__ = ["Evidence", "Selection", "audit_stages", "gather_evidence", "judge", "perform_audit", "write_result"]
@@ -56,7 +57,8 @@ _STAGES = {
     "memorization_index": "Compute the Memorization Index",
     "report": "Write tables and report",
 }
-_RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv"]
+_RESULT_FILES = ["summary.json", "report.html", SHAREABLE_REPORT]
+_RESULT_FILES += ["matches.csv", "memorized.csv", "patients.csv", "holdout.csv", "controls.csv"]
 
 
 @dataclass(frozen=True)
@@ -222,12 +224,8 @@ def write_result(result: AuditResult, stages: Stages) -> None:
     Raises:
         UnusableInputError: if one cannot be written.
     """
-    folder = result.options.output_dir
     with stages("report"):
-        write_tables(folder, result)
-        result.to_html(folder / "report.html")
-    # Last: where there is a summary, the audit is complete.
-    write_summary(folder / "summary.json", result)
+        write_results(result.options.output_dir, result)
 
 
 def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: Selection | None = None) -> AuditResult:

@@ -1,41 +1,56 @@
-"""``summary.json``: an audit for programs, and what it rests on."""
+"""``summary.json``: an audit for programs, and what it rests on; its reports and the terminal say what is in it."""
 
 from __future__ import annotations
 
+import getpass
 import json
-import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.options import SearchOptions
+from monai_deepssim import __version__
+from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json
+from monai_deepssim.report import package_versions
 
-__all__ = ["package_versions", "what_it_rests_on", "write_summary"]
+__all__ = ["summarize", "thresholds_as_json", "what_it_rests_on", "write_summary"]
 
-_SCHEMA_VERSION = 2
-_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
+_SCHEMA_VERSION = 3
 
 
-def write_summary(path: Path, result: AuditResult) -> None:
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
         path: path of the file.
-        result: result of the audit.
+        summary: its content.
 
     Raises:
         UnusableInputError: if the file cannot be written.
+    """
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def summarize(result: AuditResult) -> dict[str, Any]:
+    """Put the numbers of an audit into plain values, from which all that is said of it is made.
+
+    Args:
+        result: result of the audit.
+
+    Returns:
+        The content of ``summary.json``.
     """
     options, thresholds = result.options, result.thresholds
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "run": _describe_run(result.seconds),
         "demo": None if result.demo is None else vars(result.demo),
         "training_dir": str(result.training.side.source),
         "synthetic_dir": str(result.synthetic.side.source),
@@ -51,16 +66,103 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_patients": len(result.patients) if result.patients or result.memorized.empty else None,
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
+        "num_unexplained": int((result.matches["unexplained"] == True).sum()),  # noqa: E712, an object column
         "selection": result.selection or None,
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "memorized_fraction": result.fraction_as_json(result.memorized_fraction),
         "false_alarms": None if result.false_alarms is None else result.false_alarms.as_json(),
         "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
-        "gate": vars(result.gate),
+        "null": None,
+        "controls": None,
+        "contamination": None,
+        "members": None,
+        "second_opinion": None,
+        "gate": _gate_as_json(result),
         "sides_differ": result.sides_differ.as_json(),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
     }
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    return {**summary, "headline": _headline(result)}
+
+
+def _describe_run(seconds: Mapping[str, float]) -> dict[str, Any]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        user = None
+    started = datetime.now(timezone.utc) - timedelta(seconds=sum(seconds.values()))
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "user": user,
+        "command": command,
+        "started": started.isoformat(timespec="seconds"),
+        "package_version": __version__,
+    }
+
+
+def _gate_as_json(result: AuditResult) -> dict[str, Any]:
+    options: AuditOptions = result.options
+    return {
+        **vars(result.gate),
+        "reasons": [],
+        "max_patient_fraction": options.max_patient_fraction,
+        "gate_on": options.gate_on,
+        "min_recall": options.min_recall,
+        "num_suspicious": None,
+        "suspicious": None,
+        "upper_limit": None,
+        "upper_limit_over_recall": None,
+        "images_needed": None,
+        "patients": None,
+    }
+
+
+def _headline(result: AuditResult) -> dict[str, str]:
+    """The verdict joined with the gate: a title, what follows from it, and the tone ``bad``, ``good`` or ``unsure``."""
+    share, gate, close = result.copy_fraction, result.gate, len(result.close)
+    if share.count:
+        noun = "synthetic image is a copy" if share.count == 1 else "synthetic images are copies"
+        title = f"{share.count} of {share.total} {noun} of a training image"
+    else:
+        title = f"No copy was found among {share.total} synthetic images"
+    if result.demo is not None:
+        advice = f"This is a demo without patient data: {result.demo.planted} copies of phantom subjects were planted, "
+        advice += f"and {result.demo.found} of them were found, with {result.demo.false_alarms} false alarms."
+        return {"tone": "bad" if share.count else "unsure", "title": title, "advice": advice}
+    if gate.result == "undecided":
+        return {"tone": "unsure", "title": title, "advice": f"The gate is undecided: {gate.reason}."}
+    if share.count and gate.result == "passed":
+        advice = f"That is within the limit that was set for this release ({gate.max_copy_fraction:.4g}), and yet "
+        return {"tone": "unsure", "title": title, "advice": advice + _who_is_copied(result)}
+    if share.count:
+        advice = "Do not share this set as if it were free of patient data: " + _who_is_copied(result)
+        return {"tone": "bad", "title": title, "advice": advice}
+    if result.skipped:
+        advice = f"{len(result.skipped)} images could not be read, so this is not the whole set."
+        return {"tone": "unsure", "title": title, "advice": advice}
+    if close:
+        advice = f"But {close} {'is' if close == 1 else 'are'} closer to a training image than chance explains, though "
+        advice += "below the threshold of a copy: look at every such pair before you share the set."
+        return {"tone": "unsure", "title": title, "advice": advice}
+    advice = "This is what one detector at one threshold could see; it does not prove that there is no copy."
+    return {"tone": "good", "title": title, "advice": advice}
+
+
+def _who_is_copied(result: AuditResult) -> str:
+    images, patients, close = len(result.memorized), len(result.patients), len(result.close)
+    words = f"it reproduces {images} training image{'s' if images > 1 else ''}"
+    words += f" of {patients} known patient{'s' if patients > 1 else ''}." if patients else "; their patients are not "
+    words += "" if patients else "known."
+    if close:
+        words += f" {close} more {'is' if close == 1 else 'are'} closer to a training image than chance explains."
+    return words
+
+
+def thresholds_as_json(thresholds: Thresholds) -> dict[str, dict[str, Any]]:
+    """Write thresholds as ``summary.json`` has them."""
+    return {
+        name: {"value": value, "score": thresholds.score, "source": thresholds.source}
+        for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
+    }
 
 
 def what_it_rests_on(
@@ -87,10 +189,7 @@ def what_it_rests_on(
     return {
         "skipped": [vars(skipped) for part in sides for skipped in part.skipped],
         "ignored_files": {part.side.name: part.side.ignored for part in sides},
-        "thresholds": {
-            name: {"value": value, "score": thresholds.score, "source": thresholds.source}
-            for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
-        },
+        "thresholds": thresholds_as_json(thresholds),
         "detector": detector,
         "verified": options.verify,
         "embedder": {
@@ -111,14 +210,3 @@ def what_it_rests_on(
         "versions": package_versions(),
         "timings_seconds": {name: round(taken, 2) for name, taken in seconds.items()},
     }
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of what the scores depend on."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
