@@ -151,6 +151,8 @@ class AuditResult:
             without held-out images.
         held_out: each held-out image with its nearest training image, the highest score first: the columns of
             ``holdout.csv``; ``None`` without held-out images.
+        controls: what became of the copies of training images that the audit planted: the columns of ``controls.csv``;
+            ``None`` where none were planted.
         discoveries: which images are closer to the training images than chance explains; ``None`` where there is
             nothing to compare them with.
         selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
@@ -175,6 +177,7 @@ class AuditResult:
     memorized_fraction: Proportion
     false_alarms: Proportion | None
     held_out: pd.DataFrame | None
+    controls: pd.DataFrame | None
     discoveries: Discoveries | None
     selection: str
     gate: Gate
@@ -265,7 +268,7 @@ class AuditResult:
         write_text(Path(path), render_report(self))
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``report.html`` and ``summary.json``.
+        """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``controls.csv``, ``report.html``, ``summary.json``.
 
         Args:
             folder: made when missing.
@@ -301,3 +304,5 @@ def write_tables(folder: Path, result: AuditResult) -> None:
     write_table(folder / "memorized.csv", result.memorized)
     if result.held_out is not None:
         write_table(folder / "holdout.csv", result.held_out)
+    if result.controls is not None:
+        write_table(folder / "controls.csv", result.controls)

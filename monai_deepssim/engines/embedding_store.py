@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_deepssim.data import files_of
+from monai_deepssim.data import DerivedImage, files_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
 
@@ -280,17 +280,23 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
     contents: dict[str, str] = {}
     digest = hashlib.sha256()
     for item in items:
-        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-        if isinstance(item["image"], torch.Tensor):
-            known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-            digest.update(json.dumps(known).encode())
-            continue
-        for file in files_of(item):
-            if file not in contents:
-                contents[file] = _digest_of_file(Path(file))
-            known.append(contents[file])
-        digest.update(json.dumps(known).encode())
+        digest.update(json.dumps(_describe_image(item, contents)).encode())
     return digest.hexdigest()
+
+
+def _describe_image(item: Mapping[str, Any], contents: dict[str, str]) -> list[Any]:
+    """Path, slice and digests of the content of an image; digests of files are kept by their path."""
+    described: list[Any] = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+    image = item["image"]
+    if isinstance(image, DerivedImage):
+        return [*described, image.identity, *(_describe_image(source, contents) for source in image.sources)]
+    if isinstance(image, torch.Tensor):
+        return [*described, hashlib.sha256(image.numpy().tobytes()).hexdigest()]
+    for file in files_of(item):
+        if file not in contents:
+            contents[file] = _digest_of_file(Path(file))
+        described.append(contents[file])
+    return described
 
 
 def _digest_of_file(path: Path) -> str:

@@ -1,0 +1,77 @@
+"""Controls of an audit: copies of its training images, planted and looked for as a synthetic image is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame, Series
+
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.sources import Side
+from monai_deepssim.audit.tables import CONTROLS_COLUMNS
+from monai_deepssim.audit.verdict import Thresholds, is_copy, match_images
+from monai_deepssim.data import plant_controls
+
+__all__ = ["plant_side", "score_controls"]
+
+
+def plant_side(training: EmbeddedSide, options: AuditOptions) -> Side:
+    """Plant controls: as many as the options say, of the training images that can be used.
+
+    Args:
+        training: the training side.
+        options: the audit's options; controls are wanted.
+    """
+    assert options.controls is not None, "controls are planted where they are wanted"
+    items = plant_controls(training.usable_items, options.controls, options.image_size)
+    return Side("controls", training.side.source, items, [], in_memory=True)
+
+
+def score_controls(controls: EmbeddedSide, pairs: DataFrame, training: EmbeddedSide, thresholds: Thresholds) -> DataFrame:
+    """Say of each control whether it was found.
+
+    A control is found where it is called a copy and a training image that it shows, or another one of the same patient,
+    is among those that score above the threshold. The nearest of these need not be that image: of images that are twice
+    in a training set, one is as near as the other. Of a mixture either image will do.
+
+    Args:
+        controls: the controls, embedded.
+        pairs: pairs of the controls (``query``) with training images, the highest score of each control first.
+        training: the training side.
+        thresholds: thresholds of the score.
+
+    Returns:
+        The columns of ``controls.csv``, in the order in which the controls were planted.
+    """
+    matches = match_images(controls.usable_items, pairs, training.usable_items, thresholds, "").sort_index()
+    items = [controls.usable_items[row] for row in matches.index]
+    shows = _shows_source(pairs[pairs["score"] > thresholds.duplicate], controls.usable_items, training.patients)
+    sources = [training.usable_items[item["sources"][0]] for item in items]
+    table = DataFrame(
+        {
+            "change": [item["change"] for item in items],
+            "level": Series([item["level"] for item in items], dtype=float),
+            "unit": [item["unit"] for item in items],
+            "training_path": [source["path"] for source in sources],
+            "patient_id": [source["patient_id"] for source in sources],
+            "nearest_path": matches["training_path"].to_numpy(),
+            "score": matches["score"].to_numpy(float),
+            "label": matches["label"].to_numpy(),
+            "found": is_copy(matches).to_numpy() & np.isin(matches.index, shows),
+        }
+    )
+    return table[CONTROLS_COLUMNS]
+
+
+def _shows_source(pairs: DataFrame, items: Sequence[dict[str, Any]], patients: Sequence[str]) -> np.ndarray:
+    """Rows of the controls that were paired with an image that they show, or with another one of its patient."""
+    rows = []
+    for query, row in pairs[["query", "training"]].itertuples(index=False):
+        sources = items[query]["sources"]
+        known = {patients[source] for source in sources} - {""}
+        if row in sources or patients[row] in known:
+            rows.append(query)
+    return np.array(rows, dtype=np.int64)

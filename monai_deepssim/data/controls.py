@@ -1,0 +1,137 @@
+"""Controls: copies of training images under graded changes, planted to see how many of them would be found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from monai_deepssim.data.derived_image import DerivedImage
+from monai_deepssim.data.items import file_of
+from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange
+
+__all__ = ["draw_controls", "plant_controls"]
+
+Item = Mapping[str, Any]
+# Another number where what a control looks like is changed, so that embeddings of earlier ones are not taken for it.
+_VERSION = 1
+
+
+def draw_controls(items: Sequence[Item], num_controls: int) -> list[int]:
+    """Draw the training images that are planted: of different patients as far as there are enough.
+
+    The draw goes by digests of names, so that it does not depend on the order of the images, and a larger draw holds
+    the smaller ones. Images of an unknown patient are the patient's whose file they are in.
+
+    Args:
+        items: the training images, as :func:`~monai_deepssim.data.list_images` lists them.
+        num_controls: number of images that are drawn; all of them where there are fewer.
+
+    Returns:
+        Positions of the images, in the order in which they were drawn.
+
+    Example:
+        >>> items = [{"image": name, "path": name, "patient_id": name[0]} for name in ("a1", "a2", "a3", "b1")]
+        >>> sorted(items[position]["patient_id"] for position in draw_controls(items, 2))
+        ['a', 'b']
+    """
+    positions_of = defaultdict(list)
+    for position in sorted(range(len(items)), key=lambda position: _digest("image", items[position]["path"])):
+        positions_of[_owner(items[position])].append(position)
+    owners = sorted(positions_of, key=lambda owner: _digest("patient", owner))
+    turns = max(map(len, positions_of.values()), default=0)
+    drawn = [
+        positions_of[owner][turn] for turn in range(turns) for owner in owners if turn < len(positions_of[owner])
+    ]
+    return drawn[:num_controls]
+
+
+def plant_controls(
+    items: Sequence[Item],
+    num_controls: int,
+    image_size: Sequence[int],
+    changes: Sequence[ControlChange] = CONTROL_CHANGES,
+) -> list[dict[str, Any]]:
+    """Make copies of training images under graded changes, as items that are listed like those of files.
+
+    An image is changed at its own size, when it is read (:class:`~monai_deepssim.data.DerivedImage`). The same images
+    go through every change, so that levels compare; what a change draws follows from its name and the image's path.
+
+    Args:
+        items: the training images.
+        num_controls: number of copies for each change and level; as many as there are images at most.
+        image_size: rows and columns at which images are compared.
+        changes: the changes. One that needs an image of another patient is left out where there is none.
+
+    Returns:
+        One item per control, by change: ``change``, ``level`` and ``unit``, and ``sources``, the positions of the
+        training images that it shows (two where two are mixed), beside what every item has.
+
+    Example:
+        >>> import torch
+        >>> from monai_deepssim.data import list_in_memory, load_slice
+        >>> controls = plant_controls(list_in_memory(torch.rand(3, 1, 64, 64), "training"), 2, (64, 64))
+        >>> len(controls), controls[2]["change"], load_slice(controls[2]).shape
+        (42, 'blur', torch.Size([1, 64, 64]))
+    """
+    drawn = draw_controls(items, num_controls)
+    order = draw_controls(items, len(items))
+    controls = []
+    for change in changes:
+        for position in drawn:
+            partner = _find_partner(items, order, position) if change.needs_partner else None
+            if partner is None and change.needs_partner:
+                continue
+            sources = (position,) if partner is None else (position, partner)
+            controls.append(_plant(change, items, sources, image_size))
+    return controls
+
+
+def _plant(
+    change: ControlChange, items: Sequence[Item], sources: tuple[int, ...], image_size: Sequence[int]
+) -> dict[str, Any]:
+    item = items[sources[0]]
+    size = (int(image_size[0]), int(image_size[1]))
+    seed = int(_digest(change.name, item["path"])[:8], 16)
+    image = DerivedImage(
+        tuple(items[source] for source in sources),
+        partial(_make, change=change, seed=seed, image_size=size),
+        f"control {_VERSION}: {change.name} {change.identity} {seed} {size}",
+    )
+    return {
+        "image": image,
+        "path": f"{item['path']} ({change.name})",
+        "patient_id": item["patient_id"],
+        "slice": None,
+        "slice_axis": 2,
+        "files": "",
+        "change": change.change,
+        "level": change.level,
+        "unit": change.unit,
+        "sources": sources,
+    }
+
+
+def _make(
+    image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, int]
+) -> Tensor:
+    return change.apply(image, partner, seed=seed, image_size=image_size)
+
+
+def _find_partner(items: Sequence[Item], order: Sequence[int], position: int) -> int | None:
+    """The next image of another patient in the order of the draw, as on a ring."""
+    place = order.index(position)
+    ring = [*order[place + 1 :], *order[:place]]
+    return next((other for other in ring if _owner(items[other]) != _owner(items[position])), None)
+
+
+def _owner(item: Item) -> str:
+    return str(item["patient_id"] or file_of(item))
+
+
+def _digest(*names: str) -> str:
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
