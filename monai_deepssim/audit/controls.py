@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,24 +14,58 @@ from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import CONTROLS_COLUMNS
 from monai_deepssim.audit.verdict import Thresholds, is_copy, match_images
-from monai_deepssim.data import plant_controls
+from monai_deepssim.data import plant_controls, plant_reconstructions
+from monai_deepssim.networks import AutoencoderWeights
+from monai_deepssim.progress import warn
 
-__all__ = ["plant_side", "score_controls"]
+__all__ = ["ControlPlanter", "score_controls"]
 
 
-def plant_side(training: EmbeddedSide, options: AuditOptions) -> Side:
-    """Plant controls: as many as the options say, of the training images that can be used.
+class ControlPlanter:
+    """Plants copies of the training images.
 
     Args:
-        training: the training side.
-        options: the audit's options; controls are wanted.
+        options: the audit's options.
+
+    Raises:
+        UnusableInputError: when the autoencoder's weights cannot be used.
     """
-    assert options.controls is not None, "controls are planted where they are wanted"
-    items = plant_controls(training.usable_items, options.controls, options.image_size)
-    return Side("controls", training.side.source, items, [], in_memory=True)
+
+    def __init__(self, options: AuditOptions) -> None:
+        self.options = options
+        self.weights = None if options.autoencoder is None else AutoencoderWeights(options.autoencoder)
+
+    def count(self, training: Side) -> int:
+        """How many controls there will be, if all training images can be used."""
+        num_controls = self.options.controls
+        if num_controls is None:
+            return 0
+        passed = 0 if self.weights is None else min(num_controls, len(training.items))
+        return len(plant_controls(training.items, num_controls, self.options.image_size)) + passed
+
+    def plant(self, training: EmbeddedSide, synthetic: EmbeddedSide) -> Side:
+        """Plant copies of the training images that can be used.
+
+        Args:
+            training: the training side.
+            synthetic: the synthetic side, whose images are as large as the generator makes them.
+        """
+        num_controls, options, items = self.options.controls, self.options, training.usable_items
+        assert num_controls is not None, "controls are planted where they are wanted"
+        controls = plant_controls(items, num_controls, options.image_size)
+        if self.weights is not None:
+            (size, _), *_ = Counter(map(tuple, synthetic.images.sizes.tolist())).most_common(1)
+            controls += plant_reconstructions(items, num_controls, size, self.weights, options.device)
+        if num_controls > len(items):
+            warn(
+                f"there are {len(items)} training images: as many controls are planted per change, not {num_controls}."
+            )
+        return Side("control", training.side.source, controls, [], in_memory=True)
 
 
-def score_controls(controls: EmbeddedSide, pairs: DataFrame, training: EmbeddedSide, thresholds: Thresholds) -> DataFrame:
+def score_controls(
+    controls: EmbeddedSide, pairs: DataFrame, training: EmbeddedSide, thresholds: Thresholds
+) -> DataFrame:
     """Say of each control whether it was found.
 
     A control is found where it is called a copy and a training image that it shows, or another one of the same patient,

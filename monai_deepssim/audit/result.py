@@ -268,7 +268,7 @@ class AuditResult:
         write_text(Path(path), render_report(self))
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``controls.csv``, ``report.html``, ``summary.json``.
+        """Write ``matches.csv``, ``memorized.csv``, the other tables, ``report.html`` and ``summary.json``.
 
         Args:
             folder: made when missing.

@@ -10,7 +10,7 @@ import numpy as np
 from monai.inferers import Inferer
 from pandas import DataFrame, Series
 
-from monai_deepssim.audit.controls import plant_side, score_controls
+from monai_deepssim.audit.controls import ControlPlanter, score_controls
 from monai_deepssim.audit.demo import evaluate_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_controls, embed_sides
@@ -195,10 +195,10 @@ def gather_evidence(
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
     ensure_writable(options.output_dir)
-    detector = load_detector(options)
+    detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)
-    say_estimate(sides, detector, options, stages)
+    say_estimate(sides, detector, options, stages, planter.count(sides[0]))
     embedded = embed_sides(
         sides, detector, options, [*_RESULT_FILES, *result_files], stages, inferer=inferer, handlers=handlers
     )
@@ -225,7 +225,7 @@ def gather_evidence(
     if options.controls is not None:
         with stages("controls"):
             planted = embed_controls(
-                plant_side(training, options), detector, options, inferer=inferer, handlers=handlers
+                planter.plant(training, synthetic), detector, options, inferer=inferer, handlers=handlers
             )
             controls = score_controls(planted, search.find_pairs(planted), training, thresholds)
     return Evidence(

@@ -1,6 +1,6 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
-from monai_deepssim.data.controls import draw_controls, plant_controls
+from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
 from monai_deepssim.data.folders import find_image_files
@@ -42,6 +42,7 @@ __all__ = [
     "load_slice",
     "path_inside",
     "plant_controls",
+    "plant_reconstructions",
     "read_planted",
     "read_table",
     "scan_images",

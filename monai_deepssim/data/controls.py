@@ -6,17 +6,25 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.items import file_of
-from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange
+from monai_deepssim.data.loading import load_slice
+from monai_deepssim.networks import AutoencoderWeights
+from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange, FitImageSize
 
-__all__ = ["draw_controls", "plant_controls"]
+__all__ = ["draw_controls", "plant_controls", "plant_reconstructions"]
 
 Item = Mapping[str, Any]
+#: Name of the change that a pass through the generator's autoencoder is.
+_AUTOENCODER = "autoencoder"
+# Images by which the groups and the range of an autoencoder are found.
+_NUM_EXAMPLES = 8
 # Another number where what a control looks like is changed, so that embeddings of earlier ones are not taken for it.
 _VERSION = 1
 
@@ -44,9 +52,7 @@ def draw_controls(items: Sequence[Item], num_controls: int) -> list[int]:
         positions_of[_owner(items[position])].append(position)
     owners = sorted(positions_of, key=lambda owner: _digest("patient", owner))
     turns = max(map(len, positions_of.values()), default=0)
-    drawn = [
-        positions_of[owner][turn] for turn in range(turns) for owner in owners if turn < len(positions_of[owner])
-    ]
+    drawn = [positions_of[owner][turn] for turn in range(turns) for owner in owners if turn < len(positions_of[owner])]
     return drawn[:num_controls]
 
 
@@ -91,6 +97,46 @@ def plant_controls(
     return controls
 
 
+def plant_reconstructions(
+    items: Sequence[Item],
+    num_controls: int,
+    image_size: Sequence[int],
+    weights: AutoencoderWeights,
+    device: torch.device | str = "cpu",
+) -> list[dict[str, Any]]:
+    """Make copies of training images that went through a generator's autoencoder: as near as it can come to a copy.
+
+    They are made at once, at the size at which the generator makes its images, and held in memory.
+
+    Args:
+        items: the training images.
+        num_controls: number of copies; as many as there are images at most.
+        image_size: rows and columns of the generator's images.
+        weights: the autoencoder's.
+        device: where it runs.
+
+    Returns:
+        Items as :func:`plant_controls` makes them, of the change ``autoencoder``.
+    """
+    drawn, fit = draw_controls(items, num_controls), FitImageSize(tuple(image_size))
+    images = [fit(load_slice(items[position])) for position in drawn]
+    network = weights.fit(torch.stack(images[:_NUM_EXAMPLES]).to(device))
+    digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
+    identity = f"control {_VERSION}: {_AUTOENCODER} {digest} {tuple(image_size)}"
+    return [
+        _as_item(
+            DerivedImage((items[position],), partial(_made, made=network(image[None].to(device))[0].cpu()), identity),
+            items,
+            (position,),
+            _AUTOENCODER,
+            change=_AUTOENCODER,
+            level=None,
+            unit="",
+        )
+        for position, image in zip(drawn, images, strict=True)
+    ]
+
+
 def _plant(
     change: ControlChange, items: Sequence[Item], sources: tuple[int, ...], image_size: Sequence[int]
 ) -> dict[str, Any]:
@@ -100,20 +146,29 @@ def _plant(
     image = DerivedImage(
         tuple(items[source] for source in sources),
         partial(_make, change=change, seed=seed, image_size=size),
-        f"control {_VERSION}: {change.name} {change.identity} {seed} {size}",
+        f"control {_VERSION}: {change.name} {seed} {size}",
     )
+    return _as_item(image, items, sources, change.name, change=change.change, level=change.level, unit=change.unit)
+
+
+def _as_item(
+    image: DerivedImage, items: Sequence[Item], sources: tuple[int, ...], name: str, **columns: Any
+) -> dict[str, Any]:
+    item = items[sources[0]]
     return {
         "image": image,
-        "path": f"{item['path']} ({change.name})",
+        "path": f"{item['path']} ({name})",
         "patient_id": item["patient_id"],
         "slice": None,
         "slice_axis": 2,
         "files": "",
-        "change": change.change,
-        "level": change.level,
-        "unit": change.unit,
         "sources": sources,
+        **columns,
     }
+
+
+def _made(source: Tensor, *, made: Tensor) -> Tensor:
+    return made
 
 
 def _make(
@@ -124,9 +179,9 @@ def _make(
 
 def _find_partner(items: Sequence[Item], order: Sequence[int], position: int) -> int | None:
     """The next image of another patient in the order of the draw, as on a ring."""
-    place = order.index(position)
-    ring = [*order[place + 1 :], *order[:place]]
-    return next((other for other in ring if _owner(items[other]) != _owner(items[position])), None)
+    place, owner = order.index(position), _owner(items[position])
+    ring = map(order.__getitem__, chain(range(place + 1, len(order)), range(place)))
+    return next((other for other in ring if _owner(items[other]) != owner), None)
 
 
 def _owner(item: Item) -> str:

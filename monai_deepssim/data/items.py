@@ -16,12 +16,12 @@ _NO_FILE = (torch.Tensor, DerivedImage)
 
 
 def file_of(item: Mapping[str, Any]) -> str:
-    """The file that holds an item, or the name of an image that is in memory or derived: what slices of one volume share."""
+    """The file that holds an item, or the name of an image that is no file: what slices of one volume share."""
     return str(item["path"] if isinstance(item["image"], _NO_FILE) else item["image"])
 
 
 def files_of(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """Paths of all files that hold an item: several of a DICOM series, none of an image that is in memory or derived.
+    """Paths of all files that hold an item: several of a DICOM series, none of an image that is no file.
 
     Args:
         item: as :func:`~monai_deepssim.data.list_images` lists it; in a list of one's own ``files`` may be a sequence.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
@@ -29,7 +28,6 @@ class ControlChange:
         unit: ``px`` for pixels of an image at the size at which images are compared, ``%`` for a share of a side,
             ``degrees``; empty for a number without a unit.
         needs_partner: whether the transform takes an image of another patient beside the first.
-        identity: what else the pixels depend on, such as the digest of a network's weights.
 
     Example:
         >>> blur = next(change for change in CONTROL_CHANGES if change.name == "blur_2")
@@ -42,7 +40,6 @@ class ControlChange:
     level: float | None = None
     unit: str = ""
     needs_partner: bool = False
-    identity: str = ""
 
     @property
     def name(self) -> str:
@@ -66,6 +63,7 @@ class ControlChange:
             ValueError: a partner is needed and there is none.
 
         Example:
+            >>> import torch
             >>> change = next(change for change in CONTROL_CHANGES if change.name == "mix_0.5")
             >>> mixed = change.apply(torch.zeros(1, 64, 64), torch.ones(1, 90, 90), seed=1, image_size=(64, 64))
             >>> mixed.shape, float(mixed.mean())
@@ -88,8 +86,8 @@ def _perturbation(change: str, name: str, level: float | None = None, unit: str 
     return ControlChange(change, make, level, unit, needs_partner=name in PARTNER_PERTURBATIONS)
 
 
-#: The changes of an audit's controls. Levels are where copies of MRI begin to be missed, and one that is milder; without
-#: rows for what the comparison is invariant to (flips, quarter turns, an inversion of contrast): they would all be found.
+#: The changes of an audit's controls: few, since each costs as much as its images. Flips, quarter turns and inverted
+#: contrast are not among them: the comparison is invariant to these.
 CONTROL_CHANGES: tuple[ControlChange, ...] = (
     _perturbation("none", "none"),
     _perturbation("blur", "blur", 1.0, "px"),
