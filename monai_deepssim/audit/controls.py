@@ -16,7 +16,7 @@ from monai_deepssim.audit.tables import CONTROLS_COLUMNS
 from monai_deepssim.audit.verdict import Thresholds, is_copy, match_images
 from monai_deepssim.data import plant_controls, plant_reconstructions
 from monai_deepssim.networks import AutoencoderWeights
-from monai_deepssim.progress import warn
+from monai_deepssim.progress import say
 
 __all__ = ["ControlPlanter", "score_controls"]
 
@@ -57,8 +57,8 @@ class ControlPlanter:
             (size, _), *_ = Counter(map(tuple, synthetic.images.sizes.tolist())).most_common(1)
             controls += plant_reconstructions(items, num_controls, size, self.weights, options.device)
         if num_controls > len(items):
-            warn(
-                f"there are {len(items)} training images: as many controls are planted per change, not {num_controls}."
+            say(
+                f"There are {len(items)} training images: as many controls are planted per change, not {num_controls}."
             )
         return Side("control", training.side.source, controls, [], in_memory=True)
 
