@@ -17,7 +17,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
 from monai_deepssim.progress import Stages
 
-__all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
+__all__ = ["EMBEDDINGS_FOLDER", "embed_controls", "embed_sides"]
 
 #: Where the embeddings are, inside of the output folder: one folder per side.
 EMBEDDINGS_FOLDER = "embeddings"
@@ -60,6 +60,28 @@ def embed_sides(
         with stages(f"embedding_{side.name}"):
             embedded.append(_embed(side, store, detector, options, inferer, handlers))
     return embedded
+
+
+def embed_controls(
+    side: Side,
+    detector: AuditDetector,
+    options: SearchOptions,
+    *,
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+) -> EmbeddedSide:
+    """Embed planted images as those of a side are; other ones that were planted in an earlier run are replaced.
+
+    Args:
+        side: the planted images.
+        detector: what embeds them.
+        options: as for :func:`embed_sides`.
+        inferer: MONAI inferer that calls the embedder.
+        handlers: Ignite handlers to attach to the evaluators that embed.
+    """
+    store = _store(side, options, detector.identity.sha256 + identify_inferer(inferer))
+    store.open(overwrite=True)
+    return _embed(side, store, detector, options, inferer, handlers)
 
 
 def _embed(

@@ -35,7 +35,7 @@ def write_results(folder: Path, result: AuditResult) -> None:
     summary = summarize(result)
     tables = report_tables(result)
     write_table(folder / "matches.csv", result.matches.sort_values("synthetic_path"))
-    for name in ("memorized", "patients", "holdout"):
+    for name in ("memorized", "patients", "holdout", "controls"):
         if name in tables:
             write_table(folder / f"{name}.csv", tables[name])
     write_text(folder / "report.html", render_audit(result, summary))
@@ -73,7 +73,8 @@ def report_tables(result: AuditResult) -> dict[str, DataFrame]:
         "memorized": result.memorized,
         "patients": affected_patients(result.memorized, result.training.usable_items),
     }
-    return tables if result.held_out is None else {**tables, "holdout": result.held_out}
+    others = {"holdout": result.held_out, "controls": result.controls}
+    return {**tables, **{name: table for name, table in others.items() if table is not None}}
 
 
 def _candidates(result: AuditResult) -> DataFrame:

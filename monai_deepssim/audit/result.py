@@ -156,6 +156,8 @@ class AuditResult:
             without held-out images.
         held_out: each held-out image with its nearest training image, the highest score first: the columns of
             ``holdout.csv``; ``None`` without held-out images.
+        controls: what became of the copies of training images that the audit planted: the columns of ``controls.csv``;
+            ``None`` where none were planted.
         discoveries: which images are closer to the training images than chance explains; ``None`` where there is
             nothing to compare them with.
         selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
@@ -180,6 +182,7 @@ class AuditResult:
     memorized_fraction: Proportion
     false_alarms: Proportion | None
     held_out: pd.DataFrame | None
+    controls: pd.DataFrame | None
     discoveries: Discoveries | None
     selection: str
     gate: Gate
@@ -273,7 +276,7 @@ class AuditResult:
         write_text(Path(path), render_audit(self, summarize(self)))
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``matches.csv``, ``memorized.csv``, ``holdout.csv``, ``report.html`` and ``summary.json``.
+        """Write ``matches.csv``, ``memorized.csv``, the other tables, ``report.html`` and ``summary.json``.
 
         Args:
             folder: made when missing.

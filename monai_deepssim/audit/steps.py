@@ -10,9 +10,10 @@ import numpy as np
 from monai.inferers import Inferer
 from pandas import DataFrame, Series
 
+from monai_deepssim.audit.controls import ControlPlanter, score_controls
 from monai_deepssim.audit.demo import evaluate_demo
 from monai_deepssim.audit.detector import AuditDetector, load_detector
-from monai_deepssim.audit.embedded_sides import embed_sides
+from monai_deepssim.audit.embedded_sides import embed_controls, embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.memorization_index import add_memorization_index
@@ -54,6 +55,7 @@ _STAGES = {
     "local_features": "Find local features of the training images",
     "search": "Compare each synthetic image with its nearest training images",
     "error_rates": "Measure what images score that are not copies",
+    "controls": "Plant controls, copies of training images, and look for them",
     "memorization_index": "Compute the Memorization Index",
     "report": "Write tables and report",
 }
@@ -118,6 +120,7 @@ def audit_stages(options: AuditOptions, further: Mapping[str, str] | None = None
         "compiling": options.verify and not kernels_are_compiled(),
         "embedding_holdout": options.has_holdout,
         "local_features": options.verify,
+        "controls": options.controls is not None,
         "memorization_index": options.memorization_index,
     }
     return Stages({**{name: title for name, title in _STAGES.items() if wanted.get(name, True)}, **(further or {})})
@@ -137,6 +140,8 @@ class Evidence:
         pairs: one row per synthetic image (``query``) and training image that were compared, the closest first.
         pairs_of_holdout: the same pairs for the held-out images.
         null: scores of images that are not copies; ``None`` where there are none.
+        thresholds: thresholds of the score that the verdict rests on.
+        controls: what became of the planted copies, the columns of ``controls.csv``; ``None`` where none were planted.
     """
 
     detector: AuditDetector
@@ -148,6 +153,8 @@ class Evidence:
     pairs: DataFrame
     pairs_of_holdout: DataFrame | None
     null: NullScores | None
+    thresholds: Thresholds
+    controls: DataFrame | None
 
     def of_subset(self, rows: np.ndarray, side: Side, options: AuditOptions) -> Evidence:
         """The same evidence, of some of the synthetic images.
@@ -190,10 +197,10 @@ def gather_evidence(
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
     ensure_writable(options.output_dir)
-    detector = load_detector(options)
+    detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)
-    say_estimate(sides, detector, options, stages)
+    say_estimate(sides, detector, options, stages, planter.count(sides[0]))
     embedded = embed_sides(
         sides, detector, options, [*_RESULT_FILES, *result_files], stages, inferer=inferer, handlers=handlers
     )
@@ -215,7 +222,27 @@ def gather_evidence(
         else:
             pairs_of_holdout = search.find_pairs(holdout)
             null = NullScores(pairs_of_holdout.groupby("query")["score"].first().to_numpy(), groups=holdout.patients)
-    return Evidence(detector, search, training, synthetic, holdout, sides_differ, pairs, pairs_of_holdout, null)
+    thresholds = options.thresholds or search.threshold_of_held_out(holdout)
+    controls = None
+    if options.controls is not None:
+        with stages("controls"):
+            planted = embed_controls(
+                planter.plant(training, synthetic), detector, options, inferer=inferer, handlers=handlers
+            )
+            controls = score_controls(planted, search.find_pairs(planted), training, thresholds)
+    return Evidence(
+        detector,
+        search,
+        training,
+        synthetic,
+        holdout,
+        sides_differ,
+        pairs,
+        pairs_of_holdout,
+        null,
+        thresholds,
+        controls,
+    )
 
 
 def write_result(result: AuditResult, stages: Stages) -> None:
@@ -239,8 +266,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
             and no interval is given.
     """
     training, synthetic, holdout = evidence.training, evidence.synthetic, evidence.holdout
-    detector, pairs = evidence.detector, evidence.pairs
-    thresholds = options.thresholds or evidence.search.threshold_of_held_out(holdout)
+    detector, pairs, thresholds = evidence.detector, evidence.pairs, evidence.thresholds
     matches = match_images(synthetic.usable_items, pairs, training.usable_items, thresholds, detector.name)
     if options.memorization_index:
         with stages("memorization_index"):
@@ -274,6 +300,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         ),
         false_alarms=false_alarms,
         held_out=held_out,
+        controls=evidence.controls,
         discoveries=discoveries,
         selection="" if selection is None else selection.reason,
         sides_differ=evidence.sides_differ,

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_deepssim.data import files_of
+from monai_deepssim.data import DerivedImage, files_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
 
@@ -119,17 +119,9 @@ class EmbeddingStore:
 
     @cached_property
     def contents(self) -> list[str]:
-        """SHA-256 of the content of each image: of its files, or of a tensor; equal images in two files differ."""
+        """SHA-256 of the content of each image: of its files, of a tensor, or of what an image is made of."""
         digests: dict[str, str] = {}
-        contents = []
-        for item in self.items:
-            if isinstance(item["image"], torch.Tensor):
-                contents.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-                continue
-            files = files_of(item)
-            digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
-            contents.append(" ".join(digests[file] for file in files))
-        return contents
+        return [" ".join(_content_of(item, digests)) for item in self.items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -293,9 +285,25 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str
     """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
     for item, content in zip(items, contents, strict=True):
-        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-        digest.update(json.dumps([*known, *content.split(" ")]).encode())
+        digest.update(json.dumps([*_place_of(item), *content.split(" ")]).encode())
     return digest.hexdigest()
+
+
+def _place_of(item: Mapping[str, Any]) -> list[str]:
+    return [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+
+
+def _content_of(item: Mapping[str, Any], digests: dict[str, str]) -> list[str]:
+    """Digests of the content of an image; those of files are kept by their path."""
+    image = item["image"]
+    if isinstance(image, DerivedImage):
+        sources = [[*_place_of(source), *_content_of(source, digests)] for source in image.sources]
+        return [hashlib.sha256(json.dumps([image.identity, sources]).encode()).hexdigest()]
+    if isinstance(image, torch.Tensor):
+        return [hashlib.sha256(image.numpy().tobytes()).hexdigest()]
+    files = files_of(item)
+    digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
+    return [digests[file] for file in files]
 
 
 def _digest_of_file(path: Path) -> str:
@@ -305,5 +313,5 @@ def _digest_of_file(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"unreadable:{error.errno}"
     return digest.hexdigest()

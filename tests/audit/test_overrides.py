@@ -28,6 +28,7 @@ def command_line(folders, checkpoint, monkeypatch):
     """Run ``python -m monai.bundle run`` with our config in this process; returns the exit status."""
     monkeypatch.chdir(folders)
     always = [f"--config_file={CONFIG}", f"--checkpoint={checkpoint}", "--image_size=[64,64]", "--device=cpu"]
+    always.append("--controls=none")
 
     def run(*arguments: str) -> int:
         words = ["run", *always, *arguments]
@@ -142,6 +143,7 @@ def test_an_audit_in_a_bundle_of_somebody_else_takes_no_offence_at_its_ids(folde
             "checkpoint": str(checkpoint),
             "image_size": [64, 64],
             "device": "cpu",
+            "controls": None,
         },
         "run": "$@audit.run()",
     }
@@ -199,7 +201,7 @@ def test_the_command_of_the_readme_ends_with_the_gates_status(folders, checkpoin
         sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG),
         "--bundle_root", str(CONFIG.parents[1]), "--training_dir", "2024", "--synthetic_dir=synthetic",
         "--output_dir", "out", "--checkpoint", str(checkpoint), "--image_size", "[64,64]",
-        "--thresholds", "[0.9,0.999]", "--max_copy_fraction", "0.01",
+        "--thresholds", "[0.9,0.999]", "--max_copy_fraction", "0.01", "--controls", "none",
     ]  # fmt: skip
     ended = subprocess.run(command, cwd=folders, capture_output=True, text=True, check=False)
     assert ended.returncode == 3, ended.stderr
