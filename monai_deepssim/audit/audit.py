@@ -127,8 +127,8 @@ class Audit(SearchWorkflow[AuditOptions, AuditResult]):
         return closing_lines(summarize(result), result.matches, result.options.output_dir / "report.html")
 
     def colour(self, result: AuditResult) -> str | None:
-        by_gate = {"exceeded": "red", "undecided": "yellow", "passed": "green"}
-        return by_gate.get(str(result.gate.result), "red" if result.copy_fraction.count else None)
+        tone: str = summarize(result)["headline"]["tone"]
+        return {"bad": "red", "unsure": "yellow", "good": "green"}[tone]
 
     def end(self, result: AuditResult) -> None:
         end_unless_passed(result.gate.result, result.gate.reason)

@@ -14,7 +14,6 @@ from torch import Tensor
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.summary import summarize, write_summary
 from monai_deepssim.audit.tables import write_table
-from monai_deepssim.audit.verdict import affected_patients
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.files import write_text
 from monai_deepssim.report import SHAREABLE_REPORT, draw_image, draw_pair, render_report, render_shareable
@@ -71,7 +70,7 @@ def report_tables(result: AuditResult) -> dict[str, DataFrame]:
     tables = {
         "matches": result.matches,
         "memorized": result.memorized,
-        "patients": affected_patients(result.memorized, result.training.usable_items),
+        "patients": result.patients,
     }
     others = {"holdout": result.held_out, "controls": result.controls}
     return {**tables, **{name: table for name, table in others.items() if table is not None}}

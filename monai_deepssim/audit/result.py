@@ -16,8 +16,15 @@ import pandas as pd
 from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Gate, Thresholds, is_copy
-from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_fdr
+from monai_deepssim.audit.verdict import Thresholds, is_copy
+from monai_deepssim.calibration import (
+    DetectionCurve,
+    Discoveries,
+    Gate,
+    Proportion,
+    SecondOpinion,
+    discoveries_at_fdr,
+)
 from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
@@ -27,6 +34,7 @@ __all__ = [
     "EmbeddedSide",
     "EmbedderIdentity",
     "Skipped",
+    "Strangers",
 ]
 
 _STORE_SETTINGS = {"image_size": "image_size", "embedder_id": "embedder", "shard_size": "shard_size"}
@@ -132,6 +140,19 @@ class EmbeddedSide:
         return EmbeddedSide(side, images, store.fingerprint, store.contents, continued=False)
 
 
+@dataclass(frozen=True)
+class Strangers:
+    """Held-out images that are not in the training set.
+
+    Attributes:
+        images: their embeddings.
+        patients: patient of each; empty where unknown.
+    """
+
+    images: EmbeddedImages
+    patients: list[str]
+
+
 @dataclass(frozen=True, repr=False)
 class AuditResult:
     """What an audit found out.
@@ -152,12 +173,16 @@ class AuditResult:
         memorized: training images with a copy, the highest score first: the columns of ``memorized.csv``.
         copy_fraction: share of the synthetic images that are copies.
         memorized_fraction: share of the training images that have a copy.
-        false_alarms: share of the held-out images, none of which is a copy, that the same rule calls one; ``None``
-            without held-out images.
+        patients: patients with a memorized image, those with the most copies first: the columns of ``patients.csv``.
+        false_alarms: share of the held-out images that the same rule calls copies, though none is one; those that are
+            training images are left out. ``None`` without held-out images.
         held_out: each held-out image with its nearest training image, the highest score first: the columns of
             ``holdout.csv``; ``None`` without held-out images.
         controls: what became of the copies of training images that the audit planted: the columns of ``controls.csv``;
             ``None`` where none were planted.
+        curve: share of the controls that was found, by change and level; ``None`` likewise.
+        members: what the synthetic images give away of who was in the training set; ``None`` without held-out images.
+        second_opinion: verdict of another detector on images that were chosen by their scores; ``None`` otherwise.
         discoveries: which images are closer to the training images than chance explains; ``None`` where there is
             nothing to compare them with.
         selection: what the synthetic images were chosen from by their scores; empty where they were not. Chosen images
@@ -180,9 +205,13 @@ class AuditResult:
     memorized: pd.DataFrame
     copy_fraction: Proportion
     memorized_fraction: Proportion
+    patients: pd.DataFrame
     false_alarms: Proportion | None
     held_out: pd.DataFrame | None
     controls: pd.DataFrame | None
+    curve: DetectionCurve | None
+    members: Any
+    second_opinion: SecondOpinion | None
     discoveries: Discoveries | None
     selection: str
     gate: Gate
@@ -201,9 +230,9 @@ class AuditResult:
         return [self.training, self.synthetic] + ([self.holdout] if self.holdout is not None else [])
 
     @property
-    def patients(self) -> list[str]:
-        """Known patients with a memorized image, in order."""
-        return sorted(set(self.memorized["patient_id"]) - {""})
+    def num_patients(self) -> int:
+        """Known patients with a memorized image."""
+        return int((self.patients["patient_id"] != "").sum())
 
     @property
     def memorized_without_patient(self) -> int:
@@ -222,7 +251,7 @@ class AuditResult:
         gate = "" if self.gate.result is None else f"\n  gate: {self.gate.result} ({self.gate.reason})"
         return (
             f"AuditResult: {share.count} of {share.total} synthetic images are copies ({share.value:.1%}{interval})\n"
-            f"  memorized: {training.count} of {training.total} training images, {len(self.patients)} known patients\n"
+            f"  memorized: {training.count} of {training.total} training images, {self.num_patients} known patients\n"
             f"  similar: {self.count('similar')}, different: {self.count('different')}, skipped files: "
             f"{len(self.skipped)}{gate}"
         )

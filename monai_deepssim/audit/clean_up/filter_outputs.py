@@ -21,6 +21,7 @@ _WORDS = {
     "part": "copies of a part of a training image",
     "similar": "similar to a training image",
     "discovery": "closer to a training image than chance explains",
+    "unexplained": "apart from all other images",
     "skipped": "could not be used",
     "ignored": "no images",
 }
@@ -91,7 +92,7 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
         "num_left_out": {name: result.left_out.get(name, 0) for name in _WORDS},
         "before": _numbers(before),
         "after": None if after is None else _numbers(after),
-        "gate": None if after is None else vars(after.gate),
+        "gate": None if after is None else after.gate.as_json(),
         "versions": package_versions(),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
