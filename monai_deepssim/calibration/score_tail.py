@@ -21,8 +21,8 @@ __all__ = ["TAIL_ASSUMPTION", "ScoreTail", "fit_score_tail"]
 
 TAIL_ASSUMPTION = (
     "The p-values below the smallest that counting can give rest on an assumption: that above its highest fifth (or "
-    "its 100 highest scores) the distribution of the scores of images that are not copies goes on as a generalised Pareto "
-    "distribution, which no sample can prove beyond its own largest score. The fit is tested on what there is, its "
+    "its 100 highest scores) the distribution of the scores of images that are not copies goes on as a generalised "
+    "Pareto distribution, which no sample can prove beyond its own largest score. The fit is tested on what there is, its "
     "error is part of the p-values, and a tail that looks lighter than an exponential one is taken for exponential, "
     "because scores are bounded and the end of their range cannot be estimated safely. A subpopulation of images that "
     "are much closer to the training images, and so rare that none of them was compared, would break the assumption."
