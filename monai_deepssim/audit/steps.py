@@ -32,7 +32,7 @@ from monai_deepssim.audit.verdict import (
     match_images,
     memorized_images,
 )
-from monai_deepssim.calibration import NullScores, Proportion, SecondOpinion, proportion_interval
+from monai_deepssim.calibration import Discoveries, NullScores, Proportion, SecondOpinion, proportion_interval
 from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
@@ -302,7 +302,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         training=training,
         synthetic=synthetic,
         sides_differ=evidence.sides_differ,
-        null_can_call=None if discoveries is None else discoveries.can_call,
+        null_can_call=_null_can_call(discoveries, options),
         curve=curve_of_controls(evidence.controls, options),
         chosen_by="" if selection is None else selection.chosen_by,
         second_opinion=None if selection is None else selection.second_opinion,
@@ -365,6 +365,14 @@ def _null_of_strangers(
         return None
     patients = holdout.patients
     return NullScores(scores[rows].to_numpy(), groups=[patients[row] for row in rows], group_rule=group_rule)
+
+
+def _null_can_call(discoveries: Discoveries | None, options: AuditOptions) -> bool | None:
+    """Whether copies would be called if there were more than the gate accepts; without a gate, a realistic share."""
+    if discoveries is None:
+        return None
+    accepted = options.max_copy_fraction
+    return discoveries.can_call if accepted is None else discoveries.can_call_above(accepted)
 
 
 def _match_held_out(evidence: Evidence, holdout: EmbeddedSide, pairs: DataFrame) -> DataFrame:

@@ -159,6 +159,14 @@ class Discoveries:
         """The p-value of an image that is identical to a training image."""
         return float(self.null.refined_p_values([PLAIN_COPY_SCORE])[0])
 
+    def can_call_above(self, max_fraction: float) -> bool:
+        """Whether plain copies would be called if they were just more than a share of the images.
+
+        Args:
+            max_fraction: the share, 0 to 1.
+        """
+        return self.fewest_discoverable <= math.floor(max_fraction * len(self.p_values) + _ROUNDING) + 1
+
     @property
     def can_call(self) -> bool:
         """Whether plain copies would be called if they were :data:`REALISTIC_COPY_FRACTION` of the images, or one."""
