@@ -18,7 +18,9 @@ from scipy import stats
 
 from monai_deepssim.calibration import (
     NullScores,
+    benjamini_hochberg,
     conformal_p_values,
+    discoveries_at_fdr,
     find_discoveries,
     find_unexplained,
     leave_one_out_null,
@@ -78,30 +80,27 @@ LEVELS = np.array([5e-3, 1e-3, 5e-4, 1e-4, 5e-5])
 def tail_sizes(num_runs: int) -> None:
     """How often an image that is not a copy has a refined p-value at or below the level, divided by the level."""
     print(f"\n## Size of the refined p-values, divided by the level ({num_runs} nulls)\n")
-    print(
-        "| null scores | shape | "
-        + " | ".join(f"{level:g}" for level in LEVELS)
-        + " | tail used |\n"
-        + "| --- " * 8
-        + "|"
-    )
+    print("The last column is the size at 0.0001 of the same fit, taken for the truth as it is.\n")
+    columns = ["null scores", "shape", *(f"{level:g}" for level in LEVELS), "tail used", "plain fit"]
+    print(f"| {' | '.join(columns)} |\n" + "| --- " * len(columns) + "|")
     for num_null in (100, 199, 400, 2000):
         for name, shape in SHAPES.items():
-            generator, sizes, used = np.random.default_rng(1), [], 0
+            generator, rows = np.random.default_rng(1), []
             for _ in range(num_runs):
                 null = NullScores(shape.rvs(size=num_null, random_state=generator))
+                tail = null.tail
                 grid = np.linspace(np.median(null.scores), 4 * max(null.scores) - 3 * np.median(null.scores), 400)
-                p_values = null.refined_p_values(grid)
-                used += null.tail.is_usable
-                first = np.array([np.argmax(p_values <= level) for level in LEVELS])
-                reached = p_values[-1] <= LEVELS
-                # Between two points of the grid: the higher size.
-                sizes.append(np.where(reached, shape.sf(grid[np.maximum(first - 1, 0)]), 0.0))
-            ratios = np.mean(sizes, axis=0) / LEVELS
-            print(
-                f"| {num_null} | {name} | " + " | ".join(f"{r:.2f}" for r in ratios) + f" | {used / num_runs:.2f} |",
-                flush=True,
-            )
+                sizes = sizes_at_levels(null.refined_p_values(grid), grid, shape)
+                fitted = stats.genpareto(tail.shape, tail.threshold, tail.scale)
+                plain = sizes_at_levels(tail.num_excesses / num_null * fitted.sf(grid), grid, shape)
+                rows.append([*(sizes / LEVELS), tail.is_usable, plain[3] / LEVELS[3]])
+            print(f"| {num_null} | {name} | {row_text(rows)} |", flush=True)
+
+
+def sizes_at_levels(p_values: np.ndarray, grid: np.ndarray, shape: stats.rv_continuous) -> np.ndarray:
+    """How often a score has a p-value at or below each level; between two points of the grid, the higher size."""
+    first = np.array([np.argmax(p_values <= level) for level in LEVELS])
+    return np.where(p_values[-1] <= LEVELS, shape.sf(grid[np.maximum(first - 1, 0)]), 0.0)
 
 
 def plain_copies(generator: np.random.Generator, count: int) -> np.ndarray:
@@ -127,7 +126,8 @@ def discoveries_with_holdout(num_runs: int) -> None:
 def proportions(result, num_copies: int) -> tuple[float, float, float, float]:
     false = result.is_discovery[num_copies:].sum()
     power = result.is_discovery[:num_copies].mean() if num_copies else np.nan
-    exact = result.num_exact / num_copies if num_copies else np.nan
+    is_exact = discoveries_at_fdr(benjamini_hochberg(result.p_values), result.fdr)
+    exact = is_exact[:num_copies].mean() if num_copies else np.nan
     return false / max(result.count, 1), power, exact, result.can_call
 
 

@@ -110,9 +110,11 @@ class NullScores:
             >>> null.refined_p_values([0.5]) == null.p_values([0.5])
             array([ True])
         """
-        exact = self.p_values(scores)
-        is_above_all = as_scores(scores, "scores") > as_scores(self.scores, "scores of the null").max()
-        return np.where(is_above_all, np.minimum(exact, self.tail.p_values(scores)), exact)
+        observed, p_values = as_scores(scores, "scores"), self.p_values(scores)
+        is_above_all = observed > as_scores(self.scores, "scores of the null").max()
+        if is_above_all.any():
+            p_values[is_above_all] = np.minimum(p_values[is_above_all], self.tail.p_values(observed[is_above_all]))
+        return p_values
 
 
 def leave_one_out_null(
@@ -128,9 +130,9 @@ def leave_one_out_null(
     All images of the patient are left out of its search, or another slice of the same head would be found: a score that
     no stranger reaches, below which copies would hide.
 
-    **Why the p-values are valid.** Add a synthetic image x that is not a copy to the n training images that are scored:
-    n + 1 images that are exchangeable, each of which is scored against the rest of the training set and the other n.
-    The score of the training image i among them is :math:`\max(l_i, s(i, x))`, with its leave-one-out score l, so
+    **Why the p-values are valid.** Add a synthetic image x that is not a copy to the n training images that are scored.
+    The n + 1 images are exchangeable, and each is scored against the rest of the training set and the other n. The
+    score of the training image i among them is :math:`\max(l_i, s(i, x))`, with its leave-one-out score l, so
 
     .. math:: p(x) = \frac{1 + \#\{i : \max(l_i, s(i, x)) \ge s(x)\}}{n + 1}
 

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monai_deepssim.calibration.bootstrap import bootstrap_weights
 from monai_deepssim.calibration.generalized_pareto import (
     fit_generalized_pareto,
     generalized_pareto_fit_p_value,
@@ -20,12 +19,12 @@ from monai_deepssim.calibration.vectors import Groups, Vector, as_group_codes, a
 __all__ = ["TAIL_ASSUMPTION", "ScoreTail", "fit_score_tail"]
 
 TAIL_ASSUMPTION = (
-    "The p-values below the smallest that counting can give rest on an assumption: that above its highest fifth (or "
-    "its 100 highest scores) the distribution of the scores of images that are not copies goes on as a generalised "
-    "Pareto distribution, which no sample can prove beyond its own largest score. The fit is tested on what there is, its "
-    "error is part of the p-values, and a tail that looks lighter than an exponential one is taken for exponential, "
-    "because scores are bounded and the end of their range cannot be estimated safely. A subpopulation of images that "
-    "are much closer to the training images, and so rare that none of them was compared, would break the assumption."
+    "The p-values below the smallest that counting can give rest on an assumption: the highest fifth (of many scores, "
+    "the highest 100) of the scores of images that are not copies follow a generalised Pareto distribution, also "
+    "beyond the largest of them, where no sample can show it. The fit is tested on the scores there are, its error is "
+    "part of the p-values, and a tail that looks lighter than an exponential one is taken for exponential, because "
+    "scores are bounded and the end of their range cannot be estimated safely. A subpopulation of images that are much "
+    "closer to the training images, and so rare that none of them was compared, would break the assumption."
 )
 
 # Extreme-value theory wants a small share of many scores. Among 2,000 the highest 100 and the highest 200 give the same
@@ -34,6 +33,8 @@ _SHARE, _MOST_EXCESSES = 0.2, 100
 # With fewer, a rare subpopulation goes unseen: at 15 of 50 scores, p-values of a mixture were half of what they claim.
 FEWEST_PATIENTS, _FEWEST_CLUSTERS = 100, 15
 _NUM_RESAMPLES = 1000
+# Votes are fractions, whose sum may miss a whole number.
+_ROUNDING = 1e-9
 # Below this goodness of fit the tail is not used. One null in twenty is lost where it is true.
 _LEAST_FIT = 0.05
 
@@ -131,10 +132,11 @@ def fit_score_tail(
     """Fit the upper tail of null scores, with its error.
 
     Why no lighter than exponential: a score is at most 1, so the true tail ends, and a fitted one often ends just above
-    the highest null score, where every p-value would be 0 by the luck of this sample. Taken as it is fitted, p-values
-    of 1 in 10,000 came up 10 to 30 times too often in simulations with 200 null scores; averaged over resamplings, two
-    to four times; averaged and no lighter than exponential, less often than stated for every bounded score that was
-    tried. Tails that are truly heavier than exponential are followed, at the price of larger p-values.
+    the highest null score, where every p-value would be 0 by the luck of this sample. Taken for the truth, such a fit
+    to 199 scores makes p-values of 1 in 10,000 several times to thirty times too common; averaged over resamplings and
+    no lighter than exponential, they are rarer than stated for every bounded score that was tried
+    (``benchmarks/null_power.py --tables tail``). A tail heavier than exponential is followed, at the price of larger
+    p-values; truly heavy ones, which bounded scores do not have, would still come up two to three times too often.
 
     Args:
         scores: ``(n,)``, of images that are not copies.
@@ -179,8 +181,8 @@ def fit_score_tail(
         return _unusable(reason, smallest_p_value)
     shape, scale = fit_generalized_pareto(excesses, votes[None, is_above])
     fit_p_value = generalized_pareto_fit_p_value(excesses, num_clusters, seed=seed)
-    weights = bootstrap_weights(len(null), _NUM_RESAMPLES, seed, clusters) * votes
-    shapes, scales = fit_generalized_pareto(excesses, weights[:, is_above])
+    counts, shares = _resample(clusters, votes, is_above, seed)
+    shapes, scales = fit_generalized_pareto(excesses, counts * votes[is_above])
     means, shapes = scales / (1 - shapes), np.maximum(shapes, 0.0)
     return ScoreTail(
         threshold=threshold,
@@ -192,7 +194,7 @@ def fit_score_tail(
         reason=""
         if fit_p_value >= _LEAST_FIT
         else f"the highest scores are not as a generalised Pareto distribution has them (p = {fit_p_value:.2g}).",
-        shares=weights[:, is_above].sum(axis=1) / weights.sum(axis=1),
+        shares=shares,
         shapes=shapes,
         scales=means * (1 - shapes),
         smallest_p_value=smallest_p_value,
@@ -200,10 +202,11 @@ def fit_score_tail(
 
 
 def _threshold(scores: np.ndarray, votes: np.ndarray) -> float:
-    """The score above which the highest fifth of the votes lies, or the 100 highest scores if they are fewer."""
+    """The score above which the highest fifth of the patients' votes lies, or 100 of them if that is less."""
     order = np.argsort(scores)[::-1]
-    share = np.cumsum(votes[order]) / votes.sum()
-    return float(scores[order][min(_MOST_EXCESSES, int(np.searchsorted(share, _SHARE)))])
+    most = min(_MOST_EXCESSES, _SHARE * votes.sum())
+    position = np.searchsorted(np.cumsum(votes[order]), most + _ROUNDING, side="right")
+    return float(scores[order][min(int(position), len(scores) - 1)])
 
 
 def _clusters(codes: np.ndarray, partners: np.ndarray, is_above: np.ndarray) -> np.ndarray:
@@ -213,6 +216,26 @@ def _clusters(codes: np.ndarray, partners: np.ndarray, is_above: np.ndarray) -> 
     size = int(codes.max()) + 1
     edges = coo_array((np.ones(len(first)), (codes[first], codes[partners[first]])), shape=(size, size))
     return connected_components(edges, directed=False)[1][codes]
+
+
+def _resample(
+    clusters: np.ndarray, votes: np.ndarray, is_above: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw clusters with replacement.
+
+    Only those with a score above the threshold are told apart: the others are one patient each, and what a resampling
+    needs of them is their number.
+
+    Returns:
+        How often each excess is in each resampling, ``(B, k)``, and the share of all votes that they have, ``(B,)``.
+    """
+    names, column = np.unique(clusters[is_above], return_inverse=True)
+    num_clusters, num_above = len(np.unique(clusters)), len(names)
+    chances = np.append(np.full(num_above, 1.0), num_clusters - num_above) / num_clusters
+    drawn = np.random.default_rng(seed).multinomial(num_clusters, chances, size=_NUM_RESAMPLES)
+    all_votes = np.append(np.bincount(clusters, votes)[names], 1.0)
+    counts = drawn[:, column]
+    return counts, (counts * votes[is_above]).sum(axis=1) / (drawn * all_votes).sum(axis=1)
 
 
 def _highest_of_each(
