@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import monai_deepssim
-from monai_deepssim.audit.bundles import find_bundle, list_bundles
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, EmbedderTrainingOptions, FilterOptions
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields, option_names, unknown_option
 from monai_deepssim.progress import PROGRAM, quiet, say
 from monai_deepssim.study.options import StudyOptions
+from monai_deepssim.workflow.bundles import find_bundle, list_bundles
 
 if TYPE_CHECKING:
-    from monai_deepssim.audit.workflow import Workflow
+    from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["main"]
 

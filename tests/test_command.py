@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from monai_deepssim.__main__ import main as run_program
-from monai_deepssim.audit import find_bundle
 from monai_deepssim.audit.options import AuditOptions, EmbedderTrainingOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.options import option_fields, options_as_json, read_options
+from monai_deepssim.workflow import find_bundle
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_slices_may_be_a_range_of_pythons():
 
 def test_the_verdict_alone_is_coloured_and_nothing_stays_switched(folders, monkeypatch):
     told = []
-    monkeypatch.setattr("monai_deepssim.audit.workflow.say", lambda line, colour=None: told.append((line, colour)))
+    monkeypatch.setattr("monai_deepssim.workflow.workflow.say", lambda line, colour=None: told.append((line, colour)))
     switched, filters = logging.root.manager.disable, list(warnings.filters)
     assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "none"]) == 0
     ((line, colour),) = [entry for entry in told if entry[1] is not None]

@@ -13,14 +13,14 @@ from torch import nn
 
 from monai_deepssim.audit.closing import closing_lines
 from monai_deepssim.audit.detector import load_detector
-from monai_deepssim.audit.exit_status import end_unless_passed
 from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.steps import perform_audit
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.workflow.exit_status import end_unless_passed
+from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["Audit", "SearchWorkflow"]
 
@@ -130,4 +130,4 @@ class Audit(SearchWorkflow[AuditOptions, AuditResult]):
         return by_gate.get(str(result.gate.result), "red" if result.copy_fraction.count else None)
 
     def end(self, result: AuditResult) -> None:
-        end_unless_passed(result.gate)
+        end_unless_passed(result.gate.result, result.gate.reason)

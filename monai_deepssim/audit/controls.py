@@ -57,9 +57,7 @@ class ControlPlanter:
             (size, _), *_ = Counter(map(tuple, synthetic.images.sizes.tolist())).most_common(1)
             controls += plant_reconstructions(items, num_controls, size, self.weights, options.device)
         if num_controls > len(items):
-            say(
-                f"There are {len(items)} training images: as many controls are planted per change, not {num_controls}."
-            )
+            say(f"There are {len(items)} training images: as many controls are planted per change, not {num_controls}.")
         return Side("control", training.side.source, controls, [], in_memory=True)
 
 

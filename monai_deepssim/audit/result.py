@@ -74,12 +74,14 @@ class EmbeddedSide:
         side: the files.
         images: the embeddings.
         fingerprint: SHA-256 over the content of all files, and what else the embeddings depend on.
+        contents: SHA-256 of the content of each file of the side.
         continued: whether embeddings of an earlier, interrupted or finished run were used.
     """
 
     side: Side
     images: EmbeddedImages
     fingerprint: dict[str, Any]
+    contents: list[str]
     continued: bool
 
     @property
@@ -94,6 +96,11 @@ class EmbeddedSide:
     def usable_items(self) -> list[dict[str, Any]]:
         """The images that have an embedding, in its order."""
         return [self.side.items[index] for index in self.images.indices.tolist()]
+
+    @property
+    def usable_contents(self) -> list[str]:
+        """SHA-256 of the content of each of these images."""
+        return [self.contents[index] for index in self.images.indices.tolist()]
 
     @property
     def patients(self) -> list[str]:
@@ -124,7 +131,7 @@ class EmbeddedSide:
             converted=converted,
             resampled=resampled,
         )
-        return EmbeddedSide(side, images, store.fingerprint, continued=False)
+        return EmbeddedSide(side, images, store.fingerprint, store.contents, continued=False)
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS, alignment_columns, as_table
+from monai_deepssim.audit.tables import (
+    MATCHES_COLUMNS,
+    MEMORIZED_COLUMNS,
+    PATIENTS_COLUMNS,
+    alignment_columns,
+    as_table,
+)
 from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "WHOLE_IMAGE_AREA",
     "Gate",
     "Thresholds",
+    "affected_patients",
     "apply_gate",
     "is_copy",
     "match_images",
@@ -186,6 +194,44 @@ def memorized_images(
     }
     table = as_table(list(rows.values()), MEMORIZED_COLUMNS, list(rows))
     return table.sort_values(["max_score", "training_path"], ascending=[False, True], kind="stable")
+
+
+def affected_patients(memorized: pd.DataFrame, training: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Gather what was memorized by patient, those with the most copies first.
+
+    Args:
+        memorized: memorized training images that :func:`memorized_images` returns.
+        training: the training images.
+
+    Returns:
+        The columns of ``patients.csv``, ``training_paths`` and ``synthetic_paths`` being lists. Images of unknown
+        patients are in one row, whose ``patient_id`` is empty.
+
+    Example:
+        >>> memorized = as_table(
+        ...     [{"training_path": "a.png", "patient_id": "p1", "num_copies": 1, "max_score": 0.9,
+        ...       "synthetic_paths": ["fake.png"]}], MEMORIZED_COLUMNS)
+        >>> training = [{"path": "a.png", "patient_id": "p1"}, {"path": "b.png", "patient_id": "p1"}]
+        >>> affected_patients(memorized, training)[["patient_id", "num_training", "num_memorized"]].values.tolist()
+        [['p1', 2, 1]]
+    """
+    sizes = Counter(item["patient_id"] for item in training)
+    rows = []
+    for patient, group in memorized.groupby("patient_id"):
+        copies = dict.fromkeys(path for paths in group["synthetic_paths"] for path in paths)
+        rows.append(
+            {
+                "patient_id": patient,
+                "num_training": sizes[patient],
+                "num_memorized": len(group),
+                "num_copies": len(copies),
+                "max_score": group["max_score"].max(),
+                "training_paths": group["training_path"].tolist(),
+                "synthetic_paths": list(copies),
+            }
+        )
+    table = as_table(rows, PATIENTS_COLUMNS)
+    return table.sort_values(["num_copies", "patient_id"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
 def apply_gate(

@@ -3,6 +3,7 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, detection_curve
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.false_discovery import (
     Discoveries,
@@ -11,6 +12,11 @@ from monai_deepssim.calibration.false_discovery import (
     fewest_discoverable,
     find_discoveries,
 )
+from monai_deepssim.calibration.gate import Gate, decide_gate
+from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
+from monai_deepssim.calibration.gate_reasons import GateReason
+from monai_deepssim.calibration.headline import Headline, headline
+from monai_deepssim.calibration.limits import images_needed, upper_limit
 from monai_deepssim.calibration.null_scores import HALVES_CAVEAT, HOLDOUT_CAVEAT, NullScores, random_halves_null
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
 from monai_deepssim.calibration.thresholds import (
@@ -24,9 +30,18 @@ __all__ = [
     "HALVES_CAVEAT",
     "HOLDOUT_CAVEAT",
     "ClassThresholds",
+    "DetectionCurve",
+    "DetectionPoint",
     "Discoveries",
+    "Gate",
+    "GateEvidence",
+    "GateReason",
+    "GateRules",
+    "Headline",
+    "MemorizedPatients",
     "NullScores",
     "Proportion",
+    "SecondOpinion",
     "Threshold",
     "benjamini_hochberg",
     "bootstrap_weights",
@@ -34,13 +49,18 @@ __all__ = [
     "choose_threshold",
     "compute_detection_rates",
     "conformal_p_values",
+    "decide_gate",
+    "detection_curve",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
+    "headline",
+    "images_needed",
     "measure_threshold",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",
     "random_halves_null",
     "resample_detection_rates",
+    "upper_limit",
 ]

@@ -110,12 +110,18 @@ class EmbeddingStore:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
             "store_version": _STORE_VERSION,
-            "images": _digest_of_images(self.items),
+            "images": _digest_of_images(self.items, self.contents),
             "num_images": len(self.items),
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
             "shard_size": self.shard_size,
         }
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """SHA-256 of the content of each image: of its files, or of a tensor; equal images in two files differ."""
+        digests: dict[str, str] = {}
+        return [_content_of(item, digests) for item in self.items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -275,28 +281,26 @@ def _identify_setting(value: Any) -> str:
     return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
-def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over every image's path, slice and file content. A file that cannot be read counts as such."""
-    contents: dict[str, str] = {}
+def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) -> str:
+    """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
-    for item in items:
-        digest.update(json.dumps(_describe_image(item, contents)).encode())
+    for item, content in zip(items, contents, strict=True):
+        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+        digest.update(json.dumps([*known, *content.split(" ")]).encode())
     return digest.hexdigest()
 
 
-def _describe_image(item: Mapping[str, Any], contents: dict[str, str]) -> list[Any]:
-    """Path, slice and digests of the content of an image; digests of files are kept by their path."""
-    described: list[Any] = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+def _content_of(item: Mapping[str, Any], digests: dict[str, str]) -> str:
+    """Digests of the content of an image; those of files are kept by their path."""
     image = item["image"]
-    if isinstance(image, DerivedImage):
-        return [*described, image.identity, *(_describe_image(source, contents) for source in image.sources)]
     if isinstance(image, torch.Tensor):
-        return [*described, hashlib.sha256(image.numpy().tobytes()).hexdigest()]
-    for file in files_of(item):
-        if file not in contents:
-            contents[file] = _digest_of_file(Path(file))
-        described.append(contents[file])
-    return described
+        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
+    if isinstance(image, DerivedImage):
+        sources = [_digest_of_images([source], [_content_of(source, digests)]) for source in image.sources]
+        return hashlib.sha256(json.dumps([image.identity, *sources]).encode()).hexdigest()
+    files = files_of(item)
+    digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
+    return " ".join(digests[file] for file in files)
 
 
 def _digest_of_file(path: Path) -> str:

@@ -10,10 +10,11 @@ import monai.bundle
 import pytest
 from fire.parser import DefaultParseValue
 
-from monai_deepssim.audit import Audit, find_bundle
+from monai_deepssim.audit import Audit
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.overrides import as_typed, command_line_texts
 from monai_deepssim.options import option_fields, read_options
+from monai_deepssim.workflow import find_bundle
+from monai_deepssim.workflow.overrides import as_typed, command_line_texts
 
 CONFIG = find_bundle("memorization_audit") / "configs" / "inference.json"
 
@@ -78,7 +79,7 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
     ],
 )
 def test_an_id_that_leads_nowhere_is_refused_by_monai_before_the_audit_is_there(command_line, mistyped, error) -> None:
-    with pytest.raises(error):  # a traceback and status 1: out of our reach, as audit/overrides.py says
+    with pytest.raises(error):  # a traceback and status 1: out of our reach, as workflow/overrides.py says
         command_line(*FOLDERS, mistyped, "5")
     assert not Path("out").exists()
 
