@@ -122,7 +122,7 @@ def test_a_crop_keeps_a_window_at_any_place(name, kept):
     assert max(window.max() for window in windows) > 0.98
 
 
-@pytest.mark.parametrize(("name", "sigma"), [("blur", 1.0), ("blur_1.5", 1.5), ("blur_2", 2.0)])
+@pytest.mark.parametrize(("name", "sigma"), [("blur", 1.0), ("blur_1.5", 1.5), ("blur_2", 2.0), ("blur_3", 3.0)])
 def test_a_blur_has_the_standard_deviation_of_its_name_in_pixels(name, sigma, image):
     expected = ndimage.gaussian_filter(image[0].numpy(), sigma, mode="constant")
     assert np.abs(change(name, image)[0].numpy() - expected).max() < 0.02
