@@ -20,6 +20,9 @@ from monai_deepssim.progress import say
 
 __all__ = ["ControlPlanter", "score_controls"]
 
+# What a demo shows, it shows with half of the controls, and is done earlier.
+_DEMO_CONTROLS = 10
+
 
 class ControlPlanter:
     """Plants copies of the training images.
@@ -34,14 +37,15 @@ class ControlPlanter:
     def __init__(self, options: AuditOptions) -> None:
         self.options = options
         self.weights = None if options.autoencoder is None else AutoencoderWeights(options.autoencoder)
+        self.num_controls = options.controls or 0
+        if options.demo and self.num_controls > _DEMO_CONTROLS:
+            self.num_controls = _DEMO_CONTROLS
+            say(f"The demo plants {_DEMO_CONTROLS} controls per change; an audit of folders plants {options.controls}.")
 
     def count(self, training: Side) -> int:
         """How many controls there will be, if all training images can be used."""
-        num_controls = self.options.controls
-        if num_controls is None:
-            return 0
-        passed = 0 if self.weights is None else min(num_controls, len(training.items))
-        return len(plant_controls(training.items, num_controls, self.options.image_size)) + passed
+        planted = plant_controls(training.items, self.num_controls, self.options.image_size)
+        return len(planted) + (0 if self.weights is None else min(self.num_controls, len(training.items)))
 
     def plant(self, training: EmbeddedSide, synthetic: EmbeddedSide) -> Side:
         """Plant copies of the training images that can be used.
@@ -50,14 +54,13 @@ class ControlPlanter:
             training: the training side.
             synthetic: the synthetic side, whose images are as large as the generator makes them.
         """
-        num_controls, options, items = self.options.controls, self.options, training.usable_items
-        assert num_controls is not None, "controls are planted where they are wanted"
-        controls = plant_controls(items, num_controls, options.image_size)
+        items, count = training.usable_items, self.num_controls
+        controls = plant_controls(items, count, self.options.image_size)
         if self.weights is not None:
             (size, _), *_ = Counter(map(tuple, synthetic.images.sizes.tolist())).most_common(1)
-            controls += plant_reconstructions(items, num_controls, size, self.weights, options.device)
-        if num_controls > len(items):
-            say(f"There are {len(items)} training images: as many controls are planted per change, not {num_controls}.")
+            controls += plant_reconstructions(items, count, size, self.weights, self.options.device)
+        if count > len(items):
+            say(f"There are {len(items)} training images: as many controls are planted per change, not {count}.")
         return Side("control", training.side.source, controls, [], in_memory=True)
 
 

@@ -303,6 +303,11 @@ class AuditOptions(SearchOptions):
                 "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the "
                 "scores of an audit mean: give all three, or none for the demo."
             )
+        if self.autoencoder is not None and self.controls is None:
+            raise UnusableInputError(
+                "--autoencoder: was given, but --controls none plants no copies that could pass through it. Leave one "
+                "of the two out."
+            )
         super().__post_init__()
 
     @property

@@ -121,7 +121,7 @@ class EmbeddingStore:
     def contents(self) -> list[str]:
         """SHA-256 of the content of each image: of its files, of a tensor, or of what an image is made of."""
         digests: dict[str, str] = {}
-        return [" ".join(_content_of(item, digests)) for item in self.items]
+        return [_content_of(item, digests) for item in self.items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -285,25 +285,22 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str
     """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
     for item, content in zip(items, contents, strict=True):
-        digest.update(json.dumps([*_place_of(item), *content.split(" ")]).encode())
+        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+        digest.update(json.dumps([*known, *content.split(" ")]).encode())
     return digest.hexdigest()
 
 
-def _place_of(item: Mapping[str, Any]) -> list[str]:
-    return [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-
-
-def _content_of(item: Mapping[str, Any], digests: dict[str, str]) -> list[str]:
+def _content_of(item: Mapping[str, Any], digests: dict[str, str]) -> str:
     """Digests of the content of an image; those of files are kept by their path."""
     image = item["image"]
-    if isinstance(image, DerivedImage):
-        sources = [[*_place_of(source), *_content_of(source, digests)] for source in image.sources]
-        return [hashlib.sha256(json.dumps([image.identity, sources]).encode()).hexdigest()]
     if isinstance(image, torch.Tensor):
-        return [hashlib.sha256(image.numpy().tobytes()).hexdigest()]
+        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
+    if isinstance(image, DerivedImage):
+        sources = [_digest_of_images([source], [_content_of(source, digests)]) for source in image.sources]
+        return hashlib.sha256(json.dumps([image.identity, *sources]).encode()).hexdigest()
     files = files_of(item)
     digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
-    return [digests[file] for file in files]
+    return " ".join(digests[file] for file in files)
 
 
 def _digest_of_file(path: Path) -> str:

@@ -22,7 +22,10 @@ __all__ = ["AutoencoderWeights", "ImageAutoencoder"]
 
 # Ranges of intensities that generators are trained with: MONAI's own, and that of Stable Diffusion.
 _RANGES = ((0.0, 1.0), (-1.0, 1.0))
-_EDGE = "replicate"
+_REMEDY = (
+    "Give a state dict of monai.networks.nets.AutoencoderKL; weights of monai-generative become one by "
+    "monai_deepssim.generators.load_generator_network, whose result's state_dict() can be saved."
+)
 
 
 class ImageAutoencoder(nn.Module):
@@ -58,7 +61,7 @@ class ImageAutoencoder(nn.Module):
         low, high = self.intensities
         multiple = self.multiple
         rows, columns = images.shape[2:]
-        padded = F.pad(images, (0, -columns % multiple, 0, -rows % multiple), mode=_EDGE)
+        padded = F.pad(images, (0, -columns % multiple, 0, -rows % multiple), mode="replicate")
         decoded = self.network.reconstruct(padded * (high - low) + low)
         return ((decoded[:, :, :rows, :columns] - low) / (high - low)).clamp(0, 1)
 
@@ -120,12 +123,8 @@ class AutoencoderWeights:
         try:
             arguments = _arguments_of(self.state)
         except (KeyError, IndexError, ValueError) as error:
-            remedy = (
-                "Give a state dict of monai.networks.nets.AutoencoderKL (weights of monai-generative: load them with "
-                "monai_deepssim.generators.load_generator_network, and save its state_dict())."
-            )
             raise UnusableInputError(
-                f"{self.path}: these weights do not tell the architecture of an AutoencoderKL ({error}). {remedy}"
+                f"{self.path}: these weights do not tell the architecture of an AutoencoderKL ({error}). {_REMEDY}"
             ) from error
         shape = [arguments[name] for name in ("spatial_dims", "in_channels", "out_channels")]
         if shape != [2, 1, 1]:
@@ -137,8 +136,7 @@ class AutoencoderWeights:
 
     def _load(self, norm_num_groups: int) -> AutoencoderKL:
         network = AutoencoderKL(**self.arguments, norm_num_groups=norm_num_groups)
-        remedy = "Give a state dict of monai.networks.nets.AutoencoderKL."
-        load_weights(network, self.state, self.path, "the AutoencoderKL that they are like", remedy)
+        load_weights(network, self.state, self.path, "the AutoencoderKL that they are like", _REMEDY)
         return network.eval()
 
 

@@ -89,7 +89,7 @@ def add_grain(pixels: Tensor, random: np.random.RandomState, std: float, size: f
     Args:
         pixels: ``(1, H, W)``.
         random: State that the noise is drawn from.
-        std: Standard deviation.
+        std: Standard deviation where the image is made smaller until a grain is a pixel wide, with antialiasing.
         size: Width of a grain, in pixels; at least 1.
 
     Returns:
@@ -97,13 +97,15 @@ def add_grain(pixels: Tensor, random: np.random.RandomState, std: float, size: f
 
     Example:
         >>> noise = add_grain(torch.zeros(1, 200, 200), np.random.RandomState(0), std=0.05, size=2)
-        >>> small = torch.nn.functional.interpolate(noise[None], (100, 100), mode="area")
-        >>> round(float(small.std()), 2)
+        >>> small = torch.nn.functional.interpolate(noise[None], (100, 100), mode="bilinear", antialias=True)
+        >>> round(float(small.std()), 4)
         0.05
     """
-    grid = tuple(max(1, round(side / size)) for side in pixels.shape[1:])
-    grain = torch.from_numpy(random.normal(0, std, (1, 1, *grid))).to(pixels)
-    return pixels + torch.nn.functional.interpolate(grain, size=tuple(pixels.shape[1:]), mode="nearest-exact")[0]
+    grid = [max(2, round(side / size)) for side in pixels.shape[1:]]
+    noise = torch.from_numpy(random.standard_normal((1, 1, *grid))).to(pixels)
+    grain = torch.nn.functional.interpolate(noise, size=tuple(pixels.shape[1:]), mode="nearest-exact")
+    seen = torch.nn.functional.interpolate(grain, size=grid, mode="bilinear", antialias=True)
+    return pixels + (std / seen.std()) * grain[0]
 
 
 def window_percentiles(pixels: Tensor, low: float, high: float) -> Tensor:
