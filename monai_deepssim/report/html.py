@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def report_environment(room: str = "report") -> Environment:
-    """Make the environment of a room's templates, which extend ``base.html``.
+    r"""Make the environment of a room's templates, which extend ``base.html``.
 
     Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too;
     ``percent`` writes a share; the test ``given`` tells cells of a table from missing ones.
@@ -63,7 +63,7 @@ def report_environment(room: str = "report") -> Environment:
 
     Example:
         >>> report_environment().from_string("{{ name | shown }}: {{ 0.25 | percent }}").render(name="<b>")
-        '&lt;b&gt;: 25.0 %'
+        '&lt;b&gt;: 25.0\xa0%'
     """
     package = room if room.startswith("monai_deepssim.") else f"monai_deepssim.{room}"
     loaders = [PackageLoader(name, ".") for name in dict.fromkeys([package, "monai_deepssim.report"])]
@@ -71,7 +71,7 @@ def report_environment(room: str = "report") -> Environment:
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = lambda text: printable(str(text))
-    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f} %"
+    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}\u00a0%"
     environment.tests["given"] = lambda value: value is not None and bool(pd.notna(value))
     return environment
 

@@ -13,10 +13,10 @@ from monai_deepssim.calibration import discoveries_at_fdr
 
 __all__ = ["KINDS", "explain_copy", "is_true", "kinds_of", "list_pairs"]
 
-#: Kinds of listed images: the name of one, and the heading of the group where it is not that of a patient.
+#: Kinds of listed images: the name of one, and the heading of their group.
 KINDS = {
-    "copy": ("copy", ""),
-    "part": ("part copy", ""),
+    "copy": ("copy", "Copies, by patient"),
+    "part": ("part copy", "Copies, by patient"),
     "unexplained": ("unexplained", "Unexplained: not copies by the threshold, and yet above all that are not copies"),
     "discovery": ("closer than chance", "Not copies by the threshold, and yet closer than chance explains"),
     "similar": ("similar", "Similar: below the threshold of a copy"),
@@ -66,8 +66,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
         candidates: training images that were compared with each image (``query``), the closest first.
 
     Returns:
-        The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``match`` with the
-        cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up`` and ``note``.
+        The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
+        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up`` and ``note``.
     """
     matches = tables["matches"]
     matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))
@@ -79,12 +79,15 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
     shown = matches.assign(place=places, best=-best.fillna(0.0), patient=matches["patient_id"].where(is_copy, ""))
     shown = shown[rank < matches["kind"].map(limits).fillna(np.inf)]
     shown = shown.sort_values(["place", "best", "patient"], kind="stable")
+    of_patient = shown[shown["place"] == 0].groupby("patient")["score"]
+    nth, copies = of_patient.cumcount(), of_patient.transform("size")
     num_training = dict(zip(tables["patients"]["patient_id"], tables["patients"]["num_training"], strict=True))
     by_query = dict(iter(candidates.groupby("query")))
     pairs = []
     for number, (row, match) in enumerate(shown.iterrows(), start=1):
         compared, of_copy = by_query[row], match["kind"] in ("copy", "part")
         patient = f"Patient {match['patient_id']}" if match["patient_id"] else "Patient unknown"
+        place = f", copy {nth[row] + 1} of {copies[row]}" if of_copy and copies[row] > 1 else ""
         note = ""
         if of_copy and summary["verified"]:
             others = int(num_training.get(match["patient_id"], 1)) - 1
@@ -95,7 +98,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
                 "row": row,
                 "kind": match["kind"],
                 "kind_name": KINDS[match["kind"]][0],
-                "group": patient if of_copy else KINDS[match["kind"]][1],
+                "group": KINDS[match["kind"]][1],
+                "title": patient + place,
                 "match": match,
                 "alignment": compared["alignment"].iloc[0],
                 "detector_score": compared["detector_score"].iloc[0],
