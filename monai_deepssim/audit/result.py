@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from monai_deepssim.audit.clean_up.file_units import source_root
 from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.sources import Side
@@ -22,6 +24,7 @@ from monai_deepssim.calibration import Discoveries, Proportion, discoveries_at_f
 from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
+from monai_deepssim.release import FILE_LIST, list_side_files, write_file_list
 
 __all__ = [
     "AuditResult",
@@ -75,12 +78,14 @@ class EmbeddedSide:
         images: the embeddings.
         fingerprint: SHA-256 over the content of all files, and what else the embeddings depend on.
         continued: whether embeddings of an earlier, interrupted or finished run were used.
+        file_hashes: SHA-256 of each file, by its path.
     """
 
     side: Side
     images: EmbeddedImages
     fingerprint: dict[str, Any]
     continued: bool
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -124,7 +129,7 @@ class EmbeddedSide:
             converted=converted,
             resampled=resampled,
         )
-        return EmbeddedSide(side, images, store.fingerprint, continued=False)
+        return EmbeddedSide(side, images, store.fingerprint, False, store.file_hashes)
 
 
 @dataclass(frozen=True, repr=False)
@@ -292,12 +297,15 @@ class AuditResult:
 
 
 def write_tables(folder: Path, result: AuditResult) -> None:
-    """Write the CSV files of an audit: ``matches.csv`` in the order of the paths, the others by score.
+    """Write the CSV files of an audit: ``matches.csv`` and ``files.csv`` by path, the others by score.
 
     Raises:
         UnusableInputError: if a file cannot be written.
     """
     write_table(folder / "matches.csv", result.matches.sort_values("synthetic_path"))
     write_table(folder / "memorized.csv", result.memorized)
+    side = result.synthetic
+    records = list_side_files(side.side.items, side.images.problems, source_root(side.side), side.file_hashes)
+    write_file_list(folder / FILE_LIST, records)
     if result.held_out is not None:
         write_table(folder / "holdout.csv", result.held_out)

@@ -12,9 +12,11 @@ from typing import Any
 
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
+from monai_deepssim.audit.tables import TABLES
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json
+from monai_deepssim.release import FILE_LIST, hash_results
 
 __all__ = ["package_versions", "what_it_rests_on", "write_summary"]
 
@@ -59,6 +61,7 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "gate": vars(result.gate),
         "sides_differ": result.sides_differ.as_json(),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
+        "result_files": hash_results(path.parent, [FILE_LIST, "report.html", *(f"{name}.csv" for name in TABLES)]),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
 

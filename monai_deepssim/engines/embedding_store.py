@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +21,7 @@ from monai.inferers import Inferer, SimpleInferer
 
 from monai_deepssim.data import files_of
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.files import atomic_file, hash_file, unwritable
 
 __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
@@ -106,11 +107,16 @@ class EmbeddingStore:
         self.shard_size = shard_size
 
     @cached_property
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
+        return {file: _digest_of_file(Path(file)) for file in dict.fromkeys(chain(*map(files_of, self.items)))}
+
+    @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
             "store_version": _STORE_VERSION,
-            "images": _digest_of_images(self.items),
+            "images": _digest_of_images(self.items, self.file_hashes),
             "num_images": len(self.items),
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
@@ -275,30 +281,21 @@ def _identify_setting(value: Any) -> str:
     return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
-def _digest_of_images(items: Sequence[Mapping[str, Any]]) -> str:
+def _digest_of_images(items: Sequence[Mapping[str, Any]], file_hashes: Mapping[str, str]) -> str:
     """SHA-256 over every image's path, slice and file content. A file that cannot be read counts as such."""
-    contents: dict[str, str] = {}
     digest = hashlib.sha256()
     for item in items:
         known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
         if isinstance(item["image"], torch.Tensor):
             known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-            digest.update(json.dumps(known).encode())
-            continue
-        for file in files_of(item):
-            if file not in contents:
-                contents[file] = _digest_of_file(Path(file))
-            known.append(contents[file])
+        else:
+            known += [file_hashes[file] for file in files_of(item)]
         digest.update(json.dumps(known).encode())
     return digest.hexdigest()
 
 
 def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return hash_file(path)
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    return digest.hexdigest()
