@@ -20,7 +20,7 @@ from monai_deepssim.files import write_text
 from monai_deepssim.options import option_fields, option_names, read_options, unknown_option
 from monai_deepssim.progress import PROGRAM, quiet, say
 from monai_deepssim.release import verification_colour, verification_lines, verify_release
-from monai_deepssim.release.options import SHAREABLE_REPORT, ReportOptions, VerifyOptions
+from monai_deepssim.release.options import ReportOptions, VerifyOptions
 
 if TYPE_CHECKING:
     from monai_deepssim.audit.workflow import Workflow
@@ -120,7 +120,7 @@ def _verify(options: VerifyOptions) -> tuple[int, dict[str, Any]]:
 
 
 def _report(options: ReportOptions) -> tuple[int, dict[str, Any]]:
-    from monai_deepssim.report import shareable_report
+    from monai_deepssim.report import SHAREABLE_REPORT, shareable_report
 
     target = options.output_file or options.audit_dir / SHAREABLE_REPORT
     write_text(target, shareable_report(options.audit_dir))

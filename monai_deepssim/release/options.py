@@ -9,10 +9,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.option_checks import path, yes_or_no
 from monai_deepssim.options import option
 
-__all__ = ["SHAREABLE_REPORT", "ReportOptions", "VerifyOptions"]
-
-#: Name of the report without names, identifiers and pixels, in the folder of an audit.
-SHAREABLE_REPORT = "shareable_report.html"
+__all__ = ["ReportOptions", "VerifyOptions"]
 
 _FOLDERS, _OUTPUT = "Folders", "Output"
 _AUDIT = "Output folder of an audit, or of a filter, whose audit of the kept files counts then."
