@@ -171,7 +171,8 @@ def test_a_folder_that_cannot_be_opened_is_refused(audit, release, monkeypatch):
 @pytest.mark.parametrize("change", ["edited", "removed"])
 def test_an_audit_whose_files_were_changed_verifies_nothing(audit, release, name, change):
     if change == "edited":
-        (audit / name).write_bytes((audit / name).read_bytes().replace(b"a", b"A", 1))
+        before, after = (b"image,1", b"image,2") if name == FILE_LIST else (b".png", b".PNG")
+        (audit / name).write_bytes((audit / name).read_bytes().replace(before, after, 1))
     else:
         (audit / name).unlink()
     if name == FILE_LIST and change == "removed":
