@@ -28,11 +28,11 @@ def set_with_copies(tmp_path_factory) -> Path:
     return folder
 
 
-def run_workflow(workflow, folder, output, **options):
+def run_on_set(workflow, folder, output, **options):
     """Run a workflow on a set; the exit status."""
     sides = {"training_dir": str(folder / "training"), "synthetic_dir": str(folder / "synthetic")}
     try:
-        workflow(**sides, output_dir=str(output), device="cpu", **options).run()
+        workflow(**{**sides, "output_dir": str(output), "device": "cpu", **options}).run()
     except SystemExit as ended:
         return ended.code
     return 0
@@ -41,12 +41,18 @@ def run_workflow(workflow, folder, output, **options):
 @pytest.fixture(scope="session")
 def audited(set_with_copies) -> Path:
     """The folder of an audit without a gate; its set is ``synthetic/`` beside it."""
-    assert run_workflow(Audit, set_with_copies, set_with_copies / "audit") == 0
+    assert run_on_set(Audit, set_with_copies, set_with_copies / "audit") == 0
     return set_with_copies / "audit"
 
 
 @pytest.fixture(scope="session")
 def filtered(set_with_copies) -> Path:
     """The folder of a filter; what it kept is ``filtered/`` in it."""
-    run_workflow(CopyFilter, set_with_copies, set_with_copies / "filter", max_copy_fraction=0.5)
+    run_on_set(CopyFilter, set_with_copies, set_with_copies / "filter", max_copy_fraction=0.5)
     return set_with_copies / "filter"
+
+
+@pytest.fixture(scope="session")
+def run_workflow():
+    """Run a workflow on ``training/`` and ``synthetic/`` of a folder."""
+    return run_on_set
