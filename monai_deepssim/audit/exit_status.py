@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.progress import PROGRAM, say
+from monai_deepssim.progress import PROGRAM, quiet, say
 
 __all__ = ["end_unless_passed", "errors_in_words"]
 
@@ -55,5 +55,6 @@ def end_unless_passed(gate: Gate) -> None:
 
 
 def _end(message: str, status: int) -> NoReturn:
-    say(f"{PROGRAM}: {message}", sys.stderr)
+    with quiet(False):  # the reason is what --quiet leaves
+        say(f"{PROGRAM}: {message}", sys.stderr)
     sys.exit(status)

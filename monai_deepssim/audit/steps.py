@@ -56,7 +56,7 @@ _STAGES = {
     "memorization_index": "Compute the Memorization Index",
     "report": "Write tables and report",
 }
-_RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv", "files.csv"]
+_RESULT_FILES = ["summary.json", "report.html", "matches.csv", "memorized.csv", "holdout.csv", "files.csv", "filter.json"]
 
 
 @dataclass(frozen=True)

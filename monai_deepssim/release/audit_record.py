@@ -160,4 +160,4 @@ def _left_out(manifest: Path) -> dict[str, str]:
             rows = [row for row in csv.DictReader(file) if row.get("kept") == "no"]
     except (OSError, csv.Error):
         return {}
-    return {str(row.get("file")): f"the filter left it out: {row.get('reason')}" for row in rows}
+    return {str(row.get("file")): f"the filter left it out ({row.get('class')}; {manifest} says why)" for row in rows}

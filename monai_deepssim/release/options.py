@@ -32,7 +32,7 @@ class ReportOptions:
         False, yes_or_no, "Makes the report without names, identifiers and pixels, which is safe to send.", _OUTPUT
     )
     output_file: Path | None = option(
-        None, path("file"), "The HTML file; by default shareable_report.html in the folder of the audit.", _OUTPUT
+        None, path("file"), "The HTML file; by default report_shareable.html in the folder of the audit.", _OUTPUT
     )
 
     def __post_init__(self) -> None:

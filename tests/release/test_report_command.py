@@ -13,7 +13,7 @@ from monai_deepssim.command import main
 def report_room(monkeypatch):
     """A room that tells which folder it was asked for."""
     room = types.ModuleType("monai_deepssim.report")
-    room.SHAREABLE_REPORT = "shareable_report.html"
+    room.SHAREABLE_REPORT = "report_shareable.html"
     room.shareable_report = lambda folder: f"<p>{folder.name}</p>"
     monkeypatch.setitem(sys.modules, "monai_deepssim.report", room)
 
@@ -21,8 +21,8 @@ def report_room(monkeypatch):
 def test_it_is_written_into_the_folder_of_the_audit_or_where_it_is_wanted(report_room, tmp_path, capsys):
     (tmp_path / "audit").mkdir()
     assert main(["report", str(tmp_path / "audit"), "--shareable"]) == 0
-    assert (tmp_path / "audit" / "shareable_report.html").read_text() == "<p>audit</p>"
-    assert str(tmp_path / "audit" / "shareable_report.html") in capsys.readouterr().out
+    assert (tmp_path / "audit" / "report_shareable.html").read_text() == "<p>audit</p>"
+    assert str(tmp_path / "audit" / "report_shareable.html") in capsys.readouterr().out
     assert main(["report", str(tmp_path / "audit"), "--shareable", "-o", str(tmp_path / "a b.html"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"shareable_report": str(tmp_path / "a b.html")}
     assert (tmp_path / "a b.html").read_text() == "<p>audit</p>"

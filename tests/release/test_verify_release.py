@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_deepssim import UnusableInputError, verify_release
+from monai_deepssim.audit import Audit
 from monai_deepssim.command import main
 from monai_deepssim.release import FILE_LIST, hash_results, read_file_list
 
@@ -243,7 +244,9 @@ def test_what_a_filter_kept_is_verified_by_the_audit_of_it(filtered):
 def test_the_whole_set_is_not_what_a_filter_kept(filtered):
     details = {d.file: d.detail for d in verify_release(filtered, filtered.parent / "synthetic").differences}
     assert set(details) == {"a/copy-0.png", "copy-1.png", "notes.txt", "broken.png"}
-    assert details["copy-1.png"].startswith("the filter left it out: a copy: its score of")
+    manifest = filtered / "manifest.csv"
+    # Not the reason, which names a patient: this may go into the log of a pipeline.
+    assert details["copy-1.png"] == f"the filter left it out (duplicate; {manifest} says why)"
 
 
 def test_a_filter_whose_audit_was_repeated_verifies_nothing(filtered, tmp_path):
@@ -258,6 +261,13 @@ def test_a_filter_whose_audit_was_repeated_verifies_nothing(filtered, tmp_path):
     (folder / "filtered_audit" / "summary.json").unlink()
     with pytest.raises(UnusableInputError, match="not finished"):
         verify_release(folder, folder / "filtered")
+
+
+def test_an_audit_takes_away_the_filter_that_was_made_of_an_earlier_one(filtered, run_workflow, tmp_path):
+    folder = Path(shutil.copytree(filtered, tmp_path / "filter"))
+    run_workflow(Audit, filtered.parent, folder)
+    assert not (folder / "filter.json").exists()
+    assert verify_release(folder, filtered.parent / "synthetic").audit.folder == folder
 
 
 def refresh_filter(folder):
