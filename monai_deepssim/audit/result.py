@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -82,6 +83,7 @@ class EmbeddedSide:
         fingerprint: SHA-256 over the content of all files, and what else the embeddings depend on.
         contents: SHA-256 of the content of each file of the side.
         continued: whether embeddings of an earlier, interrupted or finished run were used.
+        file_hashes: SHA-256 of each file, by its path.
     """
 
     side: Side
@@ -89,6 +91,7 @@ class EmbeddedSide:
     fingerprint: dict[str, Any]
     contents: list[str]
     continued: bool
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -137,7 +140,7 @@ class EmbeddedSide:
             converted=converted,
             resampled=resampled,
         )
-        return EmbeddedSide(side, images, store.fingerprint, store.contents, continued=False)
+        return EmbeddedSide(side, images, store.fingerprint, store.contents, False, store.file_hashes)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from monai_deepssim.audit.report import write_results
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, list_sides
-from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
+from monai_deepssim.audit.tables import HELD_OUT_COLUMNS, TABLES
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import (
     Thresholds,
@@ -37,6 +37,7 @@ from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
+from monai_deepssim.release import FILE_LIST
 from monai_deepssim.report import SHAREABLE_REPORT
 from monai_deepssim.similarity import kernels_are_compiled
 
@@ -59,8 +60,8 @@ _STAGES = {
     "memorization_index": "Compute the Memorization Index",
     "report": "Write tables and report",
 }
-_RESULT_FILES = ["summary.json", "report.html", SHAREABLE_REPORT]
-_RESULT_FILES += ["matches.csv", "memorized.csv", "patients.csv", "holdout.csv", "controls.csv"]
+_RESULT_FILES = ["summary.json", "report.html", SHAREABLE_REPORT, FILE_LIST, "filter.json"]
+_RESULT_FILES += [f"{name}.csv" for name in TABLES]
 
 
 @dataclass(frozen=True)
