@@ -130,7 +130,6 @@ def explain_copy(score: float, patient: str, compared: list[str], num_others: in
     if not num_others:
         return "The only training image of this patient."
     return (
-        f"{num_others} more training images are of this patient, {compared.count(patient) - 1} of them among the "
-        f"{len(compared)} that were compared: it may be a copy of a neighbouring slice. The patient is shown either "
-        "way."
+        f"May be of a neighbouring slice: {num_others} more training images are of this patient, "
+        f"{compared.count(patient) - 1} of them compared."
     )
