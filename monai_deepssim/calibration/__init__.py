@@ -17,6 +17,12 @@ from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, Me
 from monai_deepssim.calibration.gate_reasons import GateReason
 from monai_deepssim.calibration.headline import Headline, headline
 from monai_deepssim.calibration.limits import images_needed, upper_limit
+from monai_deepssim.calibration.members import (
+    MEMBER_ATTACK,
+    MIN_MEMBER_PATIENTS,
+    MemberComparison,
+    compare_members,
+)
 from monai_deepssim.calibration.null_scores import HALVES_CAVEAT, HOLDOUT_CAVEAT, NullScores, random_halves_null
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
 from monai_deepssim.calibration.thresholds import (
@@ -29,6 +35,8 @@ from monai_deepssim.calibration.thresholds import (
 __all__ = [
     "HALVES_CAVEAT",
     "HOLDOUT_CAVEAT",
+    "MEMBER_ATTACK",
+    "MIN_MEMBER_PATIENTS",
     "ClassThresholds",
     "DetectionCurve",
     "DetectionPoint",
@@ -38,6 +46,7 @@ __all__ = [
     "GateReason",
     "GateRules",
     "Headline",
+    "MemberComparison",
     "MemorizedPatients",
     "NullScores",
     "Proportion",
@@ -47,6 +56,7 @@ __all__ = [
     "bootstrap_weights",
     "choose_class_thresholds",
     "choose_threshold",
+    "compare_members",
     "compute_detection_rates",
     "conformal_p_values",
     "decide_gate",
