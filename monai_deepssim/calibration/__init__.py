@@ -3,7 +3,7 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
-from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, detection_curve
+from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, compute_detection_curve
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.false_discovery import (
     Discoveries,
@@ -14,8 +14,8 @@ from monai_deepssim.calibration.false_discovery import (
 )
 from monai_deepssim.calibration.gate import Gate, decide_gate
 from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
+from monai_deepssim.calibration.gate_headline import Headline, headline
 from monai_deepssim.calibration.gate_reasons import GateReason
-from monai_deepssim.calibration.headline import Headline, headline
 from monai_deepssim.calibration.limits import images_needed, upper_limit
 from monai_deepssim.calibration.members import (
     MEMBER_ATTACK,
@@ -57,10 +57,10 @@ __all__ = [
     "choose_class_thresholds",
     "choose_threshold",
     "compare_members",
+    "compute_detection_curve",
     "compute_detection_rates",
     "conformal_p_values",
     "decide_gate",
-    "detection_curve",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",

@@ -153,10 +153,10 @@ def epsilon_lower_bounds(tpr: np.ndarray, fpr: np.ndarray, num_members: int, num
     Returns:
         ``(T,)``, as the better of the two ratios tells; below 0 where neither tells anything.
     """
-    tail, found, wrong = (1 - _CONFIDENCE) / 2, tpr * num_members, fpr * num_non_members
+    tail, hits, false_positives = (1 - _CONFIDENCE) / 2, tpr * num_members, fpr * num_non_members
     # The beta distribution has no quantile where the limit is 0 or 1.
-    tpr_low = np.nan_to_num(beta.ppf(tail, found, num_members - found + 1), nan=0.0)
-    fpr_high = np.nan_to_num(beta.ppf(1 - tail, wrong + 1, num_non_members - wrong), nan=1.0)
+    tpr_low = np.nan_to_num(beta.ppf(tail, hits, num_members - hits + 1), nan=0.0)
+    fpr_high = np.nan_to_num(beta.ppf(1 - tail, false_positives + 1, num_non_members - false_positives), nan=1.0)
     with np.errstate(divide="ignore"):
         return np.maximum(np.log(tpr_low) - np.log(fpr_high), np.log1p(-fpr_high) - np.log1p(-tpr_low))
 
