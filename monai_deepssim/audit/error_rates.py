@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from pandas import DataFrame
 
-from monai_deepssim.calibration import Discoveries, NullScores, find_discoveries, random_halves_null
+from monai_deepssim.calibration import (
+    Discoveries,
+    NullScores,
+    find_discoveries,
+    leave_one_out_null,
+    leave_out_duplicates,
+)
 
-__all__ = ["NUM_NULL_IMAGES", "add_error_rates", "choose_null_images", "halves_null", "keep_strangers"]
+__all__ = ["NUM_NULL_IMAGES", "add_error_rates", "choose_null_images", "keep_strangers", "training_null"]
 
 #: So many training images are scored for the null at most: with verification a score takes some pairs.
 NUM_NULL_IMAGES = 200
@@ -57,33 +63,43 @@ def keep_strangers(pairs: DataFrame, patients: Sequence[str], keep: int) -> Data
     return kept if kept["query"].nunique() == pairs["query"].nunique() else kept.iloc[:0]
 
 
-def halves_null(pairs: DataFrame, patients: Sequence[str]) -> NullScores:
-    """The null of training images scored against random halves of the training set.
+def training_null(
+    pairs: DataFrame, patients: Sequence[str], duplicate_threshold: float, group_rule: str = "mean"
+) -> NullScores | None:
+    """The null of training images, each scored against those of other patients, without those that have a duplicate.
 
     Args:
         pairs: ``query``, ``training`` and ``score``: training images with those of other patients that are near them,
-            and the scores that the verdict would rest on.
+            and the scores that the verdict would rest on, the highest of each first.
         patients: patient of every training image.
+        duplicate_threshold: score above which a pair is a duplicate.
+        group_rule: how the images of a patient share its vote.
 
     Returns:
-        The null.
+        The null; ``None`` where fewer than two patients are left.
 
     Example:
         >>> pairs = DataFrame(
-        ...     [(0, 1, 0.5), (0, 2, 0.4), (1, 0, 0.5), (1, 2, 0.3), (2, 1, 0.3), (2, 0, 0.4)],
+        ...     [(0, 1, 0.5), (0, 2, 0.4), (1, 0, 0.5), (1, 2, 0.3), (2, 1, 0.3), (2, 0, 0.2)],
         ...     columns=["query", "training", "score"],
         ... )
-        >>> sorted(set(halves_null(pairs, ["", "", ""]).scores.tolist()))
-        [0.3, 0.4, 0.5]
+        >>> training_null(pairs, ["", "", ""], duplicate_threshold=0.86).scores
+        array([0.5, 0.5, 0.3])
     """
-    scores_of = pairs.groupby("query")["score"]
-
-    def score_between(indices: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        here = pairs[pairs["training"].isin(searched)].groupby("query")["score"].max()
-        # None of the kept neighbours is in this half, at odds of 2 to the power of their number: take the farthest.
-        return here.reindex(indices).fillna(scores_of.min().reindex(indices)).to_numpy()
-
-    return random_halves_null(score_between, len(patients), groups=list(patients), scored=pairs["query"].unique())
+    nearest = pairs.drop_duplicates("query")
+    left_out = leave_out_duplicates(nearest["score"].to_numpy(float), duplicate_threshold)
+    kept = nearest[~left_out.flags]
+    groups = [patients[row] for row in kept["query"]]
+    if len({patient or row for patient, row in zip(groups, kept["query"], strict=True)}) < 2:
+        return None
+    return leave_one_out_null(
+        kept["score"].to_numpy(float),
+        kept["training"].to_numpy(),
+        kept["query"].to_numpy(),
+        groups,
+        group_rule,
+        num_left_out=left_out.count,
+    )
 
 
 def add_error_rates(matches: DataFrame, null: NullScores | None, fdr: float) -> tuple[DataFrame, Discoveries | None]:

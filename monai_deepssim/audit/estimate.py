@@ -73,7 +73,7 @@ def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: Se
     looked_up = num_images - len(items) if len(sides) > 1 else len(items)
     pairs = looked_up * options.top_k
     if len(sides) == 2:
-        pairs += 2 * options.top_k * min(len(items), NUM_NULL_IMAGES)
+        pairs += options.top_k * min(len(items), NUM_NULL_IMAGES)
     start = time.perf_counter()
     slices = [load_slice(dataset.items[sample["index"]]) for sample in loaded]
     map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))

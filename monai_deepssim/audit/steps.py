@@ -212,7 +212,8 @@ def gather_evidence(
             null = search.null_of_training()
         else:
             pairs_of_holdout = search.find_pairs(holdout)
-            null = NullScores(pairs_of_holdout.groupby("query")["score"].first().to_numpy(), groups=holdout.patients)
+            scores = pairs_of_holdout.groupby("query")["score"].first().to_numpy()
+            null = NullScores(scores, groups=holdout.patients, group_rule=options.group_rule)
     return Evidence(detector, search, training, synthetic, holdout, sides_differ, pairs, pairs_of_holdout, null)
 
 

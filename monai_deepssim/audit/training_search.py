@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.error_rates import choose_null_images, halves_null, keep_strangers
+from monai_deepssim.audit.error_rates import choose_null_images, keep_strangers, training_null
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.verdict import Thresholds
@@ -52,21 +52,21 @@ class TrainingSearch:
         return self._verify(candidates, side, keep=self.options.top_k)
 
     def null_of_training(self) -> NullScores | None:
-        """Scores of training images against random halves of the others; ``None`` with fewer than two patients."""
+        """Scores of training images against those of other patients; ``None`` with fewer than two patients."""
         patients = self.training.patients
         if len({patient or f"image {row}" for row, patient in enumerate(patients)}) < 2:
             return None
         rows = choose_null_images(len(patients))
         largest = max(Counter(patient for patient in patients if patient).values(), default=1)
-        # In half of the training set an image's nearest are among so many of the whole set, but for chance.
-        keep = 2 * self.options.num_proposed
+        keep = self.options.num_proposed
         images = self.training.images
         scores, neighbors = self.detector.search(images.subset(rows), min(len(patients), keep + largest))
         pairs = keep_strangers(tabulate_candidates(neighbors, scores, rows), patients, keep)
         if pairs.empty:
             return None
         if not self.options.verify:
-            return halves_null(pairs.assign(score=pairs["detector_score"]), patients)
+            pairs = pairs.assign(score=pairs["detector_score"])
+            return training_null(pairs, patients, self._duplicate_threshold, self.options.group_rule)
         members = defaultdict(list)
         for row, patient in enumerate(patients):
             members[patient].append(row)
@@ -74,8 +74,13 @@ class TrainingSearch:
         def own_patient(row: int) -> list[int]:
             return members[patients[row]] if patients[row] else [row]
 
-        pairs = self._verify(pairs, self.training, keep=2 * self.options.top_k, exclude=own_patient)
-        return halves_null(pairs, patients)
+        pairs = self._verify(pairs, self.training, keep=self.options.top_k, exclude=own_patient)
+        return training_null(pairs, patients, self._duplicate_threshold, self.options.group_rule)
+
+    @property
+    def _duplicate_threshold(self) -> float:
+        """Where the threshold is to come from held-out images there is one of them, and this null is not asked for."""
+        return self.options.thresholds.duplicate if self.options.thresholds else float("inf")
 
     def _verify(
         self,
