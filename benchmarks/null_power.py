@@ -238,9 +238,7 @@ def flag_rates(num_runs: int, num_images: int, num_null: int, shift: float) -> s
 
 def power_of_unexplained(num_runs: int) -> None:
     """Copies at 0.754 to 0.821 among clean images that score 0.612 at most."""
-    print(
-        f"\n## Unexplained images: share of the copies flagged, and sets with a clean image among them ({num_runs} sets)\n"
-    )
+    print(f"\n## Unexplained images: copies flagged, and sets with a clean image among them ({num_runs} sets)\n")
     print("| clean | copies | null | all copies flagged | share flagged | any clean flagged |\n" + "| --- " * 6 + "|")
     similarities = stats.truncnorm(-4, 2.5, 0.5, 0.045)
     for num_clean, num_copies in ((100, 15), (0, 20), (100, 1), (1000, 5)):

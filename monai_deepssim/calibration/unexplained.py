@@ -51,10 +51,10 @@ def find_unexplained(
 
     .. math:: p_k = \Big(1 + \frac{R_k}{m}\Big)^{-m}
 
-    All K gaps above the highest null score are looked at, so a gap counts if :math:`K p_k \le` ``level``, and the images
-    above the widest one that counts are flagged. Which of the pooled scores are null is independent of the spacings
-    where synthetic images are like null images, so K may be counted in the data. What is left is looked at again until
-    nothing is flagged.
+    All K gaps above the highest null score are looked at, so a gap counts if :math:`K p_k \le` ``level``, and the
+    images above the widest one that counts are flagged. Which of the pooled scores are null is independent of the
+    spacings where synthetic images are like null images, so K may be counted in the data. What is left is looked at
+    again until nothing is flagged.
 
     On a set without copies any flag is a false alarm. Its probability is at most ``level`` where the tail is
     exponential or lighter, whatever the numbers of images and null scores, and also where synthetic images are somewhat

@@ -98,3 +98,10 @@ def test_scores_that_are_all_alike_have_no_tail() -> None:
     tail = fit_score_tail(np.full(150, 0.5), 1 / 151)
     assert not tail.is_usable
     assert "0 independent patients" in tail.reason
+
+
+def test_the_share_above_the_threshold_is_resampled_around_what_it_is() -> None:
+    generator = np.random.default_rng(16)
+    patients = generator.integers(0, 200, 600)
+    tail = fit_score_tail(generator.exponential(size=600), 1 / 201, patients)
+    assert abs(tail.shares.mean() - 0.2) < 0.005
