@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from audit_files import IMAGE_SIZE
 from PIL import Image
 
-from monai_deepssim.audit import AuditResult, controls, find_copies
+from monai_deepssim.audit import AuditResult, CopyFilter, controls, find_copies
 from monai_deepssim.audit.controls import score_controls
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.tables import CONTROLS_COLUMNS
