@@ -168,6 +168,14 @@ def test_images_in_memory_and_unknown_patients_are_planted_as_well(phantoms) -> 
         assert found_of(result.controls, change, level) == [True] * 2
 
 
+def test_controls_are_judged_by_the_detector_alone_where_nothing_is_verified(audit, folders) -> None:
+    result = audit(controls=2, verify=False, thresholds=None)
+
+    assert found_of(result.controls, "none") == [True] * 2
+    assert set(result.controls["label"]) <= {"duplicate", "similar", "different"}
+    assert not (folders / "out" / "verified").exists()
+
+
 def test_a_filter_judges_what_it_keeps_with_the_same_controls(folders, checkpoint, monkeypatch) -> None:
     planted = []
     plant = controls.ControlPlanter.plant
