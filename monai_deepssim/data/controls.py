@@ -24,7 +24,7 @@ Item = Mapping[str, Any]
 #: Name of the change that a pass through the generator's autoencoder is.
 _AUTOENCODER = "autoencoder"
 # Images by which the groups and the range of an autoencoder are found.
-_NUM_EXAMPLES = 8
+_NUM_EXAMPLES = 2
 # Another number where what a control looks like is changed, so that embeddings of earlier ones are not taken for it.
 _VERSION = 1
 
