@@ -67,7 +67,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
 
     Returns:
         The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
-        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up`` and ``note``.
+        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up``
+        and ``note``.
     """
     matches = tables["matches"]
     matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))

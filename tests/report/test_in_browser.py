@@ -122,6 +122,16 @@ def test_pairs_are_paged_filtered_and_sorted(show) -> None:
     assert len(shown_pairs(browser)) == 44
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_patients_are_paged_on_any_screen(show, width: int) -> None:
+    browser = show(make_audit(num_copies=50), width=width)
+    rows = "[...document.querySelectorAll('tbody[data-list] tr')].filter(row => row.offsetParent).length"
+    assert browser.evaluate(rows) == 10
+    search = "document.querySelector('#patient-controls [data-role=search]')"
+    browser.evaluate(f"{search}.value = 'sub-024'; {search}.dispatchEvent(new Event('input'))")
+    assert browser.evaluate(rows) == 1
+
+
 def test_a_picture_enlarges_and_its_neighbours_follow_by_key(show) -> None:
     browser = show(make_audit())
     browser.evaluate("document.querySelector('#pair-2 [data-enlarge]').click()")
@@ -134,6 +144,14 @@ def test_a_picture_enlarges_and_its_neighbours_follow_by_key(show) -> None:
         assert browser.evaluate(title).startswith(expected)
     browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
     assert browser.evaluate("document.querySelector('dialog').open") is False
+
+
+def test_a_link_to_a_pair_on_another_page_opens_its_pictures(show) -> None:
+    browser = show(make_audit(num_copies=30))
+    assert 31 not in shown_pairs(browser)
+    browser.evaluate("document.querySelector('a[href=\"#pair-31\"]').click()")
+    title = browser.evaluate("document.querySelector('dialog[open] [data-role=title]').textContent")
+    assert title.startswith("Pair 31: fake-0030.png")
 
 
 def test_without_scripts_everything_is_there(show, browser) -> None:

@@ -126,6 +126,14 @@ def test_all_copies_are_shown_by_patient_and_numbered_and_then_what_is_suspiciou
     assert len(pictures_of(page)) == 4 * len(pairs)
 
 
+def test_suspicious_images_and_patients_are_named_with_the_pairs_that_show_them() -> None:
+    page = render(make_audit())
+    words = words_of(page)
+    suspicious = words[words.index("Suspicious images that") : words.index("How many copies would have been found?")]
+    assert "pair 13 : fake-0012.png scan-0012.png sub-006 0.840 unexplained" in suspicious
+    assert '(<a href="#pair-1">pair 1</a>, <a href="#pair-2">pair 2</a>)' in page
+
+
 def test_each_picture_has_words_for_those_who_do_not_see_it_and_the_map_has_a_scale() -> None:
     page = render(make_audit(num_copies=2, num_similar=0, num_different=0))
     alternatives = re.findall(r'<img [^>]*alt="([^"]*)"', page)
