@@ -39,6 +39,7 @@ def test_the_last_user_is_an_ordinary_one_and_the_command_is_ours():
 def test_all_that_is_written_at_run_time_lies_where_any_user_may_write():
     stage = last_stage()
     environment = dict(word.split("=", 1) for name, rest in stage if name == "ENV" for word in shlex.split(rest))
+    assert environment["USER"]  # or MONAI cannot be imported by a user without a name
     home = environment["HOME"]
     for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
         assert environment[name].startswith(f"{home}/")
@@ -75,12 +76,13 @@ def test_the_containerfile_is_in_no_package():
 
 
 def test_an_audit_needs_no_network_and_no_home(tmp_path):
-    """The steps of the container, in a network of nothing and a home that cannot be written."""
-    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    """The steps of the container: an ordinary user without a name, no network, and a home that cannot be written."""
+    alone = ["unshare", "--user", "--map-user=10001", "--map-group=10001", "--net"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")
     code = (
-        "import socket, sys, pathlib\n"
+        "import os, socket, sys, pathlib\n"
+        "assert os.getuid() == 10001\n"
         "try:\n    socket.create_connection(('192.0.2.1', 80), 1); sys.exit('there is a network')\n"
         "except OSError: pass\n"
         "from monai_deepssim.data import write_copies_demo\n"
@@ -90,7 +92,12 @@ def test_an_audit_needs_no_network_and_no_home(tmp_path):
     )
     home = tmp_path / "home is a file"
     home.touch()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "USER": "auditor",
+        "HOME": str(home),
+        "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
+    }
     ended = subprocess.run(
         [*alone, sys.executable, "-c", code],
         cwd=tmp_path,
@@ -101,4 +108,3 @@ def test_an_audit_needs_no_network_and_no_home(tmp_path):
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 of 3 synthetic images are copies" in ended.stdout.replace("is a copy", "are copies")
-    assert list((tmp_path / "numba").rglob("*.nbi"))
