@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from monai_deepssim.audit.bundles import find_bundle, list_bundles
 from monai_deepssim.command_parser import BUNDLES, COMMANDS, make_parser
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import write_text
@@ -21,9 +20,10 @@ from monai_deepssim.options import option_fields, option_names, read_options, un
 from monai_deepssim.progress import PROGRAM, quiet, say
 from monai_deepssim.release import verification_colour, verification_lines, verify_release
 from monai_deepssim.release.options import ReportOptions, VerifyOptions
+from monai_deepssim.workflow.bundles import find_bundle, list_bundles
 
 if TYPE_CHECKING:
-    from monai_deepssim.audit.workflow import Workflow
+    from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["main"]
 

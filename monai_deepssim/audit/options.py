@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Classes of synthetic images that a filter may leave out; the first always is.
-LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery")
+LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery", "unexplained")
 
 _IMAGES, _DETECTION, _DECISION, _OUTPUT, _RUNNING = "Images", "Detection", "Decision", "Output", "Running"
 _TRAINING = "Training"
@@ -127,7 +127,10 @@ class SearchOptions(ImageOptions):
         False, yes_or_no, "Whether results of other images in the folder are replaced; else they are refused.", _OUTPUT
     )
     report_images: str = option(
-        "all", one_of(("all", "copies", "none")), "Which images the report shows: all, those of copies, or none.", _OUTPUT
+        "all",
+        one_of(("all", "copies", "none")),
+        "Which images the report shows: all, those of copies, or none.",
+        _OUTPUT,
     )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _RUNNING)
     batch_size: int = option(64, whole(1), "Images per step of the networks.", _RUNNING)
@@ -283,6 +286,9 @@ class AuditOptions(SearchOptions):
     count_parts: bool = option(
         True, yes_or_no, "Whether copies of a part of a training image count as copies for the gate.", _DECISION
     )
+    shareable_report: bool = option(
+        False, yes_or_no, "Whether a second report is written, without names, identifiers and pixels.", _OUTPUT
+    )
 
     def __post_init__(self) -> None:
         if (self.training_dir is None) != (self.synthetic_dir is None):
@@ -296,6 +302,11 @@ class AuditOptions(SearchOptions):
             raise UnusableInputError(
                 "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the "
                 "scores of an audit mean: give all three, or none for the demo."
+            )
+        if self.autoencoder is not None and self.controls is None:
+            raise UnusableInputError(
+                "--autoencoder: was given, but --controls none plants no copies that could pass through it. Leave one "
+                "of the two out."
             )
         super().__post_init__()
 
@@ -322,6 +333,13 @@ class FilterOptions(AuditOptions):
         anything("classes"),
         f"Classes that are left out: {LEAVE_OUT_CLASSES[0]}, and any of {', '.join(LEAVE_OUT_CLASSES[1:])}.",
         _OUTPUT,
+    )
+    gate_on: str = option(
+        "files",
+        one_of(("generator", "files")),
+        "What the gate is about: exactly the files that are kept, of which the count is judged, or the generator, for "
+        "which a set that was chosen does not stand.",
+        _DECISION,
     )
     files: str = _FILES
 

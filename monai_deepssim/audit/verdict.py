@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS, alignment_columns, as_table
+from monai_deepssim.audit.tables import (
+    MATCHES_COLUMNS,
+    MEMORIZED_COLUMNS,
+    PATIENTS_COLUMNS,
+    alignment_columns,
+    as_table,
+)
 from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
 
 __all__ = [
@@ -16,9 +23,8 @@ __all__ = [
     "PUBLISHED_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
-    "Gate",
     "Thresholds",
-    "apply_gate",
+    "affected_patients",
     "is_copy",
     "match_images",
     "memorized_images",
@@ -79,21 +85,6 @@ VERIFIED_THRESHOLDS = Thresholds(
     source="chosen on phantoms and brain MRI kept for choosing, measured on others (docs/measured.md); "
     "not calibrated on this data",
 )
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Whether the set may pass, given the share of copies that its owner accepts.
-
-    Attributes:
-        max_copy_fraction: the share accepted; ``None`` when no gate was asked for.
-        result: ``passed``, ``exceeded``, ``undecided`` or ``None``.
-        reason: a sentence.
-    """
-
-    max_copy_fraction: float | None
-    result: str | None
-    reason: str
 
 
 def is_copy(matches: pd.DataFrame) -> pd.Series:
@@ -188,50 +179,39 @@ def memorized_images(
     return table.sort_values(["max_score", "training_path"], ascending=[False, True], kind="stable")
 
 
-def apply_gate(
-    max_copy_fraction: float | None,
-    *,
-    num_copies: int,
-    num_parts: int = 0,
-    count_parts: bool = True,
-    num_synthetic: int,
-    skipped_synthetic: int,
-    skipped_training: int,
-    hidden_by: str = "",
-) -> Gate:
-    """Decide whether a set of synthetic images may pass.
-
-    Images that could not be read must not help it: each skipped synthetic image counts as if it were a copy, and with
-    a skipped training image no set can pass, because its copies cannot be found.
+def affected_patients(memorized: pd.DataFrame, training: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Gather what was memorized by patient, those with the most copies first.
 
     Args:
-        max_copy_fraction: share of copies accepted, 0 to 1; ``None`` for no gate.
-        num_copies: synthetic images judged copies of a whole image.
-        num_parts: synthetic images judged copies of a part of one.
-        count_parts: whether these count as copies.
-        num_synthetic: synthetic images audited.
-        skipped_synthetic: synthetic images that could not be read.
-        skipped_training: training images that could not be read.
-        hidden_by: a difference between the sides that could hide copies, in a sentence; empty for none.
+        memorized: memorized training images that :func:`memorized_images` returns.
+        training: the training images.
+
+    Returns:
+        The columns of ``patients.csv``, ``training_paths`` and ``synthetic_paths`` being lists. Images of unknown
+        patients are in one row, whose ``patient_id`` is empty.
 
     Example:
-        >>> counts = {"num_synthetic": 100, "skipped_synthetic": 0, "skipped_training": 0}
-        >>> apply_gate(0.01, num_copies=1, **counts).result, apply_gate(0.01, num_copies=2, **counts).result
-        ('passed', 'exceeded')
+        >>> memorized = as_table(
+        ...     [{"training_path": "a.png", "patient_id": "p1", "num_copies": 1, "max_score": 0.9,
+        ...       "synthetic_paths": ["fake.png"]}], MEMORIZED_COLUMNS)
+        >>> training = [{"path": "a.png", "patient_id": "p1"}, {"path": "b.png", "patient_id": "p1"}]
+        >>> affected_patients(memorized, training)[["patient_id", "num_training", "num_memorized"]].values.tolist()
+        [['p1', 2, 1]]
     """
-    if max_copy_fraction is None:
-        return Gate(None, None, "no gate was asked for")
-    num_copies += num_parts if count_parts else 0
-    share = num_copies / num_synthetic
-    if share > max_copy_fraction:
-        return Gate(max_copy_fraction, "exceeded", f"{share:.4g} of the images are copies")
-    if skipped_training:
-        reason = f"copies of the training images that were skipped ({skipped_training}) could not be looked for"
-        return Gate(max_copy_fraction, "undecided", reason)
-    worst = (num_copies + skipped_synthetic) / (num_synthetic + skipped_synthetic)
-    if worst > max_copy_fraction:
-        reason = f"if the synthetic images that were skipped ({skipped_synthetic}) were copies, it would be {worst:.4g}"
-        return Gate(max_copy_fraction, "undecided", reason)
-    if hidden_by:
-        return Gate(max_copy_fraction, "undecided", f"the sides do not fit: {hidden_by.rstrip('.')}")
-    return Gate(max_copy_fraction, "passed", f"{share:.4g} of the images are copies")
+    sizes = Counter(item["patient_id"] for item in training)
+    rows = []
+    for patient, group in memorized.groupby("patient_id"):
+        copies = dict.fromkeys(path for paths in group["synthetic_paths"] for path in paths)
+        rows.append(
+            {
+                "patient_id": patient,
+                "num_training": sizes[patient],
+                "num_memorized": len(group),
+                "num_copies": len(copies),
+                "max_score": group["max_score"].max(),
+                "training_paths": group["training_path"].tolist(),
+                "synthetic_paths": list(copies),
+            }
+        )
+    table = as_table(rows, PATIENTS_COLUMNS)
+    return table.sort_values(["num_copies", "patient_id"], ascending=[False, True], kind="stable", ignore_index=True)

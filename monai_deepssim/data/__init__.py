@@ -1,5 +1,7 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
+from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
+from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
 from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.data.image_dataset import ImageDataset
@@ -20,6 +22,7 @@ __all__ = [
     "AXIAL_LEVELS_MM",
     "PHANTOM_VARIABLES",
     "READERS",
+    "DerivedImage",
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
@@ -29,6 +32,7 @@ __all__ = [
     "PhantomPairDataset",
     "Reader",
     "SliceSelection",
+    "draw_controls",
     "file_of",
     "files_of",
     "find_image_files",
@@ -37,6 +41,8 @@ __all__ = [
     "list_in_memory",
     "load_slice",
     "path_inside",
+    "plant_controls",
+    "plant_reconstructions",
     "read_planted",
     "read_table",
     "reader_of",

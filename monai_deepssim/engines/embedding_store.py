@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_deepssim.data import files_of
+from monai_deepssim.data import DerivedImage, files_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, hash_file, unwritable
 
@@ -116,12 +116,18 @@ class EmbeddingStore:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
             "store_version": _STORE_VERSION,
-            "images": _digest_of_images(self.items, self.file_hashes),
+            "images": _digest_of_images(self.items, self.contents),
             "num_images": len(self.items),
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
             "shard_size": self.shard_size,
         }
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """SHA-256 of the content of each image: of its files, of a tensor, or of what an image is made of."""
+        file_hashes = dict(self.file_hashes)
+        return [_content_of(item, file_hashes) for item in self.items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -281,21 +287,30 @@ def _identify_setting(value: Any) -> str:
     return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
-def _digest_of_images(items: Sequence[Mapping[str, Any]], file_hashes: Mapping[str, str]) -> str:
-    """SHA-256 over every image's path, slice and file content. A file that cannot be read counts as such."""
+def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) -> str:
+    """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
-    for item in items:
+    for item, content in zip(items, contents, strict=True):
         known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-        if isinstance(item["image"], torch.Tensor):
-            known.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-        else:
-            known += [file_hashes[file] for file in files_of(item)]
-        digest.update(json.dumps(known).encode())
+        digest.update(json.dumps([*known, *content.split(" ")]).encode())
     return digest.hexdigest()
+
+
+def _content_of(item: Mapping[str, Any], file_hashes: dict[str, str]) -> str:
+    """Digests of the content of an image; those of files are kept by their path."""
+    image = item["image"]
+    if isinstance(image, torch.Tensor):
+        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
+    if isinstance(image, DerivedImage):
+        sources = [_digest_of_images([source], [_content_of(source, file_hashes)]) for source in image.sources]
+        return hashlib.sha256(json.dumps([image.identity, *sources]).encode()).hexdigest()
+    files = files_of(item)
+    file_hashes.update({file: _digest_of_file(Path(file)) for file in files if file not in file_hashes})
+    return " ".join(file_hashes[file] for file in files)
 
 
 def _digest_of_file(path: Path) -> str:
     try:
         return hash_file(path)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"unreadable:{error.errno}"

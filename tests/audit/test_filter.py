@@ -35,6 +35,7 @@ def filter_set(folder: Path, checkpoint: Path, **options: Any) -> FilterResult:
         "top_k": 3,
         "thresholds": [0.9, 0.999],  # of one subject: neighbouring slices are alike, but only a copy is identical
         "patient_id_pattern": r"(sub-\d)",
+        "controls": None,
     }
     return CopyFilter(**{**defaults, **options}).run()
 
