@@ -198,6 +198,23 @@ def test_no_patient_has_a_say_in_the_threshold_that_judges_it():
     assert len(judged[0]) == len(patients[0]) < 44
 
 
+@pytest.mark.parametrize(("num_members", "num_non_members"), [(40, 300), (300, 40)])
+def test_the_same_image_eight_times_makes_no_interval_narrower(num_members, num_non_members):
+    generator = np.random.default_rng(10)
+    members, others = generator.normal(0.5, 1, num_members), generator.normal(0, 1, num_non_members)
+    once = compare_members(members, others)
+    repeated = compare_members(
+        np.repeat(members, 8),
+        np.repeat(others, 8),
+        np.repeat(np.arange(num_members), 8),
+        np.repeat(np.arange(num_non_members), 8),
+    )
+    for name in ("advantage_interval", "auc_interval"):
+        low, high = getattr(once, name)
+        low_of_repeated, high_of_repeated = getattr(repeated, name)
+        assert high_of_repeated - low_of_repeated > 0.99 * (high - low), name
+
+
 def test_an_area_of_independent_images_has_the_spread_of_the_rank_test_where_nothing_is_told():
     low, high = auc_interval(0.5, 4000, 3000)
     standard_error = np.sqrt((4000 + 3000 + 1) / (12 * 4000 * 3000))
