@@ -73,6 +73,13 @@ def test_quiet_prints_nothing(folders, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_quiet_prints_errors_alone(folders, capfd):
+    assert main(["audit", "training", "no_such_folder", "-o", "out", "--quiet"]) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("monai-deepssim: no_such_folder: there is no such file or folder")
+
+
 @pytest.mark.parametrize("name", ["$__import__('os').system('touch pwned')", "@training", "%x.json::a", "1e5", "a#b"])
 def test_a_name_is_taken_literally(folders, name):
     Path("training").rename(name.replace("/", "-"))

@@ -110,7 +110,7 @@ def _embed(
             f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
             f"{side.items[index]['path']}: {reason}"
         )
-    return EmbeddedSide(side, images, store.fingerprint, store.contents, continued)
+    return EmbeddedSide(side, images, store.fingerprint, store.contents, continued, store.file_hashes)
 
 
 def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:

@@ -12,7 +12,7 @@ import torch
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
-from monai_deepssim.audit.error_rates import NUM_NULL_IMAGES
+from monai_deepssim.audit.error_rates import num_null_images
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import ImageDataset, load_slice
@@ -89,7 +89,7 @@ def estimate_seconds(
     looked_up = num_images - len(items) if len(sides) > 1 else len(items)
     pairs = looked_up * options.top_k
     if len(sides) == 2:
-        pairs += 2 * options.top_k * min(len(items), NUM_NULL_IMAGES)
+        pairs += options.top_k * num_null_images(len(items), len(sides[1].items))
     controls = num_controls * (speed.image + 2 * speed.features + min(options.top_k, _PAIRS_OF_CONTROL) * speed.pair)
     seconds = num_images * speed.image + (num_images + looked_up) * speed.features + pairs * speed.pair
     return seconds + controls, controls

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Classes of synthetic images that a filter may leave out; the first always is.
-LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery")
+LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery", "unexplained")
 
 _IMAGES, _DETECTION, _DECISION, _OUTPUT, _RUNNING = "Images", "Detection", "Decision", "Output", "Running"
 _TRAINING = "Training"
@@ -286,6 +286,9 @@ class AuditOptions(SearchOptions):
     count_parts: bool = option(
         True, yes_or_no, "Whether copies of a part of a training image count as copies for the gate.", _DECISION
     )
+    shareable_report: bool = option(
+        False, yes_or_no, "Whether a second report is written, without names, identifiers and pixels.", _OUTPUT
+    )
 
     def __post_init__(self) -> None:
         if (self.training_dir is None) != (self.synthetic_dir is None):
@@ -330,6 +333,13 @@ class FilterOptions(AuditOptions):
         anything("classes"),
         f"Classes that are left out: {LEAVE_OUT_CLASSES[0]}, and any of {', '.join(LEAVE_OUT_CLASSES[1:])}.",
         _OUTPUT,
+    )
+    gate_on: str = option(
+        "files",
+        one_of(("generator", "files")),
+        "What the gate is about: exactly the files that are kept, of which the count is judged, or the generator, for "
+        "which a set that was chosen does not stand.",
+        _DECISION,
     )
     files: str = _FILES
 

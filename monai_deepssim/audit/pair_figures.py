@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
-
-from PIL import Image
 
 from monai_deepssim.audit.report import pair_pictures
 from monai_deepssim.audit.result import AuditResult
@@ -22,15 +19,15 @@ def show_pair(result: AuditResult, row: int, axes: Any = None) -> Any:
             "could not be read have none."
         )
     match = next(result.matches.loc[[row]].itertuples())
-    pictures = pair_pictures(match, result)
+    pictures = pair_pictures(row, result)
     if axes is None:
         from matplotlib import pyplot
 
         figure, axes = pyplot.subplots(1, len(pictures), figsize=(2.6 * len(pictures), 3.2), layout="constrained")
         figure.suptitle(f"{match.synthetic_path}: {match.label}, score {match.score:.3f}", fontsize=10)
-    for place, (name, png) in zip(axes, pictures, strict=False):
-        if png is not None:
-            place.imshow(Image.open(io.BytesIO(png)), cmap="gray")
+    for place, (name, picture) in zip(axes, pictures, strict=False):
+        if picture is not None:
+            place.imshow(picture, cmap="gray", vmin=0, vmax=255)
         place.set_title(name, fontsize=9)
         place.set_axis_off()
     return axes

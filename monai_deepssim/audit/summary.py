@@ -1,41 +1,60 @@
-"""``summary.json``: an audit for programs, and what it rests on."""
+"""``summary.json``: an audit for programs, and what it rests on; its reports and the terminal say what is in it."""
 
 from __future__ import annotations
 
+import getpass
 import json
-import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from monai_deepssim import __version__
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.calibration import headline
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json
+from monai_deepssim.report import package_versions
 
-__all__ = ["package_versions", "what_it_rests_on", "write_summary"]
+__all__ = ["summarize", "thresholds_as_json", "what_it_rests_on", "write_summary"]
 
-_SCHEMA_VERSION = 2
-_PACKAGES = ["monai-deepssim", "monai", "torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "pillow"]
+_SCHEMA_VERSION = 3
 
 
-def write_summary(path: Path, result: AuditResult) -> None:
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``; a value that is absent is ``null``.
 
     Args:
         path: path of the file.
-        result: result of the audit.
+        summary: its content.
 
     Raises:
         UnusableInputError: if the file cannot be written.
+    """
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def summarize(result: AuditResult) -> dict[str, Any]:
+    """Put the numbers of an audit into plain values, from which all that is said of it is made.
+
+    Args:
+        result: result of the audit.
+
+    Returns:
+        The content of ``summary.json``.
     """
     options, thresholds = result.options, result.thresholds
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "run": _describe_run(result.seconds),
         "demo": None if result.demo is None else vars(result.demo),
         "training_dir": str(result.training.side.source),
         "synthetic_dir": str(result.synthetic.side.source),
@@ -48,19 +67,87 @@ def write_summary(path: Path, result: AuditResult) -> None:
         "num_similar": result.count("similar"),
         "num_different": result.count("different"),
         "num_memorized": result.memorized_fraction.count,
-        "num_patients": len(result.patients) if result.patients or result.memorized.empty else None,
+        "num_patients": result.num_patients if result.num_patients or result.memorized.empty else None,
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
+        "num_unexplained": int(result.matches["unexplained"].sum()),
         "selection": result.selection or None,
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "memorized_fraction": result.fraction_as_json(result.memorized_fraction),
         "false_alarms": None if result.false_alarms is None else result.false_alarms.as_json(),
         "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
-        "gate": vars(result.gate),
+        "null": None if result.discoveries is None else result.discoveries.null_as_json(),
+        "controls": None if result.curve is None else result.curve.as_json(),
+        "contamination": _contamination(result),
+        "members": None if result.members is None else result.members.as_json(),
+        "second_opinion": _second_opinion(result),
+        "gate": result.gate.as_json(),
         "sides_differ": result.sides_differ.as_json(),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
     }
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    return {**summary, "headline": _headline(result)}
+
+
+def _describe_run(seconds: Mapping[str, float]) -> dict[str, Any]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        user = None
+    started = datetime.now(timezone.utc) - timedelta(seconds=sum(seconds.values()))
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "user": user,
+        "command": command,
+        "started": started.isoformat(timespec="seconds"),
+        "package_version": __version__,
+    }
+
+
+def _headline(result: AuditResult) -> dict[str, str]:
+    """The verdict joined with the gate; a demo says so."""
+    first = headline(
+        result.gate,
+        result.copy_fraction.total,
+        num_skipped=len(result.skipped),
+        num_parts_left_out=0 if result.options.count_parts else result.count("part"),
+        num_memorized=len(result.memorized),
+        num_patients=result.num_patients,
+    )
+    if result.demo is None:
+        return asdict(first)
+    demo = result.demo
+    advice = f"This is a demo without patient data: {demo.planted} copies of phantom subjects were planted, and "
+    advice += f"{demo.found} of them were found, with {demo.false_alarms} false alarms."
+    return {**asdict(first), "advice": advice}
+
+
+def _contamination(result: AuditResult) -> dict[str, Any] | None:
+    """How many held-out images are training images, and which."""
+    if result.held_out is None:
+        return None
+    table = result.held_out[result.held_out["contamination"] != ""]
+    return {
+        "by_content": int((table["contamination"] == "content").sum()),
+        "by_score": int((table["contamination"] == "score").sum()),
+        "paths": table[["holdout_path", "training_path"]].to_numpy().tolist(),
+    }
+
+
+def _second_opinion(result: AuditResult) -> dict[str, Any] | None:
+    """What a detector that did not choose the images says of them."""
+    if result.second_opinion is None:
+        return None
+    flags = np.asarray(result.second_opinion.is_suspicious)
+    paths = result.matches["synthetic_path"].sort_index()[flags].tolist()
+    return {"detector": result.second_opinion.name, "num_suspicious": int(flags.sum()), "paths": paths}
+
+
+def thresholds_as_json(thresholds: Thresholds) -> dict[str, dict[str, Any]]:
+    """Write thresholds as ``summary.json`` has them."""
+    return {
+        name: {"value": value, "score": thresholds.score, "source": thresholds.source}
+        for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
+    }
 
 
 def what_it_rests_on(
@@ -87,10 +174,7 @@ def what_it_rests_on(
     return {
         "skipped": [vars(skipped) for part in sides for skipped in part.skipped],
         "ignored_files": {part.side.name: part.side.ignored for part in sides},
-        "thresholds": {
-            name: {"value": value, "score": thresholds.score, "source": thresholds.source}
-            for name, value in (("similar", thresholds.similar), ("duplicate", thresholds.duplicate))
-        },
+        "thresholds": thresholds_as_json(thresholds),
         "detector": detector,
         "verified": options.verify,
         "embedder": {
@@ -111,14 +195,3 @@ def what_it_rests_on(
         "versions": package_versions(),
         "timings_seconds": {name: round(taken, 2) for name, taken in seconds.items()},
     }
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of what the scores depend on."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions

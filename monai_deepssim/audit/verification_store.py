@@ -14,10 +14,10 @@ from pandas import DataFrame
 
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.audit.tables import MATCHES_COLUMNS
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.report import package_versions
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "verification_store"]

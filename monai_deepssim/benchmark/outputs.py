@@ -10,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.html import markdown_table
-from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.benchmark.measures import SEARCH_MEASURES
 from monai_deepssim.benchmark.steps import BenchmarkResult
 from monai_deepssim.files import write_text
+from monai_deepssim.report import markdown_table, package_versions
 
 __all__ = ["DIGITS", "MIX", "render_table", "three_digits", "write_summary"]
 

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_deepssim.audit.html import data_uri, figure_png, render_report
 from monai_deepssim.benchmark.measures import PAIR_MEASURES
 from monai_deepssim.benchmark.outputs import MIX, three_digits
 from monai_deepssim.benchmark.steps import BenchmarkResult
+from monai_deepssim.report import data_uri, figure_png, render_page
 
 __all__ = ["render_benchmark"]
 
@@ -26,7 +26,7 @@ def render_benchmark(result: BenchmarkResult) -> str:
     maps = ("roc_auc", "search_roc_auc") if result.has_pairs else ("roc_auc", "recall_at_one_threshold")
     bars = "macro_f1" if result.has_pairs else "recall_at_one_threshold"
     search = {"Search": {column: result.headings[column] for column in result.search_columns}}
-    return render_report(
+    return render_page(
         "benchmark",
         result=result,
         options=result.options,

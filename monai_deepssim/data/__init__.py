@@ -13,7 +13,7 @@ from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
-from monai_deepssim.data.readers import READERS, Reader
+from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
@@ -45,6 +45,7 @@ __all__ = [
     "plant_reconstructions",
     "read_planted",
     "read_table",
+    "reader_of",
     "scan_images",
     "split_by_patient",
     "write_copies_demo",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from monai_deepssim.audit.html import figure_png
+from monai_deepssim.report import figure_png
 from monai_deepssim.study.grid import Factor
 from monai_deepssim.study.judges import Controls
 from monai_deepssim.study.measures import compute_fid_of_statistics

@@ -11,10 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.html import data_uri, markdown_table, render_report
-from monai_deepssim.audit.summary import package_versions
 from monai_deepssim.calibration import proportion_interval
 from monai_deepssim.files import atomic_file, unwritable, write_text
+from monai_deepssim.report import data_uri, markdown_table, package_versions, render_page
 from monai_deepssim.study.figures import draw_curve, level_name
 from monai_deepssim.study.grid import FACTORS
 from monai_deepssim.study.measures import SHARES, compute_fid_of_statistics
@@ -107,7 +106,7 @@ def render_study(result: StudyResult, figures: dict[str, bytes]) -> str:
     """
     options, controls = result.options, result.controls
     sheets = {cell.name: options.output_dir / "cells" / cell.name / "seed0_samples.png" for cell in options.cells}
-    return render_report(
+    return render_page(
         "study",
         result=result,
         options=options,

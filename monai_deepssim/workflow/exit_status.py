@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.progress import PROGRAM, say
+from monai_deepssim.progress import PROGRAM, quiet, say
 
 __all__ = ["end_unless_passed", "errors_in_words"]
 
@@ -54,5 +54,6 @@ def end_unless_passed(result: str | None, reason: str) -> None:
 
 
 def _end(message: str, status: int) -> NoReturn:
-    say(f"{PROGRAM}: {message}", sys.stderr)
+    with quiet(False):  # the reason is what --quiet leaves
+        say(f"{PROGRAM}: {message}", sys.stderr)
     sys.exit(status)

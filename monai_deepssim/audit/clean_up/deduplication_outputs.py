@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup
-from monai_deepssim.audit.closing import SCORE_NAMES
-from monai_deepssim.audit.figures import score_histogram
-from monai_deepssim.audit.html import data_uri, data_uris, report_environment
-from monai_deepssim.audit.report import draw_pair, image_of_side
-from monai_deepssim.audit.summary import package_versions, what_it_rests_on
+from monai_deepssim.audit.report import image_of_side
+from monai_deepssim.audit.summary import thresholds_as_json, what_it_rests_on, write_summary
 from monai_deepssim.files import write_text
+from monai_deepssim.report import (
+    AGREEMENT_GRADIENT,
+    SCORE_NAMES,
+    PictureForm,
+    choose_form,
+    draw_pair,
+    report_environment,
+    score_histogram,
+    score_name,
+)
 
 __all__ = ["deduplication_lines", "write_deduplication_files"]
 
@@ -45,7 +51,7 @@ def deduplication_lines(result: DeduplicationResult) -> list[str]:
         f"{result.count_groups('unknown')} of unknown patients.",
     ]
     if groups:
-        score = SCORE_NAMES.get(result.thresholds.score, result.thresholds.score)
+        score = score_name(thresholds_as_json(result.thresholds))
         lines += ["", f"First groups ({score} of the closest pair, its two images, size of the group):"]
     for group in groups[:_NUM_LINES]:
         pair = group.pairs[0]
@@ -83,69 +89,48 @@ def write_deduplication_files(result: DeduplicationResult) -> None:
     Raises:
         UnusableInputError: if a file cannot be written.
     """
-    _write_report(result.options.output_dir / "report.html", result)
-    _write_summary(result.options.output_dir / "summary.json", result)
+    folder, summary = result.options.output_dir, _summarize(result)
+    write_text(folder / "report.html", _render(result, summary))
+    write_summary(folder / "summary.json", summary)
 
 
-def _write_report(path: Path, result: DeduplicationResult) -> None:
-    """Write the report: HTML without scripts that needs no other file.
-
-    Args:
-        path: path of the HTML file.
-        result: the deduplication's result; its ``options.report_images`` decides whether the report shows images.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
+def _render(result: DeduplicationResult, summary: Mapping[str, Any]) -> str:
+    """Make the report: HTML without scripts that needs no other file."""
     nearest, groups = list(result.duplicates.nearest.values()), result.duplicates.groups
-    scores = np.array([pair.score for pair in nearest])
     histogram = None
     if nearest:
-        histogram = data_uri(
-            score_histogram(
-                scores, result.thresholds, counted="training images", nearest="nearest image of another file"
-            )
+        scores = np.array([pair.score for pair in nearest])
+        histogram = score_histogram(
+            scores, summary["thresholds"], counted="training images", nearest="nearest image of another file"
         )
     labels = Counter(pair.label for pair in nearest)
-    html = (
-        report_environment()
+    form = choose_form(4 * min(len(groups), _NUM_PAIRS), result.options.image_size)
+    return (
+        report_environment("audit")
         .get_template("deduplication.html")
         .render(
             result=result,
-            verdict=_verdict(result),
-            created=datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
-            score_name=SCORE_NAMES.get(result.thresholds.score, result.thresholds.score),
+            summary=summary,
+            headline=_verdict(result),
+            created=datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
+            scale=AGREEMENT_GRADIENT,
+            score_name=score_name(summary["thresholds"]),
             detector_name=SCORE_NAMES.get(result.detector, result.detector),
             grouped=sum(len(group.members) for group in groups),
             labels={name: labels[name] for name in ("duplicate", "similar", "different")},
             histogram=histogram,
-            pairs=[
-                _entry(number, group, result)
-                for number, group in enumerate(result.duplicates.groups[:_NUM_PAIRS], start=1)
-            ],
+            pairs=[_entry(number, group, result, form) for number, group in enumerate(groups[:_NUM_PAIRS], start=1)],
             patient_words=_PATIENT_WORDS,
             shown_groups=_NUM_GROUPS,
-            skipped=result.training.skipped,
-            sides=[result.training],
-            versions=package_versions(),
         )
     )
-    write_text(path, html)
 
 
-def _write_summary(path: Path, result: DeduplicationResult) -> None:
-    """Write ``summary.json``; a value that is absent is ``null``.
-
-    Args:
-        path: path of the file.
-        result: result of the deduplication.
-
-    Raises:
-        UnusableInputError: if the file cannot be written.
-    """
+def _summarize(result: DeduplicationResult) -> dict[str, Any]:
+    """The content of ``summary.json``; a value that is absent is ``None``."""
     options, kinds = result.options, ("different", "same", "unknown")
     with_duplicate = {row for pair in result.pairs for row in (pair.query, pair.training)}
-    summary = {
+    return {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "demo": None if result.demo is None else vars(result.demo),
@@ -168,7 +153,6 @@ def _write_summary(path: Path, result: DeduplicationResult) -> None:
             options, result.thresholds, result.detector, result.embedder, [result.training], result.seconds
         ),
     }
-    write_text(path, json.dumps(summary, indent=2) + "\n")
 
 
 def _verdict(result: DeduplicationResult) -> dict[str, str]:
@@ -196,7 +180,7 @@ def _verdict(result: DeduplicationResult) -> dict[str, str]:
     return {"tone": "good", "title": title, "advice": advice}
 
 
-def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> dict[str, Any]:
+def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult, form: PictureForm) -> dict[str, Any]:
     # A group across patients is shown by a pair that crosses them, if it has one.
     pair = next((pair for pair in group.pairs if pair.patients == group.patients), group.pairs[0])
     items, image_size = result.training.usable_items, result.options.image_size
@@ -204,7 +188,8 @@ def _entry(number: int, group: DuplicateGroup, result: DeduplicationResult) -> d
     if result.options.report_images != "none":
         images = [("first", image_of_side(items[pair.query], image_size))]
         images.append(("second", image_of_side(items[pair.training], image_size)))
-        pictures = data_uris(draw_pair(images, pair.alignment))
+        drawn = draw_pair(images, pair.alignment)
+        pictures = [(name, None if picture is None else form.uri(picture)) for name, picture in drawn]
     return {
         "number": number,
         "group": group,

@@ -1,0 +1,41 @@
+"""What an audit tells people: reports, figures and the lines of the terminal, from plain numbers, tables and pictures.
+
+Nothing here knows how they came about: a report says what ``summary.json`` and the tables beside it say.
+"""
+
+from monai_deepssim.report.audit_report import render_report
+from monai_deepssim.report.closing import closing_lines
+from monai_deepssim.report.encoding import PictureForm, choose_form
+from monai_deepssim.report.figures import draw_detection_curve, draw_roc, plot_scores, score_histogram
+from monai_deepssim.report.html import data_uri, figure_png, markdown_table, render_page, report_environment
+from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT, draw_agreement, draw_image, draw_pair
+from monai_deepssim.report.sentences import SCORE_NAMES, score_name, side_lines
+from monai_deepssim.report.shareable import SHAREABLE_REPORT, render_shareable, shareable_report
+from monai_deepssim.report.versions import package_versions
+
+__all__ = [
+    "AGREEMENT_GRADIENT",
+    "SCORE_NAMES",
+    "SHAREABLE_REPORT",
+    "PictureForm",
+    "choose_form",
+    "closing_lines",
+    "data_uri",
+    "draw_agreement",
+    "draw_detection_curve",
+    "draw_image",
+    "draw_pair",
+    "draw_roc",
+    "figure_png",
+    "markdown_table",
+    "package_versions",
+    "plot_scores",
+    "render_page",
+    "render_report",
+    "render_shareable",
+    "report_environment",
+    "score_histogram",
+    "score_name",
+    "shareable_report",
+    "side_lines",
+]

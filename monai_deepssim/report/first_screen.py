@@ -1,0 +1,122 @@
+"""What a report says first: what its headline rests on, in four lines, and what was not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai_deepssim.report.figures import control_key, control_name
+from monai_deepssim.report.sentences import count_words, proportions_warning, share_words
+
+__all__ = ["recall_words", "untested", "what_it_rests_on"]
+
+
+def what_it_rests_on(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say in four lines what the headline rests on.
+
+    Args:
+        summary: content of ``summary.json``.
+
+    Returns:
+        Heading and sentences of each line, without names of files, folders or patients.
+    """
+    return [
+        ("Compared", _compared(summary)),
+        ("Copies that would be found", recall_words(summary)),
+        ("Wrong accusations", _wrong_accusations(summary)),
+        ("How far it goes", _reach(summary)),
+    ]
+
+
+def _compared(summary: Mapping[str, Any]) -> str:
+    skipped = len(summary["skipped"])
+    words = f"{count_words(summary['num_synthetic'], 'synthetic image')} with all "
+    words += f"{count_words(summary['num_training'], 'training image')}"
+    how = "candidates registered and compared on the pixels" if summary["verified"] else "by the detector's score alone"
+    words += f"; {how}."
+    return words + (f" {count_words(skipped, 'image')} could not be read." if skipped else "")
+
+
+def recall_words(summary: Mapping[str, Any]) -> str:
+    """Say which share of copies would have been found, on the reference change of the controls."""
+    controls = summary["controls"]
+    if controls is None:
+        return "Unknown: no copies were planted to see whether they would be found."
+    point = next((one for one in controls["curve"] if control_key(one) == controls["reference"]), None)
+    name = controls["reference"] if point is None else control_name(point)
+    return (
+        f"{share_words(controls['recall'], 0)} of the {controls['recall']['total']} copies that were planted after a "
+        f"change by {name} were found."
+    )
+
+
+def _wrong_accusations(summary: Mapping[str, Any]) -> str:
+    false_alarms, null = summary["false_alarms"], summary["null"]
+    if false_alarms is not None:
+        verb = "is called a copy" if false_alarms["count"] == 1 else "are called copies"
+        words = f"{false_alarms['count']} of {false_alarms['total']} held-out images {verb}, though none is: "
+        words += f"{share_words(false_alarms)}."
+        if null is not None and not null["can_call"]:
+            words += f" {null['sentence']}"
+        return words
+    if null is not None:
+        return str(null["sentence"])
+    if summary["discoveries"] is None:
+        return "Unknown: there were no images that are not copies to compare with."
+    return (
+        f"Not measured on held-out images. Against what the training images reach among each other, "
+        f"{summary['discoveries']['num_discoveries']} images are closer than chance explains."
+    )
+
+
+def _reach(summary: Mapping[str, Any]) -> str:
+    gate = summary["gate"]
+    if summary["selection"]:
+        return "These files were chosen by their scores: the result holds for them and says nothing of their generator."
+    if gate["gate_on"] == "files":
+        return "The result is about exactly these files, and says nothing of others that the generator makes."
+    limit, over_recall = gate["upper_limit"], gate["upper_limit_over_recall"]
+    if limit is None:
+        return f"Of all that this generator makes, {share_words(summary['copy_fraction'])} are copies."
+    words = f"With 95 % confidence at most {100 * limit:.2g} % of all that this generator makes is suspicious"
+    if over_recall is not None:
+        words += f", or {100 * over_recall:.2g} % with the copies that the audit misses"
+    return words + "."
+
+
+def untested(summary: Mapping[str, Any]) -> list[str]:
+    """Name what the audit did not test, what follows from its data first.
+
+    Args:
+        summary: content of ``summary.json``.
+
+    Returns:
+        Sentences without names of files, folders or patients.
+    """
+    skipped, options = summary["skipped"], summary["options"]
+    ignored = sum(len(files) for files in summary["ignored_files"].values())
+    hidden = [one["description"] for one in summary["sides_differ"]["differences"] if not one["covered"]]
+    conditions = [
+        (skipped, f"{count_words(len(skipped), 'image')} could not be read."),
+        (ignored, f"{count_words(ignored, 'file')} in the folders could not be taken for images."),
+        (hidden, f"Copies may be hidden by how the sides were preprocessed: {' '.join(hidden)}"),
+        (proportions_warning(summary), f"Proportions: {proportions_warning(summary)}"),
+        (summary["controls"] is None, "How many copies are missed is not known: no controls were planted."),
+        (
+            summary["holdout_dir"] is None,
+            "Without held-out images it was not tested whether the set knows who was in training, nor how often an "
+            "innocent image is accused.",
+        ),
+        (
+            summary["memorized_fraction"]["count"] and not summary["num_patients"],
+            "No patient identifiers were given: whom the copies concern is not known.",
+        ),
+        (options["slices"] is None, "Of a volume the middle slice alone was audited."),
+        (
+            True,
+            "A copy of a small part of an image, or a heavily blurred one, may be missed: look below the threshold.",
+        ),
+        (True, "Text in the images, headers and file names were not read; nor was the generator itself attacked."),
+        (True, "What can be inferred of a patient from images that are not copies, such as a diagnosis."),
+    ]
+    return [sentence for holds, sentence in conditions if holds]

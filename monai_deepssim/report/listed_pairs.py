@@ -1,0 +1,136 @@
+"""Which pairs a report lists, in which groups and order, and what it says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from monai_deepssim.calibration import discoveries_at_fdr
+
+__all__ = ["KINDS", "explain_copy", "is_true", "kinds_of", "list_pairs"]
+
+#: Kinds of listed images: the name of one, and the heading of their group.
+KINDS = {
+    "copy": ("copy", "Copies, by patient"),
+    "part": ("part copy", "Copies, by patient"),
+    "unexplained": ("unexplained", "Unexplained: not copies by the threshold, and yet above all that are not copies"),
+    "discovery": ("closer than chance", "Not copies by the threshold, and yet closer than chance explains"),
+    "similar": ("similar", "Similar: below the threshold of a copy"),
+    "different": ("different", "Different: the strongest of the rest"),
+}
+
+# Of the images that are no evidence of anything the strongest are shown, to see where the threshold lies.
+_NUM_DIFFERENT, _MOST_SIMILAR, _NUM_RUNNERS_UP = 8, 1000, 4
+# Score above which neighbouring slices were not seen; of the pairs at 0.86 to 0.90 they were a third.
+_CERTAIN_SCORE = 0.97
+
+
+def is_true(column: pd.Series) -> np.ndarray:
+    """Read a column of truth values, of a table or of its CSV file; a missing one is false."""
+    return column.map(lambda value: str(value).lower() == "true").to_numpy(bool)
+
+
+def kinds_of(matches: DataFrame, fdr: float) -> np.ndarray:
+    """Give each image its kind, one of :data:`KINDS`, the most serious that it is of.
+
+    Args:
+        matches: ``label``, ``q_value`` and ``unexplained`` of each image.
+        fdr: false-discovery rate of the audit.
+
+    Returns:
+        ``(N,)`` texts.
+
+    Example:
+        >>> matches = DataFrame({"label": ["duplicate", "similar", "different"], "q_value": [0.01, 0.02, 0.5]})
+        >>> kinds_of(matches.assign(unexplained=None), 0.05).tolist()
+        ['copy', 'discovery', 'different']
+    """
+    q_values = pd.to_numeric(matches["q_value"], errors="coerce").fillna(1.0)
+    is_discovery = np.asarray(discoveries_at_fdr(q_values.tolist(), fdr), bool)
+    label = matches["label"].to_numpy()
+    conditions = [label == "duplicate", label == "part", is_true(matches["unexplained"]), is_discovery]
+    names = ["copy", "part", "unexplained", "discovery"]
+    return np.select([*conditions, label == "similar"], [*names, "similar"], "different")
+
+
+def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], candidates: DataFrame) -> list[dict]:
+    """List the pairs of a report: all copies by patient, all suspicious and similar images, and some of the rest.
+
+    Args:
+        summary: content of ``summary.json``.
+        tables: ``matches``, the highest score first, and ``patients``.
+        candidates: training images that were compared with each image (``query``), the closest first.
+
+    Returns:
+        The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
+        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up``
+        and ``note``.
+    """
+    matches = tables["matches"]
+    matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))
+    is_copy = matches["kind"].isin(["copy", "part"])
+    best = matches[is_copy].groupby("patient_id")["score"].transform("max").reindex(matches.index)
+    limits = {"similar": _MOST_SIMILAR, "different": _NUM_DIFFERENT}
+    places = matches["kind"].map(list(KINDS).index).where(~is_copy, 0)
+    rank = matches.groupby("kind").cumcount()
+    shown = matches.assign(place=places, best=-best.fillna(0.0), patient=matches["patient_id"].where(is_copy, ""))
+    shown = shown[rank < matches["kind"].map(limits).fillna(np.inf)]
+    shown = shown.sort_values(["place", "best", "patient"], kind="stable")
+    of_patient = shown[shown["place"] == 0].groupby("patient")["score"]
+    nth, copies = of_patient.cumcount(), of_patient.transform("size")
+    num_training = dict(zip(tables["patients"]["patient_id"], tables["patients"]["num_training"], strict=True))
+    by_query = dict(iter(candidates.groupby("query")))
+    pairs = []
+    for number, (row, match) in enumerate(shown.iterrows(), start=1):
+        compared, of_copy = by_query[row], match["kind"] in ("copy", "part")
+        patient = f"Patient {match['patient_id']}" if match["patient_id"] else "Patient unknown"
+        place = f", copy {nth[row] + 1} of {copies[row]}" if of_copy and copies[row] > 1 else ""
+        note = ""
+        if of_copy and summary["verified"]:
+            others = int(num_training.get(match["patient_id"], 1)) - 1
+            note = explain_copy(match["score"], match["patient_id"], compared["patient_id"].tolist(), others)
+        pairs.append(
+            {
+                "number": number,
+                "row": row,
+                "kind": match["kind"],
+                "kind_name": KINDS[match["kind"]][0],
+                "group": KINDS[match["kind"]][1],
+                "title": patient + place,
+                "match": match,
+                "alignment": compared["alignment"].iloc[0],
+                "detector_score": compared["detector_score"].iloc[0],
+                "runners_up": compared.iloc[1 : 1 + _NUM_RUNNERS_UP][["training_path", "score"]].values.tolist(),
+                "note": note,
+            }
+        )
+    return pairs
+
+
+def explain_copy(score: float, patient: str, compared: list[str], num_others: int) -> str:
+    """Say what else than a copy of this very image may have such a score; empty where nothing may.
+
+    Args:
+        score: score of the copy.
+        patient: patient of its training image; empty where unknown.
+        compared: patients of the training images that were compared with it.
+        num_others: other training images of that patient.
+
+    Example:
+        >>> explain_copy(0.88, "p1", ["p1", "p2"], 0)
+        'The only training image of this patient.'
+    """
+    if score >= _CERTAIN_SCORE:
+        return ""
+    if not patient:
+        return "A copy of a neighbouring slice of the same patient would score like this, too."
+    if not num_others:
+        return "The only training image of this patient."
+    return (
+        f"May be of a neighbouring slice: {num_others} more training images are of this patient, "
+        f"{compared.count(patient) - 1} of them compared."
+    )

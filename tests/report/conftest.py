@@ -1,0 +1,16 @@
+"""One headless Chromium for all tests of reports."""
+
+from collections.abc import Iterator
+
+import pytest
+from browser import CHROMIUM, Browser
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser; the test is skipped where there is no Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
