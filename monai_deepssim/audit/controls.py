@@ -13,7 +13,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import CONTROLS_COLUMNS
-from monai_deepssim.audit.verdict import Thresholds, is_copy, match_images
+from monai_deepssim.audit.verdict import Thresholds, match_images
 from monai_deepssim.data import plant_controls, plant_reconstructions
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import say
@@ -96,7 +96,7 @@ def score_controls(
             "nearest_path": matches["training_path"].to_numpy(),
             "score": matches["score"].to_numpy(float),
             "label": matches["label"].to_numpy(),
-            "found": is_copy(matches).to_numpy() & np.isin(matches.index, shows),
+            "found": np.isin(matches.index, shows),
         }
     )
     return table[CONTROLS_COLUMNS]

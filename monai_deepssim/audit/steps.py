@@ -230,9 +230,8 @@ def gather_evidence(
     if sides is None:
         sides = _read_sides(options, stages)
     say_estimate(sides, detector, options, stages, planter.count(sides[0]))
-    embedded = embed_sides(
-        sides, detector, options, [*_RESULT_FILES, *result_files], stages, inferer=inferer, handlers=handlers
-    )
+    engine: dict[str, Any] = {"inferer": inferer, "handlers": handlers}
+    embedded = embed_sides(sides, detector, options, [*_RESULT_FILES, *result_files], stages, **engine)
     training, synthetic = embedded[:2]
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.usable_items) == 1:
@@ -256,9 +255,7 @@ def gather_evidence(
     controls = None
     if options.controls is not None:
         with stages("controls"):
-            planted = embed_controls(
-                planter.plant(training, synthetic), detector, options, inferer=inferer, handlers=handlers
-            )
+            planted = embed_controls(planter.plant(training, synthetic), detector, options, **engine)
             controls = score_controls(planted, search.find_pairs(planted), training, thresholds)
     evidence = Evidence(
         detector=detector,

@@ -197,12 +197,11 @@ def side_of(items: list[dict[str, Any]]) -> Any:
 
 
 def test_found_is_what_is_called_a_copy_of_its_source_or_of_its_patient() -> None:
-    training = side_of(
-        [{"path": name, "patient_id": patient} for name, patient in zip("abcd", ("1", "1", "2", ""), strict=True)]
-    )
+    patients = {"a": "1", "b": "1", "c": "2", "d": "", "e": ""}
+    training = side_of([{"path": path, "patient_id": patient} for path, patient in patients.items()])
     planted = [
         {"path": f"{number}", "change": "blur", "level": 1.0, "unit": "px", "sources": sources}
-        for number, sources in enumerate([(0,), (0,), (0,), (0,), (0,), (3,), (0, 2)])
+        for number, sources in enumerate([(0,), (0,), (0,), (0,), (0,), (3,), (0, 2), (3,)])
     ]
     pairs = pd.DataFrame(
         [
@@ -214,16 +213,17 @@ def test_found_is_what_is_called_a_copy_of_its_source_or_of_its_patient() -> Non
             (4, 0, 0.99, 0.3),
             (5, 3, 0.99, 1.0),  # of an unknown patient
             (6, 2, 0.99, 1.0),  # the second image of a mixture
+            (7, 4, 0.99, 1.0),  # another one whose patient is unknown as well
         ],
         columns=["query", "training", "score", "copied_area"],
     ).assign(detector_score=0.0)
 
     table = score_controls(side_of(planted), pairs, training, VERIFIED_THRESHOLDS)
 
-    assert table["found"].tolist() == [True, True, False, False, True, True, True]
-    assert table["label"].tolist() == ["duplicate"] * 3 + ["different", "part", "duplicate", "duplicate"]
-    assert table["training_path"].tolist() == list("aaaaada")
-    assert table["nearest_path"].tolist() == list("abcacdc")
+    assert table["found"].tolist() == [True, True, False, False, True, True, True, False]
+    assert table["label"].tolist() == ["duplicate"] * 3 + ["different", "part"] + ["duplicate"] * 3
+    assert table["training_path"].tolist() == list("aaaaadad")
+    assert table["nearest_path"].tolist() == list("abcacdce")
 
 
 def test_the_generators_autoencoder_is_one_more_change(audit, folders, small_autoencoder) -> None:

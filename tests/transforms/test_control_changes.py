@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from monai_deepssim.calibration import detection_curve
+from monai_deepssim.calibration import compute_detection_curve
 from monai_deepssim.transforms import CONTROL_CHANGES, FitImageSize
 
 NAMES = [change.name for change in CONTROL_CHANGES]
@@ -83,6 +83,6 @@ def test_the_detection_curve_has_words_for_every_change():
         {"change": change.change, "level": change.level, "unit": change.unit, "found": True, "patient_id": ""}
         for change in CONTROL_CHANGES
     ]
-    curve = detection_curve(pd.DataFrame(rows), reference="blur_2")
+    curve = compute_detection_curve(pd.DataFrame(rows), reference="blur_2")
     assert [point.name for point in curve.points] == NAMES
     assert not [sentence for sentence in curve.sentences if "under the change" in sentence]
