@@ -29,17 +29,32 @@ class Browser:
         switches = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run"]
         switches += [f"--user-data-dir={folder}", "--host-resolver-rules=MAP * ~NOTFOUND", "about:blank"]
         self.process = subprocess.Popen([CHROMIUM, *switches], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        port_file, deadline = folder / "DevToolsActivePort", time.monotonic() + 60
-        while not (port_file.exists() and len(port_file.read_text().splitlines()) == 2):
-            assert time.monotonic() < deadline, "Chromium did not start"
-            time.sleep(0.1)
-        port, path = port_file.read_text().splitlines()
         self.loop = asyncio.new_event_loop()
         self.numbers = itertools.count(1)
         self.events: list[dict[str, Any]] = []
         self.session: str | None = None
-        url = f"ws://127.0.0.1:{port}{path}"
-        self.connection = self.loop.run_until_complete(_connect(url))
+        try:
+            self._connect(folder / "DevToolsActivePort")
+        except BaseException:
+            self.process.terminate()
+            raise
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.wait(30)
+        self.loop.close()
+
+    def _connect(self, port_file: Path) -> None:
+        deadline = time.monotonic() + 60
+        while not (port_file.exists() and len(port_file.read_text().splitlines()) == 2):
+            assert time.monotonic() < deadline, "Chromium did not start"
+            time.sleep(0.1)
+        port, path = port_file.read_text().splitlines()
+        self.connection = self.loop.run_until_complete(_connect(f"ws://127.0.0.1:{port}{path}"))
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -106,13 +121,6 @@ class Browser:
         return [url for url in asked if not url.startswith(("data:", "file:///"))] + [
             url for url in asked if url.startswith("file:///") and not url.endswith(".html")
         ]
-
-    def close(self) -> None:
-        """End the browser."""
-        self.connection.close()
-        self.process.terminate()
-        self.process.wait(30)
-        self.loop.close()
 
 
 # The connection belongs to the loop that runs when it is made and used.

@@ -11,6 +11,5 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser; the test is skipped where there is no Chromium."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium")
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
