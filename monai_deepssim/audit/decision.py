@@ -17,8 +17,8 @@ from monai_deepssim.calibration import (
     GateRules,
     MemorizedPatients,
     SecondOpinion,
+    compute_detection_curve,
     decide_gate,
-    detection_curve,
     discoveries_at_fdr,
     find_discoveries,
     find_unexplained,
@@ -60,7 +60,7 @@ def curve_of_controls(controls: DataFrame | None, options: AuditOptions) -> Dete
     """The detection curve of the controls; ``None`` where none were planted."""
     if controls is None:
         return None
-    return detection_curve(controls, _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER)
+    return compute_detection_curve(controls, _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER)
 
 
 def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditOptions) -> Gate:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from pandas import DataFrame
 
-from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.verdict import is_copy
 from monai_deepssim.calibration import (
@@ -148,14 +147,15 @@ def find_contamination(holdout: EmbeddedSide, training: EmbeddedSide, pairs: Dat
 
 
 def add_error_rates(
-    matches: DataFrame, null: NullScores | None, options: AuditOptions
+    matches: DataFrame, null: NullScores | None, fdr: float, plain_copy_score: float
 ) -> tuple[DataFrame, Discoveries | None]:
     """Give each match its p-value and its q-value, and say which stand apart unexplained.
 
     Args:
         matches: matches of all synthetic images.
         null: scores of images that are not copies; ``None`` when there are none to be had.
-        options: the audit's options.
+        fdr: accepted share of wrong ones among those called copies.
+        plain_copy_score: what an image scores that is identical to a training image.
 
     Returns:
         The matches, and the discoveries among them, in the same order.
@@ -166,5 +166,5 @@ def add_error_rates(
     matches = matches.assign(unexplained=unexplained.flags)
     if null is None:
         return matches, None
-    discoveries = find_discoveries(scores, null, options.fdr)
+    discoveries = find_discoveries(scores, null, fdr, plain_copy_score)
     return matches.assign(p_value=discoveries.p_values, q_value=discoveries.q_values), discoveries

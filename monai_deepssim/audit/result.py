@@ -22,6 +22,7 @@ from monai_deepssim.calibration import (
     DetectionCurve,
     Discoveries,
     Gate,
+    MemberComparison,
     Proportion,
     SecondOpinion,
     discoveries_at_fdr,
@@ -213,7 +214,7 @@ class AuditResult:
     held_out: pd.DataFrame | None
     controls: pd.DataFrame | None
     curve: DetectionCurve | None
-    members: Any
+    members: MemberComparison | None
     second_opinion: SecondOpinion | None
     discoveries: Discoveries | None
     selection: str

@@ -17,6 +17,7 @@ from monai_deepssim.audit.detector import AuditDetector, load_detector
 from monai_deepssim.audit.embedded_sides import embed_controls, embed_sides
 from monai_deepssim.audit.error_rates import add_error_rates, find_contamination
 from monai_deepssim.audit.estimate import say_estimate
+from monai_deepssim.audit.members import compare_with_members
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.report import write_results
@@ -32,7 +33,14 @@ from monai_deepssim.audit.verdict import (
     match_images,
     memorized_images,
 )
-from monai_deepssim.calibration import Discoveries, NullScores, Proportion, SecondOpinion, proportion_interval
+from monai_deepssim.calibration import (
+    Discoveries,
+    MemberComparison,
+    NullScores,
+    Proportion,
+    SecondOpinion,
+    proportion_interval,
+)
 from monai_deepssim.data import file_of, write_copies_demo
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
@@ -57,6 +65,7 @@ _STAGES = {
     "search": "Compare each synthetic image with its nearest training images",
     "error_rates": "Measure what images score that are not copies",
     "controls": "Plant controls, copies of training images, and look for them",
+    "members": "Compare training with held-out images by their nearest synthetic image",
     "memorization_index": "Compute the Memorization Index",
     "report": "Write tables and report",
 }
@@ -126,6 +135,7 @@ def audit_stages(options: AuditOptions, further: Mapping[str, str] | None = None
         "embedding_holdout": options.has_holdout,
         "local_features": options.verify,
         "controls": options.controls is not None,
+        "members": options.has_holdout,
         "memorization_index": options.memorization_index,
     }
     return Stages({**{name: title for name, title in _STAGES.items() if wanted.get(name, True)}, **(further or {})})
@@ -149,6 +159,7 @@ class Evidence:
         null: scores of images that are not copies; ``None`` where there are none.
         thresholds: thresholds of the score that the verdict rests on.
         controls: what became of the planted copies, the columns of ``controls.csv``; ``None`` where none were planted.
+        members: how close training and held-out images are to the synthetic ones; ``None`` without held-out images.
     """
 
     detector: AuditDetector
@@ -163,6 +174,7 @@ class Evidence:
     null: NullScores | None
     thresholds: Thresholds
     controls: DataFrame | None
+    members: MemberComparison | None
 
     @property
     def strangers(self) -> Strangers | None:
@@ -248,20 +260,25 @@ def gather_evidence(
                 planter.plant(training, synthetic), detector, options, inferer=inferer, handlers=handlers
             )
             controls = score_controls(planted, search.find_pairs(planted), training, thresholds)
-    return Evidence(
-        detector,
-        search,
-        training,
-        synthetic,
-        holdout,
-        sides_differ,
-        pairs,
-        pairs_of_holdout,
-        contamination,
-        null,
-        thresholds,
-        controls,
+    evidence = Evidence(
+        detector=detector,
+        search=search,
+        training=training,
+        synthetic=synthetic,
+        holdout=holdout,
+        sides_differ=sides_differ,
+        pairs=pairs,
+        pairs_of_holdout=pairs_of_holdout,
+        contamination=contamination,
+        null=null,
+        thresholds=thresholds,
+        controls=controls,
+        members=None,
     )
+    if holdout is None:
+        return evidence
+    with stages("members"):
+        return replace(evidence, members=compare_with_members(training, synthetic, evidence.strangers, detector))
 
 
 def write_result(result: AuditResult, stages: Stages) -> None:
@@ -290,7 +307,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
     if options.memorization_index:
         with stages("memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
-    matches, discoveries = add_error_rates(matches, evidence.null, options)
+    matches, discoveries = add_error_rates(matches, evidence.null, options.fdr, _score_of_plain_copy(evidence, options))
     if selection is not None:
         matches = _add_known_rates(matches, selection.rates)
     # Slices of one synthetic volume are no independent witnesses.
@@ -328,7 +345,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         held_out=held_out,
         controls=evidence.controls,
         curve=seen.curve,
-        members=None,
+        members=evidence.members if selection is None else None,
         second_opinion=seen.second_opinion,
         discoveries=discoveries if selection is None else None,
         selection="" if selection is None else selection.reason,
@@ -366,6 +383,14 @@ def _null_of_strangers(
         return None
     patients = holdout.patients
     return NullScores(scores[rows].to_numpy(), groups=[patients[row] for row in rows], group_rule=group_rule)
+
+
+def _score_of_plain_copy(evidence: Evidence, options: AuditOptions) -> float:
+    """What an image scores that is identical to a training image; some detectors have a scale of their own."""
+    if options.verify:
+        return 1.0
+    images = evidence.training.images
+    return float(evidence.detector.compare(images, images, np.zeros((1, 2), np.int64))[0])
 
 
 def _null_can_call(discoveries: Discoveries | None, options: AuditOptions) -> bool | None:

@@ -3,7 +3,7 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
-from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, detection_curve
+from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, compute_detection_curve
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.duplicate_null import LeftOut, leave_out_duplicates
 from monai_deepssim.calibration.false_discovery import (
@@ -16,14 +16,20 @@ from monai_deepssim.calibration.false_discovery import (
 )
 from monai_deepssim.calibration.gate import Gate, decide_gate
 from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
+from monai_deepssim.calibration.gate_headline import Headline, headline
 from monai_deepssim.calibration.gate_reasons import GateReason
 from monai_deepssim.calibration.generalized_pareto import (
     fit_generalized_pareto,
     generalized_pareto_fit_p_value,
     generalized_pareto_survival,
 )
-from monai_deepssim.calibration.headline import Headline, headline
 from monai_deepssim.calibration.limits import images_needed, upper_limit
+from monai_deepssim.calibration.members import (
+    MEMBER_ATTACK,
+    MIN_MEMBER_PATIENTS,
+    MemberComparison,
+    compare_members,
+)
 from monai_deepssim.calibration.null_scores import (
     HOLDOUT_CAVEAT,
     LEAVE_ONE_OUT_CAVEAT,
@@ -43,6 +49,8 @@ from monai_deepssim.calibration.unexplained import Unexplained, find_unexplained
 __all__ = [
     "HOLDOUT_CAVEAT",
     "LEAVE_ONE_OUT_CAVEAT",
+    "MEMBER_ATTACK",
+    "MIN_MEMBER_PATIENTS",
     "REALISTIC_COPY_FRACTION",
     "TAIL_ASSUMPTION",
     "ClassThresholds",
@@ -55,6 +63,7 @@ __all__ = [
     "GateRules",
     "Headline",
     "LeftOut",
+    "MemberComparison",
     "MemorizedPatients",
     "NullScores",
     "Proportion",
@@ -66,10 +75,11 @@ __all__ = [
     "bootstrap_weights",
     "choose_class_thresholds",
     "choose_threshold",
+    "compare_members",
+    "compute_detection_curve",
     "compute_detection_rates",
     "conformal_p_values",
     "decide_gate",
-    "detection_curve",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
 
-__all__ = ["DetectionCurve", "DetectionPoint", "detection_curve"]
+__all__ = ["DetectionCurve", "DetectionPoint", "compute_detection_curve"]
 
 #: What was done to a copy, in words that follow "a copy".
 _CHANGES = {
@@ -124,7 +124,7 @@ class DetectionCurve:
         }
 
 
-def detection_curve(controls: pd.DataFrame, reference: str) -> DetectionCurve:
+def compute_detection_curve(controls: pd.DataFrame, reference: str) -> DetectionCurve:
     """Compute the share of the controls that was found, for each change and level.
 
     The interval is :func:`proportion_interval`'s: exact where all controls of a change are of different patients, and
@@ -141,7 +141,7 @@ def detection_curve(controls: pd.DataFrame, reference: str) -> DetectionCurve:
     Example:
         >>> levels = [1.0] * 20 + [2.0] * 20
         >>> controls = pd.DataFrame({"change": "blur", "level": levels, "unit": "px", "patient_id": ""})
-        >>> curve = detection_curve(controls.assign(found=controls.index != 30), reference="blur_2")
+        >>> curve = compute_detection_curve(controls.assign(found=controls.index != 30), reference="blur_2")
         >>> curve.recall.value, curve.recall.total
         (0.95, 20)
         >>> curve.sentences[1]

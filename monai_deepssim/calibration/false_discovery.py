@@ -25,9 +25,6 @@ __all__ = [
 #: and gates are set at 1 %.
 REALISTIC_COPY_FRACTION = 0.01
 
-#: Score of an image that is identical to a training image.
-PLAIN_COPY_SCORE = 1.0
-
 # Conformal p-values are fractions, so q-values fall exactly on round levels, and must not be lost to rounding.
 _ROUNDING = 1e-9
 
@@ -130,6 +127,7 @@ class Discoveries:
         is_discovery: ``(N,)``, q-value at most ``fdr``.
         fdr: the false-discovery rate that was asked for.
         null: what the images were compared with.
+        plain_copy_score: what an image scores that is identical to a training image.
     """
 
     p_values: np.ndarray
@@ -138,6 +136,7 @@ class Discoveries:
     is_discovery: np.ndarray
     fdr: float
     null: NullScores
+    plain_copy_score: float = 1.0
 
     @property
     def count(self) -> int:
@@ -157,7 +156,7 @@ class Discoveries:
     @property
     def plain_copy_p_value(self) -> float:
         """The p-value of an image that is identical to a training image."""
-        return float(self.null.refined_p_values([PLAIN_COPY_SCORE])[0])
+        return float(self.null.refined_p_values([self.plain_copy_score])[0])
 
     def can_call_above(self, max_fraction: float) -> bool:
         """Whether plain copies would be called if they were just more than a share of the images.
@@ -234,13 +233,15 @@ class Discoveries:
         }
 
 
-def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05) -> Discoveries:
+def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05, plain_copy_score: float = 1.0) -> Discoveries:
     """Find the synthetic images that may be called copies at a false-discovery rate.
 
     Args:
         scores: ``(N,)``, the highest similarity of each synthetic image to any training image.
         null: scores of images that are not copies, of held-out images or by :func:`leave_one_out_null`.
         fdr: accepted share of wrong ones among those called copies.
+        plain_copy_score: what an image scores that is identical to a training image: the highest value of the score, 1
+            for a cosine or an SSIM, 0 for a negative distance.
 
     Returns:
         p-values, q-values and who is called.
@@ -259,6 +260,7 @@ def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05) -> Dis
         is_discovery=discoveries_at_fdr(q_values, fdr),
         fdr=fdr,
         null=null,
+        plain_copy_score=plain_copy_score,
     )
 
 

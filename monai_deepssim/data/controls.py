@@ -16,6 +16,7 @@ from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.items import file_of
 from monai_deepssim.data.loading import load_slice
 from monai_deepssim.networks import AutoencoderWeights
+from monai_deepssim.progress import warn
 from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange, FitImageSize
 
 __all__ = ["draw_controls", "plant_controls", "plant_reconstructions"]
@@ -24,7 +25,9 @@ Item = Mapping[str, Any]
 #: Name of the change that a pass through the generator's autoencoder is.
 _AUTOENCODER = "autoencoder"
 # Images by which the groups and the range of an autoencoder are found.
-_NUM_EXAMPLES = 8
+_NUM_EXAMPLES = 2
+# An autoencoder that a generator can work with gives pixels back with 0.95 and more.
+_LEAST_CORRELATION = 0.8
 # Another number where what a control looks like is changed, so that embeddings of earlier ones are not taken for it.
 _VERSION = 1
 
@@ -123,9 +126,20 @@ def plant_reconstructions(
     network = weights.fit(torch.stack(images[:_NUM_EXAMPLES]).to(device))
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     identity = f"control {_VERSION}: {_AUTOENCODER} {digest} {tuple(image_size)}"
+    passed = [network(image[None].to(device))[0].cpu() for image in images]
+    alike = min(
+        float(torch.corrcoef(torch.stack([image.flatten(), other.flatten()]))[0, 1])
+        for image, other in zip(images, passed, strict=True)
+    )
+    if not alike >= _LEAST_CORRELATION:
+        warn(
+            f"{weights.path}: gives a training image back with a correlation of {alike:.2f}. Perhaps it is not the "
+            "autoencoder of this generator, or its images were scaled in another way than to [0, 1] or [-1, 1]: its "
+            "controls then say nothing."
+        )
     return [
         _as_item(
-            DerivedImage((items[position],), partial(_made, made=network(image[None].to(device))[0].cpu()), identity),
+            DerivedImage((items[position],), partial(_made, made=other), identity),
             items,
             (position,),
             _AUTOENCODER,
@@ -133,7 +147,7 @@ def plant_reconstructions(
             level=None,
             unit="",
         )
-        for position, image in zip(drawn, images, strict=True)
+        for position, other in zip(drawn, passed, strict=True)
     ]
 
 

@@ -112,12 +112,16 @@ class AutoencoderWeights:
             The autoencoder in eval mode, on the device of the images.
         """
         common = math.gcd(*self.arguments["channels"])
+        network = self._load(common).to(images.device)
         groups = [number for number in range(1, common + 1) if common % number == 0]
-        tried = [
-            ImageAutoencoder(self._load(number).to(images.device), intensities)
-            for number, intensities in product(groups, _RANGES)
-        ]
-        return min(tried, key=lambda autoencoder: _error(autoencoder, images))
+
+        def build(number: int, intensities: tuple[float, float]) -> ImageAutoencoder:
+            for part in network.modules():
+                if isinstance(part, nn.GroupNorm):
+                    part.num_groups = number
+            return ImageAutoencoder(network, intensities)
+
+        return build(*min(product(groups, _RANGES), key=lambda tried: _error(build(*tried), images)))
 
     def _read_arguments(self) -> dict[str, Any]:
         try:

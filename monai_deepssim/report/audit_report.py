@@ -72,7 +72,8 @@ def render_report(
         .render(
             **describe(summary),
             histogram=score_histogram(scores, summary["thresholds"], null_scores),
-            patients=tables["patients"].to_dict("records"),
+            patients=_patients(tables["patients"], pairs),
+            suspicious=[pair for pair in pairs if pair["kind"] in ("unexplained", "discovery")],
             pairs=pairs,
             kinds={kind: KINDS[kind][0] for kind in KINDS if any(pair["kind"] == kind for pair in pairs)},
             num_illustrated=len(illustrated),
@@ -83,6 +84,15 @@ def render_report(
             script_source=script_source,
         )
     )
+
+
+def _patients(table: DataFrame, pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The affected patients, each with the numbers of the pairs that show the copies."""
+    numbers: dict[str, list[int]] = {}
+    for pair in pairs:
+        if pair["kind"] in ("copy", "part"):
+            numbers.setdefault(pair["match"]["patient_id"], []).append(pair["number"])
+    return [{**row, "pairs": numbers.get(row["patient_id"], [])} for row in table.to_dict("records")]
 
 
 def _encode(pictures: list[tuple[str, Image.Image | None]], form: PictureForm) -> list[tuple[str, str | None]]:

@@ -53,8 +53,9 @@ def recall_words(summary: Mapping[str, Any]) -> str:
 def _wrong_accusations(summary: Mapping[str, Any]) -> str:
     false_alarms, null = summary["false_alarms"], summary["null"]
     if false_alarms is not None:
-        words = f"{false_alarms['count']} of {false_alarms['total']} held-out images are called copies, though none is"
-        words += f" one: {share_words(false_alarms)}."
+        verb = "is called a copy" if false_alarms["count"] == 1 else "are called copies"
+        words = f"{false_alarms['count']} of {false_alarms['total']} held-out images {verb}, though none is: "
+        words += f"{share_words(false_alarms)}."
         if null is not None and not null["can_call"]:
             words += f" {null['sentence']}"
         return words

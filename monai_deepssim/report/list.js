@@ -74,7 +74,7 @@ function enhanceList(list) {
 }
 
 function enhancePictures(dialog) {
-  const items = () => [...document.querySelectorAll("[data-item][data-pictured]")].filter((one) => !one.matches(".off"));
+  const items = () => [...document.querySelectorAll("[data-item][data-pictured]")].filter((one) => one === current || !one.matches(".off"));
   const title = dialog.querySelector("[data-role=title]"), place = dialog.querySelector("[data-role=pictures]");
   let current = null;
 
@@ -97,6 +97,16 @@ function enhancePictures(dialog) {
     button.hidden = false;
     button.addEventListener("click", () => open(item));
     for (const picture of item.querySelectorAll("img")) picture.addEventListener("click", () => open(item));
+  }
+  // A link to a pair opens its pictures, on whatever page of the list it is.
+  for (const link of document.querySelectorAll("a[href^='#pair-']")) {
+    link.addEventListener("click", (event) => {
+      const item = document.querySelector(link.getAttribute("href"));
+      item.classList.remove("off");
+      if (!item.hasAttribute("data-pictured")) return;
+      event.preventDefault();
+      open(item);
+    });
   }
   dialog.querySelector("[data-role=back]").addEventListener("click", () => step(-1));
   dialog.querySelector("[data-role=forward]").addEventListener("click", () => step(1));

@@ -67,7 +67,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
 
     Returns:
         The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
-        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up`` and ``note``.
+        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up``
+        and ``note``.
     """
     matches = tables["matches"]
     matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))
@@ -130,7 +131,6 @@ def explain_copy(score: float, patient: str, compared: list[str], num_others: in
     if not num_others:
         return "The only training image of this patient."
     return (
-        f"{num_others} more training images are of this patient, {compared.count(patient) - 1} of them among the "
-        f"{len(compared)} that were compared: it may be a copy of a neighbouring slice. The patient is shown either "
-        "way."
+        f"May be of a neighbouring slice: {num_others} more training images are of this patient, "
+        f"{compared.count(patient) - 1} of them compared."
     )

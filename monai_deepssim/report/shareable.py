@@ -53,7 +53,7 @@ def shareable_report(folder: Path) -> str:
 
 def _read_table(path: Path) -> DataFrame:
     # Names such as "NA" are names.
-    return pd.read_csv(path, dtype=str, keep_default_na=False).apply(
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape").apply(
         lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column
     )
 

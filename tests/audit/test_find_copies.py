@@ -107,7 +107,7 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     again = pickle.loads(pickle.dumps(result))
     pd.testing.assert_frame_equal(again.matches, result.matches)
     again.save(tmp_path / "saved")
-    assert {"matches.csv", "memorized.csv", "report.html", "summary.json"} == {
+    assert {"files.csv", "matches.csv", "memorized.csv", "patients.csv", "report.html", "summary.json"} == {
         p.name for p in (tmp_path / "saved").iterdir()
     }
     row = result.matches.index[0]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from monai_deepssim.calibration import detection_curve, proportion_interval
+from monai_deepssim.calibration import compute_detection_curve, proportion_interval
 
 
 def controls_of(change, level, unit, found, patients=None):
@@ -24,7 +24,7 @@ def test_each_change_and_level_has_its_count_and_its_exact_interval():
             controls_of("noise", 0.05, "", [False] * 10),
         ]
     )
-    entry = json.loads(json.dumps(detection_curve(controls, "blur_2").as_json()))
+    entry = json.loads(json.dumps(compute_detection_curve(controls, "blur_2").as_json()))
     expected = binomtest(19, 20).proportion_ci(method="exact")
     assert [(point["change"], point["level"], point["unit"]) for point in entry["curve"]] == [
         ("none", None, ""),
@@ -45,7 +45,7 @@ def test_each_change_and_level_has_its_count_and_its_exact_interval():
 def test_a_patient_who_was_planted_twice_is_one_witness():
     patients = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"]
     found = [True, True, False, False] + [True] * 6
-    point = detection_curve(controls_of("blur", 2.0, "px", found, patients), "blur_2").points[0]
+    point = compute_detection_curve(controls_of("blur", 2.0, "px", found, patients), "blur_2").points[0]
     expected = proportion_interval(found, patients)
     assert (point.found.low, point.found.high) == (expected.low, expected.high)
     assert point.found.num_groups == 5
@@ -53,20 +53,20 @@ def test_a_patient_who_was_planted_twice_is_one_witness():
 
 
 def test_patients_that_are_unknown_are_not_one_patient():
-    curve = detection_curve(
+    curve = compute_detection_curve(
         controls_of("blur", 2.0, "px", [True] * 9 + [False], ["", None, np.nan] + [""] * 7), "blur_2"
     )
     assert curve.recall.num_groups is None
 
 
 def test_the_recall_is_unknown_where_the_reference_was_not_planted():
-    curve = detection_curve(controls_of("blur", 2.0, "px", [True]), "autoencoder")
+    curve = compute_detection_curve(controls_of("blur", 2.0, "px", [True]), "autoencoder")
     assert curve.recall is None
     assert curve.reference_point is None
     assert curve.as_json()["recall"] is None
-    assert detection_curve(controls_of("autoencoder", np.nan, "", [True]), "autoencoder").recall.value == 1
+    assert compute_detection_curve(controls_of("autoencoder", np.nan, "", [True]), "autoencoder").recall.value == 1
     none = pd.DataFrame({name: [] for name in ("change", "level", "unit", "found", "patient_id")})
-    assert detection_curve(none, "blur_2").as_json()["num_planted"] == 0
+    assert compute_detection_curve(none, "blur_2").as_json()["num_planted"] == 0
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,6 @@ def test_the_recall_is_unknown_where_the_reference_was_not_planted():
     ],
 )
 def test_each_change_has_its_words(change, level, unit, words):
-    point = detection_curve(controls_of(change, level, unit, [True, True]), "").points[0]
+    point = compute_detection_curve(controls_of(change, level, unit, [True, True]), "").points[0]
     assert point.words == words
     assert point.sentence == f"A copy {words} would have been found with probability 1.00 (0.16 to 1.00)."

@@ -104,3 +104,11 @@ def test_a_null_that_a_plain_copy_does_not_exceed_could_not_have_called_one() ->
     found = find_discoveries(np.full(20, 0.5), NullScores(np.append(np.linspace(0, 0.5, 900), np.full(100, 1.0))))
     assert not found.can_call
     assert found.fewest_discoverable > 20
+
+
+def test_what_could_have_been_called_depends_on_what_a_plain_copy_scores() -> None:
+    generator = np.random.default_rng(8)
+    distances = -generator.gamma(3, 0.1, 199)
+    scores = np.full(1000, -0.5)
+    assert find_discoveries(scores, NullScores(distances)).can_call
+    assert not find_discoveries(scores, NullScores(distances), plain_copy_score=0.0).can_call

@@ -270,6 +270,12 @@ def test_nothing_can_show_that_a_generator_never_copies():
     assert decide_gate(GateRules(0.0, gate_on="files"), evidence_of()).result == "passed"
 
 
+def test_no_number_of_images_is_named_where_the_share_itself_is_exceeded():
+    gate = decide_gate(GateRules(0.01), evidence_of(is_copy=flags(20)))
+    assert (gate.result, gate.images_needed) == ("exceeded", None)
+    assert gate.upper_limit > 0.02
+
+
 def test_no_interval_is_given_of_a_set_that_stands_for_no_other():
     for gate in (
         decide_gate(GateRules(0.01, gate_on="files"), evidence_of(patients=PATIENTS["none"])),

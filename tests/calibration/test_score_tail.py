@@ -70,7 +70,8 @@ def test_two_images_that_are_each_others_nearest_are_one_observation() -> None:
     assert fit_score_tail(scores, 1 / 201).num_clusters == 40
     paired = fit_score_tail(scores, 1 / 201, partners=partners)
     assert paired.num_clusters == 20
-    assert paired.p_values([8.0]) > fit_score_tail(scores, 1 / 201).p_values([8.0])
+    # So the share of scores above the threshold is known half as well: its variance is twice as large.
+    np.testing.assert_allclose(paired.shares.var() / fit_score_tail(scores, 1 / 201).shares.var(), 2, rtol=0.25)
 
 
 def test_few_patients_have_no_tail_and_keep_their_exact_p_values() -> None:
@@ -97,3 +98,10 @@ def test_scores_that_are_all_alike_have_no_tail() -> None:
     tail = fit_score_tail(np.full(150, 0.5), 1 / 151)
     assert not tail.is_usable
     assert "0 independent patients" in tail.reason
+
+
+def test_the_share_above_the_threshold_is_resampled_around_what_it_is() -> None:
+    generator = np.random.default_rng(16)
+    patients = generator.integers(0, 200, 600)
+    tail = fit_score_tail(generator.exponential(size=600), 1 / 201, patients)
+    assert abs(tail.shares.mean() - 0.2) < 0.005

@@ -45,6 +45,16 @@ def test_copies_below_the_threshold_of_a_copy_are_flagged_and_the_others_are_not
     assert np.sum([others.sum() for _, others in results]) <= 5
 
 
+def test_clean_images_just_above_the_null_are_not_flagged_along_with_copies() -> None:
+    generator, flagged = np.random.default_rng(47), 0
+    for _ in range(NUM_RUNS):
+        copies, (clean, null) = generator.uniform(0.85, 0.9, 15), expon(0.4, 0.03).rvs((2, 200), random_state=generator)
+        result = find_unexplained(np.append(copies, clean), null[:20])
+        assert result.flags[:15].all()
+        flagged += result.flags[15:].any()
+    assert flagged <= binom.ppf(0.999, NUM_RUNS, 0.05), flagged / NUM_RUNS
+
+
 def test_a_whole_set_of_copies_cannot_be_seen_with_three_null_scores_and_the_result_says_so() -> None:
     generator = np.random.default_rng(42)
     result = find_unexplained(generator.uniform(0.754, 0.821, 20), CLEAN.rvs(3, random_state=generator))

@@ -1,5 +1,6 @@
 """Copies of training images under graded changes, listed as files are and made when they are read."""
 
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -22,6 +23,7 @@ from monai_deepssim.data import (
 )
 from monai_deepssim.engines import EmbeddingStore
 from monai_deepssim.networks import AutoencoderWeights
+from monai_deepssim.progress import quiet
 from monai_deepssim.transforms import CONTROL_CHANGES
 
 COMPARED = (136, 112)
@@ -178,3 +180,14 @@ def test_a_pass_through_an_autoencoder_is_made_at_the_size_of_the_generators_ima
     assert fingerprint(controls) != fingerprint(
         plant_reconstructions(written, 2, (64, 64), AutoencoderWeights(small_autoencoder))
     )
+
+
+def test_an_autoencoder_that_does_not_give_the_images_back_is_warned_of(written, small_autoencoder, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plant_reconstructions(written, 2, (64, 56), AutoencoderWeights(small_autoencoder))
+    state = torch.load(small_autoencoder, weights_only=True)
+    torch.manual_seed(0)
+    torch.save({name: torch.randn_like(value) for name, value in state.items()}, tmp_path / "other.pt")
+    with pytest.warns(UserWarning, match="gives a training image back with a correlation of"), quiet():
+        plant_reconstructions(written, 2, (64, 56), AutoencoderWeights(tmp_path / "other.pt"))

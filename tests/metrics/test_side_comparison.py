@@ -5,16 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from monai.transforms import GaussianSmooth
 from torch import Tensor
 
-from monai_deepssim.audit.closing import side_lines
-from monai_deepssim.audit.figures import draw_side_comparison
 from monai_deepssim.metrics import (
     SIDE_DIFFERENCE_KINDS,
-    SideComparison,
-    SideDifference,
     compare_sides,
 )
 
@@ -144,8 +139,6 @@ def test_a_few_images_work_and_claim_nothing(num_training: int, num_synthetic: i
     comparison = compare_sides(make_cohort(0, num_training), 1 - make_cohort(1, num_synthetic))
     assert comparison.differences == ()
     assert not comparison.is_testable
-    assert "not compared" in side_lines(comparison)[0]
-    assert draw_side_comparison(comparison)[1:4] == b"PNG"
 
 
 def test_images_of_nothing_are_compared_without_an_error() -> None:
@@ -183,32 +176,3 @@ def test_the_differences_go_into_json_in_the_order_of_their_kinds() -> None:
 def test_broken_input_is_explained(images: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare_sides(make_cohort(0), images)
-
-
-def hostile_comparison(covered: bool) -> SideComparison:
-    difference = SideDifference("noise", "<b>0.1</b> of noise.", 0.0, 0.1, covered)
-    return SideComparison((difference,), torch.zeros(1, 40, 32), torch.zeros(1, 40, 32), 9, 8)
-
-
-def render(comparison: SideComparison, picture: str | None) -> str:
-    environment = Environment(
-        loader=PackageLoader("monai_deepssim.audit", "."), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("side_comparison.html").render(sides_differ=comparison, sides_picture=picture)
-
-
-def test_the_report_of_a_comparison_without_pictures_has_none() -> None:
-    assert "<img" in render(hostile_comparison(covered=True), "data:image/png;base64,AA==")
-    assert "<img" not in render(hostile_comparison(covered=True), None)
-
-
-@pytest.mark.parametrize(("covered", "label"), [(True, "covered"), (False, "not covered")])
-def test_the_report_shows_differences_escaped(covered: bool, label: str) -> None:
-    page = render(hostile_comparison(covered), "data:image/png;base64,AA==")
-    assert "&lt;b&gt;0.1&lt;/b&gt; of noise." in page
-    assert f">{label}<" in page
-
-
-def test_the_terminal_warns_of_what_hides_copies() -> None:
-    assert any(line.startswith("  Warning: <b>0.1") for line in side_lines(hostile_comparison(covered=False)))
-    assert not any("Warning" in line for line in side_lines(hostile_comparison(covered=True)))

@@ -204,7 +204,7 @@ def _summary(
         "headline": {
             "title": f"Release gate exceeded: {num_copies} of {total} synthetic images are copies of a training image",
             "tone": "bad",
-            "advice": f"It reproduces {num_copies} training images of {num_patients} known patients. Do not share this set.",
+            "advice": f"It reproduces {num_copies} training images of {num_patients} patients. Do not share this set.",
         },
         "controls": _controls() if filled else None,
         "null": {

@@ -12,6 +12,34 @@ HOSTILE = "<img src=https://example.org/a onerror=alert(1)>\"'&"
 #: Names that a telephone cannot break at a space.
 LONG = "averylongnamewithoutanyspaceinit" * 4
 
+# Contrast as WCAG 2 defines it, of each element that has text of its own, with the first opaque colour behind it.
+LOW_CONTRAST = r"""
+(() => {
+  const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => {
+    const [red, green, blue] = numbers(colour).map((c) => linear(c / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    if (numbers(colour)[3] !== 0) return colour;
+    return element.parentElement ? behind(element.parentElement) : "rgb(255, 255, 255)";
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.textContent.trim());
+    const isSvg = element instanceof SVGElement;
+    if (!text.join("") || !(isSvg || element.offsetParent) || element.disabled) continue;
+    const style = getComputedStyle(element);
+    const levels = [light(isSvg ? style.fill : style.color), light(behind(element))].sort((one, other) => other - one);
+    const contrast = (levels[0] + 0.05) / (levels[1] + 0.05);
+    if (contrast < 4.5) low.push(`${element.tagName} ${text.join(" ")}: ${contrast}`);
+  }
+  return low;
+})()
+"""
+
 
 @pytest.fixture
 def show(browser, tmp_path):
@@ -94,6 +122,16 @@ def test_pairs_are_paged_filtered_and_sorted(show) -> None:
     assert len(shown_pairs(browser)) == 44
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_patients_are_paged_on_any_screen(show, width: int) -> None:
+    browser = show(make_audit(num_copies=50), width=width)
+    rows = "[...document.querySelectorAll('tbody[data-list] tr')].filter(row => row.offsetParent).length"
+    assert browser.evaluate(rows) == 10
+    search = "document.querySelector('#patient-controls [data-role=search]')"
+    browser.evaluate(f"{search}.value = 'sub-024'; {search}.dispatchEvent(new Event('input'))")
+    assert browser.evaluate(rows) == 1
+
+
 def test_a_picture_enlarges_and_its_neighbours_follow_by_key(show) -> None:
     browser = show(make_audit())
     browser.evaluate("document.querySelector('#pair-2 [data-enlarge]').click()")
@@ -106,6 +144,14 @@ def test_a_picture_enlarges_and_its_neighbours_follow_by_key(show) -> None:
         assert browser.evaluate(title).startswith(expected)
     browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
     assert browser.evaluate("document.querySelector('dialog').open") is False
+
+
+def test_a_link_to_a_pair_on_another_page_opens_its_pictures(show) -> None:
+    browser = show(make_audit(num_copies=30))
+    assert 31 not in shown_pairs(browser)
+    browser.evaluate("document.querySelector('a[href=\"#pair-31\"]').click()")
+    title = browser.evaluate("document.querySelector('dialog[open] [data-role=title]').textContent")
+    assert title.startswith("Pair 31: fake-0030.png")
 
 
 def test_without_scripts_everything_is_there(show, browser) -> None:
@@ -128,35 +174,7 @@ def test_text_stands_out_from_what_is_behind_it(show, dark: bool, shareable: boo
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(16, 21, 29)" if dark else "rgb(245, 247, 250)"
     )
-    # Contrast as WCAG 2 defines it, of each element that has text of its own, with the first opaque colour behind it.
-    low = browser.evaluate(
-        """
-        (() => {
-          const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-          const light = (colour) => {
-            const [r, g, b] = numbers(colour).map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-          };
-          const behind = (element) => {
-            const colour = getComputedStyle(element).backgroundColor;
-            const isClear = numbers(colour)[3] === 0;
-            return isClear ? (element.parentElement ? behind(element.parentElement) : "rgb(255, 255, 255)") : colour;
-          };
-          const low = [];
-          for (const element of document.querySelectorAll("body *")) {
-            const text = [...element.childNodes].filter((n) => n.nodeType === 3 && n.textContent.trim());
-            const isSvg = element instanceof SVGElement;
-            if (!text.length || !(isSvg || element.offsetParent) || element.disabled) continue;
-            const style = getComputedStyle(element);
-            const colours = [light(isSvg ? style.fill : style.color), light(behind(element))].sort((a, b) => b - a);
-            const contrast = (colours[0] + 0.05) / (colours[1] + 0.05);
-            if (contrast < 4.5) low.push(`${element.tagName} ${element.className} ${text[0].textContent.trim()}: ${contrast}`);
-          }
-          return low;
-        })()
-        """
-    )
-    assert low == []
+    assert browser.evaluate(LOW_CONTRAST) == []
 
 
 def test_headings_go_down_one_level_at_a_time_and_controls_have_names(show) -> None:

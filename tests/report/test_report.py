@@ -52,7 +52,7 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "48 synthetic images with all 400 training images",
         "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after a change by blur 2 px were found",
-        "1 of 120 held-out images are called copies",
+        "1 of 120 held-out images is called a copy, though none is: 0.8 %",
         "at most 41 % of all that this generator makes is suspicious, or 43 % with the copies that the audit misses",
         "What was not tested",
         "1 image could not be read.",
@@ -124,6 +124,14 @@ def test_all_copies_are_shown_by_patient_and_numbered_and_then_what_is_suspiciou
     assert pairs[1]["title"] == "Patient sub-000, copy 2 of 2"
     page = render(audit)
     assert len(pictures_of(page)) == 4 * len(pairs)
+
+
+def test_suspicious_images_and_patients_are_named_with_the_pairs_that_show_them() -> None:
+    page = render(make_audit())
+    words = words_of(page)
+    suspicious = words[words.index("Suspicious images that") : words.index("How many copies would have been found?")]
+    assert "pair 13 : fake-0012.png scan-0012.png sub-006 0.840 unexplained" in suspicious
+    assert '(<a href="#pair-1">pair 1</a>, <a href="#pair-2">pair 2</a>)' in page
 
 
 def test_each_picture_has_words_for_those_who_do_not_see_it_and_the_map_has_a_scale() -> None:
@@ -237,7 +245,13 @@ def test_the_histogram_takes_any_scores_in_the_colours_of_the_page(scores: list[
 @pytest.mark.parametrize(
     ("compared", "patient", "others", "score", "words"),
     [
-        (["a", "a", "b"], "a", 2, 0.88, "2 more training images are of this patient, 1 of them among the 3 that were"),
+        (
+            ["a", "a", "b"],
+            "a",
+            2,
+            0.88,
+            "May be of a neighbouring slice: 2 more training images are of this patient, 1 of them compared.",
+        ),
         (["a", "b", "d"], "a", 0, 0.88, "The only training image of this patient."),
         (["", "", ""], "", 3, 0.88, "A copy of a neighbouring slice of the same patient would score like this, too."),
         (["a", "a", "b"], "a", 2, 0.99, ""),
