@@ -42,8 +42,11 @@ def test_every_entry_of_a_schema_is_always_there(name):
 
 
 def test_an_audit_has_the_shape_of_the_schema(audit, folders):
-    audit(patient_id_pattern=r"(sub-\d)", max_copy_fraction=1.0)
-    assert check(folders / "out" / "summary.json", "summary")["holdout_dir"] is None
+    with pytest.raises(SystemExit):
+        audit(patient_id_pattern=r"(sub-\d)", max_copy_fraction=1.0)
+    content = check(folders / "out" / "summary.json", "summary")
+    assert content["holdout_dir"] is None
+    assert content["gate"]["result"] == "undecided"  # ten images tell nothing from chance
 
 
 def test_an_audit_with_held_out_images_and_without_a_gate_has_the_shape_of_the_schema(audit, folders, axial):
