@@ -127,7 +127,10 @@ class SearchOptions(ImageOptions):
         False, yes_or_no, "Whether results of other images in the folder are replaced; else they are refused.", _OUTPUT
     )
     report_images: str = option(
-        "all", one_of(("all", "copies", "none")), "Which images the report shows: all, those of copies, or none.", _OUTPUT
+        "all",
+        one_of(("all", "copies", "none")),
+        "Which images the report shows: all, those of copies, or none.",
+        _OUTPUT,
     )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", _RUNNING)
     batch_size: int = option(64, whole(1), "Images per step of the networks.", _RUNNING)

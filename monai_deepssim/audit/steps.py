@@ -244,12 +244,8 @@ def gather_evidence(
     with stages("search"):
         pairs = search.find_pairs(synthetic)
     thresholds = options.thresholds or search.threshold_of_held_out(holdout)
-    pairs_of_holdout, contamination, null = None, [], None
     with stages("error_rates"):
-        if holdout is not None:
-            pairs_of_holdout = search.find_pairs(holdout)
-            contamination = find_contamination(holdout, training, pairs_of_holdout, options.verify)
-            null = _null_of_strangers(holdout, pairs_of_holdout, contamination, options.group_rule)
+        pairs_of_holdout, contamination, null = _score_strangers(search, holdout)
         if null is None:
             null = search.null_of_training(len(synthetic.usable_items), thresholds.duplicate)
     controls = None
@@ -370,16 +366,21 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         return list_sides(options)
 
 
-def _null_of_strangers(
-    holdout: EmbeddedSide, pairs: DataFrame, contamination: Sequence[str], group_rule: str
-) -> NullScores | None:
-    """Scores of the held-out images that are no training images; ``None`` where all are."""
-    scores = pairs.groupby("query")["score"].first()
+def _score_strangers(
+    search: TrainingSearch, holdout: EmbeddedSide | None
+) -> tuple[DataFrame | None, list[str], NullScores | None]:
+    """Pairs of the held-out images, which of them are training images, and the scores of all others, if there are."""
+    if holdout is None:
+        return None, [], None
+    pairs = search.find_pairs(holdout)
+    contamination = find_contamination(holdout, search.training, pairs, search.options.verify)
     rows = [row for row, reason in enumerate(contamination) if not reason]
     if not rows:
-        return None
-    patients = holdout.patients
-    return NullScores(scores[rows].to_numpy(), groups=[patients[row] for row in rows], group_rule=group_rule)
+        return pairs, contamination, None
+    scores, patients = pairs.groupby("query")["score"].first(), holdout.patients
+    groups = [patients[row] for row in rows]
+    null = NullScores(scores[rows].to_numpy(), groups=groups, group_rule=search.options.group_rule)
+    return pairs, contamination, null
 
 
 def _score_of_plain_copy(evidence: Evidence, options: AuditOptions) -> float:
