@@ -20,7 +20,6 @@ import torch
 from shipped_weights import apply, changes, cohort, embed
 from torch import Tensor, nn
 
-from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.calibration import choose_threshold, measure_threshold
 from monai_deepssim.metrics import (
     ALIGNED_SSIM_THRESHOLDS,
@@ -33,6 +32,7 @@ from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
 from monai_deepssim.similarity import DEFORMATION_COST
 from monai_deepssim.transforms import GradedVariants
+from monai_deepssim.workflow.bundles import find_bundle
 
 TUNING_SEEDS, MEASURING_SEEDS = (9301, 9302), (9303, 9304)
 NUM_TRAINING, NUM_QUERIES, TOP_K = 400, 200, 10

@@ -16,10 +16,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from monai_deepssim.audit import find_bundle
 from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.similarity import aligned_ssim, pairwise_ssim, standardize
+from monai_deepssim.workflow import find_bundle
 
 PERTURBATIONS = ("none", "mix", "gamma_0.5", "window_20_80", "saturation", "inverted", "bias_field", "half_replaced")
 SIZE, BATCH_SIZE = (136, 112), 16

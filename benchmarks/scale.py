@@ -15,11 +15,11 @@ import torch
 from own_images import TEST_SEED, image_parser, read_queries
 from tqdm import tqdm
 
-from monai_deepssim.audit import find_bundle
 from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
 from monai_deepssim.transforms import FitImageSize
+from monai_deepssim.workflow import find_bundle
 
 PERTURBATIONS = ("none", "mix", "rotation_any", "zoom_0.7", "blur_2_noise", "inverted", "half_replaced")
 BATCH_SIZE, GALLERY_SEED = 16, 9501

@@ -22,7 +22,6 @@ from monai.transforms import Affine, GaussianSmooth, RandGaussianNoise
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.data import PhantomBrainDataset, list_images, load_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import compute_retrieval_rank, compute_ssim_matching_errors, compute_ssim_matching_table
@@ -30,6 +29,7 @@ from monai_deepssim.networks import load_deepssim
 from monai_deepssim.search import NearestNeighbors
 from monai_deepssim.similarity import pairwise_ssim, standardize
 from monai_deepssim.transforms import FitImageSize, GradedVariants, RandStructurePreserving
+from monai_deepssim.workflow.bundles import find_bundle
 
 TRAINING_SEED, UNRELATED_SEED, VARIANTS_SEED = 9101, 9102, 9103
 WARP_PIXELS, WARP_SCALE_PIXELS = 1.5, 20

@@ -16,7 +16,6 @@ from typing import Any
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.tables import TABLES as COLUMNS
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.data.readers import READERS, format_names, unread_suffixes
@@ -24,6 +23,7 @@ from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
+from monai_deepssim.workflow.workflow import Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"

@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "audit.embedder": ["deepssim", "load_embedder"],
         "audit.result": ["AuditResult"],
         "errors": ["UnusableInputError"],
+        "release.verification": ["verify_release"],
     },
 )

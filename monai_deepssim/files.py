@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,16 @@ import numpy as np
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["ArrayStore", "atomic_file", "ensure_writable", "printable", "remove_files", "unwritable", "write_text"]
+__all__ = [
+    "ArrayStore",
+    "atomic_file",
+    "ensure_writable",
+    "hash_file",
+    "printable",
+    "remove_files",
+    "unwritable",
+    "write_text",
+]
 
 
 @contextmanager
@@ -65,6 +75,29 @@ def ensure_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the content of a file, in hexadecimal digits.
+
+    Args:
+        path: path of the file; it is read in blocks, so that its size does not matter.
+
+    Raises:
+        OSError: if it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a.txt")
+        >>> _ = path.write_bytes(b"abc")
+        >>> hash_file(path)[:16]  # FIPS 180-4, appendix B.1
+        'ba7816bf8f01cfea'
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_files(paths: Iterable[Path]) -> None:

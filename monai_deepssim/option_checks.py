@@ -64,20 +64,21 @@ def whole(low: int, high: int | None = None, *, or_none: bool = False) -> Check:
     """Take a whole number from ``low`` on.
 
     Example:
-        >>> whole(1).read("top_k", 3)
-        3
+        >>> whole(1).read("top_k", 3), whole(1, or_none=True).read("controls", "none")
+        (3, None)
     """
     wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    wanted += ", or none" if or_none else ""
 
     def read(name: str, value: Any) -> int | None:
-        if or_none and value is None:
+        if or_none and (value is None or str(value).lower() == "none"):
             return None
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not is_whole or value < low or (high is not None and value > high):
             raise unusable_option(name, value, wanted)
         return int(value)
 
-    return Check(read, f"{low} or more" if high is None else f"{low} to {high}")
+    return Check(read, (f"{low} or more" if high is None else f"{low} to {high}") + (", or none" if or_none else ""))
 
 
 def number(low: float, wanted: str, *, or_none: bool = False) -> Check:

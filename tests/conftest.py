@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import AutoencoderKL
 from nilearn import datasets
 
 from monai_deepssim.data import PhantomBrainDataset
@@ -39,3 +40,29 @@ def phantoms():
     """Twelve phantom slices ``(12, 1, 136, 112)`` in [0, 1]."""
     cohort = PhantomBrainDataset(num_subjects=12, seed=11, progress=False)
     return torch.stack([item["image"].as_tensor() for item in cohort])
+
+
+@pytest.fixture(scope="session")
+def small_autoencoder(tmp_path_factory, phantoms):
+    """Checkpoint of an autoencoder of two levels and groups of four channels, trained a little on phantoms."""
+    torch.manual_seed(0)
+    network = AutoencoderKL(
+        2,
+        channels=(8, 8),
+        num_res_blocks=1,
+        attention_levels=(False, False),
+        latent_channels=4,
+        norm_num_groups=2,
+        with_encoder_nonlocal_attn=False,
+        with_decoder_nonlocal_attn=False,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    images = torch.nn.functional.interpolate(phantoms[:2], (32, 28), mode="bilinear", antialias=True)
+    for _ in range(60):
+        loss = (network.reconstruct(images) - images).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("autoencoder") / "autoencoder.pt"
+    torch.save(network.state_dict(), path)
+    return path

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from monai_deepssim.__main__ import main as run_program
-from monai_deepssim.audit import find_bundle
 from monai_deepssim.audit.options import AuditOptions, EmbedderTrainingOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.options import option_fields, options_as_json, read_options
+from monai_deepssim.workflow import find_bundle
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def folders(phantoms, tmp_path, monkeypatch):
 
 
 def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
-    assert main(["audit", "training", "synthetic", "-o", "out", "--max-copy-fraction", "0.1"]) == 3
+    assert (
+        main(["audit", "training", "synthetic", "-o", "out", "--controls", "none", "--max-copy-fraction", "0.1"]) == 3
+    )
     told = capfd.readouterr()
     assert "2 of 4 synthetic images are copies" in told.out
     stages = [line for line in told.out.splitlines() if line.startswith("[")]
@@ -54,7 +56,7 @@ def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
 
 
 def test_as_json_the_summary_alone_is_on_the_standard_output(folders, capfd):
-    assert main(["audit", "training", "synthetic", "-o", "out", "--json"]) == 0
+    assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "none", "--json"]) == 0
     told = capfd.readouterr()
     assert json.loads(told.out)["num_copies"] == 2
     assert "2 of 4 synthetic images are copies" in told.err
@@ -62,19 +64,26 @@ def test_as_json_the_summary_alone_is_on_the_standard_output(folders, capfd):
 
 def test_a_warning_of_the_package_is_shown_and_none_of_others(folders):
     with pytest.warns(UserWarning, match="8 training images are few") as warned:
-        assert main(["audit", "training", "synthetic", "-o", "out", "--memorization_index"]) == 0
+        assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "none", "--memorization_index"]) == 0
     assert all("monai_deepssim" in warning.filename for warning in warned)
 
 
 def test_quiet_prints_nothing(folders, capfd):
-    assert main(["audit", "training", "synthetic", "-o", "out", "--quiet"]) == 0
+    assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "none", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_quiet_prints_errors_alone(folders, capfd):
+    assert main(["audit", "training", "no_such_folder", "-o", "out", "--quiet"]) == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("monai-deepssim: no_such_folder: there is no such file or folder")
 
 
 @pytest.mark.parametrize("name", ["$__import__('os').system('touch pwned')", "@training", "%x.json::a", "1e5", "a#b"])
 def test_a_name_is_taken_literally(folders, name):
     Path("training").rename(name.replace("/", "-"))
-    assert main(["audit", name.replace("/", "-"), "synthetic", "-o", "out", "--quiet"]) == 0
+    assert main(["audit", name.replace("/", "-"), "synthetic", "-o", "out", "--controls", "none", "--quiet"]) == 0
     assert json.loads(Path("out/summary.json").read_text())["training_dir"] == name.replace("/", "-")
     assert not Path("pwned").exists()
 
@@ -165,9 +174,9 @@ def test_slices_may_be_a_range_of_pythons():
 
 def test_the_verdict_alone_is_coloured_and_nothing_stays_switched(folders, monkeypatch):
     told = []
-    monkeypatch.setattr("monai_deepssim.audit.workflow.say", lambda line, colour=None: told.append((line, colour)))
+    monkeypatch.setattr("monai_deepssim.workflow.workflow.say", lambda line, colour=None: told.append((line, colour)))
     switched, filters = logging.root.manager.disable, list(warnings.filters)
-    assert main(["audit", "training", "synthetic", "-o", "out"]) == 0
+    assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "none"]) == 0
     ((line, colour),) = [entry for entry in told if entry[1] is not None]
     assert (line.startswith("2 of 4 synthetic images are copies"), colour) == (True, "red")
     assert (logging.root.manager.disable, list(warnings.filters)) == (switched, filters)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 
 from monai_deepssim.audit import Audit
 from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS
-from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.data import PhantomBrainDataset, plant_controls
+from monai_deepssim.transforms import CONTROL_CHANGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -49,6 +51,9 @@ def save_folders(folder):
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     if page.name == "README.md" and page.parent == ROOT:
         save_folders(tmp_path)
+        # A minute would be spent on controls, of which no example says anything.
+        few = partial(plant_controls, changes=CONTROL_CHANGES[:1])
+        monkeypatch.setattr("monai_deepssim.audit.controls.plant_controls", few)
         monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, name_of(page), str(page), 0)

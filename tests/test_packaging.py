@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 
 import monai_deepssim
 from monai_deepssim import command as command_line
-from monai_deepssim.audit import find_bundle, list_bundles
+from monai_deepssim.workflow import find_bundle, list_bundles
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "monai_deepssim"

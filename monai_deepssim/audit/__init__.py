@@ -7,8 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "audit": ["Audit"],
-        "bundles": ["find_bundle", "list_bundles"],
-        "config_steps": ["run_steps"],
         "clean_up.copy_filter": ["CopyFilter"],
         "clean_up.deduplication": ["Deduplication"],
         "embedder_training": ["EmbedderTraining"],

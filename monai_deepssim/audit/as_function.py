@@ -77,7 +77,7 @@ def find_copies(
         >>> from monai_deepssim.data import PhantomBrainDataset
         >>> phantoms = PhantomBrainDataset(12, seed=5, progress=False)
         >>> images = torch.stack([phantom["image"].as_tensor() for phantom in phantoms])
-        >>> result = find_copies(images[:8], torch.cat([images[2:4].flip(3), images[8:]]))
+        >>> result = find_copies(images[:8], torch.cat([images[2:4].flip(3), images[8:]]), controls=None)
         >>> copies = result.matches[result.matches["label"] == "duplicate"].sort_index()
         >>> copies[["synthetic_path", "training_path"]].values.tolist()
         [['synthetic[0]', 'training[2]'], ['synthetic[1]', 'training[3]']]
@@ -123,7 +123,7 @@ def remove_copies(
         >>> phantoms = PhantomBrainDataset(12, seed=5, progress=False)
         >>> images = torch.stack([phantom["image"].as_tensor() for phantom in phantoms])
         >>> synthetic = torch.cat([images[2:4].flip(3), images[8:]])
-        >>> result = remove_copies(images[:8], synthetic)
+        >>> result = remove_copies(images[:8], synthetic, controls=None)
         >>> result.kept, len(synthetic[result.kept])
         ([2, 3, 4, 5], 4)
     """

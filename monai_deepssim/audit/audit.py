@@ -12,16 +12,16 @@ from monai.inferers import Inferer
 from torch import nn
 
 from monai_deepssim.audit.detector import load_detector
-from monai_deepssim.audit.exit_status import end_unless_passed
 from monai_deepssim.audit.options import AuditOptions, SearchOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.audit.summary import summarize
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report import closing_lines
+from monai_deepssim.workflow.exit_status import end_unless_passed
+from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["Audit", "SearchWorkflow"]
 
@@ -127,7 +127,8 @@ class Audit(SearchWorkflow[AuditOptions, AuditResult]):
         return closing_lines(summarize(result), result.matches, result.options.output_dir / "report.html")
 
     def colour(self, result: AuditResult) -> str | None:
-        return {"bad": "red", "unsure": "yellow", "good": "green"}[summarize(result)["headline"]["tone"]]
+        tone: str = summarize(result)["headline"]["tone"]
+        return {"bad": "red", "unsure": "yellow", "good": "green"}[tone]
 
     def end(self, result: AuditResult) -> None:
-        end_unless_passed(result.gate)
+        end_unless_passed(result.gate.result, result.gate.reason)

@@ -17,7 +17,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
 from monai_deepssim.progress import Stages
 
-__all__ = ["EMBEDDINGS_FOLDER", "embed_sides"]
+__all__ = ["EMBEDDINGS_FOLDER", "embed_controls", "embed_sides"]
 
 #: Where the embeddings are, inside of the output folder: one folder per side.
 EMBEDDINGS_FOLDER = "embeddings"
@@ -62,6 +62,28 @@ def embed_sides(
     return embedded
 
 
+def embed_controls(
+    side: Side,
+    detector: AuditDetector,
+    options: SearchOptions,
+    *,
+    inferer: Inferer | None = None,
+    handlers: Sequence[Any] = (),
+) -> EmbeddedSide:
+    """Embed planted images as those of a side are; other ones that were planted in an earlier run are replaced.
+
+    Args:
+        side: the planted images.
+        detector: what embeds them.
+        options: as for :func:`embed_sides`.
+        inferer: MONAI inferer that calls the embedder.
+        handlers: Ignite handlers to attach to the evaluators that embed.
+    """
+    store = _store(side, options, detector.identity.sha256 + identify_inferer(inferer))
+    store.open(overwrite=True)
+    return _embed(side, store, detector, options, inferer, handlers)
+
+
 def _embed(
     side: Side,
     store: EmbeddingStore,
@@ -88,7 +110,7 @@ def _embed(
             f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
             f"{side.items[index]['path']}: {reason}"
         )
-    return EmbeddedSide(side, images, store.fingerprint, store.contents, continued)
+    return EmbeddedSide(side, images, store.fingerprint, store.contents, continued, store.file_hashes)
 
 
 def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:

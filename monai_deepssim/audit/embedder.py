@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.data import list_in_memory
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import compute_deepssim
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.option_checks import torch_device
 from monai_deepssim.transforms import FitImageSize
+from monai_deepssim.workflow.bundles import find_bundle
 
 __all__ = ["deepssim", "load_embedder", "shipped_weights"]
 

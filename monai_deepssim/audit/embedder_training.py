@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from monai_deepssim.audit.config_steps import as_literal, run_config
 from monai_deepssim.audit.options import EmbedderTrainingOptions
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.files import ensure_writable, printable, write_text
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import is_quiet
+from monai_deepssim.workflow.config_steps import as_literal, run_config
+from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["EmbedderTraining"]
 

@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from pandas import DataFrame
 
-from monai_deepssim.calibration import Discoveries, NullScores, find_discoveries, random_halves_null
+from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.verdict import is_copy
+from monai_deepssim.calibration import (
+    Discoveries,
+    NullScores,
+    find_discoveries,
+    find_unexplained,
+    leave_one_out_null,
+    leave_out_duplicates,
+)
 
-__all__ = ["NUM_NULL_IMAGES", "add_error_rates", "choose_null_images", "halves_null", "keep_strangers"]
+__all__ = [
+    "CERTAIN_SCORE",
+    "add_error_rates",
+    "choose_null_images",
+    "find_contamination",
+    "keep_strangers",
+    "null_of_pairs",
+    "num_null_images",
+]
 
-#: So many training images are scored for the null at most: with verification a score takes some pairs.
-NUM_NULL_IMAGES = 200
+#: Copy score above which neighbouring slices of one patient were not seen; of the pairs at 0.86 to 0.90 they were a
+#: third (docs/measured.md).
+CERTAIN_SCORE = 0.97
+
+# The fitted tail of the null takes 100 patients (calibration/score_tail.py) and is steadier with more. As many training
+# images as synthetic ones at most double the time of the search.
+_FEWEST_NULL, _MOST_NULL = 200, 2000
 
 
-def choose_null_images(num_images: int, seed: int = 0) -> np.ndarray:
-    """Draw the training images that are scored for the null.
+def num_null_images(num_training: int, num_synthetic: int) -> int:
+    """How many training images are scored for the null: as many as there are synthetic ones, from 200 to 2,000.
+
+    Example:
+        >>> num_null_images(5000, 1000), num_null_images(5000, 20), num_null_images(50, 1000)
+        (1000, 200, 50)
+    """
+    return min(num_training, max(_FEWEST_NULL, min(_MOST_NULL, num_synthetic)))
+
+
+def choose_null_images(patients: Sequence[str], number: int, seed: int = 0) -> np.ndarray:
+    """Draw the training images that are scored for the null: of as many patients as there are, then more of each.
 
     Args:
-        num_images: number of images.
+        patients: patient of every training image; an empty string is an unknown patient, shared with no other image.
+        number: number of images, at most that of all.
         seed: seed of the draw.
 
     Returns:
-        Rows of training images in ascending order, all of them where there are few.
+        Rows of training images in ascending order.
 
     Example:
-        >>> choose_null_images(3), len(choose_null_images(1000))
-        (array([0, 1, 2]), 200)
+        >>> choose_null_images(["a", "a", "a", "b", ""], number=3)[1:].tolist()
+        [3, 4]
     """
-    if num_images <= NUM_NULL_IMAGES:
-        return np.arange(num_images)
-    return np.sort(np.random.default_rng(seed).choice(num_images, NUM_NULL_IMAGES, replace=False))
+    order = np.random.default_rng(seed).permutation(len(patients))
+    names = [patients[row] or f"image {row}" for row in order]
+    turn = DataFrame({"patient": names}).groupby("patient").cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")][:number])
 
 
 def keep_strangers(pairs: DataFrame, patients: Sequence[str], keep: int) -> DataFrame:
@@ -57,47 +92,79 @@ def keep_strangers(pairs: DataFrame, patients: Sequence[str], keep: int) -> Data
     return kept if kept["query"].nunique() == pairs["query"].nunique() else kept.iloc[:0]
 
 
-def halves_null(pairs: DataFrame, patients: Sequence[str]) -> NullScores:
-    """The null of training images scored against random halves of the training set.
+def null_of_pairs(
+    pairs: DataFrame, training: EmbeddedSide, duplicate_threshold: float, group_rule: str
+) -> NullScores | None:
+    """The null of training images, each scored against those of other patients; without those that are there twice.
 
     Args:
         pairs: ``query``, ``training`` and ``score``: training images with those of other patients that are near them,
-            and the scores that the verdict would rest on.
-        patients: patient of every training image.
+            the highest score of each query first.
+        training: the training side.
+        duplicate_threshold: score above which a pair is a duplicate.
+        group_rule: how the images of a patient vote.
 
     Returns:
-        The null.
-
-    Example:
-        >>> pairs = DataFrame(
-        ...     [(0, 1, 0.5), (0, 2, 0.4), (1, 0, 0.5), (1, 2, 0.3), (2, 1, 0.3), (2, 0, 0.4)],
-        ...     columns=["query", "training", "score"],
-        ... )
-        >>> sorted(set(halves_null(pairs, ["", "", ""]).scores.tolist()))
-        [0.3, 0.4, 0.5]
+        The null; ``None`` where fewer than two patients are left.
     """
-    scores_of = pairs.groupby("query")["score"]
+    nearest = pairs.drop_duplicates("query").reset_index(drop=True)
+    copies = Counter(training.usable_contents)
+    is_identical = [copies[training.usable_contents[row]] > 1 for row in nearest["query"]]
+    left_out = leave_out_duplicates(nearest["score"].tolist(), duplicate_threshold, is_identical)
+    kept = nearest[~left_out.flags]
+    patients = [training.patients[row] for row in kept["query"]]
+    if len({patient or f"image {row}" for row, patient in zip(kept["query"], patients, strict=True)}) < 2:
+        return None
+    return leave_one_out_null(
+        kept["score"].tolist(),
+        kept["training"].to_numpy(),
+        kept["query"].to_numpy(),
+        patients,
+        group_rule,
+        num_left_out=left_out.count,
+    )
 
-    def score_between(indices: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        here = pairs[pairs["training"].isin(searched)].groupby("query")["score"].max()
-        # None of the kept neighbours is in this half, at odds of 2 to the power of their number: take the farthest.
-        return here.reindex(indices).fillna(scores_of.min().reindex(indices)).to_numpy()
 
-    return random_halves_null(score_between, len(patients), groups=list(patients), scored=pairs["query"].unique())
+def find_contamination(holdout: EmbeddedSide, training: EmbeddedSide, pairs: DataFrame, verified: bool) -> list[str]:
+    """Say which held-out images are training images, and how that is known.
+
+    Args:
+        holdout: the held-out side.
+        training: the training side.
+        pairs: pairs of the held-out images (``query``) with training images, the highest score of each query first.
+        verified: whether the score is one of a comparison on the pixels, of which :data:`CERTAIN_SCORE` is known.
+
+    Returns:
+        For each held-out image ``content``, where it is a file of the training set byte for byte; ``score``, where no
+        image of another patient was ever seen to score as high; or an empty string.
+    """
+    known = set(training.usable_contents)
+    highest = pairs.groupby("query")["score"].first()
+    return [
+        "content" if content in known else "score" if verified and highest[row] > CERTAIN_SCORE else ""
+        for row, content in enumerate(holdout.usable_contents)
+    ]
 
 
-def add_error_rates(matches: DataFrame, null: NullScores | None, fdr: float) -> tuple[DataFrame, Discoveries | None]:
-    """Give each match its p-value and its q-value.
+def add_error_rates(
+    matches: DataFrame, null: NullScores | None, fdr: float, plain_copy_score: float
+) -> tuple[DataFrame, Discoveries | None]:
+    """Give each match its p-value and its q-value, and say which stand apart unexplained.
 
     Args:
         matches: matches of all synthetic images.
         null: scores of images that are not copies; ``None`` when there are none to be had.
         fdr: accepted share of wrong ones among those called copies.
+        plain_copy_score: what an image scores that is identical to a training image.
 
     Returns:
         The matches, and the discoveries among them, in the same order.
     """
+    scores = matches["score"].tolist()
+    null_scores = [] if null is None else list(null.scores)
+    unexplained = find_unexplained(scores, null_scores, is_copy(matches).tolist())
+    matches = matches.assign(unexplained=unexplained.flags)
     if null is None:
         return matches, None
-    found = find_discoveries(matches["score"].tolist(), null, fdr)
-    return matches.assign(p_value=found.p_values, q_value=found.q_values), found
+    discoveries = find_discoveries(scores, null, fdr, plain_copy_score)
+    return matches.assign(p_value=discoveries.p_values, q_value=discoveries.q_values), discoveries

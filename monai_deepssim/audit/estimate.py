@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
-from monai_deepssim.audit.error_rates import NUM_NULL_IMAGES
+from monai_deepssim.audit.error_rates import num_null_images
 from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import ImageDataset, load_slice
@@ -22,9 +24,22 @@ __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
 # Below so many images, what follows would take as long as the audit itself.
 _NUM_IMAGES, _SMALL_SET = 8, 100
+# Local features prove most of the controls, of which fewer pairs are compared then: 1,195 of the 420 of 400 phantoms.
+_PAIRS_OF_CONTROL = 3
 
 
-def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions, stages: Stages) -> None:
+@dataclass(frozen=True)
+class _Speed:
+    """Seconds that an image or a pair takes."""
+
+    image: float = 0.0
+    features: float = 0.0
+    pair: float = 0.0
+
+
+def say_estimate(
+    sides: Sequence[Side], detector: AuditDetector, options: SearchOptions, stages: Stages, num_controls: int = 0
+) -> None:
     """Say how many images there are and how long they will take, once everything is compiled.
 
     Args:
@@ -32,6 +47,7 @@ def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: Search
         detector: as for :func:`estimate_seconds`.
         options: as for :func:`estimate_seconds`.
         stages: stages of the workflow; includes ``compiling`` where kernels have to be compiled.
+        num_controls: as for :func:`estimate_seconds`.
     """
     if "compiling" in stages.titles:
         with stages("compiling"):
@@ -40,44 +56,61 @@ def say_estimate(sides: Sequence[Side], detector: AuditDetector, options: Search
         return
     counts = " and ".join(f"{len(side.items)} {side.name.replace('holdout', 'held-out')}" for side in sides)
     bound = "at most " if (options.output_dir / EMBEDDINGS_FOLDER).exists() else ""
-    say(f"{counts} images: {bound}{duration_words(estimate_seconds(sides, detector, options))}")
+    seconds, seconds_of_controls = estimate_seconds(sides, detector, options, num_controls)
+    controls = ""
+    if num_controls:
+        controls = (
+            f", of which {duration_words(seconds_of_controls)} for {num_controls} controls (copies of training images "
+            "that show how many would be found; --controls none leaves them out)"
+        )
+    say(f"{counts} images: {bound}{duration_words(seconds)}{controls}")
 
 
-def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: SearchOptions) -> float:
+def estimate_seconds(
+    sides: Sequence[Side], detector: AuditDetector, options: SearchOptions, num_controls: int = 0
+) -> tuple[float, float]:
     """Estimate how long embedding and comparing will take, by doing both with a few images of the training side.
 
     Args:
         sides: the training side, the synthetic side and any held-out side; of a deduplication the training side alone.
         detector: the audit's detector.
         options: the audit's options.
+        num_controls: copies of training images that will be planted.
 
     Returns:
-        Seconds; 0 for small sets, and where none of these images can be read. What an earlier run has done is not taken
-        off.
+        Seconds, and how many of them are for the controls; 0 for small sets, and where none of these images can be
+        read. What an earlier run has done is not taken off.
     """
     items, num_images = sides[0].items, sum(len(side.items) for side in sides)
-    if num_images < _SMALL_SET:
-        return 0.0
+    if num_images + num_controls < _SMALL_SET:
+        return 0.0, 0.0
+    speed = _measure(items, detector, options)
+    # The images of all sides are looked up among the training images; without held-out images, some of these are, too.
+    looked_up = num_images - len(items) if len(sides) > 1 else len(items)
+    pairs = looked_up * options.top_k
+    if len(sides) == 2:
+        pairs += options.top_k * num_null_images(len(items), len(sides[1].items))
+    controls = num_controls * (speed.image + 2 * speed.features + min(options.top_k, _PAIRS_OF_CONTROL) * speed.pair)
+    seconds = num_images * speed.image + (num_images + looked_up) * speed.features + pairs * speed.pair
+    return seconds + controls, controls
+
+
+def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, options: SearchOptions) -> _Speed:
     chosen = np.unique(np.linspace(0, len(items) - 1, _NUM_IMAGES).astype(int)).tolist()
     start = time.perf_counter()
     dataset = ImageDataset([items[index] for index in chosen], image_size=options.image_size)
     loaded = [sample for sample in (dataset[number] for number in range(len(dataset))) if not sample["problem"]]
     if not loaded:
-        return 0.0
+        return _Speed()
     images = [torch.as_tensor(sample["image"]) for sample in loaded]
     detector.metric.represent_batch(torch.stack(images))
-    seconds = num_images * (time.perf_counter() - start) / len(images)
+    embedding = (time.perf_counter() - start) / len(images)
     if not options.verify or len(images) < 2:
-        return seconds
-    # The images of all sides are looked up among the training images; without held-out images, some of these are, too.
-    looked_up = num_images - len(items) if len(sides) > 1 else len(items)
-    pairs = looked_up * options.top_k
-    if len(sides) == 2:
-        pairs += 2 * options.top_k * min(len(items), NUM_NULL_IMAGES)
+        return _Speed(embedding)
     start = time.perf_counter()
     slices = [load_slice(dataset.items[sample["index"]]) for sample in loaded]
     map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))
-    seconds += (num_images + looked_up) * (time.perf_counter() - start) / len(images)
+    features = (time.perf_counter() - start) / len(images)
     start = time.perf_counter()
     compared, others = ComparedImages(images.__getitem__), len(images) - 1
     neighbors = np.array([np.delete(np.arange(len(images)), row) for row in range(len(images))])
@@ -88,7 +121,7 @@ def estimate_seconds(sides: Sequence[Side], detector: AuditDetector, options: Se
         keep=others,
         deformation_cost=options.deformation_cost,
     )
-    return seconds + pairs * (time.perf_counter() - start) / neighbors.size
+    return _Speed(embedding, features, (time.perf_counter() - start) / neighbors.size)
 
 
 def duration_words(seconds: float) -> str:

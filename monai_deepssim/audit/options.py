@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Classes of synthetic images that a filter may leave out; the first always is.
-LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery")
+LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery", "unexplained")
 
 _IMAGES, _DETECTION, _DECISION, _OUTPUT, _RUNNING = "Images", "Detection", "Decision", "Output", "Running"
 _TRAINING = "Training"
@@ -303,6 +303,11 @@ class AuditOptions(SearchOptions):
                 "--holdout_dir: was given without --training_dir and --synthetic_dir. Held-out images tell what the "
                 "scores of an audit mean: give all three, or none for the demo."
             )
+        if self.autoencoder is not None and self.controls is None:
+            raise UnusableInputError(
+                "--autoencoder: was given, but --controls none plants no copies that could pass through it. Leave one "
+                "of the two out."
+            )
         super().__post_init__()
 
     @property
@@ -328,6 +333,13 @@ class FilterOptions(AuditOptions):
         anything("classes"),
         f"Classes that are left out: {LEAVE_OUT_CLASSES[0]}, and any of {', '.join(LEAVE_OUT_CLASSES[1:])}.",
         _OUTPUT,
+    )
+    gate_on: str = option(
+        "files",
+        one_of(("generator", "files")),
+        "What the gate is about: exactly the files that are kept, of which the count is judged, or the generator, for "
+        "which a set that was chosen does not stand.",
+        _DECISION,
     )
     files: str = _FILES
 

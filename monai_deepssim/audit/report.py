@@ -11,12 +11,13 @@ from pandas import DataFrame
 from PIL.Image import Image
 from torch import Tensor
 
+from monai_deepssim.audit.clean_up.file_units import source_root
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.summary import summarize, write_summary
-from monai_deepssim.audit.tables import write_table
-from monai_deepssim.audit.verdict import affected_patients
+from monai_deepssim.audit.tables import TABLES, write_table
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.files import write_text
+from monai_deepssim.release import FILE_LIST, hash_results, list_side_files, write_file_list
 from monai_deepssim.report import SHAREABLE_REPORT, draw_image, draw_pair, render_report, render_shareable
 
 __all__ = ["image_of_side", "pair_pictures", "render_audit", "report_tables", "write_results"]
@@ -35,13 +36,17 @@ def write_results(folder: Path, result: AuditResult) -> None:
     summary = summarize(result)
     tables = report_tables(result)
     write_table(folder / "matches.csv", result.matches.sort_values("synthetic_path"))
-    for name in ("memorized", "patients", "holdout"):
+    for name in ("memorized", "patients", "holdout", "controls"):
         if name in tables:
             write_table(folder / f"{name}.csv", tables[name])
+    side = result.synthetic
+    files = list_side_files(side.side.items, side.images.problems, source_root(side.side), side.file_hashes)
+    write_file_list(folder / FILE_LIST, files)
     write_text(folder / "report.html", render_audit(result, summary))
     if result.options.shareable_report:
         write_text(folder / SHAREABLE_REPORT, render_shareable(summary, tables))
-    write_summary(folder / "summary.json", summary)
+    hashes = hash_results(folder, [FILE_LIST, "report.html", *(f"{name}.csv" for name in TABLES)])
+    write_summary(folder / "summary.json", {**summary, "result_files": hashes})
 
 
 def render_audit(result: AuditResult, summary: Mapping[str, Any]) -> str:
@@ -71,9 +76,10 @@ def report_tables(result: AuditResult) -> dict[str, DataFrame]:
     tables = {
         "matches": result.matches,
         "memorized": result.memorized,
-        "patients": affected_patients(result.memorized, result.training.usable_items),
+        "patients": result.patients,
     }
-    return tables if result.held_out is None else {**tables, "holdout": result.held_out}
+    others = {"holdout": result.held_out, "controls": result.controls}
+    return {**tables, **{name: table for name, table in others.items() if table is not None}}
 
 
 def _candidates(result: AuditResult) -> DataFrame:

@@ -7,14 +7,18 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monai_deepssim import __version__
-from monai_deepssim.audit.options import AuditOptions, SearchOptions
+from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.calibration import headline
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json
 from monai_deepssim.report import package_versions
@@ -63,21 +67,21 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "num_similar": result.count("similar"),
         "num_different": result.count("different"),
         "num_memorized": result.memorized_fraction.count,
-        "num_patients": len(result.patients) if result.patients or result.memorized.empty else None,
+        "num_patients": result.num_patients if result.num_patients or result.memorized.empty else None,
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
-        "num_unexplained": int((result.matches["unexplained"] == True).sum()),  # noqa: E712, an object column
+        "num_unexplained": int(result.matches["unexplained"].sum()),
         "selection": result.selection or None,
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "memorized_fraction": result.fraction_as_json(result.memorized_fraction),
         "false_alarms": None if result.false_alarms is None else result.false_alarms.as_json(),
         "discoveries": None if result.discoveries is None else result.discoveries.as_json(),
-        "null": None,
-        "controls": None,
-        "contamination": None,
-        "members": None,
-        "second_opinion": None,
-        "gate": _gate_as_json(result),
+        "null": None if result.discoveries is None else result.discoveries.null_as_json(),
+        "controls": None if result.curve is None else result.curve.as_json(),
+        "contamination": _contamination(result),
+        "members": None if result.members is None else result.members.as_json(),
+        "second_opinion": _second_opinion(result),
+        "gate": result.gate.as_json(),
         "sides_differ": result.sides_differ.as_json(),
         **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
     }
@@ -99,62 +103,43 @@ def _describe_run(seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _gate_as_json(result: AuditResult) -> dict[str, Any]:
-    options: AuditOptions = result.options
+def _headline(result: AuditResult) -> dict[str, str]:
+    """The verdict joined with the gate; a demo says so."""
+    first = headline(
+        result.gate,
+        result.copy_fraction.total,
+        num_skipped=len(result.skipped),
+        num_parts_left_out=0 if result.options.count_parts else result.count("part"),
+        num_memorized=len(result.memorized),
+        num_patients=result.num_patients,
+    )
+    if result.demo is None:
+        return asdict(first)
+    demo = result.demo
+    advice = f"This is a demo without patient data: {demo.planted} copies of phantom subjects were planted, and "
+    advice += f"{demo.found} of them were found, with {demo.false_alarms} false alarms."
+    return {**asdict(first), "advice": advice}
+
+
+def _contamination(result: AuditResult) -> dict[str, Any] | None:
+    """How many held-out images are training images, and which."""
+    if result.held_out is None:
+        return None
+    table = result.held_out[result.held_out["contamination"] != ""]
     return {
-        **vars(result.gate),
-        "reasons": [],
-        "max_patient_fraction": options.max_patient_fraction,
-        "gate_on": options.gate_on,
-        "min_recall": options.min_recall,
-        "num_suspicious": None,
-        "suspicious": None,
-        "upper_limit": None,
-        "upper_limit_over_recall": None,
-        "images_needed": None,
-        "patients": None,
+        "by_content": int((table["contamination"] == "content").sum()),
+        "by_score": int((table["contamination"] == "score").sum()),
+        "paths": table[["holdout_path", "training_path"]].to_numpy().tolist(),
     }
 
 
-def _headline(result: AuditResult) -> dict[str, str]:
-    """The verdict joined with the gate: a title, what follows from it, and the tone ``bad``, ``good`` or ``unsure``."""
-    share, gate, close = result.copy_fraction, result.gate, len(result.close)
-    if share.count:
-        noun = "synthetic image is a copy" if share.count == 1 else "synthetic images are copies"
-        title = f"{share.count} of {share.total} {noun} of a training image"
-    else:
-        title = f"No copy was found among {share.total} synthetic images"
-    if result.demo is not None:
-        advice = f"This is a demo without patient data: {result.demo.planted} copies of phantom subjects were planted, "
-        advice += f"and {result.demo.found} of them were found, with {result.demo.false_alarms} false alarms."
-        return {"tone": "bad" if share.count else "unsure", "title": title, "advice": advice}
-    if gate.result == "undecided":
-        return {"tone": "unsure", "title": title, "advice": f"The gate is undecided: {gate.reason}."}
-    if share.count and gate.result == "passed":
-        advice = f"That is within the limit that was set for this release ({gate.max_copy_fraction:.4g}), and yet "
-        return {"tone": "unsure", "title": title, "advice": advice + _who_is_copied(result)}
-    if share.count:
-        advice = "Do not share this set as if it were free of patient data: " + _who_is_copied(result)
-        return {"tone": "bad", "title": title, "advice": advice}
-    if result.skipped:
-        advice = f"{len(result.skipped)} images could not be read, so this is not the whole set."
-        return {"tone": "unsure", "title": title, "advice": advice}
-    if close:
-        advice = f"But {close} {'is' if close == 1 else 'are'} closer to a training image than chance explains, though "
-        advice += "below the threshold of a copy: look at every such pair before you share the set."
-        return {"tone": "unsure", "title": title, "advice": advice}
-    advice = "This is what one detector at one threshold could see; it does not prove that there is no copy."
-    return {"tone": "good", "title": title, "advice": advice}
-
-
-def _who_is_copied(result: AuditResult) -> str:
-    images, patients, close = len(result.memorized), len(result.patients), len(result.close)
-    words = f"it reproduces {images} training image{'s' if images > 1 else ''}"
-    words += f" of {patients} known patient{'s' if patients > 1 else ''}." if patients else "; their patients are not "
-    words += "" if patients else "known."
-    if close:
-        words += f" {close} more {'is' if close == 1 else 'are'} closer to a training image than chance explains."
-    return words
+def _second_opinion(result: AuditResult) -> dict[str, Any] | None:
+    """What a detector that did not choose the images says of them."""
+    if result.second_opinion is None:
+        return None
+    flags = np.asarray(result.second_opinion.is_suspicious)
+    paths = result.matches["synthetic_path"].sort_index()[flags].tolist()
+    return {"detector": result.second_opinion.name, "num_suspicious": int(flags.sum()), "paths": paths}
 
 
 def thresholds_as_json(thresholds: Thresholds) -> dict[str, dict[str, Any]]:

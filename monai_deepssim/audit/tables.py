@@ -106,6 +106,10 @@ _HELD_OUT = {
     "training_patient_id": Column("the patient of that one"),
     "score": _SCORE,
     "label": Column("as if it were a synthetic image; a `duplicate` is a false alarm"),
+    "contamination": Column(
+        "how it is known to be a training image: `content` (the same file), `score` (no other patient scores as high); "
+        "empty where it is none. Such an image is in no other number"
+    ),
 }
 _CONTROLS = {
     "change": Column("what the training image went through before it was planted"),

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 
+import numpy as np
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.error_rates import choose_null_images, halves_null, keep_strangers
+from monai_deepssim.audit.error_rates import (
+    choose_null_images,
+    keep_strangers,
+    null_of_pairs,
+    num_null_images,
+)
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import verification_store
@@ -51,31 +57,57 @@ class TrainingSearch:
             return candidates.assign(score=candidates["detector_score"], alignment=None)
         return self._verify(candidates, side, keep=self.options.top_k)
 
-    def null_of_training(self) -> NullScores | None:
-        """Scores of training images against random halves of the others; ``None`` with fewer than two patients."""
-        patients = self.training.patients
-        if len({patient or f"image {row}" for row, patient in enumerate(patients)}) < 2:
-            return None
-        rows = choose_null_images(len(patients))
-        largest = max(Counter(patient for patient in patients if patient).values(), default=1)
-        # In half of the training set an image's nearest are among so many of the whole set, but for chance.
-        keep = 2 * self.options.num_proposed
-        images = self.training.images
-        scores, neighbors = self.detector.search(images.subset(rows), min(len(patients), keep + largest))
-        pairs = keep_strangers(tabulate_candidates(neighbors, scores, rows), patients, keep)
+    def null_of_training(self, num_synthetic: int, duplicate_threshold: float) -> NullScores | None:
+        """Scores of training images against those of other patients; ``None`` with fewer than two patients.
+
+        Args:
+            num_synthetic: number of synthetic images, which says how many comparisons are wanted.
+            duplicate_threshold: score above which a training image is a duplicate of another one.
+        """
+        patients, options = self.training.patients, self.options
+        rows = choose_null_images(patients, num_null_images(len(patients), num_synthetic))
+        pairs = self._strangers(rows, options.num_proposed)
         if pairs.empty:
             return None
-        if not self.options.verify:
-            return halves_null(pairs.assign(score=pairs["detector_score"]), patients)
-        members = defaultdict(list)
-        for row, patient in enumerate(patients):
-            members[patient].append(row)
+        if options.verify:
+            members = defaultdict(list)
+            for row, patient in enumerate(patients):
+                members[patient].append(row)
 
-        def own_patient(row: int) -> list[int]:
-            return members[patients[row]] if patients[row] else [row]
+            def own_patient(row: int) -> list[int]:
+                return members[patients[row]] if patients[row] else [row]
 
-        pairs = self._verify(pairs, self.training, keep=2 * self.options.top_k, exclude=own_patient)
-        return halves_null(pairs, patients)
+            pairs = self._verify(pairs, self.training, keep=options.top_k, exclude=own_patient)
+        else:
+            pairs = pairs.assign(score=pairs["detector_score"])
+        return null_of_pairs(pairs, self.training, duplicate_threshold, options.group_rule)
+
+    def null_of_detector(self, strangers: Strangers | None) -> NullScores | None:
+        """Scores that the detector alone gives to images that are not copies.
+
+        Args:
+            strangers: held-out images; ``None`` to take the training images, against those of other patients.
+        """
+        if strangers is not None:
+            scores, _ = self.detector.search(strangers.images, 1)
+            return NullScores(scores[:, 0], groups=strangers.patients, group_rule=self.options.group_rule)
+        pairs = self._strangers(np.arange(len(self.training.patients)), 1)
+        if pairs.empty:
+            return None
+        threshold = self.detector.metric.threshold
+        return null_of_pairs(
+            pairs.assign(score=pairs["detector_score"]),
+            self.training,
+            np.inf if threshold is None else threshold,
+            self.options.group_rule,
+        )
+
+    def _strangers(self, rows: np.ndarray, keep: int) -> DataFrame:
+        """The nearest training images of other patients; none where there are no two patients."""
+        patients = self.training.patients
+        largest = max(Counter(patient for patient in patients if patient).values(), default=1)
+        scores, neighbors = self.detector.search(self.training.images.subset(rows), min(len(patients), keep + largest))
+        return keep_strangers(tabulate_candidates(neighbors, scores, rows), patients, keep)
 
     def _verify(
         self,

@@ -23,10 +23,8 @@ __all__ = [
     "PUBLISHED_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
-    "Gate",
     "Thresholds",
     "affected_patients",
-    "apply_gate",
     "is_copy",
     "match_images",
     "memorized_images",
@@ -87,21 +85,6 @@ VERIFIED_THRESHOLDS = Thresholds(
     source="chosen on phantoms and brain MRI kept for choosing, measured on others (docs/measured.md); "
     "not calibrated on this data",
 )
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Whether the set may pass, given the share of copies that its owner accepts.
-
-    Attributes:
-        max_copy_fraction: the share accepted; ``None`` when no gate was asked for.
-        result: ``passed``, ``exceeded``, ``undecided`` or ``None``.
-        reason: a sentence.
-    """
-
-    max_copy_fraction: float | None
-    result: str | None
-    reason: str
 
 
 def is_copy(matches: pd.DataFrame) -> pd.Series:
@@ -232,52 +215,3 @@ def affected_patients(memorized: pd.DataFrame, training: Sequence[Mapping[str, A
         )
     table = as_table(rows, PATIENTS_COLUMNS)
     return table.sort_values(["num_copies", "patient_id"], ascending=[False, True], kind="stable", ignore_index=True)
-
-
-def apply_gate(
-    max_copy_fraction: float | None,
-    *,
-    num_copies: int,
-    num_parts: int = 0,
-    count_parts: bool = True,
-    num_synthetic: int,
-    skipped_synthetic: int,
-    skipped_training: int,
-    hidden_by: str = "",
-) -> Gate:
-    """Decide whether a set of synthetic images may pass.
-
-    Images that could not be read must not help it: each skipped synthetic image counts as if it were a copy, and with
-    a skipped training image no set can pass, because its copies cannot be found.
-
-    Args:
-        max_copy_fraction: share of copies accepted, 0 to 1; ``None`` for no gate.
-        num_copies: synthetic images judged copies of a whole image.
-        num_parts: synthetic images judged copies of a part of one.
-        count_parts: whether these count as copies.
-        num_synthetic: synthetic images audited.
-        skipped_synthetic: synthetic images that could not be read.
-        skipped_training: training images that could not be read.
-        hidden_by: a difference between the sides that could hide copies, in a sentence; empty for none.
-
-    Example:
-        >>> counts = {"num_synthetic": 100, "skipped_synthetic": 0, "skipped_training": 0}
-        >>> apply_gate(0.01, num_copies=1, **counts).result, apply_gate(0.01, num_copies=2, **counts).result
-        ('passed', 'exceeded')
-    """
-    if max_copy_fraction is None:
-        return Gate(None, None, "no gate was asked for")
-    num_copies += num_parts if count_parts else 0
-    share = num_copies / num_synthetic
-    if share > max_copy_fraction:
-        return Gate(max_copy_fraction, "exceeded", f"{share:.4g} of the images are copies")
-    if skipped_training:
-        reason = f"copies of the training images that were skipped ({skipped_training}) could not be looked for"
-        return Gate(max_copy_fraction, "undecided", reason)
-    worst = (num_copies + skipped_synthetic) / (num_synthetic + skipped_synthetic)
-    if worst > max_copy_fraction:
-        reason = f"if the synthetic images that were skipped ({skipped_synthetic}) were copies, it would be {worst:.4g}"
-        return Gate(max_copy_fraction, "undecided", reason)
-    if hidden_by:
-        return Gate(max_copy_fraction, "undecided", f"the sides do not fit: {hidden_by.rstrip('.')}")
-    return Gate(max_copy_fraction, "passed", f"{share:.4g} of the images are copies")

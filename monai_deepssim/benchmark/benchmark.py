@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_deepssim.audit.overrides import check_overrides
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.benchmark.outputs import DIGITS, render_table, write_summary
 from monai_deepssim.benchmark.report import render_benchmark
@@ -13,6 +11,8 @@ from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
 from monai_deepssim.files import ensure_writable, remove_files, write_text
 from monai_deepssim.options import option_names
 from monai_deepssim.progress import say
+from monai_deepssim.workflow.overrides import check_overrides
+from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["DetectorBenchmark"]
 

@@ -3,44 +3,99 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, compute_detection_curve
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
+from monai_deepssim.calibration.duplicate_null import LeftOut, leave_out_duplicates
 from monai_deepssim.calibration.false_discovery import (
+    REALISTIC_COPY_FRACTION,
     Discoveries,
     benjamini_hochberg,
     discoveries_at_fdr,
     fewest_discoverable,
     find_discoveries,
 )
-from monai_deepssim.calibration.null_scores import HALVES_CAVEAT, HOLDOUT_CAVEAT, NullScores, random_halves_null
+from monai_deepssim.calibration.gate import Gate, decide_gate
+from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
+from monai_deepssim.calibration.gate_headline import Headline, headline
+from monai_deepssim.calibration.gate_reasons import GateReason
+from monai_deepssim.calibration.generalized_pareto import (
+    fit_generalized_pareto,
+    generalized_pareto_fit_p_value,
+    generalized_pareto_survival,
+)
+from monai_deepssim.calibration.limits import images_needed, upper_limit
+from monai_deepssim.calibration.members import (
+    MEMBER_ATTACK,
+    MIN_MEMBER_PATIENTS,
+    MemberComparison,
+    compare_members,
+)
+from monai_deepssim.calibration.null_scores import (
+    HOLDOUT_CAVEAT,
+    LEAVE_ONE_OUT_CAVEAT,
+    NullScores,
+    leave_one_out_null,
+)
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
+from monai_deepssim.calibration.score_tail import TAIL_ASSUMPTION, ScoreTail, fit_score_tail
 from monai_deepssim.calibration.thresholds import (
     Threshold,
     choose_threshold,
     measure_threshold,
     percentile_threshold,
 )
+from monai_deepssim.calibration.unexplained import Unexplained, find_unexplained
 
 __all__ = [
-    "HALVES_CAVEAT",
     "HOLDOUT_CAVEAT",
+    "LEAVE_ONE_OUT_CAVEAT",
+    "MEMBER_ATTACK",
+    "MIN_MEMBER_PATIENTS",
+    "REALISTIC_COPY_FRACTION",
+    "TAIL_ASSUMPTION",
     "ClassThresholds",
+    "DetectionCurve",
+    "DetectionPoint",
     "Discoveries",
+    "Gate",
+    "GateEvidence",
+    "GateReason",
+    "GateRules",
+    "Headline",
+    "LeftOut",
+    "MemberComparison",
+    "MemorizedPatients",
     "NullScores",
     "Proportion",
+    "ScoreTail",
+    "SecondOpinion",
     "Threshold",
+    "Unexplained",
     "benjamini_hochberg",
     "bootstrap_weights",
     "choose_class_thresholds",
     "choose_threshold",
+    "compare_members",
+    "compute_detection_curve",
     "compute_detection_rates",
     "conformal_p_values",
+    "decide_gate",
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
+    "find_unexplained",
+    "fit_generalized_pareto",
+    "fit_score_tail",
+    "generalized_pareto_fit_p_value",
+    "generalized_pareto_survival",
+    "headline",
+    "images_needed",
+    "leave_one_out_null",
+    "leave_out_duplicates",
     "measure_threshold",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",
-    "random_halves_null",
     "resample_detection_rates",
+    "upper_limit",
 ]

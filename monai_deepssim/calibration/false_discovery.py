@@ -12,7 +12,18 @@ from scipy.stats import false_discovery_control
 from monai_deepssim.calibration.null_scores import NullScores
 from monai_deepssim.calibration.vectors import Vector, as_scores
 
-__all__ = ["Discoveries", "benjamini_hochberg", "discoveries_at_fdr", "fewest_discoverable", "find_discoveries"]
+__all__ = [
+    "REALISTIC_COPY_FRACTION",
+    "Discoveries",
+    "benjamini_hochberg",
+    "discoveries_at_fdr",
+    "fewest_discoverable",
+    "find_discoveries",
+]
+
+#: Share of copies that an audit should be able to call: published generators copied 0.03 % to some per cent of a set,
+#: and gates are set at 1 %.
+REALISTIC_COPY_FRACTION = 0.01
 
 # Conformal p-values are fractions, so q-values fall exactly on round levels, and must not be lost to rounding.
 _ROUNDING = 1e-9
@@ -104,19 +115,28 @@ def fewest_discoverable(num_images: int, smallest_p_value: float, fdr: float = 0
 class Discoveries:
     """The synthetic images that are closer to the training images than chance explains, and what that rests on.
 
+    Which p-values decide: the refined ones, see :meth:`NullScores.refined_p_values`. They are the exact ones as long as
+    an exact p-value can say how rare an image is, and those of the fitted tail only for images that score above every
+    null score, where all exact p-values are the same. Discoveries made by exact p-values remain discoveries; what the
+    tail adds rests on its assumption, so both are counted.
+
     Attributes:
-        p_values: ``(N,)``, see :func:`conformal_p_values`.
-        q_values: ``(N,)``, see :func:`benjamini_hochberg`.
+        p_values: ``(N,)``, exact, see :func:`conformal_p_values`.
+        tail_p_values: ``(N,)``, see :meth:`ScoreTail.p_values`; ``None`` where the tail must not be used.
+        q_values: ``(N,)``, of the refined p-values, see :func:`benjamini_hochberg`.
         is_discovery: ``(N,)``, q-value at most ``fdr``.
         fdr: the false-discovery rate that was asked for.
         null: what the images were compared with.
+        plain_copy_score: what an image scores that is identical to a training image.
     """
 
     p_values: np.ndarray
+    tail_p_values: np.ndarray | None
     q_values: np.ndarray
     is_discovery: np.ndarray
     fdr: float
     null: NullScores
+    plain_copy_score: float = 1.0
 
     @property
     def count(self) -> int:
@@ -124,45 +144,128 @@ class Discoveries:
         return int(self.is_discovery.sum())
 
     @property
+    def num_exact(self) -> int:
+        """How many there are by the exact p-values alone, without the tail."""
+        return int(discoveries_at_fdr(benjamini_hochberg(self.p_values), self.fdr).sum())
+
+    @property
     def fewest_discoverable(self) -> int:
-        """How many images must be discovered together, or none can be."""
-        return fewest_discoverable(len(self.p_values), self.null.smallest_p_value, self.fdr)
+        """How many images must be discovered together, or none can be, if each is as close as an image can be."""
+        return fewest_discoverable(len(self.p_values), self.plain_copy_p_value, self.fdr)
+
+    @property
+    def plain_copy_p_value(self) -> float:
+        """The p-value of an image that is identical to a training image."""
+        return float(self.null.refined_p_values([self.plain_copy_score])[0])
+
+    def can_call_above(self, max_fraction: float) -> bool:
+        """Whether plain copies would be called if they were just more than a share of the images.
+
+        Args:
+            max_fraction: the share, 0 to 1.
+        """
+        return self.fewest_discoverable <= math.floor(max_fraction * len(self.p_values) + _ROUNDING) + 1
+
+    @property
+    def can_call(self) -> bool:
+        """Whether plain copies would be called if they were :data:`REALISTIC_COPY_FRACTION` of the images, or one."""
+        return self.fewest_discoverable <= _realistic_count(len(self.p_values))
+
+    @property
+    def comparisons_needed(self) -> int:
+        """How many patients in the null would let exact p-values call that many copies, without any assumption."""
+        count = _realistic_count(len(self.p_values))
+        votes = 1 + self.null.extra_votes
+        return max(1, math.ceil(votes * len(self.p_values) / (self.fdr * count) - _ROUNDING) - 1)
+
+    @property
+    def sentence(self) -> str:
+        """What the null could have called."""
+        num_images, num_patients = len(self.p_values), self.null.num_groups
+        count = _realistic_count(num_images)
+        if self.can_call:
+            rests_on = "" if self.plain_copy_p_value == self.null.smallest_p_value else ", which rests on a fitted tail"
+            return (
+                f"{count} plain copies among {num_images} synthetic images would have been called with {num_patients} "
+                f"comparisons{rests_on}."
+            )
+        tail = "" if self.null.tail.is_usable else f" A tail could not be fitted: {self.null.tail.reason}"
+        return (
+            f"Cannot be decided with {num_patients} comparisons: no fewer than {self.fewest_discoverable} copies among "
+            f"{num_images} synthetic images could be called, and {count} should be. {self.comparisons_needed} "
+            f"comparisons would do.{tail}"
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """The entry of ``summary.json``, without the single images."""
+        """The entry ``discoveries`` of ``summary.json``, without the single images."""
         return {
             "fdr": self.fdr,
             "num_discoveries": self.count,
+            "num_discoveries_exact": self.num_exact,
             "fewest_discoverable": self.fewest_discoverable,
+            "can_call": self.can_call,
+            "comparisons_needed": self.comparisons_needed,
             "null": self.null.source,
             "num_null_scores": len(self.null.scores),
             "num_null_patients": self.null.num_groups,
             "smallest_p_value": self.null.smallest_p_value,
-            "method": "conformal p-values, Benjamini-Hochberg",
+            "plain_copy_p_value": self.plain_copy_p_value,
+            "method": "conformal p-values, below the smallest of them a generalised Pareto tail; Benjamini-Hochberg"
+            if self.null.tail.is_usable
+            else "conformal p-values, Benjamini-Hochberg",
             "caveat": self.null.caveat,
         }
 
+    def null_as_json(self) -> dict[str, Any]:
+        """The entry ``null`` of ``summary.json``: what the images were compared with, and what it could have shown."""
+        return {
+            "source": self.null.source,
+            "group_rule": self.null.group_rule,
+            "num_scores": len(self.null.scores),
+            "num_patients": self.null.num_groups,
+            "smallest_p_value": self.null.smallest_p_value,
+            "fewest_discoverable": self.fewest_discoverable,
+            "num_duplicates_left_out": self.null.num_left_out,
+            "tail": self.null.tail.as_json(),
+            "can_call": self.can_call,
+            "comparisons_needed": self.comparisons_needed,
+            "sentence": self.sentence,
+        }
 
-def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05) -> Discoveries:
+
+def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05, plain_copy_score: float = 1.0) -> Discoveries:
     """Find the synthetic images that may be called copies at a false-discovery rate.
 
     Args:
         scores: ``(N,)``, the highest similarity of each synthetic image to any training image.
-        null: scores of images that are not copies, of held-out images or by :func:`random_halves_null`.
+        null: scores of images that are not copies, of held-out images or by :func:`leave_one_out_null`.
         fdr: accepted share of wrong ones among those called copies.
+        plain_copy_score: what an image scores that is identical to a training image: the highest value of the score, 1
+            for a cosine or an SSIM, 0 for a negative distance.
 
     Returns:
         p-values, q-values and who is called.
 
     Example:
         >>> import numpy as np
-        >>> found = find_discoveries([0.99, 0.97, 0.62, 0.58], NullScores(np.linspace(0.4, 0.8, 99)), fdr=0.05)
-        >>> found.is_discovery, found.count, found.fewest_discoverable
+        >>> result = find_discoveries([0.99, 0.97, 0.62, 0.58], NullScores(np.linspace(0.4, 0.8, 99)), fdr=0.05)
+        >>> result.is_discovery, result.count, result.fewest_discoverable
         (array([ True,  True, False, False]), 2, 1)
     """
-    p_values = null.p_values(scores)
-    q_values = benjamini_hochberg(p_values)
-    return Discoveries(p_values, q_values, discoveries_at_fdr(q_values, fdr), fdr, null)
+    q_values = benjamini_hochberg(null.refined_p_values(scores))
+    return Discoveries(
+        p_values=null.p_values(scores),
+        tail_p_values=null.tail.p_values(scores) if null.tail.is_usable else None,
+        q_values=q_values,
+        is_discovery=discoveries_at_fdr(q_values, fdr),
+        fdr=fdr,
+        null=null,
+        plain_copy_score=plain_copy_score,
+    )
+
+
+def _realistic_count(num_images: int) -> int:
+    return max(1, math.floor(REALISTIC_COPY_FRACTION * num_images))
 
 
 def _check_fdr(fdr: float) -> None:

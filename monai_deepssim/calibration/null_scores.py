@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.score_tail import ScoreTail, fit_score_tail
 from monai_deepssim.calibration.vectors import Groups, Vector, as_group_codes, as_scores
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["HALVES_CAVEAT", "HOLDOUT_CAVEAT", "NullScores", "random_halves_null"]
+__all__ = ["HOLDOUT_CAVEAT", "LEAVE_ONE_OUT_CAVEAT", "NullScores", "leave_one_out_null"]
 
 HOLDOUT_CAVEAT = (
     "The p-values compare each synthetic image with held-out images: real images of patients that the generator never "
@@ -20,13 +21,11 @@ HOLDOUT_CAVEAT = (
     "real strangers are; the pair of images shows whether it is a copy."
 )
 
-HALVES_CAVEAT = (
+LEAVE_ONE_OUT_CAVEAT = (
     "There were no held-out images. The p-values compare each synthetic image with the training images themselves, "
-    "each scored against a random half of the training set that does not hold its own patient. The nearest of half "
-    "a set is less near than the nearest of all, so these scores are too low and would accuse too many images; the "
-    "p-values are doubled for it, which is enough. Not corrected, and in the other direction: images that the training "
-    "set holds more than once, and images of one patient whose identifier is unknown, make these scores too high and "
-    "hide copies. Held-out images give the better answer."
+    "each scored against all training images of other patients. They assume that a synthetic image that is not a copy "
+    "is no closer to the training images than these are to each other. Images of one patient whose identifier is "
+    "unknown make these scores too high and hide copies. Held-out images give the better answer."
 )
 
 
@@ -38,9 +37,14 @@ class NullScores:
         scores: ``(n,)``, each the highest similarity to a training image; higher is closer.
         groups: ``(n,)``, the patient of each; see :func:`conformal_p_values`.
         source: what they are scores of, in words.
-        p_value_factor: what the p-values are multiplied by, because a score came from a search through this part of
-            the training set only: 1 for all of it, 2 for halves.
+        group_rule: ``"mean"`` or ``"max"``, how the images of a patient share its vote; see
+            :func:`conformal_p_values`.
+        extra_votes: votes against the suspicion that are added to each count: 1 where null and synthetic images are
+            compared with the null images themselves, see :func:`leave_one_out_null`.
+        partners: ``(n,)``, position of the null image that shares this one's score because each is the other's nearest;
+            -1 for none. ``None`` for held-out images, which are not compared with each other.
         caveat: what a report must say beside the p-values.
+        num_left_out: training images that were left out because of duplicates, see :func:`leave_out_duplicates`.
 
     Example:
         >>> NullScores([0.5, 0.6, 0.7, 0.4]).p_values([0.95, 0.70])
@@ -50,8 +54,11 @@ class NullScores:
     scores: Vector
     groups: Groups | None = None
     source: str = "held-out images"
-    p_value_factor: int = 1
+    group_rule: str = "mean"
+    extra_votes: int = 0
+    partners: np.ndarray | None = None
     caveat: str = HOLDOUT_CAVEAT
+    num_left_out: int = 0
 
     @property
     def num_groups(self) -> int:
@@ -62,11 +69,16 @@ class NullScores:
 
     @property
     def smallest_p_value(self) -> float:
-        """The p-value of an image that scores higher than all of these."""
-        return min(1.0, self.p_value_factor / (self.num_groups + 1))
+        """The exact p-value of an image that scores higher than all of these."""
+        return min(1.0, (1 + self.extra_votes) / (self.num_groups + 1))
+
+    @cached_property
+    def tail(self) -> ScoreTail:
+        """The fitted upper tail, see :func:`fit_score_tail`."""
+        return fit_score_tail(self.scores, self.smallest_p_value, self.groups, self.group_rule, self.partners)
 
     def p_values(self, scores: Vector) -> np.ndarray:
-        """Compute the p-values of synthetic images, see :func:`conformal_p_values`.
+        """Compute the exact p-values of synthetic images, see :func:`conformal_p_values`.
 
         Args:
             scores: ``(N,)``, of the synthetic images.
@@ -74,94 +86,110 @@ class NullScores:
         Returns:
             ``(N,)`` in (0, 1].
         """
-        return np.minimum(self.p_value_factor * conformal_p_values(scores, self.scores, self.groups), 1.0)
+        counted = conformal_p_values(scores, self.scores, self.groups, self.group_rule)
+        return np.minimum(counted + self.extra_votes / (self.num_groups + 1), 1.0)
+
+    def refined_p_values(self, scores: Vector) -> np.ndarray:
+        """Compute p-values that go on below the smallest exact one, where the fitted tail may be used.
+
+        An image that any null image reaches keeps its exact p-value. One that scores above all of them has the smallest
+        exact p-value, or that of the tail where it is smaller. So at a level that exact p-values reach, exactly the
+        same images are at or below it as with exact p-values, with the same guarantee and no assumption; at lower
+        levels it is the tail's statement alone. Nothing is tested twice.
+
+        Args:
+            scores: ``(N,)``, of the synthetic images.
+
+        Returns:
+            ``(N,)`` in (0, 1], never above the exact p-values.
+
+        Example:
+            >>> null = NullScores(np.linspace(0.4, 0.6, 199))
+            >>> bool(null.refined_p_values([0.95])[0] < null.p_values([0.95])[0] == 1 / 200)
+            True
+            >>> null.refined_p_values([0.5]) == null.p_values([0.5])
+            array([ True])
+        """
+        observed, p_values = as_scores(scores, "scores"), self.p_values(scores)
+        is_above_all = observed > as_scores(self.scores, "scores of the null").max()
+        if is_above_all.any():
+            p_values[is_above_all] = np.minimum(p_values[is_above_all], self.tail.p_values(observed[is_above_all]))
+        return p_values
 
 
-def random_halves_null(
-    score_between: Callable[[np.ndarray, np.ndarray], Vector],
-    num_images: int,
+def leave_one_out_null(
+    scores: Vector,
+    nearest: np.ndarray,
+    rows: np.ndarray,
     groups: Groups | None = None,
-    repeats: int = 10,
-    seed: int = 0,
-    scored: np.ndarray | None = None,
+    group_rule: str = "mean",
+    num_left_out: int = 0,
 ) -> NullScores:
-    r"""Score training images against each other, where there are no held-out images to score.
+    r"""Take training images for the null, each scored against all training images of other patients.
 
-    The patients are parted at random into two halves A and B, equal in number to within one. Every image of A is scored
-    against B and every image of B against A, so in each of the ``repeats`` every training image stands in once for an
-    image that is not a copy. All images of a patient are on one side: otherwise another slice of the same head would be
-    among those searched, its score would be one that no stranger reaches, and copies would hide below it.
+    All images of the patient are left out of its search, or another slice of the same head would be found: a score that
+    no stranger reaches, below which copies would hide.
 
-    An image gives one score per repeat. These are not independent, and neither are images of a patient, so the result
-    is grouped by patient (by image where the patient is unknown) and more repeats never make a p-value smaller than 2 /
-    (number of patients + 1): they only take chance out of the halving.
+    **Why the p-values are valid.** Add a synthetic image x that is not a copy to the n training images that are scored.
+    The n + 1 images are exchangeable, and each is scored against the rest of the training set and the other n. The
+    score of the training image i among them is :math:`\max(l_i, s(i, x))`, with its leave-one-out score l, so
 
-    **The bias, and what is done about it.** A synthetic image is searched for in the whole training set, these in half
-    of it. The highest of fewer similarities is lower, so p-values taken straight from these scores are too small: about
-    twice as many false accusations as stated. For an image x of a new patient
+    .. math:: p(x) = \frac{1 + \#\{i : \max(l_i, s(i, x)) \ge s(x)\}}{n + 1}
 
-    .. math:: P(\max(s(x, A), s(x, B)) \ge t) \le P(s(x, A) \ge t) + P(s(x, B) \ge t),
+    is exactly valid (full conformal prediction). As s(x) is the highest of all s(i, x), adding x makes a difference to
+    its nearest training image only: where similarities are symmetric, the count is that of the plain leave-one-out
+    scores, plus 1 at most. This one vote is always added (``extra_votes=1``),
 
-    and the average of the two terms on the right is what the halves estimate. So the p-values are doubled
-    (``p_value_factor=2``). The scores of one training set depend on each other, so unlike with held-out images the
-    guarantee is not exact for small sets; a simulation in the tests shows that it holds for usual ones.
+    .. math:: p(x) \le \frac{2 + \#\{i : l_i \ge s(x)\}}{n + 1}
+
+    so nothing has to be doubled, as halves of a training set would ask for, and the price is one vote, not a factor:
+    the smallest p-value is 2 / (n + 1). Without it, the plain count would be too small by up to that vote, which is
+    half of the p-value exactly where copies are found. With several images of a patient it is not proven but simulated
+    in the tests. Ties of more than one training image at s(x) are duplicates of each other.
+
+    Vovk, Gammerman, Shafer. *Algorithmic Learning in a Random World.* Springer (2005). Barber, Candès, Ramdas,
+    Tibshirani. *Predictive inference with the jackknife+.* Annals of Statistics 49 (2021), for what plain leave-one-out
+    guarantees otherwise.
 
     Args:
-        score_between: takes ``(indices, searched_indices)``, both positions in the list of training images, and returns
-            for each of the first its highest score against any of the second, ``(len(indices),)``.
-        num_images: number of training images.
-        groups: ``(num_images,)``, the patient of each; an empty one is unknown and taken for a patient of its own.
-        repeats: number of times that the set is halved.
-        seed: seed of the halving.
-        scored: positions of the images that are scored, a random sample where scoring all would take too long; all of
-            them by default. The halves that are searched are of all images in any case.
+        scores: ``(n,)``, of each scored training image, its highest similarity to a training image of another patient.
+        nearest: ``(n,)``, row of that training image.
+        rows: ``(n,)``, rows of the scored images: all, or a random sample where scoring all takes too long.
+        groups: ``(n,)``, the patient of each; an empty one is unknown and taken for a patient of its own.
+        group_rule: ``"mean"`` or ``"max"``.
+        num_left_out: images that were left out before, see :func:`leave_out_duplicates`.
 
     Returns:
-        ``repeats`` scores of each scored image and the patient of each as a number.
+        The null.
 
     Raises:
         UnusableInputError: when there are fewer than two patients.
-        ValueError: when ``score_between`` does not return one finite score per image, or ``repeats`` is not positive.
+        ValueError: when lengths differ.
 
     Example:
-        >>> import numpy as np
-        >>> grey_levels = np.array([0.10, 0.12, 0.50, 0.90])
-        >>> def score_between(indices, searched):
-        ...     return -np.abs(grey_levels[indices, None] - grey_levels[searched]).min(axis=1)
-        >>> null = random_halves_null(score_between, 4, groups=["a", "a", "b", "c"], repeats=3)
-        >>> len(null.scores), null.num_groups, null.smallest_p_value
-        (12, 3, 0.5)
+        >>> null = leave_one_out_null([0.5, 0.5, 0.4], nearest=np.array([1, 0, 0]), rows=np.array([0, 1, 2]))
+        >>> null.smallest_p_value, null.partners
+        (0.5, array([ 1,  0, -1]))
     """
-    if repeats < 1:
-        raise ValueError(f"got repeats={repeats}, want at least 1")
-    codes = np.arange(num_images) if groups is None else as_group_codes(groups, num_images)
-    num_groups = int(codes.max(initial=-1)) + 1
-    if num_groups < 2:
-        raise UnusableInputError(
-            f"the {num_images} training images are of {num_groups} patient(s), and it takes two or more to compare "
-            "patients with each other. Give held-out images of other patients instead."
-        )
-    is_scored = np.ones(num_images, dtype=bool)
-    if scored is not None:
-        is_scored[:] = False
-        is_scored[scored] = True
-    generator = np.random.default_rng(seed)
-    scores, indices = [], []
-    for _ in range(repeats):
-        is_first = np.zeros(num_groups, dtype=bool)
-        is_first[generator.permutation(num_groups)[: num_groups // 2]] = True
-        halves = np.flatnonzero(is_first[codes]), np.flatnonzero(~is_first[codes])
-        for whole_half, searched in (halves, halves[::-1]):
-            half = whole_half[is_scored[whole_half]]
-            found = as_scores(score_between(half, searched), "scores of score_between")
-            if len(found) != len(half):
-                raise ValueError(f"score_between returned {len(found)} scores for {len(half)} images, want one each")
-            scores.append(found)
-            indices.append(half)
-    return NullScores(
-        scores=np.concatenate(scores),
-        groups=codes[np.concatenate(indices)],
-        source="training images, by random halves",
-        p_value_factor=2,
-        caveat=HALVES_CAVEAT,
+    values, nearest, rows = as_scores(scores, "scores"), np.asarray(nearest), np.asarray(rows)
+    if not len(values) == len(nearest) == len(rows):
+        raise ValueError(f"got {len(values)} scores, {len(nearest)} nearest images and {len(rows)} rows, want as many")
+    position = {int(row): index for index, row in enumerate(rows)}
+    partners = np.array([position.get(int(row), -1) for row in nearest], dtype=np.int64)
+    is_mutual = (partners >= 0) & (nearest[partners] == rows)
+    null = NullScores(
+        scores=values,
+        groups=groups,
+        source="training images, each against those of other patients",
+        group_rule=group_rule,
+        extra_votes=1,
+        partners=np.where(is_mutual, partners, -1),
+        caveat=LEAVE_ONE_OUT_CAVEAT,
+        num_left_out=num_left_out,
     )
+    if null.num_groups < 2:
+        raise UnusableInputError(
+            f"the {len(values)} training images are of {null.num_groups} patient(s), and it takes two or more to "
+            "compare patients with each other. Give held-out images of other patients instead."
+        )
+    return null

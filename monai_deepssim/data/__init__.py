@@ -1,5 +1,7 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
+from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
+from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
 from monai_deepssim.data.folders import find_image_files
 from monai_deepssim.data.image_dataset import ImageDataset
@@ -11,7 +13,7 @@ from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
-from monai_deepssim.data.readers import READERS, Reader
+from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
@@ -20,6 +22,7 @@ __all__ = [
     "AXIAL_LEVELS_MM",
     "PHANTOM_VARIABLES",
     "READERS",
+    "DerivedImage",
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
@@ -29,6 +32,7 @@ __all__ = [
     "PhantomPairDataset",
     "Reader",
     "SliceSelection",
+    "draw_controls",
     "file_of",
     "files_of",
     "find_image_files",
@@ -37,8 +41,11 @@ __all__ = [
     "list_in_memory",
     "load_slice",
     "path_inside",
+    "plant_controls",
+    "plant_reconstructions",
     "read_planted",
     "read_table",
+    "reader_of",
     "scan_images",
     "split_by_patient",
     "write_copies_demo",

@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.readers import format_names, reader_of
@@ -78,7 +79,9 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
 def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     """Load a slice as :func:`load_slice` does, and tell what was done to it."""
     converted, pixel_size_mm = False, None
-    if isinstance(item["image"], torch.Tensor):
+    if isinstance(item["image"], DerivedImage):
+        pixels = item["image"].make(*map(load_slice, item["image"].sources))[0].numpy()
+    elif isinstance(item["image"], torch.Tensor):
         pixels = item["image"][0].numpy()
     else:
         pixels, pixel_size_mm = _read_pixels(Path(item["image"]), item)

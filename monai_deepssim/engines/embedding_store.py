@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,9 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_deepssim.data import files_of
+from monai_deepssim.data import DerivedImage, files_of
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.files import atomic_file, hash_file, unwritable
 
 __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
@@ -106,6 +107,11 @@ class EmbeddingStore:
         self.shard_size = shard_size
 
     @cached_property
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
+        return {file: _digest_of_file(Path(file)) for file in dict.fromkeys(chain(*map(files_of, self.items)))}
+
+    @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
@@ -119,17 +125,9 @@ class EmbeddingStore:
 
     @cached_property
     def contents(self) -> list[str]:
-        """SHA-256 of the content of each image: of its files, or of a tensor; equal images in two files differ."""
-        digests: dict[str, str] = {}
-        contents = []
-        for item in self.items:
-            if isinstance(item["image"], torch.Tensor):
-                contents.append(hashlib.sha256(item["image"].numpy().tobytes()).hexdigest())
-                continue
-            files = files_of(item)
-            digests.update({file: _digest_of_file(Path(file)) for file in files if file not in digests})
-            contents.append(" ".join(digests[file] for file in files))
-        return contents
+        """SHA-256 of the content of each image: of its files, of a tensor, or of what an image is made of."""
+        file_hashes = dict(self.file_hashes)
+        return [_content_of(item, file_hashes) for item in self.items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -298,12 +296,21 @@ def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str
     return digest.hexdigest()
 
 
+def _content_of(item: Mapping[str, Any], file_hashes: dict[str, str]) -> str:
+    """Digests of the content of an image; those of files are kept by their path."""
+    image = item["image"]
+    if isinstance(image, torch.Tensor):
+        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
+    if isinstance(image, DerivedImage):
+        sources = [_digest_of_images([source], [_content_of(source, file_hashes)]) for source in image.sources]
+        return hashlib.sha256(json.dumps([image.identity, *sources]).encode()).hexdigest()
+    files = files_of(item)
+    file_hashes.update({file: _digest_of_file(Path(file)) for file in files if file not in file_hashes})
+    return " ".join(file_hashes[file] for file in files)
+
+
 def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return hash_file(path)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
-    return digest.hexdigest()
+        return f"unreadable:{error.errno}"

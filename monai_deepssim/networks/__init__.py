@@ -1,5 +1,6 @@
 """Networks that map an image to an embedding."""
 
+from monai_deepssim.networks.autoencoders import AutoencoderWeights, ImageAutoencoder
 from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
 from monai_deepssim.networks.checkpoints import TorchScriptEmbedder, load_deepssim
 from monai_deepssim.networks.copy_detector import CopyDetector, load_copy_detector
@@ -12,8 +13,10 @@ from monai_deepssim.networks.state_dicts import describe_difference, load_weight
 
 __all__ = [
     "SUPPORTED_BACKBONES",
+    "AutoencoderWeights",
     "CopyDetector",
     "DeepSSIMEmbedder",
+    "ImageAutoencoder",
     "LayerFeatures",
     "MRICoreEncoder",
     "PairSimilarity",

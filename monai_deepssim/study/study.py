@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from monai_deepssim.audit.workflow import Workflow
 from monai_deepssim.files import remove_files, write_text
 from monai_deepssim.progress import say
 from monai_deepssim.study.estimate import estimate_study
@@ -11,6 +10,7 @@ from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.study.outputs import DIGITS, render_study, render_table, write_figures, write_summary
 from monai_deepssim.study.steps import StudyResult, perform_study
 from monai_deepssim.study.trainings import StudyTrainings
+from monai_deepssim.workflow.workflow import Workflow
 
 __all__ = ["MemorizationStudy"]
 

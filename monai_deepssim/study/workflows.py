@@ -11,10 +11,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from monai_deepssim.audit import config_steps
-from monai_deepssim.audit.bundles import find_bundle
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import is_quiet
+from monai_deepssim.workflow import config_steps
+from monai_deepssim.workflow.bundles import find_bundle
 
 __all__ = ["parse_config", "run_config"]
 

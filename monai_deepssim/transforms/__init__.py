@@ -1,5 +1,6 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
+from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, ControlChange
 from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
 from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
 from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
@@ -14,9 +15,11 @@ from monai_deepssim.transforms.perturbations import (
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
 
 __all__ = [
+    "CONTROL_CHANGES",
     "PARTNER_PERTURBATIONS",
     "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
+    "ControlChange",
     "FitImageSize",
     "FitImageSized",
     "GradedVariants",

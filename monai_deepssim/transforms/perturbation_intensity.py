@@ -15,6 +15,7 @@ from monai_deepssim.transforms.pixel_transforms import PixelTransform, find_fore
 __all__ = [
     "JPEGCompression",
     "add_bias_field",
+    "add_grain",
     "add_salt",
     "burn_in_text",
     "clip_highest",
@@ -78,6 +79,33 @@ def add_bias_field(pixels: Tensor, random: np.random.RandomState, strength: floa
     scaled = ((field - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * 2 - 1
     changed = pixels * (1 + strength * scaled)
     return changed * (pixels.max() / changed.max().clamp(min=1e-6))
+
+
+def add_grain(pixels: Tensor, random: np.random.RandomState, std: float, size: float) -> Tensor:
+    """Add Gaussian noise whose grains are wider than a pixel, as white noise of a smaller image has them.
+
+    White noise on the pixels of a larger image would average out where that is made smaller.
+
+    Args:
+        pixels: ``(1, H, W)``.
+        random: State that the noise is drawn from.
+        std: Standard deviation where the image is made smaller until a grain is a pixel wide, with antialiasing.
+        size: Width of a grain, in pixels; at least 1.
+
+    Returns:
+        ``(1, H, W)``, beyond [0, 1].
+
+    Example:
+        >>> noise = add_grain(torch.zeros(1, 200, 200), np.random.RandomState(0), std=0.05, size=2)
+        >>> small = torch.nn.functional.interpolate(noise[None], (100, 100), mode="bilinear", antialias=True)
+        >>> round(float(small.std()), 4)
+        0.05
+    """
+    grid = [max(2, round(side / size)) for side in pixels.shape[1:]]
+    noise = torch.from_numpy(random.standard_normal((1, 1, *grid))).to(pixels)
+    grain = torch.nn.functional.interpolate(noise, size=tuple(pixels.shape[1:]), mode="nearest-exact")
+    seen = torch.nn.functional.interpolate(grain, size=grid, mode="bilinear", antialias=True)
+    return pixels + (std / seen.std()) * grain[0]
 
 
 def window_percentiles(pixels: Tensor, low: float, high: float) -> Tensor:

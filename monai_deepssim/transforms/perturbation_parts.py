@@ -9,7 +9,7 @@ from torch import Tensor
 
 from monai_deepssim.transforms.pixel_transforms import find_foreground_box
 
-__all__ = ["average_of_two", "black_out_square", "paste_quarter", "replace_half"]
+__all__ = ["black_out_square", "blend", "paste_quarter", "replace_half"]
 
 # Shares of the bounding box that the corner of half of it can lie at are 0 to 0.5; 0.25 is its centre.
 _LARGEST_CORNER, _CENTRE, _OFF_CENTRE = 0.5, 0.25, 0.1
@@ -86,6 +86,6 @@ def paste_quarter(pixels: Tensor, partner: Tensor, random: np.random.RandomState
     return changed
 
 
-def average_of_two(pixels: Tensor, partner: Tensor, random: np.random.RandomState) -> Tensor:
-    """Average an image and its partner: ``0.5 x + 0.5 partner``."""
-    return 0.5 * pixels + 0.5 * partner
+def blend(pixels: Tensor, partner: Tensor, random: np.random.RandomState, share: float) -> Tensor:
+    """Mix an image with its partner: ``(1 - share) x + share partner``."""
+    return (1 - share) * pixels + share * partner

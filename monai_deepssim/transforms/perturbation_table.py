@@ -28,7 +28,7 @@ from monai_deepssim.transforms import perturbation_parts as parts
 from monai_deepssim.transforms.pixel_transforms import PixelTransform, RandPixelTransform
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving
 
-__all__ = ["FACTORIES", "PARTNER_FACTORIES"]
+__all__ = ["FACTORIES", "PARTNER_FACTORIES", "PIXEL_FACTORIES"]
 
 
 def _affine(**parameters: Any) -> Affine:
@@ -49,7 +49,9 @@ def _zoom_either_way(share: float) -> Transform:
     return OneOf([_affine(scale_params=[1 / zoom] * 2) for zoom in (1 - share, 1 + share)])
 
 
-def _noise(std: float) -> Transform:
+def _noise(std: float, pixel_size: float) -> Transform:
+    if pixel_size > 1:
+        return RandPixelTransform(intensity.add_grain, std=std, size=pixel_size)
     return RandGaussianNoise(prob=1.0, std=std, sample_std=False)
 
 
@@ -73,8 +75,8 @@ _INTENSITIES: dict[str, Callable[[], Transform]] = {
 }
 
 
-def _warp_by_share() -> Transform:
-    return RandPixelTransform(geometry.warp_by_share, displacement=0.01, scale=0.15)
+def _warp_by_share(displacement: float = 0.01) -> Transform:
+    return RandPixelTransform(geometry.warp_by_share, displacement=displacement, scale=0.15)
 
 
 def _two_at_once(pixels: Tensor, random: np.random.RandomState) -> Tensor:
@@ -98,8 +100,6 @@ def _two_at_once(pixels: Tensor, random: np.random.RandomState) -> Tensor:
 #: What makes each change.
 FACTORIES: dict[str, Callable[[], Transform]] = {
     "none": Identity,
-    "noise_0.01": lambda: _noise(0.01),
-    "noise_0.02": lambda: _noise(0.02),
     "rotation_3": lambda: _rotation(3),
     "rotation_5": lambda: _rotation(5),
     "rotation_10": lambda: _rotation(10),
@@ -112,10 +112,8 @@ FACTORIES: dict[str, Callable[[], Transform]] = {
     "shift_3": lambda: _shift(3),
     "zoom_5": lambda: _zoom_either_way(0.05),
     "crop_5": lambda: geometry.RandCropResize(0.05),
-    "blur": lambda: GaussianSmooth(sigma=1.0),
     "warp": geometry.RandWarp,
     "jpeg_50": lambda: intensity.JPEGCompression(50),
-    "noise_0.05": lambda: _noise(0.05),
     "rotation_15": lambda: _rotation(15),
     "rotation_45": lambda: _rotation(45),
     "rotation_any": lambda: RandAffine(prob=1.0, rotate_range=[(0.0, 2 * math.pi)], padding_mode="zeros"),
@@ -125,6 +123,7 @@ FACTORIES: dict[str, Callable[[], Transform]] = {
     "gamma_0.67": lambda: AdjustContrast(0.67),
     "gamma_2": lambda: AdjustContrast(2.0),
     "shift_5_percent": lambda: RandPixelTransform(geometry.shift_by_share, share=0.05),
+    "shift_10_percent": lambda: RandPixelTransform(geometry.shift_by_share, share=0.1),
     "zoom_0.7": lambda: _zoom(0.7, 0.7),
     "zoom_0.9": lambda: _zoom(0.9, 0.9),
     "zoom_1.1": lambda: _zoom(1.1, 1.1),
@@ -133,21 +132,33 @@ FACTORIES: dict[str, Callable[[], Transform]] = {
     "crop_20_percent": lambda: geometry.RandCropResize(0.2),
     "border_20_percent": lambda: _zoom(0.8, 0.8),
     "anisotropic_zoom_10_percent": lambda: _anisotropic_zoom(1.1),
-    "blur_1.5": lambda: GaussianSmooth(sigma=1.5),
-    "blur_2": lambda: GaussianSmooth(sigma=2.0),
-    "blur_2_noise": lambda: Compose([GaussianSmooth(sigma=2.0), _noise(0.01)]),
-    "half_resolution": lambda: PixelTransform(geometry.resample, factor=0.5, mode="bilinear"),
     "resampled": lambda: PixelTransform(geometry.resample, factor=0.8, mode="bicubic"),
     "bias_field": lambda: RandPixelTransform(intensity.add_bias_field, strength=0.35),
     **_INTENSITIES,
     "warp_1_percent": _warp_by_share,
+    "warp_2_percent": lambda: _warp_by_share(0.02),
     "jpeg_30": lambda: intensity.JPEGCompression(30),
     "two_at_once": lambda: RandPixelTransform(_two_at_once),
     "square_15_percent": lambda: RandPixelTransform(parts.black_out_square, area=0.15),
+}
+#: What makes each change that is measured in pixels, from how many of the image's own pixels one is wide.
+PIXEL_FACTORIES: dict[str, Callable[[float], Transform]] = {
+    "noise_0.01": lambda pixel_size: _noise(0.01, pixel_size),
+    "noise_0.02": lambda pixel_size: _noise(0.02, pixel_size),
+    "noise_0.05": lambda pixel_size: _noise(0.05, pixel_size),
+    "blur": lambda pixel_size: GaussianSmooth(sigma=1.0 * pixel_size),
+    "blur_1.5": lambda pixel_size: GaussianSmooth(sigma=1.5 * pixel_size),
+    "blur_2": lambda pixel_size: GaussianSmooth(sigma=2.0 * pixel_size),
+    "blur_3": lambda pixel_size: GaussianSmooth(sigma=3.0 * pixel_size),
+    "blur_2_noise": lambda pixel_size: Compose([GaussianSmooth(sigma=2.0 * pixel_size), _noise(0.01, pixel_size)]),
+    "half_resolution": lambda pixel_size: PixelTransform(
+        geometry.resample, factor=min(1.0, 0.5 / pixel_size), mode="bilinear"
+    ),
 }
 #: What makes each change that needs another patient's image.
 PARTNER_FACTORIES: dict[str, Callable[[], RandPixelTransform]] = {
     "half_replaced": lambda: RandPixelTransform(parts.replace_half),
     "quarter_pasted": lambda: RandPixelTransform(parts.paste_quarter),
-    "average_of_two": lambda: RandPixelTransform(parts.average_of_two),
+    "average_of_two": lambda: RandPixelTransform(parts.blend, share=0.5),
+    "blend_30_percent": lambda: RandPixelTransform(parts.blend, share=0.3),
 }

@@ -9,13 +9,13 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Compose, MapTransform, Transform
 from torch import Tensor
 
-from monai_deepssim.transforms.perturbation_table import FACTORIES, PARTNER_FACTORIES
+from monai_deepssim.transforms.perturbation_table import FACTORIES, PARTNER_FACTORIES, PIXEL_FACTORIES
 from monai_deepssim.transforms.pixel_transforms import RandWrapper, as_image, with_trace_of
 
 __all__ = ["PARTNER_PERTURBATIONS", "PART_PERTURBATIONS", "SUPPORTED_PERTURBATIONS", "Perturbation", "Perturbationd"]
 
 #: Names that :class:`Perturbation` takes.
-SUPPORTED_PERTURBATIONS: tuple[str, ...] = (*FACTORIES, *PARTNER_FACTORIES)
+SUPPORTED_PERTURBATIONS: tuple[str, ...] = (*FACTORIES, *PIXEL_FACTORIES, *PARTNER_FACTORIES)
 #: Those that need the image of another patient, the partner.
 PARTNER_PERTURBATIONS: tuple[str, ...] = tuple(PARTNER_FACTORIES)
 #: Those after which a part of the image is not the image's own any more.
@@ -45,15 +45,16 @@ class Perturbation(RandWrapper, Transform):
     ``gamma_1.5``, ``gamma_2``
     ``mix``                           DeepSSIM's published robustness test: flip of each axis, rotation by up to
                                       0.1745 rad and gamma from 0.5 to 1.5, each with probability 0.8
-    ``shift_3``, ``shift_5_percent``  3 pixels, or 5 % of the side, along both axes, in either direction
+    ``shift_3``, ``shift_5_percent``  3 pixels, 5 % or 10 % of the side, along both axes, in either direction
+    ``shift_10_percent``
     ``zoom_5``                        95 % or 105 % of the size
     ``zoom_0.7`` to ``zoom_1.4``      0.7, 0.9, 1.1 or 1.4 times the size, on the same canvas
     ``anisotropic_zoom_10_percent``   one axis 1.1 times as long, or shorter by that factor
     ``crop_5``, ``crop_10_percent``,  a window of 95, 90 or 80 % of the rows and columns, at a random place, resized
     ``crop_20_percent``
     ``border_20_percent``             shrunk to 80 %, with a black border of 10 % of the side on each side
-    ``blur``, ``blur_1.5``,           Gaussian blur with a standard deviation of 1, 1.5 or 2 pixels
-    ``blur_2``
+    ``blur``, ``blur_1.5``,           Gaussian blur with a standard deviation of 1, 1.5, 2 or 3 pixels
+    ``blur_2``, ``blur_3``
     ``blur_2_noise``                  blur of 2 pixels, then noise of 0.01
     ``half_resolution``               scaled to half the size and back, bilinear
     ``resampled``                     scaled to 80 % of the size and back, bicubic
@@ -67,7 +68,8 @@ class Perturbation(RandWrapper, Transform):
     ``text``                          white text in two corners, 6 % of the shorter side high
     ``frame``                         white rectangle near the edge, 2 % of the shorter side wide
     ``warp``                          smooth displacement of 1.5 pixels (standard deviation), bumps of about 20 pixels
-    ``warp_1_percent``                smooth displacement of 1 % of the longer side, bumps of about 15 % of it
+    ``warp_1_percent``,               smooth displacement of 1 or 2 % of the longer side, bumps of about 15 % of it
+    ``warp_2_percent``
     ``jpeg_30``, ``jpeg_50``          JPEG of that quality
     ``two_at_once``                   two out of: zoom of 0.7 to 1.4, crop or border of 5 to 20 %, ``warp_1_percent``,
                                       ``anisotropic_zoom_10_percent``, ``window_20_80``, ``text``, ``frame``,
@@ -77,10 +79,13 @@ class Perturbation(RandWrapper, Transform):
     ``quarter_pasted``                a rectangle of a quarter of the foreground's bounding box, off its centre, pasted
                                       into the partner
     ``average_of_two``                ``0.5 x + 0.5 partner``
+    ``blend_30_percent``              ``0.7 x + 0.3 partner``
     ================================  ==================================================================================
 
     Args:
         name: One of :data:`SUPPORTED_PERTURBATIONS`.
+        pixel_size: How many of the image's pixels one pixel of noise, blur and resolution is wide: above 1 where the
+            image is larger than the size that these are measured at.
 
     Raises:
         ValueError: The name is not one of these.
@@ -99,11 +104,15 @@ class Perturbation(RandWrapper, Transform):
         [[[0.5, 0.5]]]
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pixel_size: float = 1.0) -> None:
         if name not in SUPPORTED_PERTURBATIONS:
             raise ValueError(f"got perturbation {name!r}, want one of {', '.join(SUPPORTED_PERTURBATIONS)}")
         self.name = name
-        self.wrapped = PARTNER_FACTORIES[name]() if name in PARTNER_FACTORIES else Compose([FACTORIES[name]()])
+        if name in PARTNER_FACTORIES:
+            self.wrapped = PARTNER_FACTORIES[name]()
+        else:
+            made = PIXEL_FACTORIES[name](pixel_size) if name in PIXEL_FACTORIES else FACTORIES[name]()
+            self.wrapped = Compose([made])
 
     def __call__(self, img: NdarrayOrTensor, partner: NdarrayOrTensor | None = None) -> Tensor:
         """Change one image.

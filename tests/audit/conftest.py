@@ -74,6 +74,7 @@ def audit(folders: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> C
             "device": "cpu",
             # Of one subject: neighbouring slices are alike, but only a copy is identical.
             "thresholds": [0.9, 0.999],
+            "controls": None,
         }
         return Audit(**{**defaults, **options}).run()
 

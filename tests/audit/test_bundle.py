@@ -10,9 +10,9 @@ import pytest
 
 import monai_deepssim
 from monai_deepssim.__main__ import main
-from monai_deepssim.audit import bundles as bundles_module
-from monai_deepssim.audit import find_bundle, list_bundles
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.workflow import bundles as bundles_module
+from monai_deepssim.workflow import find_bundle, list_bundles
 
 SCHEMA = Path(__file__).parents[1] / "data" / "monai_meta_schema_20240725.json"
 BUNDLE = find_bundle("memorization_audit")

@@ -35,7 +35,7 @@ def save(folder, images):
 
 def test_copies_among_tensors_are_left_out_by_position(sides, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    result = remove_copies(*sides)
+    result = remove_copies(*sides, controls=None)
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
     assert result.kept == [2, 3]
@@ -49,14 +49,14 @@ def test_copies_among_tensors_are_left_out_by_position(sides, tmp_path, monkeypa
 
 def test_a_set_of_nothing_but_copies_leaves_nothing(sides):
     training, _ = sides
-    result = remove_copies(training, training[2:4].flip(3))
+    result = remove_copies(training, training[2:4].flip(3), controls=None)
     assert (result.kept, result.after) == ([], None)
 
 
 def test_lists_of_paths_are_filtered_into_a_folder_with_their_common_structure(sides, tmp_path):
     training, synthetic = sides
     paths = [*save(tmp_path / "made" / "a", synthetic[:3]), *save(tmp_path / "made" / "b", synthetic[3:])]
-    result = remove_copies(training, paths, output_dir=tmp_path / "out")
+    result = remove_copies(training, paths, output_dir=tmp_path / "out", controls=None)
     assert result.kept == [2, 3]
     written = sorted((tmp_path / "out" / "filtered").rglob("*.png"))
     assert [path.relative_to(tmp_path / "out" / "filtered").as_posix() for path in written] == ["a/2.png", "b/0.png"]

@@ -34,13 +34,27 @@ def test_ten_times_the_images_take_ten_times_as_long(sides, options, monkeypatch
     monkeypatch.setattr(estimate, "_SMALL_SET", 1)
     monkeypatch.setattr(estimate.time, "perf_counter", count().__next__)  # every measurement takes a second
     detector = load_detector(options)
-    small = estimate.estimate_seconds(sides, detector, options)
-    large = estimate.estimate_seconds([replace(side, items=side.items * 10) for side in sides], detector, options)
+    small, _ = estimate.estimate_seconds(sides, detector, options)
+    large, _ = estimate.estimate_seconds([replace(side, items=side.items * 10) for side in sides], detector, options)
     assert large == pytest.approx(10 * small)
     # 20 images are embedded in eighths of a second, the synthetic ones and their features are looked up, and ten pairs
-    # of each synthetic image and twenty of each training image are compared, of which 56 take a second.
-    assert small == pytest.approx(20 / 8 + 30 / 8 + (100 + 200) / 56)
-    assert estimate.estimate_seconds(sides, detector, replace(options, verify=False)) == pytest.approx(20 / 8)
+    # of each synthetic image and of each training image are compared, of which 56 take a second.
+    assert small == pytest.approx(20 / 8 + 30 / 8 + (100 + 100) / 56)
+    assert estimate.estimate_seconds(sides, detector, replace(options, verify=False))[0] == pytest.approx(20 / 8)
+
+
+def test_what_the_controls_take_is_estimated_and_said_for_itself(sides, options, monkeypatch, capsys):
+    monkeypatch.setattr(estimate.time, "perf_counter", count().__next__)
+    detector = load_detector(options)
+    seconds, of_controls = estimate.estimate_seconds(sides, detector, options, 560)
+    # Like a synthetic image, each is embedded and looked up with its features; three pairs of it are compared.
+    assert of_controls == pytest.approx(560 * (1 / 8 + 2 / 8 + 3 / 56))
+    assert seconds - of_controls == pytest.approx(20 / 8 + 30 / 8 + (100 + 100) / 56)
+    estimate.say_estimate(sides, detector, options, Stages({}), 560)
+    assert capsys.readouterr().out == (
+        "10 training and 10 synthetic images: about 4 minutes, of which about 4 minutes for 560 controls (copies of "
+        "training images that show how many would be found; --controls none leaves them out)\n"
+    )
 
 
 def test_it_is_said_before_the_audit_and_an_upper_bound_where_something_is_done(sides, options, tmp_path, capsys):

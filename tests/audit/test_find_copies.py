@@ -30,7 +30,9 @@ def sides(phantoms):
 
 @pytest.fixture(scope="module")
 def result(sides):
-    return find_copies(*sides, patient_ids=["a", "a", "b", "b", "c", "c", "d", ""], max_copy_fraction=0.1)
+    return find_copies(
+        *sides, patient_ids=["a", "a", "b", "b", "c", "c", "d", ""], max_copy_fraction=0.1, controls=None
+    )
 
 
 def copies_of(result):
@@ -62,7 +64,7 @@ def test_a_gate_that_is_not_passed_is_a_part_of_the_result(result):
 
 def test_nothing_is_printed_or_written_unless_asked(sides, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    find_copies(*sides)
+    find_copies(*sides, controls=None)
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
 
@@ -80,7 +82,7 @@ def test_a_side_has_any_form_that_images_come_in(sides, tmp_path, form):
         "dataset": Dataset([{"image": image, "patient_id": "p"} for image in training]),
         "list of dictionaries": [{"image": image} for image in training],
     }[form]
-    found = copies_of(find_copies(source, synthetic))
+    found = copies_of(find_copies(source, synthetic, controls=None))
     assert [re.search(r"(\d)(\]|\.png)$", path)[1] for path in found] == ["2", "3"]
 
 
@@ -91,6 +93,7 @@ def test_held_out_images_and_an_output_folder(sides, phantoms, tmp_path):
         patient_ids={"training": list("abcdefgh"), "holdout": list("wxyz")},
         output_dir=tmp_path / "out",
         top_k=np.int64(5),
+        controls=None,
         device=torch.device("cpu"),
     )
     assert list(result.held_out) == HELD_OUT_COLUMNS
@@ -104,7 +107,7 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     again = pickle.loads(pickle.dumps(result))
     pd.testing.assert_frame_equal(again.matches, result.matches)
     again.save(tmp_path / "saved")
-    assert {"matches.csv", "memorized.csv", "patients.csv", "report.html", "summary.json"} == {
+    assert {"files.csv", "matches.csv", "memorized.csv", "patients.csv", "report.html", "summary.json"} == {
         p.name for p in (tmp_path / "saved").iterdir()
     }
     row = result.matches.index[0]
@@ -135,7 +138,7 @@ def test_what_cannot_be_used_is_an_error_in_words(sides, change, words):
 def test_an_image_with_nan_is_left_out_and_named(sides):
     synthetic = sides[1].clone()
     synthetic[0, 0, 5, 5] = float("nan")
-    result = find_copies(sides[0], synthetic)
+    result = find_copies(sides[0], synthetic, controls=None)
     assert [skipped.path for skipped in result.skipped] == ["synthetic[0]"]
     assert "NaN" in result.skipped[0].reason
     assert len(result.matches) == 3

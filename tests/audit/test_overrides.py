@@ -10,10 +10,11 @@ import monai.bundle
 import pytest
 from fire.parser import DefaultParseValue
 
-from monai_deepssim.audit import Audit, find_bundle
+from monai_deepssim.audit import Audit
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.overrides import as_typed, command_line_texts
 from monai_deepssim.options import option_fields, read_options
+from monai_deepssim.workflow import find_bundle
+from monai_deepssim.workflow.overrides import as_typed, command_line_texts
 
 CONFIG = find_bundle("memorization_audit") / "configs" / "inference.json"
 
@@ -27,6 +28,7 @@ def command_line(folders, checkpoint, monkeypatch):
     """Run ``python -m monai.bundle run`` with our config in this process; returns the exit status."""
     monkeypatch.chdir(folders)
     always = [f"--config_file={CONFIG}", f"--checkpoint={checkpoint}", "--image_size=[64,64]", "--device=cpu"]
+    always.append("--controls=none")
 
     def run(*arguments: str) -> int:
         words = ["run", *always, *arguments]
@@ -77,7 +79,7 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
     ],
 )
 def test_an_id_that_leads_nowhere_is_refused_by_monai_before_the_audit_is_there(command_line, mistyped, error) -> None:
-    with pytest.raises(error):  # a traceback and status 1: out of our reach, as audit/overrides.py says
+    with pytest.raises(error):  # a traceback and status 1: out of our reach, as workflow/overrides.py says
         command_line(*FOLDERS, mistyped, "5")
     assert not Path("out").exists()
 
@@ -92,7 +94,8 @@ def test_arguments_of_monai_itself_and_nested_ids_are_no_mistakes(command_line, 
     Path("arguments.json").write_text(json.dumps({"batch_size": 2, "patient_id_pattern": "(sub-.)"}))
     status = command_line(
         *FOLDERS, "--args_file", "arguments.json", "--bundle_root", str(CONFIG.parents[1]), "--audit#top_k", "3",
-        "--thresholds", "[0.9,0.999]", "--max-copy-fraction", "0.6", "--init_id", "initialize", "--run_id", "run",
+        "--thresholds", "[0.9,0.999]", "--max-copy-fraction", "0.6", "--gate_on", "files",
+        "--fdr", "0.6", "--controls", "1", "--min_recall", "0", "--init_id", "initialize", "--run_id", "run",
     )  # fmt: skip
     assert status == 0
     summary = json.loads(Path("out", "summary.json").read_text())
@@ -141,6 +144,7 @@ def test_an_audit_in_a_bundle_of_somebody_else_takes_no_offence_at_its_ids(folde
             "checkpoint": str(checkpoint),
             "image_size": [64, 64],
             "device": "cpu",
+            "controls": None,
         },
         "run": "$@audit.run()",
     }
@@ -198,7 +202,7 @@ def test_the_command_of_the_readme_ends_with_the_gates_status(folders, checkpoin
         sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG),
         "--bundle_root", str(CONFIG.parents[1]), "--training_dir", "2024", "--synthetic_dir=synthetic",
         "--output_dir", "out", "--checkpoint", str(checkpoint), "--image_size", "[64,64]",
-        "--thresholds", "[0.9,0.999]", "--max_copy_fraction", "0.01",
+        "--thresholds", "[0.9,0.999]", "--max_copy_fraction", "0.01", "--controls", "none",
     ]  # fmt: skip
     ended = subprocess.run(command, cwd=folders, capture_output=True, text=True, check=False)
     assert ended.returncode == 3, ended.stderr

@@ -7,21 +7,6 @@ import pytest
 from audit_files import write_png
 from PIL import Image
 
-from monai_deepssim.audit.verdict import apply_gate
-
-COUNTS = {"num_synthetic": 100, "skipped_synthetic": 0, "skipped_training": 0}
-
-
-def test_part_copies_count_for_the_gate_unless_they_are_left_out_of_it():
-    assert apply_gate(0.01, num_copies=1, num_parts=1, **COUNTS).result == "exceeded"
-    assert apply_gate(0.01, num_copies=1, num_parts=1, count_parts=False, **COUNTS).result == "passed"
-
-
-def test_a_difference_that_could_hide_copies_leaves_the_gate_undecided_but_does_not_excuse_copies():
-    gate = apply_gate(0.01, num_copies=0, hidden_by="The heads are half as large.", **COUNTS)
-    assert (gate.result, gate.reason) == ("undecided", "the sides do not fit: The heads are half as large")
-    assert apply_gate(0.01, num_copies=2, hidden_by="The heads are half as large.", **COUNTS).result == "exceeded"
-
 
 def test_a_set_of_tiny_heads_is_undecided_and_its_report_shows_both_means(audit, folders, phantoms, capsys):
     for path in (*(folders / "training").iterdir(), *(folders / "synthetic").iterdir()):

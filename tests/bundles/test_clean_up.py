@@ -16,6 +16,8 @@ from monai_deepssim.audit.clean_up import deduplication_steps
 from monai_deepssim.data import PhantomBrainDataset, write_copies_demo, write_repetitions_demo
 from monai_deepssim.options import option_fields, read_options
 
+# With these a handful of images can pass a gate; tests/audit/audit_files.py says why.
+LENIENT_GATE = ("--fdr", "0.6", "--controls", "1", "--min_recall", "0")
 BUNDLE = Path(__file__).parents[2] / "bundles" / "memorization_audit"
 WORKFLOWS = {"filter": CopyFilter, "deduplicate": Deduplication}
 
@@ -80,7 +82,7 @@ def test_monai_finds_the_properties_that_an_inference_bundle_has(name, images) -
 
 def test_the_filter_is_run_by_its_json_and_its_result_passes_the_gate(command_line, images, capsys) -> None:
     folders = ("--training_dir", f"{images / 'training'}", "--synthetic_dir", f"{images / 'synthetic'}")
-    assert command_line("filter", *folders, "--output_dir", "out", "--max_copy_fraction", "0.01") == 0
+    assert command_line("filter", *folders, "--output_dir", "out", "--max_copy_fraction", "0.01", *LENIENT_GATE) == 0
     assert [path.name for path in Path("out/filtered").iterdir()] == ["new.png"]
     told = capsys.readouterr().out
     assert "Before: 1 of 2 synthetic images are copies" in told
@@ -116,7 +118,7 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
 def test_without_folders_the_filter_cleans_the_demo(command_line, capsys, monkeypatch) -> None:
     small = partial(write_copies_demo, num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
     monkeypatch.setattr(audit_steps, "write_copies_demo", small)
-    assert command_line("filter", "--output_dir", "out", "--max_copy_fraction", "0.3") == 0
+    assert command_line("filter", "--output_dir", "out", "--max_copy_fraction", "0.3", *LENIENT_GATE) == 0
     summary = json.loads(Path("out/filter.json").read_text())
     assert summary["demo"] == {"planted": 2, "left_out": 2, "remaining": 0, "wrongly_left_out": 0}
     assert "of 2 planted copies 2 are left out and 0 remain" in capsys.readouterr().out

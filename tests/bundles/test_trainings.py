@@ -13,7 +13,7 @@ from monai.data import set_track_meta
 from monai.utils import set_determinism
 from PIL import Image
 
-from monai_deepssim.audit.config_steps import perform_steps
+from monai_deepssim.workflow.config_steps import perform_steps
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 TRAININGS = [

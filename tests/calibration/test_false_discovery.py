@@ -49,11 +49,11 @@ def test_no_image_is_fine_and_a_p_value_above_one_is_not() -> None:
 @pytest.mark.parametrize("num_holdout", [19, 99, 500])
 @pytest.mark.parametrize("num_synthetic", [20, 50, 333])
 def test_the_fewest_that_can_be_discovered_are_discovered_and_one_less_is_not(num_holdout, num_synthetic) -> None:
-    null = NullScores(np.linspace(0, 0.5, num_holdout))
-    fewest = fewest_discoverable(num_synthetic, null.smallest_p_value, 0.05)
+    null = NullScores(np.linspace(0, 0.9, num_holdout))
+    fewest = fewest_discoverable(num_synthetic, null.refined_p_values([1.0])[0], 0.05)
     for num_above in {fewest - 1, min(fewest, num_synthetic)}:
         scores = np.full(num_synthetic, 0.1)
-        scores[:num_above] = 0.9
+        scores[:num_above] = 1.0
         found = find_discoveries(scores, null, 0.05)
         assert found.fewest_discoverable == fewest
         assert found.count == (num_above if num_above >= fewest else 0)
@@ -63,7 +63,52 @@ def test_the_summary_says_what_the_discoveries_rest_on() -> None:
     found = find_discoveries([0.9, 0.1], NullScores(np.linspace(0, 0.5, 60), np.arange(60) // 3), fdr=0.1)
     entry = json.loads(json.dumps(found.as_json()))
     assert entry["fdr"] == 0.1
-    assert (entry["num_discoveries"], entry["fewest_discoverable"]) == (1, 1)
+    assert (entry["num_discoveries"], entry["num_discoveries_exact"], entry["fewest_discoverable"]) == (1, 1, 1)
     assert (entry["null"], entry["num_null_scores"], entry["num_null_patients"]) == ("held-out images", 60, 20)
-    assert entry["smallest_p_value"] == 1 / 21 == found.p_values[0]
-    assert entry["caveat"] == HOLDOUT_CAVEAT
+    assert entry["smallest_p_value"] == entry["plain_copy_p_value"] == 1 / 21 == found.p_values[0]
+    assert (entry["method"], entry["caveat"]) == ("conformal p-values, Benjamini-Hochberg", HOLDOUT_CAVEAT)
+    null = json.loads(json.dumps(found.null_as_json()))
+    assert (null["source"], null["num_scores"], null["num_patients"]) == ("held-out images", 60, 20)
+    assert (null["num_duplicates_left_out"], null["tail"]["is_used"], null["can_call"]) == (0, False, True)
+
+
+@pytest.mark.parametrize(("num_images", "extra_votes"), [(20, 0), (100, 1), (1000, 0), (1000, 1), (5050, 0)])
+def test_as_many_comparisons_as_are_said_to_be_needed_are_enough_and_one_less_is_not(num_images, extra_votes) -> None:
+    count = max(1, num_images // 100)
+    scores = np.where(np.arange(num_images) < count, 1.0, 0.1)
+    undecided = find_discoveries(scores, NullScores(np.linspace(0, 0.5, 18), extra_votes=extra_votes))
+    assert not undecided.can_call
+    assert undecided.count == 0
+    needed = undecided.comparisons_needed
+    assert undecided.sentence.startswith("Cannot be decided with 18 comparisons")
+    assert f"{needed} comparisons would do" in undecided.sentence
+    for num_null, is_enough in ((needed, True), (needed - 1, False)):
+        found = find_discoveries(scores, NullScores(np.linspace(0, 0.5, num_null), extra_votes=extra_votes))
+        assert found.num_exact == (count if is_enough else 0)
+
+
+def test_the_tail_calls_what_exact_p_values_cannot_and_both_are_told_apart() -> None:
+    generator = np.random.default_rng(7)
+    null = NullScores(generator.normal(0.5, 0.04, 199))
+    scores = np.append(np.full(10, 0.95), generator.normal(0.5, 0.04, 990))
+    found = find_discoveries(scores, null)
+    assert (found.count, found.num_exact, found.can_call) == (10, 0, True)
+    np.testing.assert_array_equal(found.p_values[:10], np.full(10, 1 / 200))
+    assert (found.tail_p_values[:10] < 5e-4).all()
+    assert "rests on a fitted tail" in found.sentence
+    assert found.as_json()["method"].startswith("conformal p-values, below the smallest of them a generalised Pareto")
+    assert found.null_as_json()["tail"]["is_used"]
+
+
+def test_a_null_that_a_plain_copy_does_not_exceed_could_not_have_called_one() -> None:
+    found = find_discoveries(np.full(20, 0.5), NullScores(np.append(np.linspace(0, 0.5, 900), np.full(100, 1.0))))
+    assert not found.can_call
+    assert found.fewest_discoverable > 20
+
+
+def test_what_could_have_been_called_depends_on_what_a_plain_copy_scores() -> None:
+    generator = np.random.default_rng(8)
+    distances = -generator.gamma(3, 0.1, 199)
+    scores = np.full(1000, -0.5)
+    assert find_discoveries(scores, NullScores(distances)).can_call
+    assert not find_discoveries(scores, NullScores(distances), plain_copy_score=0.0).can_call

@@ -1,95 +1,89 @@
-"""Random halves: who is compared with whom, and what comes of it."""
+"""What synthetic images are compared with: exact p-values, the tail below them, and training images as null."""
 
 import numpy as np
 import pytest
 
-from monai_deepssim.calibration import HALVES_CAVEAT, conformal_p_values, random_halves_null
+from monai_deepssim.calibration import (
+    HOLDOUT_CAVEAT,
+    LEAVE_ONE_OUT_CAVEAT,
+    NullScores,
+    conformal_p_values,
+    leave_one_out_null,
+)
 from monai_deepssim.errors import UnusableInputError
 
-POSITIONS = np.random.default_rng(2).random(30)
-PATIENTS = np.array([f"patient {number}" for number in range(9)] + [""] * 3)[np.arange(30) % 12]
+
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_the_exact_p_values_are_conformal_p_values_by_the_rule_that_was_asked_for(rule) -> None:
+    generator = np.random.default_rng(2)
+    scores, held_out, patients = generator.random(50), generator.random(60), generator.integers(0, 15, 60)
+    null = NullScores(held_out, patients, group_rule=rule)
+    np.testing.assert_array_equal(null.p_values(scores), conformal_p_values(scores, held_out, patients, rule))
+    assert null.caveat == HOLDOUT_CAVEAT
 
 
-class NearestOnALine:
-    """A score that notes who was compared with whom."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def __call__(self, indices, searched):
-        self.calls.append((indices, searched))
-        return -np.abs(POSITIONS[indices, None] - POSITIONS[searched]).min(axis=1)
-
-
-def test_every_image_is_scored_once_a_repeat_against_the_half_without_its_patient() -> None:
-    score_between = NearestOnALine()
-    null = random_halves_null(score_between, 30, PATIENTS, repeats=4)
-    assert len(score_between.calls) == 8
-    for (first, second), (back, forth) in zip(score_between.calls[::2], score_between.calls[1::2], strict=True):
-        np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(30))
-        np.testing.assert_array_equal(back, second)
-        np.testing.assert_array_equal(forth, first)
-        assert set(PATIENTS[first]) & set(PATIENTS[second]) <= {""}
-        # Nine known patients and six images of unknown ones.
-        num_patients = [len(set(PATIENTS[half]) - {""}) + (PATIENTS[half] == "").sum() for half in (first, second)]
-        assert sorted(num_patients) == [7, 8]
-    indices = np.concatenate([indices for indices, _ in score_between.calls])
-    expected = [
-        -min(abs(POSITIONS[index] - POSITIONS[other]) for other in searched)
-        for some, searched in score_between.calls
-        for index in some
-    ]
-    np.testing.assert_allclose(null.scores, expected)
-    np.testing.assert_array_equal(np.bincount(indices), np.full(30, 4))
-    for position in range(120):
-        same = [PATIENTS[i] == PATIENTS[indices[position]] != "" or i == indices[position] for i in indices]
-        np.testing.assert_array_equal(null.groups == null.groups[position], same)
+@pytest.mark.parametrize("extra_votes", [0, 1])
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_refined_p_values_differ_above_all_null_scores_only_and_never_upwards(extra_votes, rule) -> None:
+    generator = np.random.default_rng(3)
+    held_out, patients = generator.normal(0.5, 0.04, 400), np.arange(400) % 200
+    null = NullScores(held_out, patients, group_rule=rule, extra_votes=extra_votes)
+    scores = np.linspace(0.3, 1.0, 200)
+    exact, refined = null.p_values(scores), null.refined_p_values(scores)
+    is_above_all = scores > held_out.max()
+    np.testing.assert_array_equal(refined[~is_above_all], exact[~is_above_all])
+    np.testing.assert_allclose(exact[is_above_all], null.smallest_p_value)
+    np.testing.assert_array_equal(refined[is_above_all], np.minimum(exact, null.tail.p_values(scores))[is_above_all])
+    assert refined[-1] < null.smallest_p_value == (1 + extra_votes) / 201
+    assert (np.diff(refined) <= 0).all()
 
 
-def test_repeats_are_not_taken_for_more_images() -> None:
-    few, many = (random_halves_null(NearestOnALine(), 30, PATIENTS, repeats=repeats) for repeats in (1, 20))
-    assert few.num_groups == many.num_groups == 15
-    assert few.smallest_p_value == many.smallest_p_value == 2 / 16
-    assert many.p_values([1.0])[0] == 2 / 16
+def test_at_levels_that_exact_p_values_reach_the_tail_changes_nothing() -> None:
+    generator = np.random.default_rng(4)
+    null = NullScores(generator.normal(0.5, 0.04, 199))
+    scores = generator.normal(0.55, 0.05, 1000)
+    exact, refined = null.p_values(scores), null.refined_p_values(scores)
+    assert (refined < exact).any()
+    for level in np.arange(1, 200) / 200:
+        np.testing.assert_array_equal(refined <= level + 1e-12, exact <= level + 1e-12)
 
 
-def test_p_values_are_doubled_and_the_report_is_told_why() -> None:
-    null = random_halves_null(NearestOnALine(), 30, PATIENTS)
-    scores = np.linspace(-0.1, 0, 7)
-    doubled = np.minimum(2 * conformal_p_values(scores, null.scores, null.groups), 1)
-    np.testing.assert_array_equal(null.p_values(scores), doubled)
-    assert null.caveat == HALVES_CAVEAT
-    assert "no held-out images" in null.caveat
-    assert null.source == "training images, by random halves"
+def nearest_of_others(similarity, patients, rows):
+    similarity = similarity[rows].copy()
+    similarity[patients[rows, None] == patients] = -np.inf
+    return similarity.max(axis=1), similarity.argmax(axis=1)
 
 
-def test_a_seed_gives_the_same_halves_again_and_another_seed_others() -> None:
-    first, again, other = (random_halves_null(NearestOnALine(), 30, seed=seed).groups for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+def test_leave_one_out_p_values_are_those_of_full_conformal_prediction_or_one_vote_above() -> None:
+    generator = np.random.default_rng(5)
+    positions = generator.random((31, 2))
+    similarity = -np.linalg.norm(positions[:, None] - positions, axis=2)
+    rows = np.arange(30)
+    null = leave_one_out_null(*nearest_of_others(similarity[:30, :30], rows, rows), rows)
+    for _ in range(200):
+        to_training = -np.linalg.norm(positions[:30] - generator.random(2), axis=1)
+        score = to_training.max()
+        full = (1 + np.sum(np.maximum(null.scores, to_training) >= score)) / 31
+        assert full - 1e-12 <= null.p_values([score])[0] <= full + 1 / 31 + 1e-12
+    assert null.smallest_p_value == 2 / 31
+    assert null.caveat == LEAVE_ONE_OUT_CAVEAT
 
 
-def test_one_patient_cannot_be_halved() -> None:
-    with pytest.raises(UnusableInputError, match="30 training images are of 1 patient"):
-        random_halves_null(NearestOnALine(), 30, ["the same"] * 30)
+def test_partners_are_each_others_nearest_and_both_in_the_null() -> None:
+    null = leave_one_out_null([0.9, 0.9, 0.7, 0.8], np.array([7, 3, 3, 6]), np.array([3, 7, 5, 8]))
+    np.testing.assert_array_equal(null.partners, [1, 0, -1, -1])
 
 
-def test_a_function_that_returns_too_few_scores_is_refused() -> None:
-    with pytest.raises(ValueError, match="returned 1 scores for 15 images"):
-        random_halves_null(lambda indices, searched: [0.5], 30)
-    with pytest.raises(ValueError, match="repeats=0"):
-        random_halves_null(NearestOnALine(), 30, repeats=0)
+def test_patients_share_a_vote_in_the_leave_one_out_null_too() -> None:
+    rows = np.arange(4)
+    null = leave_one_out_null([0.5, 0.6, 0.7, 0.4], rows[::-1], rows, ["a", "b", "b", "c"], "max", num_left_out=3)
+    np.testing.assert_array_equal(null.p_values([0.65, 0.95]), [0.75, 0.5])
+    assert (null.num_groups, null.num_left_out, null.group_rule) == (3, 3, "max")
 
 
-def test_a_sample_of_the_images_is_scored_against_halves_of_all_of_them() -> None:
-    score_between, sample = NearestOnALine(), np.array([3, 7, 8, 20, 29])
-    null = random_halves_null(score_between, 30, PATIENTS, repeats=6, scored=sample)
-    for (first, all_but_first), (second, all_but_second) in zip(
-        score_between.calls[::2], score_between.calls[1::2], strict=True
-    ):
-        np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), sample)
-        np.testing.assert_array_equal(np.sort(np.concatenate([all_but_first, all_but_second])), np.arange(30))
-        assert set(first).isdisjoint(all_but_first)
-    # A patient of whom nothing was scored is no evidence.
-    assert len({PATIENTS[index] or index for index in sample}) == null.num_groups
-    assert null.smallest_p_value == 2 / (null.num_groups + 1)
+def test_one_patient_is_nobody_to_compare_with() -> None:
+    rows = np.arange(3)
+    with pytest.raises(UnusableInputError, match="3 training images are of 1 patient"):
+        leave_one_out_null([0.5, 0.6, 0.7], rows, rows, ["the same"] * 3)
+    with pytest.raises(ValueError, match="got 3 scores, 3 nearest images and 2 rows"):
+        leave_one_out_null([0.5, 0.6, 0.7], rows, rows[:2])

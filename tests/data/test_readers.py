@@ -101,7 +101,7 @@ def test_an_audit_finds_copies_in_a_format_of_ones_own(tmp_path, register):
 
     register(DigitsReader())
 
-    result = find_copies(str(tmp_path / "training"), synthetic)
+    result = find_copies(str(tmp_path / "training"), synthetic, controls=None)
     copies = result.matches[result.matches["label"] == "duplicate"]
     assert copies[["synthetic_path", "training_path"]].to_numpy().tolist() == [["synthetic[0]", "2.digits"]]
 

@@ -122,7 +122,7 @@ def test_a_crop_keeps_a_window_at_any_place(name, kept):
     assert max(window.max() for window in windows) > 0.98
 
 
-@pytest.mark.parametrize(("name", "sigma"), [("blur", 1.0), ("blur_1.5", 1.5), ("blur_2", 2.0)])
+@pytest.mark.parametrize(("name", "sigma"), [("blur", 1.0), ("blur_1.5", 1.5), ("blur_2", 2.0), ("blur_3", 3.0)])
 def test_a_blur_has_the_standard_deviation_of_its_name_in_pixels(name, sigma, image):
     expected = ndimage.gaussian_filter(image[0].numpy(), sigma, mode="constant")
     assert np.abs(change(name, image)[0].numpy() - expected).max() < 0.02
@@ -167,12 +167,13 @@ def test_the_transposition_of_a_rectangle_is_scaled_to_fit(image):
     torch.testing.assert_close(change("transpose", image), fitted)
 
 
-def test_a_shift_by_5_percent_is_relative_to_each_side():
+@pytest.mark.parametrize("percent", [5, 10])
+def test_a_shift_by_percent_is_relative_to_each_side(percent):
     point = torch.zeros(1, 100, 200)
     point[0, 50, 100] = 1
-    centres = [ndimage.center_of_mass(change("shift_5_percent", point, seed)[0].numpy()) for seed in range(40)]
+    centres = [ndimage.center_of_mass(change(f"shift_{percent}_percent", point, seed)[0].numpy()) for seed in range(40)]
     shifts = {(round(row - 50, 3), round(column - 100, 3)) for row, column in centres}
-    assert shifts == {(-5, -10), (-5, 10), (5, -10), (5, 10)}
+    assert shifts == {(row * percent, 2 * column * percent) for row in (-1, 1) for column in (-1, 1)}
 
 
 def spans(image):
@@ -295,14 +296,15 @@ def test_a_frame_is_a_line_of_2_percent_near_the_edge():
     assert torch.equal(framed, expected)
 
 
+@pytest.mark.parametrize("percent", [1, 2])
 @pytest.mark.parametrize("side", [100, 300])
-def test_a_relative_warp_displaces_by_1_percent_of_the_longer_side(side):
+def test_a_relative_warp_displaces_by_a_share_of_the_longer_side(side, percent):
     ramp = torch.linspace(0.2, 0.8, side).view(1, 1, side).expand(1, side, side)
     spreads = []
     for seed in range(20):
-        inner = (change("warp_1_percent", ramp, seed) - ramp)[:, 10:-10, 10:-10]
+        inner = (change(f"warp_{percent}_percent", ramp, seed) - ramp)[:, 10:-10, 10:-10]
         spreads.append(inner.square().mean().sqrt().item() * (side - 1) / 0.6)
-    assert np.mean(spreads) == pytest.approx(0.01 * side, rel=0.15)
+    assert np.mean(spreads) == pytest.approx(0.01 * percent * side, rel=0.15)
 
 
 def test_two_changes_at_once_are_two_of_many(image):
@@ -348,8 +350,9 @@ def test_a_quarter_of_the_head_is_pasted_off_centre_into_the_partner():
     assert len(places) > 5
 
 
-def test_an_average_weighs_both_images_alike(image, partner):
-    torch.testing.assert_close(change("average_of_two", image, partner=partner), (image + partner) / 2)
+@pytest.mark.parametrize(("name", "share"), [("average_of_two", 0.5), ("blend_30_percent", 0.3)])
+def test_a_blend_gives_the_partner_its_share(name, share, image, partner):
+    torch.testing.assert_close(change(name, image, partner=partner), (1 - share) * image + share * partner)
 
 
 @pytest.mark.parametrize("name", PARTNER_PERTURBATIONS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from monai_deepssim.audit.audit import SearchWorkflow
 from monai_deepssim.audit.clean_up.filter_outputs import filter_lines, left_out_words, write_filter_summary
 from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterResult, perform_filter
-from monai_deepssim.audit.exit_status import end_unless_passed
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.workflow.exit_status import end_unless_passed
 
 __all__ = ["CopyFilter"]
 
@@ -52,4 +52,4 @@ class CopyFilter(SearchWorkflow[FilterOptions, FilterResult]):
 
     def end(self, result: FilterResult) -> None:
         if result.after is not None:
-            end_unless_passed(result.after.gate)
+            end_unless_passed(result.after.gate.result, result.after.gate.reason)

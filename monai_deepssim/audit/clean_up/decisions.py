@@ -14,7 +14,7 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FILTER_COLUMNS", "decide_files"]
 
-_DISCOVERY = "discovery"
+_DISCOVERY, _UNEXPLAINED = "discovery", "unexplained"
 
 #: Columns of the manifest.
 FILTER_COLUMNS = ["file", "kept", "class", "score", "training_path", "patient_id", "decided_by", "reason"]
@@ -28,14 +28,15 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
 
     Args:
         result: result of the audit.
-        leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains.
+        leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains, and
+            ``unexplained`` for what stands apart from all other images.
 
     Returns:
         A row per file, in the order of their paths: the columns of :data:`FILTER_COLUMNS`, and ``location``, which is
         empty for a file that was ignored. ``file`` is relative to the source, and the file's place among those that are
-        kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` of
-        a file that is left out because that is closer than chance explains; ``skipped`` where that or another slice
-        could not be used; ``ignored`` of a file that is not an image.
+        kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` or
+        ``unexplained`` of a file that is left out because of that; ``skipped`` where that or another slice could not be
+        used; ``ignored`` of a file that is not an image.
 
     Raises:
         UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
@@ -45,7 +46,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
     indices = result.synthetic.images.indices
     matches = {int(indices[match.Index]): match for match in result.matches.itertuples()}
     problems = result.synthetic.images.problems
-    close = set(result.close.index) if _DISCOVERY in leave_out else set()
+    suspicious = _suspicious(result, leave_out)
     if _DISCOVERY in leave_out and result.discoveries is None:
         raise UnusableInputError(
             "--leave_out: has discovery, but there are no images of two patients to tell what chance explains. "
@@ -56,10 +57,12 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         judged = [matches[index] for index in unit.indices if index in matches]
         closest = max(judged, key=lambda match: match.score, default=None)
         unusable = [index for index in unit.indices if index in problems]
-        discovered = next((match for match in judged if match.Index in close), None)
-        if discovered is not None and closest is not None and closest.label not in leave_out:
-            kept, label, closest = False, _DISCOVERY, discovered
-            reason = f"closer than chance explains (q {discovered.q_value:.2g}), though {_reason(discovered, result)}"
+        apart = next((match for match in judged if match.Index in suspicious), None)
+        if apart is not None and closest is not None and closest.label not in leave_out:
+            kept, label, closest = False, suspicious[apart.Index], apart
+            words = f"closer than chance explains (q {apart.q_value:.2g})"
+            words = "apart from all other images" if label == _UNEXPLAINED else words
+            reason = f"{words}, though {_reason(apart, result)}"
         elif closest is not None and (closest.label in leave_out or not unusable):
             kept, label = closest.label not in leave_out, closest.label
             reason = _reason(closest, result)
@@ -78,6 +81,13 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         reason = f"no image that was audited: {ignored['reason']}"
         rows.append({"file": ignored["path"], "location": "", "kept": False, "class": "ignored", "reason": reason})
     return as_table(rows, [*FILTER_COLUMNS, "location"]).sort_values("file", kind="stable", ignore_index=True)
+
+
+def _suspicious(result: AuditResult, leave_out: Collection[str]) -> dict[Any, str]:
+    """Rows of the matches that are no copies and suspicious all the same, with their class, of those left out."""
+    apart = result.matches.index[result.matches["unexplained"].astype(bool)] if _UNEXPLAINED in leave_out else []
+    close = result.close.index if _DISCOVERY in leave_out else []
+    return {**dict.fromkeys(apart, _UNEXPLAINED), **dict.fromkeys(close, _DISCOVERY)}
 
 
 def _reason(match: Any, result: AuditResult) -> str:

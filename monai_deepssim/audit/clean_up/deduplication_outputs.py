@@ -112,6 +112,7 @@ def _render(result: DeduplicationResult, summary: Mapping[str, Any]) -> str:
             result=result,
             summary=summary,
             headline=_verdict(result),
+            created=datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
             scale=AGREEMENT_GRADIENT,
             score_name=score_name(summary["thresholds"]),
             detector_name=SCORE_NAMES.get(result.detector, result.detector),

@@ -10,7 +10,7 @@ from typing import Any
 from monai_deepssim.audit.clean_up.filter_steps import FilterResult
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.summary import summarize
-from monai_deepssim.files import write_text
+from monai_deepssim.files import hash_file, write_text
 from monai_deepssim.report import closing_lines, package_versions
 
 __all__ = ["filter_lines", "left_out_words", "write_filter_summary"]
@@ -21,6 +21,7 @@ _WORDS = {
     "part": "copies of a part of a training image",
     "similar": "similar to a training image",
     "discovery": "closer to a training image than chance explains",
+    "unexplained": "apart from all other images",
     "skipped": "could not be used",
     "ignored": "no images",
 }
@@ -83,6 +84,7 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
         "training_dir": str(before.training.side.source),
         "synthetic_dir": str(before.synthetic.side.source),
         "filtered_dir": None if after is None else str(result.folder),
+        "list": _kept_list(result),
         "manifest": str(result.manifest),
         "leave_out": list(result.options.leave_out),
         "files": result.options.files,
@@ -91,7 +93,7 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
         "num_left_out": {name: result.left_out.get(name, 0) for name in _WORDS},
         "before": _numbers(before),
         "after": None if after is None else _numbers(after),
-        "gate": None if after is None else vars(after.gate),
+        "gate": None if after is None else after.gate.as_json(),
         "versions": package_versions(),
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
@@ -100,6 +102,7 @@ def write_filter_summary(path: Path, result: FilterResult) -> None:
 def _numbers(result: AuditResult) -> dict[str, Any]:
     return {
         "summary": str(result.options.output_dir / "summary.json"),
+        "summary_sha256": hash_file(result.options.output_dir / "summary.json"),
         "report": str(_report(result)),
         "num_synthetic": result.copy_fraction.total,
         "num_copies": result.copy_fraction.count,
@@ -109,6 +112,15 @@ def _numbers(result: AuditResult) -> dict[str, Any]:
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "fingerprint": result.synthetic.fingerprint["images"],
     }
+
+
+def _kept_list(result: FilterResult) -> dict[str, str] | None:
+    """The list that lies beside the files that were kept, where one was given."""
+    name = result.before.synthetic.side.source.name
+    if result.folder is None or result.after is None or name in set(result.files["file"]):
+        return None
+    path = result.folder / name
+    return {"file": name, "sha256": hash_file(path)} if path.is_file() else None
 
 
 def _report(result: AuditResult) -> Path:

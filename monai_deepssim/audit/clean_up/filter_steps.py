@@ -16,6 +16,7 @@ from monai.inferers import Inferer
 from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
 from monai_deepssim.audit.clean_up.file_units import locations_of
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
+from monai_deepssim.audit.decision import ask_detector
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
@@ -23,13 +24,14 @@ from monai_deepssim.audit.steps import Evidence, Selection, audit_stages, gather
 from monai_deepssim.data import read_planted
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages
+from monai_deepssim.report import SCORE_NAMES
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]
 
 FILTER_SUMMARY = "filter.json"
 _FOLDER, _MANIFEST, _AUDIT_FOLDER = "filtered", "manifest.csv", "filtered_audit"
 _STAGES = {"filtering": "Write the images that are kept", "judging_kept": "Judge the set that is kept"}
-_LEFT_OUT = ("duplicate", "part", "similar", "discovery", "skipped", "ignored")
+_LEFT_OUT = ("duplicate", "part", "similar", "discovery", "unexplained", "skipped", "ignored")
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,25 @@ def _audit_kept(result: FilterResult, evidence: Evidence, stages: Stages) -> Aud
         synthetic_dir=side.source,
         output_dir=options.output_dir / _AUDIT_FOLDER,
     )
+    kept = evidence.of_subset(rows, side, again)
+    if not set(options.leave_out) & set(files.loc[~files["kept"], "class"]):
+        return judge(kept, again, stages)
     share = before.copy_fraction
+    score = SCORE_NAMES.get(before.thresholds.score, before.thresholds.score)
+    # What the pixels have chosen is shown to the detector, which only proposed: its own score has decided nothing.
     chosen = Selection(
         reason=f"its images were chosen by their scores from {share.total}, of which {share.count} "
         f"{'was a copy' if share.count == 1 else 'were copies'}.",
+        chosen_by=f"the {score}",
         rates={
             match.synthetic_path: (match.p_value, match.q_value)
             for match in before.matches.dropna(subset=["p_value", "q_value"]).itertuples()
         },
+        second_opinion=(
+            ask_detector(evidence.search, kept.synthetic, evidence.strangers, options.fdr) if options.verify else None
+        ),
     )
-    is_chosen = bool(set(options.leave_out) & set(files.loc[~files["kept"], "class"]))
-    return judge(evidence.of_subset(rows, side, again), again, stages, chosen if is_chosen else None)
+    return judge(kept, again, stages, chosen)
 
 
 def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:

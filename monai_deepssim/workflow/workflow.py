@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar, Generic, TypeVar
 
-from monai_deepssim.audit.exit_status import errors_in_words
-from monai_deepssim.audit.overrides import (
+from monai_deepssim.options import option_fields, option_names, options_signature, read_options, unknown_option
+from monai_deepssim.progress import say
+from monai_deepssim.workflow.exit_status import errors_in_words
+from monai_deepssim.workflow.overrides import (
     as_typed,
     check_overrides,
     command_line_texts,
@@ -14,8 +16,6 @@ from monai_deepssim.audit.overrides import (
     refuse_none,
     running_config,
 )
-from monai_deepssim.options import option_fields, option_names, options_signature, read_options, unknown_option
-from monai_deepssim.progress import say
 
 __all__ = ["Workflow"]
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from monai_deepssim.audit.verdict import Gate
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.progress import PROGRAM, say
+from monai_deepssim.progress import PROGRAM, quiet, say
 
 __all__ = ["end_unless_passed", "errors_in_words"]
 
@@ -38,22 +37,23 @@ def errors_in_words() -> Iterator[None]:
         _end("interrupted. The same command continues where this stopped.", _INTERRUPTED)
 
 
-def end_unless_passed(gate: Gate) -> None:
+def end_unless_passed(result: str | None, reason: str) -> None:
     """End the process when a gate was asked for and is not passed.
 
     Args:
-        gate: and its result.
+        result: ``passed``, ``exceeded``, ``undecided``, or ``None`` where no gate was asked for.
+        reason: why it is undecided, in a sentence.
 
     Raises:
         SystemExit: with status 3 when there are more copies than it allows, and 2 when it cannot be decided.
     """
-    if gate.result == "exceeded":
+    if result == "exceeded":
         sys.exit(_GATE_EXCEEDED)
-    if gate.result == "undecided":
-        remedy = "Repair or remove the skipped images."
-        _end(f"--max_copy_fraction: cannot be decided, because {gate.reason}. {remedy}", _UNUSABLE_INPUT)
+    if result == "undecided":
+        _end(f"the gate cannot be decided: {reason}", _UNUSABLE_INPUT)
 
 
 def _end(message: str, status: int) -> NoReturn:
-    say(f"{PROGRAM}: {message}", sys.stderr)
+    with quiet(False):  # the reason is what --quiet leaves
+        say(f"{PROGRAM}: {message}", sys.stderr)
     sys.exit(status)

@@ -21,11 +21,11 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.utils import set_determinism
 
-from monai_deepssim.audit.bundles import find_bundle
-from monai_deepssim.audit.exit_status import errors_in_words
-from monai_deepssim.audit.overrides import check_overrides, running_workflow
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.option_checks import unusable_option
+from monai_deepssim.workflow.bundles import find_bundle
+from monai_deepssim.workflow.exit_status import errors_in_words
+from monai_deepssim.workflow.overrides import check_overrides, running_workflow
 
 __all__ = ["as_literal", "perform_steps", "run_config", "run_steps"]
 

@@ -1,0 +1,134 @@
+"""From what an audit measured to the decision: what the release gate goes by, and the headline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pandas import DataFrame
+
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.result import EmbeddedSide, Strangers
+from monai_deepssim.audit.training_search import TrainingSearch
+from monai_deepssim.calibration import (
+    DetectionCurve,
+    Gate,
+    GateEvidence,
+    GateRules,
+    MemorizedPatients,
+    SecondOpinion,
+    compute_detection_curve,
+    decide_gate,
+    discoveries_at_fdr,
+    find_discoveries,
+    find_unexplained,
+)
+from monai_deepssim.data import file_of
+from monai_deepssim.metrics import SideComparison
+
+__all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
+
+#: The change that recall is stated for where the generator's own autoencoder is not given: a blurred copy is what an
+#: autoencoder makes of an image.
+_REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What bears on whether a copy could have been seen at all.
+
+    Attributes:
+        training: the training side.
+        synthetic: the synthetic side.
+        sides_differ: how the preprocessing of these sides differs.
+        null_can_call: whether the null could have called a copy; ``None`` where there is none.
+        curve: what became of the controls; ``None`` without controls.
+        chosen_by: name of the score by which the synthetic images were chosen; empty where they were not.
+        second_opinion: verdict of another detector on images that were chosen.
+    """
+
+    training: EmbeddedSide
+    synthetic: EmbeddedSide
+    sides_differ: SideComparison
+    null_can_call: bool | None
+    curve: DetectionCurve | None
+    chosen_by: str = ""
+    second_opinion: SecondOpinion | None = None
+
+
+def curve_of_controls(controls: DataFrame | None, options: AuditOptions) -> DetectionCurve | None:
+    """The detection curve of the controls; ``None`` where none were planted."""
+    if controls is None:
+        return None
+    return compute_detection_curve(controls, _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER)
+
+
+def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditOptions) -> Gate:
+    """Decide whether the synthetic images may be released.
+
+    Args:
+        matches: each synthetic image with its nearest training image.
+        memorized: training images that have a copy.
+        seen: what bears on whether a copy could have been seen.
+        options: the audit's options.
+    """
+    rules = GateRules(
+        max_copy_fraction=options.max_copy_fraction,
+        max_patient_fraction=options.max_patient_fraction,
+        gate_on=options.gate_on,
+        min_recall=options.min_recall,
+        count_parts=options.count_parts,
+    )
+    ordered = matches.sort_index()
+    q_values = ordered["q_value"].astype(float).fillna(1.0).tolist()
+    uncovered, reference = seen.sides_differ.uncovered, None if seen.curve is None else seen.curve.reference_point
+    evidence = GateEvidence(
+        is_copy=(ordered["label"] == "duplicate").tolist(),
+        is_part=(ordered["label"] == "part").tolist(),
+        is_discovery=discoveries_at_fdr(q_values, options.fdr),
+        is_unexplained=ordered["unexplained"].astype(bool).tolist(),
+        files=[file_of(item) for item in seen.synthetic.usable_items],
+        skipped_synthetic=len(seen.synthetic.skipped),
+        skipped_training=len(seen.training.skipped),
+        ignored_files=sum(len(part.side.ignored) for part in (seen.training, seen.synthetic)),
+        sides_differ=uncovered[0].description if uncovered else "",
+        null_can_call=seen.null_can_call,
+        recall=None if reference is None else reference.found.value,
+        reference="" if reference is None else reference.words,
+        patients=_count_patients(memorized, seen.training),
+        chosen_by=seen.chosen_by,
+        second_opinion=seen.second_opinion,
+    )
+    return decide_gate(rules, evidence)
+
+
+def ask_detector(
+    search: TrainingSearch, synthetic: EmbeddedSide, strangers: Strangers | None, fdr: float
+) -> SecondOpinion | None:
+    """Ask the detector, whose score decided nothing, which of the images that were chosen on the pixels are suspicious.
+
+    Args:
+        search: the search among the training images.
+        synthetic: the images that were chosen.
+        strangers: held-out images that are not in the training set; ``None`` without any.
+        fdr: accepted share of wrong ones among those that it calls.
+
+    Returns:
+        Its verdict; ``None`` where there is nothing to compare its scores with.
+    """
+    null = search.null_of_detector(strangers)
+    if null is None:
+        return None
+    scores = search.detector.search(synthetic.images, 1)[0][:, 0]
+    is_discovery = find_discoveries(scores, null, fdr).is_discovery
+    is_unexplained = find_unexplained(scores, null.scores, is_discovery).flags
+    return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
+
+
+def _count_patients(memorized: DataFrame, training: EmbeddedSide) -> MemorizedPatients | None:
+    known = set(training.patients) - {""}
+    if not known:
+        return None
+    return MemorizedPatients(
+        memorized=len(set(memorized["patient_id"]) - {""}), total=len(known), unknown=training.patients.count("")
+    )

@@ -1,0 +1,161 @@
+"""What share of copies would be found, by what was done to them: from controls that were planted and looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from monai_deepssim.calibration.proportions import Proportion, proportion_interval
+
+__all__ = ["DetectionCurve", "DetectionPoint", "compute_detection_curve"]
+
+#: What was done to a copy, in words that follow "a copy".
+_CHANGES = {
+    "none": "without any change",
+    "blur": "blurred by {amount}",
+    "noise": "with noise of standard deviation {amount}",
+    "gamma": "with a gamma of {amount}",
+    "rotation": "rotated by {amount}",
+    "shift": "shifted by {amount} of the side",
+    "zoom": "zoomed by a factor of {amount}",
+    "crop": "cropped by {amount}",
+    "warp": "warped by {amount} of the side",
+    "bias_field": "under a bias field",
+    "mix": "mixed with a share of {amount} of another image",
+    "half_resolution": "at half the resolution",
+    "autoencoder": "passed through the generator's autoencoder",
+}
+
+
+@dataclass(frozen=True)
+class DetectionPoint:
+    """The controls of one change at one level.
+
+    Attributes:
+        change: what was done to them, such as ``blur``.
+        level: how strongly; ``None`` where the change has one strength.
+        unit: the unit of the level; empty where it has none.
+        found: the share that was found, with its 95 % interval.
+    """
+
+    change: str
+    level: float | None
+    unit: str
+    found: Proportion
+
+    @property
+    def name(self) -> str:
+        """The change with its level, such as ``blur_2``."""
+        return self.change if self.level is None else f"{self.change}_{self.level:g}"
+
+    @property
+    def words(self) -> str:
+        """What was done to a copy, in words that follow "a copy".
+
+        Example:
+            >>> DetectionPoint("rotation", 15.0, "degrees", proportion_interval([True])).words
+            'rotated by 15 degrees'
+            >>> DetectionPoint("swirl", 0.2, "", proportion_interval([True])).words
+            "under the change 'swirl' at level 0.2"
+        """
+        amount = "" if self.level is None else f"{self.level:g} {self.unit}".rstrip()
+        template = _CHANGES.get(self.change)
+        if template is None or ("{amount}" in template and not amount):
+            return f"under the change '{self.change}'" + (f" at level {amount}" if amount else "")
+        words = template.format(amount=amount)
+        return words if "{amount}" in template or not amount else f"{words} (level {amount})"
+
+    @property
+    def sentence(self) -> str:
+        """The share in words."""
+        probability = f"{self.found.value:.2f} ({self.found.low:.2f} to {self.found.high:.2f})"
+        return f"A copy {self.words} would have been found with probability {probability}."
+
+    def as_json(self) -> dict[str, Any]:
+        """An entry of ``curve``."""
+        return {
+            "change": self.change,
+            "level": self.level,
+            "unit": self.unit,
+            "count": self.found.count,
+            "total": self.found.total,
+            "value": self.found.value,
+            "interval": [self.found.low, self.found.high],
+        }
+
+
+@dataclass(frozen=True)
+class DetectionCurve:
+    """The controls of an audit, by change and level.
+
+    Attributes:
+        points: one per change and level, in the order in which they were planted.
+        reference: name of the change whose recall the gate goes by, such as ``blur_2``.
+    """
+
+    points: tuple[DetectionPoint, ...]
+    reference: str
+
+    @property
+    def reference_point(self) -> DetectionPoint | None:
+        """The controls of the reference; ``None`` where none were planted."""
+        return next((point for point in self.points if point.name == self.reference), None)
+
+    @property
+    def recall(self) -> Proportion | None:
+        """The share of the reference's controls that was found."""
+        return None if self.reference_point is None else self.reference_point.found
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence per change and level."""
+        return [point.sentence for point in self.points]
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry ``controls`` of ``summary.json``."""
+        return {
+            "reference": self.reference,
+            "recall": None if self.recall is None else self.recall.as_json(),
+            "num_planted": sum(point.found.total for point in self.points),
+            "curve": [point.as_json() for point in self.points],
+            "sentences": self.sentences,
+        }
+
+
+def compute_detection_curve(controls: pd.DataFrame, reference: str) -> DetectionCurve:
+    """Compute the share of the controls that was found, for each change and level.
+
+    The interval is :func:`proportion_interval`'s: exact where all controls of a change are of different patients, and
+    clustered by patient where one patient occurs twice.
+
+    Args:
+        controls: one row per control with the columns ``change``, ``level`` (missing where a change has one strength),
+            ``unit``, ``found`` (booleans) and ``patient_id`` (empty where unknown).
+        reference: name of the change whose recall the gate goes by: the change, with its level behind ``_``.
+
+    Returns:
+        The curve.
+
+    Example:
+        >>> levels = [1.0] * 20 + [2.0] * 20
+        >>> controls = pd.DataFrame({"change": "blur", "level": levels, "unit": "px", "patient_id": ""})
+        >>> curve = compute_detection_curve(controls.assign(found=controls.index != 30), reference="blur_2")
+        >>> curve.recall.value, curve.recall.total
+        (0.95, 20)
+        >>> curve.sentences[1]
+        'A copy blurred by 2 px would have been found with probability 0.95 (0.75 to 1.00).'
+    """
+    points = []
+    for (change, level, unit), rows in controls.groupby(["change", "level", "unit"], sort=False, dropna=False):
+        found = proportion_interval(rows["found"].tolist(), rows["patient_id"].tolist())
+        points.append(
+            DetectionPoint(
+                change=str(change),
+                level=None if pd.isna(level) else float(level),
+                unit="" if pd.isna(unit) else str(unit),
+                found=found,
+            )
+        )
+    return DetectionCurve(tuple(points), reference)

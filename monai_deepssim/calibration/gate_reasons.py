@@ -1,0 +1,240 @@
+"""Why a release gate is not passed, in codes for programs and in sentences that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules
+from monai_deepssim.calibration.gate_shares import JudgedShare
+
+__all__ = ["GateReason", "gate_reasons", "why_passed"]
+
+
+@dataclass(frozen=True)
+class GateReason:
+    """Why a gate is not passed.
+
+    Attributes:
+        code: name of the reason, which stays the same from version to version.
+        result: ``exceeded`` or ``undecided``.
+        text: what is wrong and what to do, in a sentence or two.
+    """
+
+    code: str
+    result: str
+    text: str
+
+
+def gate_reasons(
+    rules: GateRules, evidence: GateEvidence, images: JudgedShare, patients: JudgedShare | None
+) -> list[GateReason]:
+    """Gather every reason for which a gate is not passed.
+
+    Args:
+        rules: what is accepted; without any limit, what would leave every limit undecided is gathered.
+        evidence: what was measured.
+        images: share of suspicious images.
+        patients: share of memorized patients; ``None`` where no patient is known.
+
+    Returns:
+        What exceeds a limit, then what is undecided: what could not be read, what could not be judged, what could not
+        be seen, and what there was too little of.
+
+    Example:
+        >>> import numpy as np
+        >>> from monai_deepssim.calibration.gate_shares import measure_images
+        >>> none = np.zeros(100, dtype=bool)
+        >>> evidence, rules = GateEvidence(none, none, none, none, skipped_training=2), GateRules(gate_on="files")
+        >>> [reason.code for reason in gate_reasons(rules, evidence, measure_images(rules, evidence, none), None)]
+        ['skipped_training', 'no_null', 'recall_unknown']
+    """
+    exceeded = [*_copies_exceeded(rules, images), *_patients_exceeded(evidence, patients)]
+    undecided = [
+        *_not_read(rules, evidence, images, patients),
+        *_not_judged(rules, evidence),
+        *_not_seen(rules, evidence),
+        *_too_few(rules, evidence, images, patients),
+    ]
+    return [GateReason(code, "exceeded", text) for code, text in exceeded] + [
+        GateReason(code, "undecided", text) for code, text in undecided
+    ]
+
+
+def why_passed(rules: GateRules, evidence: GateEvidence, images: JudgedShare, patients: JudgedShare | None) -> str:
+    """Say in a sentence or two why a gate is passed.
+
+    Args:
+        rules: what is accepted.
+        evidence: what was measured.
+        images: share of suspicious images.
+        patients: share of memorized patients.
+    """
+    sentences = []
+    if rules.max_copy_fraction is not None:
+        sentences.append(_sentence_of_share(images, "synthetic images", "suspicious", evidence))
+    if patients is not None and rules.max_patient_fraction is not None:
+        sentences.append(_sentence_of_share(patients, "training patients", "memorized", evidence))
+    return " ".join(sentences)
+
+
+def _sentence_of_share(share: JudgedShare, noun: str, adjective: str, evidence: GateEvidence) -> str:
+    seen = f"{share.count:,} of {share.total:,} {noun} {'is' if share.count == 1 else 'are'} {adjective}"
+    if share.limit_over_recall is None:
+        return f"{seen}, and {_percent(share.max_fraction or 0.0)} is accepted."
+    return f"{seen}; {_limit_above(share, evidence)}."
+
+
+def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[str, str]]:
+    if not images.is_exceeded:
+        return
+    verb = "image is" if images.count == 1 else "images are"
+    remedy = "Leave out what is a copy."
+    if rules.gate_on == "generator":
+        remedy = (
+            "Train a generator that memorizes less, or leave out the copies with 'monai-deepssim filter' and judge "
+            "the files that are kept with --gate_on files."
+        )
+    yield (
+        "copies_exceeded",
+        f"{images.count:,} of {images.total:,} synthetic {verb} suspicious ({_share_above(images)}). {remedy}",
+    )
+
+
+def _patients_exceeded(evidence: GateEvidence, patients: JudgedShare | None) -> Iterator[tuple[str, str]]:
+    if patients is None or not patients.is_exceeded:
+        return
+    verb = "patient is" if patients.count == 1 else "patients are"
+    at_most = "at most " if evidence.patients and evidence.patients.unknown else ""
+    yield (
+        "patients_exceeded",
+        f"{patients.count:,} of {at_most}{patients.total:,} training {verb} memorized ({_share_above(patients)}). "
+        "Leave out the copies of these patients.",
+    )
+
+
+def _not_read(
+    rules: GateRules, evidence: GateEvidence, images: JudgedShare, patients: JudgedShare | None
+) -> Iterator[tuple[str, str]]:
+    if evidence.skipped_training:
+        noun = _number(evidence.skipped_training, "training image")
+        yield "skipped_training", f"{noun} could not be read, and a copy of one cannot be found. Repair these files."
+    shares = [images] if patients is None else [images, patients]
+    if evidence.skipped_synthetic and (not rules.is_asked or any(share.is_exceeded_at_worst for share in shares)):
+        noun = _number(evidence.skipped_synthetic, "synthetic image")
+        yield (
+            "skipped_synthetic",
+            f"{noun} could not be read and may be copies. Repair these files, or take them out of the release.",
+        )
+    if evidence.ignored_files:
+        noun = _number(evidence.ignored_files, "file")
+        yield (
+            "ignored_files",
+            f"{noun} in the folders could not be taken for images and were not compared. Convert them, or take them "
+            "out of the folders.",
+        )
+
+
+def _not_judged(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, str]]:
+    if evidence.sides_differ:
+        yield (
+            "sides_differ",
+            f"The sides do not fit, which can hide copies: {evidence.sides_differ.rstrip('.')}. Preprocess both alike.",
+        )
+    if evidence.is_judged_by_its_chooser:
+        yield (
+            "judged_by_its_chooser",
+            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. Judge "
+            "the set with a second detector.",
+        )
+    if evidence.chosen_by and rules.is_asked and rules.gate_on == "generator":
+        yield (
+            "chosen_set",
+            "This set was chosen by its scores, so it does not stand for its generator. Give --gate_on files.",
+        )
+
+
+def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, str]]:
+    if evidence.null_can_call is None:
+        yield (
+            "no_null",
+            "There are no images to tell how high an image scores that is not a copy. Give held-out images with "
+            "--holdout_dir, or name the patients with --patient_id_pattern.",
+        )
+    elif not evidence.null_can_call:
+        yield (
+            "null_cannot_call",
+            "There are too few images that are not copies to tell a copy from chance. Give more of them with "
+            "--holdout_dir.",
+        )
+    if evidence.recall is None:
+        yield (
+            "recall_unknown",
+            "No controls were planted, so it is unknown how many copies would be found. Give --controls 20.",
+        )
+    elif evidence.recall < rules.min_recall:
+        yield (
+            "controls_missed",
+            f"Of the planted copies {evidence.reference}, {_percent(evidence.recall, rules.min_recall)} "
+            f"were found, and {_percent(rules.min_recall)} is required. Give a larger --image_size, another --detector "
+            "or other --thresholds.",
+        )
+
+
+def _too_few(
+    rules: GateRules, evidence: GateEvidence, images: JudgedShare, patients: JudgedShare | None
+) -> Iterator[tuple[str, str]]:
+    if rules.max_patient_fraction is not None and (
+        patients is None or (evidence.patients and evidence.patients.unknown)
+    ):
+        unknown = "the" if patients is None or evidence.patients is None else f"{evidence.patients.unknown:,}"
+        yield (
+            "patients_unknown",
+            f"The patients of {unknown} training images are unknown. Name them with --patient_id_pattern or in a "
+            "CSV, or leave out --max_patient_fraction.",
+        )
+    if images.is_uncertain:
+        yield (
+            "too_few_images",
+            f"{images.total:,} synthetic images are too few: {_limit_above(images, evidence)}. "
+            f"{_images_that_would_do(images)}",
+        )
+    if patients is not None and patients.is_uncertain:
+        yield (
+            "too_few_patients",
+            f"{patients.total:,} training patients are too few: {_limit_above(patients, evidence)}. "
+            "Give a higher --max_patient_fraction, or --gate_on files.",
+        )
+
+
+def _images_that_would_do(images: JudgedShare) -> str:
+    if images.needed is None or images.needed_without is None:
+        return "No number of images would do: give a limit above 0, or --gate_on files."
+    if not images.count:
+        return f"{images.needed:,} without a suspicious one would do."
+    return f"{images.needed:,} with {images.count} suspicious would do, or {images.needed_without:,} with none."
+
+
+def _limit_above(share: JudgedShare, evidence: GateEvidence) -> str:
+    divided = "" if evidence.recall is None else f", divided by the recall of {_percent(evidence.recall)},"
+    limit, accepted = share.limit_over_recall or 0.0, share.max_fraction or 0.0
+    numbers = f"{_percent(limit, accepted)}, and {_percent(accepted)} is accepted"
+    return f"the upper 95 % limit of the share{divided} is {numbers}"
+
+
+def _share_above(share: JudgedShare) -> str:
+    accepted = share.max_fraction or 0.0
+    return f"{_percent(share.value, accepted)}; {_percent(accepted)} is accepted"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _percent(share: float, other: float | None = None) -> str:
+    """Write a share with as many digits as it takes to tell it from another one."""
+    for digits in range(3, 9):
+        text = f"{100 * share:.{digits}g} %"
+        if other is None or other == share or text != f"{100 * other:.{digits}g} %":
+            break
+    return text

@@ -1,0 +1,14 @@
+"""What is given away against what was judged: the list of an audit's files, and the check of a folder by it."""
+
+import lazy_loader
+
+# A check of hashes needs no PyTorch, which the list of a side's files waits for.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "closing": ["verification_colour", "verification_lines"],
+        "file_list": ["FILE_LIST", "FileRecord", "read_file_list", "write_file_list"],
+        "side_files": ["hash_results", "list_side_files"],
+        "verification": ["Difference", "ReleaseVerification", "verify_release"],
+    },
+)
