@@ -55,8 +55,9 @@ _STYLE: dict[Any, Any] = {
 def report_environment(room: str = "report") -> Environment:
     r"""Make the environment of a room's templates, which extend ``base.html``.
 
-    Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too; ``percent``
-    writes a share and ``date`` a time of ``summary.json``; the test ``given`` tells cells of a table from missing ones.
+    Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too. The
+    filter ``percent`` writes a share, and ``date`` a time of ``summary.json``; the test ``given`` tells cells of a
+    table from missing ones.
 
     Args:
         room: room whose templates are loaded; those that they extend are this one's.
