@@ -96,6 +96,9 @@ def _without_names(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) 
     safe["run"] = {"package_version": summary["run"]["package_version"]}
     safe["skipped"] = [{} for _ in summary["skipped"]]
     safe["ignored_files"] = {side: [{} for _ in files] for side, files in summary["ignored_files"].items()}
+    for name in ("contamination", "second_opinion"):
+        if summary[name] is not None:
+            safe[name] = {**safe[name], "paths": []}
     safe["selection"] = None
     if summary["selection"]:
         safe["selection"] = "its images were chosen by their scores."

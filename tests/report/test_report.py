@@ -134,6 +134,13 @@ def test_suspicious_images_and_patients_are_named_with_the_pairs_that_show_them(
     assert '<a href="#pair-1" aria-label="Pair 1">1</a>, <a href="#pair-2" aria-label="Pair 2">2</a>' in page
 
 
+def test_what_a_second_detector_says_of_chosen_images_is_told() -> None:
+    words = words_of(render(make_audit()))
+    assert (
+        "A second detector, phash, which did not choose these images, calls 1 of them copies: fake-0001.png." in words
+    )
+
+
 def test_each_picture_has_words_for_those_who_do_not_see_it_and_the_map_has_a_scale() -> None:
     page = render(make_audit(num_copies=2, num_similar=0, num_different=0))
     alternatives = re.findall(r'<img [^>]*alt="([^"]*)"', page)
