@@ -25,6 +25,7 @@ from monai_deepssim.calibration import (
     find_unexplained,
     leave_one_out_null,
     leave_out_duplicates,
+    stretch_scores,
 )
 
 NUM_TRAINING = 2000
@@ -92,7 +93,9 @@ def tail_sizes(num_runs: int) -> None:
                 grid = np.linspace(np.median(null.scores), 4 * max(null.scores) - 3 * np.median(null.scores), 400)
                 sizes = sizes_at_levels(null.refined_p_values(grid), grid, shape)
                 fitted = stats.genpareto(tail.shape, tail.threshold, tail.scale)
-                plain = sizes_at_levels(tail.num_excesses / num_null * fitted.sf(grid), grid, shape)
+                plain = sizes_at_levels(
+                    tail.num_excesses / num_null * fitted.sf(stretch_scores(grid, null.scores)), grid, shape
+                )
                 rows.append([*(sizes / LEVELS), tail.is_usable, plain[3] / LEVELS[3]])
             print(f"| {num_null} | {name} | {row_text(rows)} |", flush=True)
 

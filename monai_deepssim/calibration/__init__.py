@@ -37,6 +37,7 @@ from monai_deepssim.calibration.null_scores import (
     leave_one_out_null,
 )
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
+from monai_deepssim.calibration.score_scale import stretch_scores
 from monai_deepssim.calibration.score_tail import TAIL_ASSUMPTION, ScoreTail, fit_score_tail
 from monai_deepssim.calibration.thresholds import (
     Threshold,
@@ -97,5 +98,6 @@ __all__ = [
     "percentile_threshold",
     "proportion_interval",
     "resample_detection_rates",
+    "stretch_scores",
     "upper_limit",
 ]

@@ -14,6 +14,7 @@ from monai_deepssim.calibration.generalized_pareto import (
     generalized_pareto_fit_p_value,
     generalized_pareto_survival,
 )
+from monai_deepssim.calibration.score_scale import stretch_scores
 from monai_deepssim.calibration.vectors import Groups, Vector, as_group_codes, as_scores
 
 __all__ = ["TAIL_ASSUMPTION", "ScoreTail", "fit_score_tail"]
@@ -55,6 +56,7 @@ class ScoreTail:
         shapes: ``(B,)``, at least 0.
         scales: ``(B,)``.
         smallest_p_value: smallest p-value that counting can give.
+        is_stretched: whether threshold, scale and excesses are of scores on the scale of :func:`stretch_scores`.
     """
 
     threshold: float
@@ -68,6 +70,7 @@ class ScoreTail:
     shapes: np.ndarray
     scales: np.ndarray
     smallest_p_value: float
+    is_stretched: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -91,6 +94,8 @@ class ScoreTail:
             ``(N,)`` in (0, 1]; all 1 where the tail must not be used.
         """
         observed = as_scores(scores, "scores")
+        if self.is_stretched:
+            observed = stretch_scores(observed, observed[:0])
         p_values = np.ones(len(observed))
         if self.is_usable:
             is_above = observed > self.threshold
@@ -135,8 +140,10 @@ def fit_score_tail(
     the highest null score, where every p-value would be 0 by the luck of this sample. Taken for the truth, such a fit
     to 199 scores makes p-values of 1 in 10,000 several times to thirty times too common; averaged over resamplings and
     no lighter than exponential, they are rarer than stated for every bounded score that was tried
-    (``benchmarks/null_power.py --tables tail``). A tail heavier than exponential is followed, at the price of larger
-    p-values; truly heavy ones, which bounded scores do not have, would still come up two to three times too often.
+    (``benchmarks/null_power.py --tables tail``), and as rare for exponential ones. A tail heavier than exponential is
+    followed, at the price of larger p-values; truly heavy ones, which bounded scores do not have, would still come up
+    three to nine times too often. Exponential is meant on the scale of :func:`stretch_scores`, on which scores near
+    their limit of 1 are apart: on their own scale no tail told copies from strangers that score up to 0.87.
 
     Args:
         scores: ``(n,)``, of images that are not copies.
@@ -159,6 +166,8 @@ def fit_score_tail(
         'it takes 100 patients to fit the tail of the scores, and there are 50.'
     """
     null = as_scores(scores, "scores")
+    is_stretched = bool(len(null)) and null.max() <= 1
+    null = stretch_scores(null, null)
     codes = np.arange(len(null)) if groups is None else as_group_codes(groups, len(null))
     pairs = np.full(len(null), -1) if partners is None else np.asarray(partners)
     if group_rule == "max":
@@ -198,6 +207,7 @@ def fit_score_tail(
         shapes=shapes,
         scales=means * (1 - shapes),
         smallest_p_value=smallest_p_value,
+        is_stretched=is_stretched,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monai_deepssim.calibration.score_scale import stretch_scores
 from monai_deepssim.calibration.vectors import Vector, as_flags, as_scores
 
 __all__ = ["Unexplained", "find_unexplained"]
@@ -110,7 +111,8 @@ def _clearest_gap(scores: np.ndarray, null: np.ndarray, level: float) -> tuple[f
     num_gaps = min(num_gaps, len(pooled) - 1 - _FEWEST_SPACINGS)
     if num_gaps < 1:
         return 1.0, np.inf
-    scaled = np.arange(1, len(pooled)) * -np.diff(pooled)
+    stretched = stretch_scores(pooled, pooled)
+    scaled = np.arange(1, len(pooled)) * -np.diff(stretched)
     sums = np.append(0.0, np.cumsum(scaled))
     ends = np.minimum(np.arange(1, num_gaps + 1) + _num_spacings(len(pooled)), len(scaled))
     counts = ends - np.arange(1, num_gaps + 1)

@@ -11,8 +11,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 #: Rows and columns of the tests' audits: the smallest that the embedder takes.
 IMAGE_SIZE = (64, 64)
 
-#: Options with which a handful of images can pass a gate: these files are judged and not their generator, and no control
-#: has to be found. The null has to call something, too: see the fixture ``null_that_calls``.
+#: Options with which a handful of images can pass a gate: these files are judged and not their generator, and no
+#: control has to be found. The null has to call something, too: see the fixture ``null_that_calls``.
 LENIENT_GATE = {"gate_on": "files", "controls": 1, "min_recall": 0.0}
 
 
