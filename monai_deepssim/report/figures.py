@@ -14,7 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from monai_deepssim.report.html import INK, figure_svg, themed
 from monai_deepssim.report.sentences import score_name
 
-__all__ = ["draw_detection_curve", "draw_roc", "plot_scores", "score_histogram"]
+__all__ = [
+    "control_key",
+    "control_name",
+    "draw_detection_curve",
+    "draw_roc",
+    "plot_scores",
+    "score_histogram",
+]
 
 # The three classes: told apart in print and by the colour-blind (Okabe and Ito's palette, darkened to a contrast of 3).
 _COLOURS = {"duplicate": "#b93f0c", "similar": "#8a6100", "different": "#3c668f"}
@@ -175,6 +182,8 @@ def control_key(point: Mapping[str, Any]) -> str:
 def control_name(point: Mapping[str, Any]) -> str:
     """Name a change and level for people, such as ``blur 2 px``."""
     level, unit = point["level"], point["unit"]
+    if point["change"] == "none":
+        return "no change"
     words = [str(point["change"]).replace("_", " "), "" if level is None else f"{level:g}", unit or ""]
     return " ".join(word for word in words if word)
 
