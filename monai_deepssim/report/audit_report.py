@@ -10,13 +10,19 @@ from pandas import DataFrame
 from PIL import Image
 
 from monai_deepssim.report.encoding import PictureForm, choose_form
-from monai_deepssim.report.figures import control_key, draw_detection_curve, draw_roc, score_histogram
+from monai_deepssim.report.figures import draw_detection_curve, draw_roc, score_histogram
 from monai_deepssim.report.first_screen import untested, what_it_rests_on
 from monai_deepssim.report.html import inline_script, report_environment
 from monai_deepssim.report.listed_pairs import KINDS, list_pairs
 from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT
 from monai_deepssim.report.privacy_risks import members_measures, privacy_risks
-from monai_deepssim.report.sentences import SCORE_NAMES, error_rate_sentence, false_alarm_sentence, score_name
+from monai_deepssim.report.sentences import (
+    SCORE_NAMES,
+    control_sentences,
+    error_rate_sentence,
+    false_alarm_sentence,
+    score_name,
+)
 
 __all__ = ["describe", "render_report"]
 
@@ -122,19 +128,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
         "detection_curve": None
         if controls is None
         else draw_detection_curve(controls["curve"], summary["gate"]["min_recall"], controls["reference"]),
-        "control_sentences": None if controls is None else _control_sentences(controls, summary["gate"]["min_recall"]),
+        "control_sentences": None if controls is None else control_sentences(controls, summary["gate"]["min_recall"]),
         "members_measures": None if members is None else members_measures(members),
         "roc": None if members is None else draw_roc(members["roc"], members["auc"]),
-    }
-
-
-def _control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[str, list[str]]:
-    """Part the sentences: those of the reference change and of changes that hide copies first."""
-    sentences, curve = controls["sentences"], controls["curve"]
-    if len(sentences) != len(curve):
-        return {"first": list(sentences), "others": []}
-    is_first = [one["value"] < min_recall or control_key(one) == controls["reference"] for one in curve]
-    return {
-        "first": [sentence for sentence, first in zip(sentences, is_first, strict=True) if first],
-        "others": [sentence for sentence, first in zip(sentences, is_first, strict=True) if not first],
     }

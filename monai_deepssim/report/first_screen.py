@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_deepssim.report.figures import control_key, control_name
-from monai_deepssim.report.sentences import count_words, proportions_warning, share_words
+from monai_deepssim.report.sentences import (
+    control_key,
+    control_name,
+    count_words,
+    proportions_warning,
+    share_words,
+)
 
 __all__ = ["recall_words", "untested", "what_it_rests_on"]
 
