@@ -1,6 +1,7 @@
 """Real slices and a phantom cohort that the tests of all rooms share."""
 
 import os
+from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: processes that each take all cores are slower than one after the other.
@@ -13,6 +14,7 @@ import torch
 from monai.networks.nets import AutoencoderKL
 from nilearn import datasets
 
+from monai_deepssim.calibration import Discoveries
 from monai_deepssim.data import PhantomBrainDataset
 
 
@@ -66,3 +68,17 @@ def small_autoencoder(tmp_path_factory, phantoms):
     path = tmp_path_factory.mktemp("autoencoder") / "autoencoder.pt"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def null_that_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that a handful of images can pass: the few that are no copies are taken to call one."""
+    monkeypatch.setattr(Discoveries, "can_call_above", lambda discoveries, max_fraction: True)
+
+
+@pytest.fixture(scope="module")
+def null_that_calls_in_module() -> Iterator[None]:
+    """The same, for results that the tests of a module share."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Discoveries, "can_call_above", lambda discoveries, max_fraction: True)
+        yield

@@ -25,7 +25,7 @@ def privacy_risks(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     members = summary["members"]
     membership = "not tested: it takes held-out images" if members is None else str(members["sentence"])
     singling_out = ""
-    if members is not None:
+    if members is not None and members["singling_out_risk_interval"] is not None:
         low, high = members["singling_out_risk_interval"]
         singling_out = f" Risk above that of people who were not in training: {members['singling_out_risk']:.3f} "
         singling_out += f"(95 % interval {low:.3f} to {high:.3f})."

@@ -69,6 +69,7 @@ def test_the_published_layout_is_audited_by_two_patterns(audit, tmp_path, axial)
     assert result.copy_fraction.count == 2
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_summary_says_what_was_audited_and_with_what(audit, folders, checkpoint) -> None:
     audit(max_copy_fraction=0.9, **LENIENT_GATE)
     summary = json.loads((folders / "out" / "summary.json").read_text())
@@ -114,6 +115,7 @@ def test_each_score_has_thresholds_of_its_own_named_with_their_source(audit, fol
     assert "docs/measured.md" in verified["duplicate"]["source"]
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_the_terminal_names_copies_patients_pairs_folders_gate_and_report(audit, folders, capsys) -> None:
     audit(patient_id_pattern=r"(sub-\d)", max_copy_fraction=0.5, **LENIENT_GATE)
     told = capsys.readouterr().out

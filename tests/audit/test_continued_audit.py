@@ -129,6 +129,7 @@ def test_an_audit_of_other_images_is_refused_until_overwrite_is_given(audit, fol
     assert audit(overwrite="true").copy_fraction.total == 5
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_a_result_does_not_outlive_the_audit_that_replaces_it(audit, folders) -> None:
     audit(max_copy_fraction=0.9, **LENIENT_GATE)
     for path in (folders / "synthetic").iterdir():

@@ -61,7 +61,7 @@ def folder(tmp_path_factory, volume, axial) -> Path:
 
 
 @pytest.fixture(scope="module")
-def filtered(folder, checkpoint) -> tuple[FilterResult, dict[str, Any], dict[str, Any]]:
+def filtered(folder, checkpoint, null_that_calls_in_module) -> tuple[FilterResult, dict[str, Any], dict[str, Any]]:
     """The result, and every file of the input before and after."""
     before = snapshot(folder)
     result = filter_set(folder, checkpoint, max_copy_fraction=0.3, **LENIENT_GATE)

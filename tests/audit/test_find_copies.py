@@ -114,7 +114,7 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     assert len(result.show_pair(row)) == 4
     with pytest.raises(UnusableInputError, match="row: got 99, want an index"):
         result.show_pair(99)
-    assert result.plot_scores().get_xlabel().startswith("score of the nearest training image")
+    assert result.plot_scores().get_xlabel().startswith("copy score of the nearest training image")
 
 
 @pytest.mark.parametrize(

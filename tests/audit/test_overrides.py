@@ -90,12 +90,13 @@ def test_folders_that_an_empty_variable_gave_do_not_start_the_demo(command_line,
     assert not Path("memorization_audit", "demo").exists()
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_arguments_of_monai_itself_and_nested_ids_are_no_mistakes(command_line, folders) -> None:
     Path("arguments.json").write_text(json.dumps({"batch_size": 2, "patient_id_pattern": "(sub-.)"}))
     status = command_line(
         *FOLDERS, "--args_file", "arguments.json", "--bundle_root", str(CONFIG.parents[1]), "--audit#top_k", "3",
         "--thresholds", "[0.9,0.999]", "--max-copy-fraction", "0.6", "--gate_on", "files",
-        "--fdr", "0.6", "--controls", "1", "--min_recall", "0", "--init_id", "initialize", "--run_id", "run",
+        "--controls", "1", "--min_recall", "0", "--init_id", "initialize", "--run_id", "run",
     )  # fmt: skip
     assert status == 0
     summary = json.loads(Path("out", "summary.json").read_text())

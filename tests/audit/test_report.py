@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from audit_files import IMAGE_SIZE, write_png
+from audit_files import IMAGE_SIZE, LENIENT_GATE, write_png
 from PIL import Image
 
 from monai_deepssim.data import ImageDataset, list_images
@@ -90,7 +90,7 @@ def test_the_report_states_the_verdict_the_numbers_and_the_limits(audit, folders
         "no largest share of copies was set",
         "not calibrated on this data",
         "docs/measured.md",
-        "training images, by random halves",
+        "training images, each against those of other patients",
         "Fewest that could be discovered",
         "broken.png",
         "brought to 64 x 64",
@@ -112,7 +112,7 @@ def test_affected_patients_are_named_with_their_files(audit, folders, read_repor
     result = audit(patient_id_pattern=r"(sub-\d)")
     report = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", read_report())))
     affected = report[report.index("Affected patients") : report.index("How many copies would have been found?")]
-    assert result.patients == ["sub-2"]
+    assert result.patients["patient_id"].tolist() == ["sub-2"]
     assert "sub-2 2 of 3" in affected
     assert "copy-of-60.png, copy-of-75.png" in affected
 
@@ -128,9 +128,10 @@ def test_a_report_to_share_is_written_when_asked_for_and_can_be_made_later(audit
 
 
 @pytest.mark.parametrize(("limit", "result", "tone"), [(0.5, "passed", "unsure"), (0.4, "exceeded", "bad")])
+@pytest.mark.usefixtures("null_that_calls")
 def test_no_headline_forbids_what_the_gate_lets_pass(audit, folders, limit, result, tone) -> None:
     with pytest.raises(SystemExit) if result == "exceeded" else nullcontext():
-        audit(max_copy_fraction=limit)
+        audit(max_copy_fraction=limit, **LENIENT_GATE)
     summary = json.loads((folders / "out" / "summary.json").read_text())
     assert (summary["gate"]["result"], summary["headline"]["tone"]) == (result, tone)
     assert ("Do not share" in summary["headline"]["advice"]) == (result == "exceeded")

@@ -128,10 +128,12 @@ def test_more_copies_than_the_gate_allows_end_with_status_3_and_a_report(audit, 
     assert (folders / "out" / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_exactly_as_many_copies_as_the_gate_allows_pass(audit) -> None:
     assert audit(max_copy_fraction=0.5, **LENIENT_GATE).gate.result == "passed"
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_a_skipped_synthetic_image_counts_against_the_gate_as_if_it_were_a_copy(audit, folders, capsys) -> None:
     (folders / "synthetic" / "broken.png").write_bytes(b"")
     with pytest.raises(SystemExit) as ended:

@@ -354,6 +354,7 @@ def test_the_null_of_halves_leaves_out_a_patients_own_images() -> None:
     assert kept["detector_score"].tolist() == [0.3, 0.2] * 4
 
 
+@pytest.mark.usefixtures("null_that_calls")
 def test_half_of_a_training_image_is_a_part_copy_outlined_in_the_report(audit, folders, axial, phantoms) -> None:
     source = axial(75)
     other = torch.nn.functional.interpolate(phantoms[:1], size=source.shape, mode="bilinear")[0, 0]
