@@ -114,7 +114,7 @@ def plot_scores(
         axes.text(value, 0.99, f"{name} above {value:g} ", transform=transform, va="top", ha="right", rotation=90)
     axes.margins(y=0.18)
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel(f"score of the {nearest} ({score_name(thresholds)}; higher is closer)")
+    axes.set_xlabel(f"{score_name(thresholds)} of the {nearest} (higher is closer)")
     axes.set_ylabel(counted)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small")

@@ -144,6 +144,18 @@ def test_changes_that_hide_copies_come_first_among_the_sentences_of_the_controls
     assert all(f"sentence of {name}" in others for name in ("blur 1.0", "noise 0.05", "half_resolution None"))
 
 
+def test_too_few_held_out_images_for_an_interval_are_told_without_numbers() -> None:
+    audit = make_audit()
+    members = audit.summary["members"]
+    kept = ("num_members", "num_non_members", "auc", "roc", "sentence")
+    members.update({name: None for name in members if name not in kept})
+    members["sentence"] = "This takes 10 patients on each side, and there are 4 held-out ones."
+    words = words_of(render(audit))
+    assert "Area under the ROC curve (0.5: guessing) 0.710 " in words
+    assert "Membership in the training set: This takes 10 patients on each side" in words
+    assert "Risk above that" not in words
+
+
 def test_what_a_second_detector_says_of_chosen_images_is_told() -> None:
     words = words_of(render(make_audit()))
     assert (
