@@ -16,7 +16,13 @@ from monai_deepssim.report.html import inline_script, report_environment
 from monai_deepssim.report.listed_pairs import KINDS, list_pairs
 from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT
 from monai_deepssim.report.privacy_risks import members_measures, privacy_risks
-from monai_deepssim.report.sentences import SCORE_NAMES, error_rate_sentence, false_alarm_sentence, score_name
+from monai_deepssim.report.sentences import (
+    SCORE_NAMES,
+    control_sentences,
+    error_rate_sentence,
+    false_alarm_sentence,
+    score_name,
+)
 
 __all__ = ["describe", "render_report"]
 
@@ -122,6 +128,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
         "detection_curve": None
         if controls is None
         else draw_detection_curve(controls["curve"], summary["gate"]["min_recall"], controls["reference"]),
+        "control_sentences": None if controls is None else control_sentences(controls, summary["gate"]["min_recall"]),
         "members_measures": None if members is None else members_measures(members),
         "roc": None if members is None else draw_roc(members["roc"], members["auc"]),
     }

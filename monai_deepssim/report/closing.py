@@ -10,6 +10,7 @@ from pandas import DataFrame
 
 from monai_deepssim.files import printable
 from monai_deepssim.report.sentences import (
+    control_sentences,
     error_rate_sentence,
     false_alarm_sentence,
     gate_sentence,
@@ -93,7 +94,12 @@ def _patients(summary: Mapping[str, Any]) -> str:
 
 def _members_lines(summary: Mapping[str, Any]) -> list[str]:
     controls, members = summary["controls"], summary["members"]
-    lines = [] if controls is None else [f"Controls: {' '.join(controls['sentences'])}"]
+    lines = []
+    if controls is not None:
+        sentences = control_sentences(controls, summary["gate"]["min_recall"])
+        more = len(sentences["others"])
+        rest = f" After {more} other changes enough were found: see the report." if more else ""
+        lines.append(f"Controls: {' '.join(sentences['first'])}{rest}")
     return lines if members is None else [*lines, f"Members: {members['sentence']}"]
 
 

@@ -12,9 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from monai_deepssim.report.html import INK, figure_svg, themed
-from monai_deepssim.report.sentences import score_name
+from monai_deepssim.report.sentences import control_key, control_name, score_name
 
-__all__ = ["draw_detection_curve", "draw_roc", "plot_scores", "score_histogram"]
+__all__ = [
+    "draw_detection_curve",
+    "draw_roc",
+    "plot_scores",
+    "score_histogram",
+]
 
 # The three classes: told apart in print and by the colour-blind (Okabe and Ito's palette, darkened to a contrast of 3).
 _COLOURS = {"duplicate": "#b93f0c", "similar": "#8a6100", "different": "#3c668f"}
@@ -164,19 +169,6 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
         axes.set_xlabel("share of the planted copies that was found")
     shares = "; ".join(f"{name}: {value:.0%}" for name, value in zip(names, values, strict=True))
     return figure_svg(figure, f"Share of planted copies found, by change. {shares}")
-
-
-def control_key(point: Mapping[str, Any]) -> str:
-    """Name a change and level as ``summary.json`` names its reference, such as ``blur_2``."""
-    level = point["level"]
-    return str(point["change"]) if level is None else f"{point['change']}_{level:g}"
-
-
-def control_name(point: Mapping[str, Any]) -> str:
-    """Name a change and level for people, such as ``blur 2 px``."""
-    level, unit = point["level"], point["unit"]
-    words = [str(point["change"]).replace("_", " "), "" if level is None else f"{level:g}", unit or ""]
-    return " ".join(word for word in words if word)
 
 
 def draw_roc(roc: Mapping[str, Sequence[float]], auc: float) -> Markup:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_deepssim.report.figures import control_key, control_name
-from monai_deepssim.report.sentences import count_words, proportions_warning, share_words
+from monai_deepssim.report.sentences import (
+    control_key,
+    control_name,
+    count_words,
+    proportions_warning,
+    share_words,
+)
 
 __all__ = ["recall_words", "untested", "what_it_rests_on"]
 
@@ -78,9 +83,19 @@ def _reach(summary: Mapping[str, Any]) -> str:
     if limit is None:
         return f"Of all that this generator makes, {share_words(summary['copy_fraction'])} are copies."
     words = f"With 95 % confidence at most {100 * limit:.2g} % of all that this generator makes is suspicious"
-    if over_recall is not None:
+    if over_recall is not None and over_recall > limit:
         words += f", or {100 * over_recall:.2g} % with the copies that the audit misses"
     return words + "."
+
+
+def _missed_controls(summary: Mapping[str, Any]) -> list[str]:
+    """Name the changes after which planted copies were missed."""
+    controls, min_recall = summary["controls"], summary["gate"]["min_recall"]
+    missed = [] if controls is None else [one for one in controls["curve"] if one["value"] < min_recall]
+    if not missed:
+        return []
+    names = ", ".join(f"{control_name(one)} ({100 * one['value']:.0f} % found)" for one in missed)
+    return [f"Copies with these changes are often missed, as planted ones were: {names}."]
 
 
 def untested(summary: Mapping[str, Any]) -> list[str]:
@@ -96,6 +111,7 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
     ignored = sum(len(files) for files in summary["ignored_files"].values())
     hidden = [one["description"] for one in summary["sides_differ"]["differences"] if not one["covered"]]
     conditions = [
+        *((True, sentence) for sentence in _missed_controls(summary)),
         (skipped, f"{count_words(len(skipped), 'image')} could not be read."),
         (ignored, f"{count_words(ignored, 'file')} in the folders could not be taken for images."),
         (hidden, f"Copies may be hidden by how the sides were preprocessed: {' '.join(hidden)}"),

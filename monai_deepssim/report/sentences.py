@@ -9,6 +9,9 @@ from monai_deepssim.metrics import MIN_COMPARED_IMAGES
 
 __all__ = [
     "SCORE_NAMES",
+    "control_key",
+    "control_name",
+    "control_sentences",
     "count_words",
     "error_rate_sentence",
     "false_alarm_sentence",
@@ -170,3 +173,38 @@ def side_lines(comparison: Mapping[str, Any]) -> list[str]:
             lines.append(f"  Warning: {difference['description']} Copies may be missed: preprocess both sides alike.")
     lines += [f"  {one['description']} The alignment covers this." for one in differences if one["covered"]]
     return lines
+
+
+def control_key(point: Mapping[str, Any]) -> str:
+    """Name a change and level as ``summary.json`` names its reference, such as ``blur_2``."""
+    level = point["level"]
+    return str(point["change"]) if level is None else f"{point['change']}_{level:g}"
+
+
+def control_name(point: Mapping[str, Any]) -> str:
+    """Name a change and level for people, such as ``blur 2 px``."""
+    level, unit = point["level"], point["unit"]
+    if point["change"] == "none":
+        return "no change"
+    words = [str(point["change"]).replace("_", " "), "" if level is None else f"{level:g}", unit or ""]
+    return " ".join(word for word in words if word)
+
+
+def control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[str, list[str]]:
+    """Part the sentences of the controls.
+
+    Args:
+        controls: entry of ``summary.json``.
+        min_recall: share that has to be found.
+
+    Returns:
+        ``first``: those of the reference change and of changes after which fewer were found; ``others``.
+    """
+    sentences, curve = controls["sentences"], controls["curve"]
+    if len(sentences) != len(curve):
+        return {"first": list(sentences), "others": []}
+    is_first = [one["value"] < min_recall or control_key(one) == controls["reference"] for one in curve]
+    return {
+        "first": [sentence for sentence, first in zip(sentences, is_first, strict=True) if first],
+        "others": [sentence for sentence, first in zip(sentences, is_first, strict=True) if not first],
+    }

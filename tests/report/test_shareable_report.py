@@ -68,7 +68,7 @@ def test_a_name_that_comes_with_a_sentence_is_taken_out_of_it() -> None:
     audit.summary["selection"] = "these were chosen in /srv/jdoe/Klinikum Nord/study 7"
     page = render_shareable(audit.summary, audit.tables)
     assert [name for name in TELLING if name in without_coordinates(page)] == []
-    assert "<li>[name removed] is of [name removed] (&lt;i&gt;).</li>" in page
+    assert "<li><b>exceeded</b>: [name removed] is of [name removed] (&lt;i&gt;).</li>" in page
 
 
 def test_it_is_made_of_a_finished_audit_from_its_files_and_says_the_same(tmp_path) -> None:
