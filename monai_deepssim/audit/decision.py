@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pandas import DataFrame
@@ -30,6 +31,9 @@ __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 
 #: The change that recall is stated for where the generator's own autoencoder is not given: a blurred copy is what an
 #: autoencoder makes of an image.
+# Files that lie beside images and hold none: a generator's own samples come with a manifest.csv.
+_TEXT_SUFFIXES = {".csv", ".json", ".log", ".md", ".tsv", ".txt", ".yaml", ".yml"}
+
 _REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
 
 
@@ -90,7 +94,7 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
         files=[file_of(item) for item in seen.synthetic.usable_items],
         skipped_synthetic=len(seen.synthetic.skipped),
         skipped_training=len(seen.training.skipped),
-        ignored_files=sum(len(part.side.ignored) for part in (seen.training, seen.synthetic)),
+        ignored_files=sum(_may_be_image(file["path"]) for file in _ignored(seen)),
         sides_differ=uncovered[0].description if uncovered else "",
         null_can_call=seen.null_can_call,
         recall=None if reference is None else reference.found.value,
@@ -123,6 +127,15 @@ def ask_detector(
     is_discovery = find_discoveries(scores, null, fdr).is_discovery
     is_unexplained = find_unexplained(scores, null.scores, is_discovery).flags
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
+
+
+def _ignored(seen: Seen) -> list[dict[str, str]]:
+    return [*seen.training.side.ignored, *seen.synthetic.side.ignored]
+
+
+def _may_be_image(path: str) -> bool:
+    """Whether an ignored file could hold an image: by its suffix, a table or a note beside the images could not."""
+    return Path(path).suffix.lower() not in _TEXT_SUFFIXES
 
 
 def _count_patients(memorized: DataFrame, training: EmbeddedSide) -> MemorizedPatients | None:

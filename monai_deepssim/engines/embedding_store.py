@@ -313,4 +313,4 @@ def _digest_of_file(path: Path) -> str:
     try:
         return hash_file(path)
     except OSError as error:
-        return f"unreadable:{error.errno}"
+        return f"unreadable: {error.strerror}"

@@ -3,7 +3,7 @@
 import lazy_loader
 
 # A check of hashes needs no PyTorch, which the list of a side's files waits for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "closing": ["verification_colour", "verification_lines"],
@@ -12,3 +12,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "verification": ["Difference", "ReleaseVerification", "verify_release"],
     },
 )
+
+__all__ = [
+    "FILE_LIST",
+    "Difference",
+    "FileRecord",
+    "ReleaseVerification",
+    "hash_results",
+    "list_side_files",
+    "read_file_list",
+    "verification_colour",
+    "verification_lines",
+    "verify_release",
+    "write_file_list",
+]
