@@ -347,3 +347,17 @@ def test_the_headline_names_what_is_reproduced_and_how_many_more_reasons_there_a
 def test_what_cannot_be_is_refused_in_words(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("num_images", [24, 100, 299, 500, 1000])
+def test_a_generator_that_copies_more_than_is_accepted_seldom_passes(num_images) -> None:
+    passing = []
+    for count in range(20):
+        is_copy = np.arange(num_images) < count
+        none = np.zeros(num_images)
+        evidence = GateEvidence(is_copy, none, none, none, recall=1.0, null_can_call=True)
+        passing.append(decide_gate(GateRules(max_copy_fraction=0.01), evidence).result == "passed")
+    counts = np.flatnonzero(passing)
+    # At twice what is accepted, by the point estimate 40 % of the sets of 100 images passed and 6.5 % of those of 500.
+    assert binom.pmf(counts, num_images, 0.02).sum() < 0.005
+    assert binom.pmf(counts, num_images, 0.0101).sum() <= 0.05
