@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 import monai_deepssim
-from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, EmbedderTrainingOptions, FilterOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
+from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from monai_deepssim.__main__ import main as run_program
-from monai_deepssim.audit.options import AuditOptions, EmbedderTrainingOptions
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.networks import load_deepssim

@@ -30,7 +30,7 @@ def test_the_option_of_the_page_is_checked_as_the_page_says():
     exec(line.strip(), names)
     wider = type("Wider", (options.AuditOptions,), {k: names[k] for k in ("num_pairs", "__annotations__")})
     wider = dataclass(frozen=True)(wider)
-    assert read_options(wider, {}).num_pairs == 24
+    assert read_options(wider, {}).num_pairs == 5
     with pytest.raises(UnusableInputError, match="--num_pairs: is 0, wanted a whole number of at least 1"):
         read_options(wider, {"num_pairs": 0})
 

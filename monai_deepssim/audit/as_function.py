@@ -17,8 +17,9 @@ from monai_deepssim.audit.clean_up.deduplication_outputs import write_deduplicat
 from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult, perform_deduplication
 from monai_deepssim.audit.clean_up.filter_outputs import write_filter_summary
 from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterResult, perform_filter
-from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions, SearchOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side, check_sides_apart, list_side
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import list_in_memory, scan_images

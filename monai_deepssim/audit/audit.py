@@ -12,8 +12,9 @@ from monai.inferers import Inferer
 from torch import nn
 
 from monai_deepssim.audit.detector import load_detector
-from monai_deepssim.audit.options import AuditOptions, SearchOptions
+from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.audit.summary import summarize
 from monai_deepssim.data import ImageDataset, list_images

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.audit.embedder import load_embedder, shipped_weights
-from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbedderIdentity
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.engines import EmbeddedImages, prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector, make_detector

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from monai_deepssim.audit.options import EmbedderTrainingOptions
+from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.files import ensure_writable, printable, write_text
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import is_quiet
@@ -31,7 +31,7 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
     which the same training goes on; ``summary.json`` and ``tensorboard/``.
 
     Args:
-        values: options by name, those of :class:`~monai_deepssim.audit.options.EmbedderTrainingOptions`.
+        values: options by name, those of :class:`~monai_deepssim.audit.training_options.EmbedderTrainingOptions`.
 
     Example:
         >>> EmbedderTraining(training_dir="images", max_epochs=0).run()

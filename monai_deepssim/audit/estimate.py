@@ -13,7 +13,7 @@ import torch
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
 from monai_deepssim.audit.error_rates import num_null_images
-from monai_deepssim.audit.options import SearchOptions
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import ImageDataset, load_slice
 from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates

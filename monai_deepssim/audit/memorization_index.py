@@ -9,8 +9,8 @@ from monai.data import DataLoader
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import DeepSSIMDetector, MemorizationIndexMetric

@@ -9,7 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.options import AuditOptions, SearchOptions
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.data import files_of, scan_images
 from monai_deepssim.errors import UnusableInputError
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim import __version__
-from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import headline
 from monai_deepssim.files import write_text

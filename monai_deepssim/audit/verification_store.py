@@ -12,8 +12,8 @@ from typing import Any
 
 from pandas import DataFrame
 
-from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.tables import MATCHES_COLUMNS
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, unwritable

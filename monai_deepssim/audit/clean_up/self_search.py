@@ -9,8 +9,8 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.options import SearchOptions
 from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import verification_store
