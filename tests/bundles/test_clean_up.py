@@ -10,8 +10,7 @@ import monai.bundle
 import pytest
 from PIL import Image
 
-from monai_deepssim.audit import CopyFilter, Deduplication
-from monai_deepssim.audit import steps as audit_steps
+from monai_deepssim.audit import CopyFilter, Deduplication, evidence
 from monai_deepssim.audit.clean_up import deduplication_steps
 from monai_deepssim.data import PhantomBrainDataset, write_copies_demo, write_repetitions_demo
 from monai_deepssim.options import option_fields, read_options
@@ -119,7 +118,7 @@ def test_an_override_that_names_nothing_ends_with_status_2(command_line, capsys,
 @pytest.mark.usefixtures("null_that_calls")
 def test_without_folders_the_filter_cleans_the_demo(command_line, capsys, monkeypatch) -> None:
     small = partial(write_copies_demo, num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
-    monkeypatch.setattr(audit_steps, "write_copies_demo", small)
+    monkeypatch.setattr(evidence, "write_copies_demo", small)
     assert command_line("filter", "--output_dir", "out", "--max_copy_fraction", "0.3", *LENIENT_GATE) == 0
     summary = json.loads(Path("out/filter.json").read_text())
     assert summary["demo"] == {"planted": 2, "left_out": 2, "remaining": 0, "wrongly_left_out": 0}

@@ -17,10 +17,12 @@ from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
 from monai_deepssim.audit.clean_up.file_units import locations_of
 from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
 from monai_deepssim.audit.decision import ask_detector
+from monai_deepssim.audit.evidence import Evidence, gather_evidence
+from monai_deepssim.audit.judgement import Selection, judge
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.steps import Evidence, Selection, audit_stages, gather_evidence, judge, write_result
+from monai_deepssim.audit.steps import audit_stages, write_result
 from monai_deepssim.data import read_planted
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages
