@@ -106,7 +106,8 @@ def test_the_script_gives_every_step_the_same_images_and_keeps_names_with_blanks
         "[a b][synthetic][-o][audit][--max_copy_fraction][0.1][--quiet][--holdout][c d][--patient_id_pattern][(x y)]"
     )
     assert audit == f"[audit][--gate_on][generator]{common}"
-    assert filtered == f"[filter][--gate_on][files]{common}"
+    left_out = "[--leave_out][duplicate,part,discovery,unexplained]"
+    assert filtered == f"[filter][--gate_on][files]{left_out}{common}"
     assert report == "[report][audit/filtered_audit][--shareable][-o][report_shareable.html]"
     assert verify == "[verify][audit][release.unverified]"
     assert ended.returncode == 0
@@ -118,11 +119,13 @@ def test_the_script_does_nothing_without_its_folders(tmp_path, missing):
     assert not (tmp_path / "calls").exists()
 
 
-def test_a_release_that_is_there_already_is_not_written_over(tmp_path):
+@pytest.mark.parametrize("name", ["release", "release.unverified"])
+def test_a_release_that_is_there_already_is_not_written_over(tmp_path, name):
     (tmp_path / "synthetic").mkdir()
-    (tmp_path / "release.unverified").mkdir()
+    (tmp_path / name).mkdir()
     ended = run_script(tmp_path, STUB, AUDIT_ENDS="0", VERIFY_ENDS="0")
-    assert ended.returncode != 0
+    assert ended.returncode == 2
+    assert list((tmp_path / name).iterdir()) == []
     assert not (tmp_path / "release").exists()
 
 

@@ -94,7 +94,8 @@ def _describe_run(seconds: Mapping[str, float]) -> dict[str, Any]:
     except (KeyError, OSError, ImportError):  # a container's user may have no name
         user = None
     started = datetime.now(timezone.utc) - timedelta(seconds=sum(seconds.values()))
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    command = shlex.join(["monai-deepssim" if program == "__main__.py" else program, *sys.argv[1:]])
     return {
         "user": user,
         "command": command,

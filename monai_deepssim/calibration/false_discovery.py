@@ -192,7 +192,7 @@ class Discoveries:
         tail = "" if self.null.tail.is_usable else f" A tail could not be fitted: {self.null.tail.reason}"
         return (
             f"Cannot be decided with {num_patients} comparisons: no fewer than {self.fewest_discoverable} copies among "
-            f"{num_images} synthetic images could be called, and {count} should be. {self.comparisons_needed} "
+            f"{num_images} synthetic images could be told from chance. To tell {count}, {self.comparisons_needed} "
             f"comparisons would do.{tail}"
         )
 

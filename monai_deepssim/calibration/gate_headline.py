@@ -109,5 +109,6 @@ def _advice(gate: Gate, num_copies: int, is_clean: bool, num_memorized: int, num
 def _reproduced(num_memorized: int, num_patients: int) -> str:
     images = f"{num_memorized:,} training image{'' if num_memorized == 1 else 's'}"
     if not num_patients:
-        return f"It reproduces {images}; their patients are not known."
-    return f"It reproduces {images} of {num_patients:,} known patient{'' if num_patients == 1 else 's'}."
+        return f"The copies match {images}, repeated or neighbouring ones included; their patients are not known."
+    known = f"{num_patients:,} known patient{'' if num_patients == 1 else 's'}"
+    return f"The copies match {images} of {known}, repeated or neighbouring ones included."

@@ -164,8 +164,8 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     elif not evidence.null_can_call:
         yield (
             "null_cannot_call",
-            "There are too few images that are not copies to tell a copy from chance. Give more of them with "
-            "--holdout_dir.",
+            "There are too few patients to compare with to tell a copy from chance. Give held-out images of more "
+            "patients with --holdout_dir.",
         )
     if evidence.recall is None:
         yield (

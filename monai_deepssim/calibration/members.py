@@ -102,7 +102,7 @@ class MemberComparison:
                 "may not come from the same source, and then this comparison tells nothing."
             )
         else:
-            text = f"No difference was seen between training and held-out images: {numbers}."
+            text = f"Not decided: no difference between training and held-out images is certain: {numbers}."
         return " ".join([text, *self._missing_rates()])
 
     def _missing_rates(self) -> list[str]:

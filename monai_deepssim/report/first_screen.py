@@ -49,10 +49,8 @@ def recall_words(summary: Mapping[str, Any]) -> str:
         return "Unknown: no copies were planted to see whether they would be found."
     point = next((one for one in controls["curve"] if control_key(one) == controls["reference"]), None)
     name = controls["reference"] if point is None else control_name(point)
-    return (
-        f"{share_words(controls['recall'], 0)} of the {controls['recall']['total']} copies that were planted after a "
-        f"change by {name} were found."
-    )
+    total = controls["recall"]["total"]
+    return f"{share_words(controls['recall'], 0)} of the {total} copies that were planted after this change were found: {name}."
 
 
 def _wrong_accusations(summary: Mapping[str, Any]) -> str:
@@ -82,7 +80,8 @@ def _reach(summary: Mapping[str, Any]) -> str:
     limit, over_recall = gate["upper_limit"], gate["upper_limit_over_recall"]
     if limit is None:
         return f"Of all that this generator makes, {share_words(summary['copy_fraction'])} are copies."
-    words = f"With 95 % confidence at most {100 * limit:.2g} % of all that this generator makes is suspicious"
+    words = "With 95 % confidence, one-sided, "
+    words += f"at most {100 * limit:.2g} % of all that this generator makes is suspicious"
     if over_recall is not None and over_recall > limit:
         words += f", or {100 * over_recall:.2g} % with the copies that the audit misses"
     return words + "."
@@ -132,6 +131,6 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             "A copy of a small part of an image, or a heavily blurred one, may be missed: look below the threshold.",
         ),
         (True, "Text in the images, headers and file names were not read; nor was the generator itself attacked."),
-        (True, "What can be inferred of a patient from images that are not copies, such as a diagnosis."),
+        (True, "What images that are not copies tell of a patient, such as a diagnosis, was not tested."),
     ]
     return [sentence for holds, sentence in conditions if holds]

@@ -130,7 +130,8 @@ def explain_copy(score: float, patient: str, compared: list[str], num_others: in
         return "A copy of a neighbouring slice of the same patient would score like this, too."
     if not num_others:
         return "The only training image of this patient."
+    verb = "image is" if num_others == 1 else "images are"
     return (
-        f"May be of a neighbouring slice: {num_others} more training images are of this patient, "
+        f"May be of a neighbouring slice: {num_others} more training {verb} of this patient, "
         f"{compared.count(patient) - 1} of them compared."
     )

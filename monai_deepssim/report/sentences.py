@@ -94,10 +94,14 @@ def error_rate_sentence(summary: Mapping[str, Any]) -> str:
     has_holdout = summary["holdout_dir"] is not None
     against = "held-out images" if has_holdout else "what training images reach among each other"
     total = summary["num_synthetic"]
+    rate = f"at a false-discovery rate of {discoveries['fdr']:g}"
     text = (
         f"Error rates: {discoveries['num_discoveries']} of {total} synthetic images are closer to a training image "
-        f"than {against}, at a false-discovery rate of {discoveries['fdr']:g}."
+        f"than {against}, {rate}."
     )
+    if not discoveries["num_discoveries"]:
+        text = f"Error rates: no synthetic image is known to be closer to a training image than {against}, {rate}. "
+        text += "This clears no image that scores as a copy."
     if summary["num_close"]:
         text += f" Of these, {_close_words(summary)}: look at the pairs."
     fewest = discoveries["fewest_discoverable"]

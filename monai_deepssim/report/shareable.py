@@ -111,7 +111,10 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths += [entry["path"] for entry in summary["skipped"]]
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
-    names = [str(summary["run"]["user"] or ""), *summary["run"]["command"].split()]
+    words = summary["run"]["command"].split()
+    # Names of options are no secrets; what was given for them may be.
+    names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
+    names += [word.partition("=")[2] for word in words if word.startswith("--")]
     for table in tables.values():
         for column in table.columns:
             if column.endswith("_path"):

@@ -328,7 +328,9 @@ def test_the_headline_names_what_is_reproduced_and_how_many_more_reasons_there_a
     assert words.title == (
         "Release gate exceeded: 20 of 1,000 synthetic images are copies of a training image, and 1 more is suspicious"
     )
-    assert words.advice.startswith("It reproduces 3 training images of 2 known patients. 21 of 1,000 synthetic")
+    assert words.advice.startswith(
+        "The copies match 3 training images of 2 known patients, repeated or neighbouring ones included. 21 of 1,000"
+    )
     assert "2 more reasons are named below." in words.advice
     unknown = headline(decide_gate(GateRules(), evidence), NUM_IMAGES, num_memorized=3)
     assert "their patients are not known" in unknown.advice

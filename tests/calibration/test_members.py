@@ -172,7 +172,9 @@ def test_the_summary_has_what_is_agreed_and_no_number_that_json_does_not_know():
 def test_the_sentence_says_no_more_than_the_numbers():
     generator = np.random.default_rng(8)
     none = compare_members(generator.normal(size=1000), generator.normal(size=1000))
-    assert none.sentence.startswith("No difference was seen between training and held-out images: advantage ")
+    assert none.sentence.startswith(
+        "Not decided: no difference between training and held-out images is certain: advantage "
+    )
     farther = compare_members(generator.normal(0, 1, 1000), generator.normal(1, 1, 1000))
     assert "closer to the held-out images" in farther.sentence
     assert "may not come from the same source" in farther.sentence

@@ -212,6 +212,7 @@ def _summary(
         "controls": _controls() if filled else None,
         "null": {
             "source": "held-out images",
+            "group_rule": "mean",
             "num_scores": 120,
             "num_patients": 60,
             "smallest_p_value": 0.016,

@@ -49,7 +49,7 @@ def test_it_says_what_was_found_how_sure_it_is_and_how_many_patients_it_concerns
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "What was not tested",
         "Patient 6",
-        "of the 20 copies that were planted after a change by blur 2 px were found",
+        "of the 20 copies that were planted after this change were found: blur 2 px.",
         "The set knows who was in training",
         "Singling out",
         "This report holds no image, no name of a file or folder, and no patient identifier.",
