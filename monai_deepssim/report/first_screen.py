@@ -49,8 +49,8 @@ def recall_words(summary: Mapping[str, Any]) -> str:
         return "Unknown: no copies were planted to see whether they would be found."
     point = next((one for one in controls["curve"] if control_key(one) == controls["reference"]), None)
     name = controls["reference"] if point is None else control_name(point)
-    total = controls["recall"]["total"]
-    return f"{share_words(controls['recall'], 0)} of the {total} copies that were planted after this change were found: {name}."
+    share, total = share_words(controls["recall"], 0), controls["recall"]["total"]
+    return f"{share} of the {total} copies that were planted after this change were found: {name}."
 
 
 def _wrong_accusations(summary: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
     expected = [
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "48 synthetic images with all 400 training images",
-        "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after this change were found: blur 2 px.",
+        "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after this change were found:",
         "1 of 120 held-out images is called a copy, though none is: 0.8 %",
         "at most 41 % of all that this generator makes is suspicious, or 43 % with the copies that the audit misses",
         "What was not tested or may be missed",
