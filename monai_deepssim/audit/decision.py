@@ -13,6 +13,7 @@ from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.calibration import (
     DetectionCurve,
+    DetectionPoint,
     Gate,
     GateEvidence,
     GateRules,
@@ -31,6 +32,8 @@ __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 
 #: The change that recall is stated for where the generator's own autoencoder is not given: a blurred copy is what an
 #: autoencoder makes of an image.
+# With fewer controls of the reference change, 9 in 10 found and all found are one and the same.
+_FEWEST_CONTROLS = 5
 # Files that lie beside images and hold none: a generator's own samples come with a manifest.csv.
 _TEXT_SUFFIXES = {".csv", ".json", ".log", ".md", ".tsv", ".txt", ".yaml", ".yml"}
 
@@ -97,9 +100,9 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
         ignored_files=sum(_may_be_image(file["path"]) for file in _ignored(seen)),
         sides_differ=uncovered[0].description if uncovered else "",
         null_can_call=seen.null_can_call,
-        recall=None if reference is None else reference.found.value,
+        recall=_recall(reference, options.min_recall),
         reference="" if reference is None else reference.words,
-        patients=_count_patients(memorized, seen.training),
+        patients=_count_patients(memorized, _suspicious(ordered, q_values, options.fdr), seen.training),
         chosen_by=seen.chosen_by,
         second_opinion=seen.second_opinion,
     )
@@ -138,10 +141,22 @@ def _may_be_image(path: str) -> bool:
     return Path(path).suffix.lower() not in _TEXT_SUFFIXES
 
 
-def _count_patients(memorized: DataFrame, training: EmbeddedSide) -> MemorizedPatients | None:
+def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None:
+    """Recall of the reference change; unknown from a handful of controls, unless none is asked for."""
+    if reference is None or (min_recall > 0 and reference.found.total < _FEWEST_CONTROLS):
+        return None
+    return reference.found.value
+
+
+def _suspicious(matches: DataFrame, q_values: list[float], fdr: float) -> DataFrame:
+    """Images that are closer than chance explains, or unexplained."""
+    return matches[discoveries_at_fdr(q_values, fdr) | matches["unexplained"].astype(bool).to_numpy()]
+
+
+def _count_patients(memorized: DataFrame, suspicious: DataFrame, training: EmbeddedSide) -> MemorizedPatients | None:
+    """Count patients with a copy, or whom a suspicious image is nearest to."""
     known = set(training.patients) - {""}
     if not known:
         return None
-    return MemorizedPatients(
-        memorized=len(set(memorized["patient_id"]) - {""}), total=len(known), unknown=training.patients.count("")
-    )
+    affected = {*memorized["patient_id"], *suspicious["patient_id"]} - {""}
+    return MemorizedPatients(memorized=len(affected), total=len(known), unknown=training.patients.count(""))

@@ -128,8 +128,8 @@ def _null_can_call(discoveries: Discoveries | None, options: AuditOptions) -> bo
     """Whether copies would be called if there were more than the gate accepts; without a gate, a realistic share."""
     if discoveries is None:
         return None
-    accepted = options.max_copy_fraction
-    return discoveries.can_call if accepted is None else discoveries.can_call_above(accepted)
+    accepted = [share for share in (options.max_copy_fraction, options.max_patient_fraction) if share is not None]
+    return discoveries.can_call_above(min(accepted)) if accepted else discoveries.can_call
 
 
 def _match_held_out(evidence: Evidence, holdout: EmbeddedSide, pairs: DataFrame) -> DataFrame:

@@ -88,7 +88,7 @@ def _sentence_of_share(share: JudgedShare, noun: str, adjective: str, evidence: 
 def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[str, str]]:
     if not images.is_exceeded:
         return
-    verb = "image is" if images.count == 1 else "images are"
+    verb = f"image{'' if images.total == 1 else 's'} {'is' if images.count == 1 else 'are'}"
     remedy = "Leave out what is a copy."
     if rules.gate_on == "generator":
         remedy = (
@@ -104,7 +104,7 @@ def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[st
 def _patients_exceeded(evidence: GateEvidence, patients: JudgedShare | None) -> Iterator[tuple[str, str]]:
     if patients is None or not patients.is_exceeded:
         return
-    verb = "patient is" if patients.count == 1 else "patients are"
+    verb = f"patient{'' if patients.total == 1 else 's'} {'is' if patients.count == 1 else 'are'}"
     at_most = "at most " if evidence.patients and evidence.patients.unknown else ""
     yield (
         "patients_exceeded",
@@ -170,7 +170,8 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     if evidence.recall is None:
         yield (
             "recall_unknown",
-            "No controls were planted, so it is unknown how many copies would be found. Give --controls 20.",
+            "No controls were planted, or too few, so the share of copies that would be found is unknown. Give --controls "
+            "20.",
         )
     elif evidence.recall < rules.min_recall:
         yield (

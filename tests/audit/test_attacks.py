@@ -79,6 +79,24 @@ def test_without_controls_the_recall_is_unknown_and_no_gate_passes(training, str
     assert result.gate.result == "undecided"
 
 
+def test_a_single_control_that_is_found_tells_no_recall(training, strangers):
+    result = find_copies(training, strangers, max_copy_fraction=1.0, gate_on="files", controls=1)
+    assert [reason.code for reason in result.gate.reasons] == ["recall_unknown"]
+
+
+def test_a_patient_whom_an_unexplained_image_is_nearest_to_counts(training, strangers):
+    result = find_copies(
+        training,
+        torch.cat([strangers, add_noise(training[:8], 0.05)]),
+        patient_ids=[f"patient {number}" for number in range(len(training))],
+        thresholds=[0.9999995, 0.9999999],
+        max_patient_fraction=0.05,
+        controls=None,
+    )
+    assert result.gate.patients["memorized"] == 8
+    assert result.gate.result == "exceeded"
+
+
 def test_training_images_among_the_held_out_are_named_and_silence_no_copy(training, strangers):
     held_out = torch.cat([strangers[:10], training[20:23], (training[23:25] * 0.98)])
     result = find_copies(
