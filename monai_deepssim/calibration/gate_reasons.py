@@ -170,8 +170,8 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     if evidence.recall is None:
         yield (
             "recall_unknown",
-            "No controls were planted, or too few, so the share of copies that would be found is unknown. Give --controls "
-            "20.",
+            "No controls were planted, or too few, so it is unknown how many copies would be found. "
+            "Give --controls 20.",
         )
     elif evidence.recall < rules.min_recall:
         yield (
