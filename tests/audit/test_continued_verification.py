@@ -9,7 +9,7 @@ from audit_files import write_png
 from pandas import DataFrame
 from pandas.testing import assert_frame_equal
 
-import monai_deepssim.audit.steps as steps
+import monai_deepssim.audit.evidence as evidence
 import monai_deepssim.audit.training_search as training_search
 import monai_deepssim.audit.verification_store as verification_store
 import monai_deepssim.metrics.verification as verification
@@ -38,7 +38,7 @@ class Aligner:
 def aligner(monkeypatch) -> Aligner:
     aligner = Aligner()
     monkeypatch.setattr(verification, "copy_score", aligner)
-    monkeypatch.setattr(steps, "say_estimate", lambda *_: None)  # it compares pairs to measure how long that takes
+    monkeypatch.setattr(evidence, "say_estimate", lambda *_: None)  # it compares pairs to measure how long that takes
     # Local features prove plain copies, of which fewer pairs are compared then.
     monkeypatch.setattr(SideImages, "local_search", None)
     monkeypatch.setattr(training_search, "find_local_matches", lambda *_, **__: {})

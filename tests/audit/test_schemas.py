@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from audit_files import IMAGE_SIZE, write_png
 
-from monai_deepssim.audit import CopyFilter, Deduplication, steps
+from monai_deepssim.audit import CopyFilter, Deduplication, evidence
 from monai_deepssim.data import write_copies_demo
 
 
@@ -67,7 +67,7 @@ def test_a_detector_of_two_classes_has_the_shape_of_the_schema(audit, folders):
 
 def test_a_demo_and_what_a_filter_keeps_of_it_have_the_shape_of_the_schemas(tmp_path, checkpoint, monkeypatch):
     small = partial(write_copies_demo, num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
-    monkeypatch.setattr(steps, "write_copies_demo", small)
+    monkeypatch.setattr(evidence, "write_copies_demo", small)
     CopyFilter(output_dir=str(tmp_path), checkpoint=str(checkpoint), image_size=IMAGE_SIZE, device="cpu").run()
     assert check(tmp_path / "summary.json", "summary")["demo"]["planted"] == 2
     after = check(tmp_path / "filtered_audit" / "summary.json", "summary")
