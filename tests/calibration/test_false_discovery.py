@@ -112,3 +112,13 @@ def test_what_could_have_been_called_depends_on_what_a_plain_copy_scores() -> No
     scores = np.full(1000, -0.5)
     assert find_discoveries(scores, NullScores(distances)).can_call
     assert not find_discoveries(scores, NullScores(distances), plain_copy_score=0.0).can_call
+
+
+def test_a_null_can_call_one_copy_more_than_is_accepted_or_it_cannot() -> None:
+    # Two patients: the smallest p-value is 1/3, so 7 of 20 images need 20 / 3 / 0.05 = 134 to be called.
+    few = find_discoveries([0.5] * 20, NullScores([0.4, 0.6]))
+    assert not few.can_call_above(0.05)
+    assert not few.can_call_above(1.0)
+    # 399 patients: 20 images with p = 1/400 need one.
+    many = find_discoveries([0.5] * 20, NullScores(np.linspace(0.3, 0.6, 399)))
+    assert many.can_call_above(0.0)
