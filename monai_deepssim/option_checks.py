@@ -22,6 +22,7 @@ __all__ = [
     "one_of",
     "path",
     "paths",
+    "patterns",
     "several_of",
     "share",
     "text",
@@ -239,6 +240,25 @@ def several_of(names: Names, kind: str = "names") -> Check:
         return tuple(entry for entry in known if entry in given)
 
     return Check(read, kind)
+
+
+def _read_patterns(name: str, value: Any) -> tuple[str, ...]:
+    """Read patterns of file names, one or several.
+
+    Example:
+        >>> patterns.read("ignore", "*.log, thumbnails/*")
+        ('*.log', 'thumbnails/*')
+    """
+    if value is None:
+        return ()
+    entries = value.split(",") if isinstance(value, str) else list(value) if _is_list(value) else [value]
+    if not all(isinstance(entry, str) and entry.strip() for entry in entries):
+        raise unusable_option(name, value, "patterns of file names, such as '*.log, thumbnails/*'")
+    return tuple(entry.strip() for entry in entries)
+
+
+#: Take patterns of file names: a list, or a text in which they are parted by commas.
+patterns = Check(_read_patterns, "patterns", is_text=True)
 
 
 def image_sides(smallest: int) -> Check:

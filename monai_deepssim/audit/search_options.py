@@ -17,6 +17,7 @@ from monai_deepssim.option_checks import (
     number,
     one_of,
     path,
+    patterns,
     text,
     torch_device,
     unusable_option,
@@ -71,6 +72,28 @@ class ImageOptions:
     image_size: tuple[int, int] = option(
         (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", IMAGES
     )
+    window: Any = option(
+        None,
+        anything("center,width, auto, or by side"),
+        "Window of images in Hounsfield units: 40,80 (center and width), auto, or by side training=40,80, synthetic=none.",
+        IMAGES,
+    )
+    ignore: tuple[str, ...] = option(
+        (),
+        patterns,
+        "Patterns of files that are left out on purpose, such as '*.log' or 'thumbnails/*', relative to the folder; "
+        "they are recorded.",
+        IMAGES,
+    )
+    follow_links: bool = option(
+        False, yes_or_no, "Whether symbolic links that lead out of a folder are followed; else they are not read.", IMAGES
+    )
+    all_dicom: bool = option(
+        False,
+        yes_or_no,
+        "Whether DICOM files other than acquired images are read too: localizers, secondary captures, and the like.",
+        IMAGES,
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,12 @@ class SearchOptions(ImageOptions):
     )
     checkpoint: Path | None = option(
         None, path("file"), "Weights of the detector; by default those that ship, for DeepSSIM.", DETECTION
+    )
+    allow_torchscript: bool = option(
+        False,
+        yes_or_no,
+        "Whether a checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
+        DETECTION,
     )
     verify: bool = option(
         True,
@@ -107,6 +136,12 @@ class SearchOptions(ImageOptions):
         anything("two scores, or one"),
         "Scores above which an image is similar, and a duplicate; one score for a detector of two classes. By default "
         "those that belong to the score.",
+        DECISION,
+    )
+    count_repeats: bool = option(
+        False,
+        yes_or_no,
+        "Whether synthetic images of the same content count as often as they are there; by default they count once.",
         DECISION,
     )
     output_dir: Path = option(
