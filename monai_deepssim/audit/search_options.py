@@ -75,7 +75,7 @@ class ImageOptions:
     window: Any = option(
         None,
         anything("center,width, auto, or by side"),
-        "Window of images in Hounsfield units: 40,80 (center and width), auto, or by side training=40,80, synthetic=none.",
+        "Window of images in Hounsfield units: 40,80 (center, width), auto, or by side training=40,80,synthetic=none.",
         IMAGES,
     )
     ignore: tuple[str, ...] = option(
@@ -86,7 +86,7 @@ class ImageOptions:
         IMAGES,
     )
     follow_links: bool = option(
-        False, yes_or_no, "Whether symbolic links that lead out of a folder are followed; else they are not read.", IMAGES
+        False, yes_or_no, "Whether symbolic links that lead out of a folder are followed.", IMAGES
     )
     all_dicom: bool = option(
         False,
