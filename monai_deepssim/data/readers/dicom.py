@@ -47,7 +47,7 @@ class DicomReader(Reader):
     )
 
     def recognizes(self, head: bytes) -> bool:
-        return head[128:] == b"DICM"
+        return head[128:132] == b"DICM"
 
     def gather(self, paths: Sequence[Path]) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         images: list[tuple[Path, ...]] = []
