@@ -135,10 +135,10 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
                 f"'monai-deepssim[{reader.extra}]'."
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        holds = f" It holds {content}." if content else ""
+        holds = f" It holds {content}." if content and reader.name not in content else ""
         raise UnusableInputError(
-            f"{path}: the file cannot be read as {reader.name} ({reason}).{holds} It may be damaged or cut short: export "
-            "it again, or remove it."
+            f"{path}: the file cannot be read as {reader.name} ({reason}).{holds} It may be damaged or cut short: "
+            "export it again, or remove it."
         ) from error
 
 

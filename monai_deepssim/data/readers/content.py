@@ -26,8 +26,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MM\0+", "a BigTIFF image"),
     (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG2000 image"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (4, b"ftypavi", "an AVIF image"),
@@ -42,18 +42,18 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (344, b"ni1\0", "the header of a NIfTI pair"),
     (4, b"n+2\0", "NIfTI"),
     (4, b"ni2\0", "the header of a NIfTI pair"),
-    (0, b"NRRD000", "NRRD"),
-    (0, b"ObjectType", "MetaImage"),
+    (0, b"NRRD000", "MetaImage/NRRD"),
+    (0, b"ObjectType", "MetaImage/NRRD"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
     (0, b"CDF\x01", "NetCDF (MINC 1)"),
     (0, b"CDF\x02", "NetCDF (MINC 1)"),
     (0, b"MATLAB 5.0 MAT", "a MATLAB file"),
     (0, b"SIMPLE  =", "FITS"),
-    (0, b"\x1f\x8b", "compressed by gzip"),
-    (0, b"BZh", "compressed by bzip2"),
-    (0, b"\xfd7zXZ\0", "compressed by xz"),
-    (0, b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (0, b"\x1f\x8b", "gzip data"),
+    (0, b"BZh", "bzip2 data"),
+    (0, b"\xfd7zXZ\0", "xz data"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd data"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"PK\x05\x06", "an empty ZIP archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -90,7 +90,7 @@ def describe_content(head: bytes) -> str:
 
     Example:
         >>> describe_content(b"<!DOCTYPE html><html><body>404 Not Found"), describe_content(b"BZh91AY&SY")
-        ('an HTML page', 'compressed by bzip2')
+        ('an HTML page', 'bzip2 data')
         >>> describe_content(b"version https://git-lfs.github.com/spec/v1")
         'a Git LFS pointer and not the file itself (run: git lfs pull)'
     """

@@ -70,7 +70,7 @@ class ItkReader(VolumeReader):
 
 @lru_cache(maxsize=1)
 def _whole_volume(path: str, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
-    import SimpleITK as sitk
+    import SimpleITK
 
     try:
         image = _reader(path).Execute()
@@ -81,23 +81,23 @@ def _whole_volume(path: str, versions: tuple[tuple[int, int], ...]) -> np.ndarra
             f"{path}: the voxels cannot be read to their end ({reason}). The file, or the one with its voxels, is "
             "damaged or cut short: export it again, or remove it."
         ) from error
-    voxels = sitk.GetArrayViewFromImage(image).T.copy(order="K")
+    voxels = SimpleITK.GetArrayViewFromImage(image).T.copy(order="K")
     return voxels.reshape((*voxels.shape, 1, 1)[:3] if voxels.ndim < 3 else voxels.shape[:3])
 
 
 def _reader(path: str) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK
 
-    reader = sitk.ImageFileReader()
+    reader = SimpleITK.ImageFileReader()
     reader.SetFileName(path)
     return reader
 
 
 def _dtype(pixel_id: int) -> np.dtype:
-    import SimpleITK as sitk
+    import SimpleITK
 
     types = {
-        getattr(sitk, f"{family}{itk_name}"): np.dtype(name)
+        getattr(SimpleITK, f"{family}{itk_name}"): np.dtype(name)
         for family in ("sitk", "sitkVector")
         for itk_name, name in (
             *(("UInt8", "u1"), ("Int8", "i1"), ("UInt16", "u2"), ("Int16", "i2"), ("UInt32", "u4"), ("Int32", "i4")),
@@ -132,7 +132,8 @@ def _data_file(path: Path) -> tuple[Path, ...]:
 def _check_data_file(path: str) -> None:
     if not path.lower().endswith(_HEADER_SUFFIXES):
         raise UnusableInputError(
-            f"{path}: these are voxels without a header. Restore the .mhd or .nhdr file that names this one, or remove it."
+            f"{path}: these are voxels without a header. Restore the .mhd or .nhdr file that names them, or remove "
+            "this one."
         )
     name = _data_file_name(Path(path))
     if not name:

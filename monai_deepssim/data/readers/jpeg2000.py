@@ -14,7 +14,7 @@ __all__ = ["Jpeg2000Reader", "is_jpeg2000_compiled_in"]
 
 _SIZE_MARKER = b"\xff\x4f\xff\x51"  # start of the codestream and its first segment, ISO/IEC 15444-1 A.5.1
 _NUM_COMPONENTS = struct.Struct(">H")
-_COMPONENTS_AT, _COMPONENT_BYTES = 40, 3  # from the start of the codestream
+_COMPONENTS_AT, _COMPONENT_BYTES = 42, 3  # from the start of the codestream
 _MAX_HEADER_BYTES = 2**20
 
 
@@ -31,15 +31,15 @@ class Jpeg2000Reader(PictureReader):
         deepest = 16 if len(depths) == 1 else 8
         if not depths or max(depths) > deepest:
             raise UnusableInputError(
-                f"{file}: the file has {len(depths)} channels of {max(depths, default=0)} bits, and {deepest} are read. "
-                "Save it as PNG or TIFF."
+                f"{file}: the file has {len(depths)} channels of {max(depths, default=0)} bits, and {deepest} are "
+                "read. Save it as PNG or TIFF."
             )
         return super().pixels_of(picture, file)
 
 
 def is_jpeg2000_compiled_in() -> bool:
     """Whether this Pillow was built with OpenJPEG."""
-    return features.check("jpg_2000")
+    return bool(features.check("jpg_2000"))
 
 
 def _component_depths(file: str) -> list[int]:

@@ -94,4 +94,6 @@ def _check_is_not_empty(file: str | Path, shape: Sequence[int]) -> None:
 
 
 def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(int(length)) for length in shape)
+    lengths = [int(length) for length in shape]
+    # The one channel of a grey image is not a size.
+    return " x ".join(map(str, lengths[:2] if len(lengths) == 3 and lengths[2] == 1 else lengths))

@@ -10,7 +10,6 @@ import nibabel as nib
 from monai_deepssim.data.readers.limits import MAX_LENGTH
 from monai_deepssim.data.readers.nibabel_volumes import NibabelReader, NibabelVolume, read_start
 from monai_deepssim.data.readers.streams import inflated_head
-from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["MghReader"]
 
@@ -37,10 +36,7 @@ class MghReader(NibabelReader):
     def open_volume(self, files: Sequence[str]) -> NibabelVolume:
         start = read_start(files[0], _HEADER_BYTES)
         if int.from_bytes(start[:4], "big") != _VERSION:
-            raise UnusableInputError(
-                f"{files[0]}: the file cannot be read as MGH: it does not begin with version {_VERSION}. Export it "
-                "again, or remove it."
-            )
+            raise ValueError(f"it does not begin with version {_VERSION}")
         header_class = nib.freesurfer.mghformat.MGHHeader
         # Behind the voxels are times of the sequence, which no image needs.
         header = header_class(start.ljust(header_class.template_dtype.itemsize, b"\0"))

@@ -41,7 +41,7 @@ class NibabelVolume:
     @property
     def num_bytes(self) -> int:
         """Bytes of the file up to the last voxel."""
-        return self.header.get_data_offset() + math.prod(self.header.get_data_shape()) * self.dtype.itemsize
+        return self.header.get_data_offset() + math.prod(map(int, self.header.get_data_shape())) * self.dtype.itemsize
 
     @property
     def dtype(self) -> np.dtype:
@@ -109,13 +109,10 @@ def read_start(file: str, num_bytes: int) -> bytes:
     """Read the first bytes of a file that may be compressed.
 
     Raises:
-        UnusableInputError: there are fewer.
+        EOFError: there are fewer.
     """
     with open_stream(file) as stream:
         start = stream.read(num_bytes)
     if len(start) < num_bytes:
-        raise UnusableInputError(
-            f"{file}: the file cannot be read (it ends within its header, after {len(start)} of {num_bytes} bytes). "
-            "It is cut short: export it again, or remove it."
-        )
+        raise EOFError(f"it ends within its header, after {len(start)} of {num_bytes} bytes")
     return start

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
+from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1PairHeader
 from nibabel.nifti2 import Nifti2PairHeader
 
@@ -15,8 +16,9 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["NiftiPairReader", "NiftiReader"]
 
-_HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _PAIR_HEADERS = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
+_ANALYZE_STARTS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
 # Byte 252 of an Analyze header, by Mayo's analyze_db.h: 0 is transverse and not flipped, 1 to 5 are other planes.
 _ANALYZE_ORIENT_BYTE = 252
 
@@ -35,19 +37,15 @@ class NiftiReader(NibabelReader):
         return start if start is None else start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
 
     def open_volume(self, files: Sequence[str]) -> NibabelVolume:
-        start = read_start(files[0], 348)
-        size = _header_size(start)
-        if size is None:
-            raise UnusableInputError(
-                f"{files[0]}: the file cannot be read as NIfTI: it does not begin with 348 or 540, the size of a NIfTI "
-                "header. Export it again, or remove it."
-            )
-        header = _HEADER_BYTES[size](read_start(files[0], size))
+        size = _header_size(read_start(files[0], 348))
+        header = _HEADERS[size](read_start(files[0], size))
         if bytes(header["magic"].item()).startswith(b"ni"):
             raise UnusableInputError(
                 f"{files[0]}: this is the header of a NIfTI pair, and its voxels are in another file. Name the two "
                 ".hdr and .img."
             )
+        if header.get_data_offset() < size:  # nibabel would show the header as voxels
+            raise ValueError(f"the voxels begin at byte {header.get_data_offset()}, within its header")
         return NibabelVolume(header, header.get_best_affine(), files[0])
 
 
@@ -63,9 +61,10 @@ class NiftiPairReader(NibabelReader):
 
     def recognizes(self, head: bytes) -> bool | None:
         start = inflated_head(head)
-        if start is None or _header_size(start) is None:
-            return start if start is None else False
-        return start[344:347] in (b"ni1", b"\0\0\0") or start[4:7] == b"ni2"
+        if start is None:
+            return None
+        is_analyze = start[:4] in _ANALYZE_STARTS and start[344:347] == bytes(3) and len(start) >= 348
+        return start[344:347] == b"ni1" or start[4:7] == b"ni2" or is_analyze
 
     def gather(
         self, paths: Sequence[Path], *, all_files: bool = False
@@ -83,23 +82,25 @@ class NiftiPairReader(NibabelReader):
             )
         start = read_start(str(header_file), 348)
         size = _header_size(start)
-        if size is None:
-            raise UnusableInputError(
-                f"{header_file}: the file cannot be read as a NIfTI or Analyze header: it does not begin with 348 or "
-                "540. Export it again, or remove it."
-            )
+        header: AnalyzeHeader
         if start[344:347] in (b"ni1", b"n+1") or size == 540:
             header = _PAIR_HEADERS[size](read_start(str(header_file), size))
         else:
-            header = nib.Spm2AnalyzeImage.header_class(start)
             _check_analyze_orientation(header_file, start)
+            header = nib.Spm2AnalyzeImage.header_class(start)
         return NibabelVolume(header, header.get_best_affine(), str(data_file))
 
 
-def _header_size(start: bytes) -> int | None:
-    """348 or 540 in either order of bytes, which stands at the start of every header."""
-    sizes = (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
-    return next((size for size in sizes if size in _HEADER_BYTES), None)
+def _header_size(start: bytes) -> int:
+    """348 or 540 in either order of bytes, which stands at the start of every header.
+
+    Raises:
+        ValueError: it does not.
+    """
+    for size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
+        if size in _HEADERS:
+            return size
+    raise ValueError("it does not begin with 348 or 540, the size of its header")
 
 
 def _pair_of(path: Path) -> tuple[Path | None, Path | None]:

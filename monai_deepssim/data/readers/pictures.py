@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -128,10 +129,19 @@ def open_picture(file: str, name: str) -> Iterator[Image.Image]:
     make_picture, _ = Image.OPEN[name.upper()]
     # Not Image.open: it hides why a format refuses a file, and has a limit of its own. Through an open file: given a
     # path, Pillow 13 maps an uncompressed TIFF that has an orientation tag into memory with its sides exchanged.
-    with _complete_files_only, Path(file).open("rb") as stream, make_picture(stream, file) as picture:
+    with _complete_files_only, Path(file).open("rb") as stream, _opened(make_picture, stream, file) as picture:
         check_image_size(file, (picture.height, picture.width, len(picture.getbands())))
         refuse_pages(file, getattr(picture, "n_frames", 1))
         yield picture
+
+
+def _opened(make_picture: Callable[..., Image.Image], stream: BinaryIO, file: str) -> Image.Image:
+    try:
+        return make_picture(stream, file)
+    except Image.DecompressionBombError as error:
+        raise UnusableInputError(
+            f"{file}: the picture is too large ({error}). Crop or shrink it, or remove it."
+        ) from error
 
 
 def refuse_pages(file: str, num_pages: int) -> None:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from monai_deepssim.errors import UnusableInputError
 
@@ -27,7 +27,7 @@ def is_compressed(path: str | Path) -> bool:
 
 
 @contextmanager
-def open_stream(path: str | Path) -> Iterator[IO[bytes]]:
+def open_stream(path: str | Path) -> Iterator[BinaryIO | gzip.GzipFile | bz2.BZ2File]:
     """Open a file for reading, through gzip or bzip2 where its content is that, whatever its name says."""
     with open(path, "rb") as file:
         magic = file.read(3)

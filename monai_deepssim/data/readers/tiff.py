@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import tifffile
@@ -22,9 +23,11 @@ _UNSPECIFIED, _PREMULTIPLIED, _OPACITY = 0, 1, 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ORIENTATION_TAG = 274
 _DEFLATE = (8, 32946)
+# What tifffile decodes without imagecodecs: nothing, deflate and PackBits; no or horizontal differences.
+_BUILT_IN, _BUILT_IN_PREDICTORS = (1, *_DEFLATE, 32773), (1, 2)
 _WHOLE_BYTES = (8, 16, 32, 64)
 # What Pillow reads of one channel with more than 8 bits, and does not cut or wrap.
-_KEPT_BY_PILLOW = ((16, _UNSIGNED), (16, _SIGNED), (32, _SIGNED), (32, _FLOAT))
+_KEPT_BY_PILLOW = ((12, _UNSIGNED), (16, _UNSIGNED), (16, _SIGNED), (32, _SIGNED), (32, _FLOAT))
 
 
 class TiffReader(PictureReader):
@@ -70,24 +73,23 @@ def _only_page(file: str, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 def _can_decode(page: tifffile.TiffPage) -> bool:
     """Whether tifffile decodes a page; most compressions need imagecodecs, which not everybody has."""
+    if page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
+        return False
     is_whole = page.bitspersample in _WHOLE_BYTES or (page.bitspersample, page.samplesperpixel) == (1, 1)
-    if page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB) or not is_whole:
-        return False
-    try:
-        _ = tifffile.TIFF.DECOMPRESSORS[page.compression], tifffile.TIFF.UNPREDICTORS[page.predictor]
-    except KeyError:
-        return False
-    return True
+    is_built_in = page.compression in _BUILT_IN and page.predictor in _BUILT_IN_PREDICTORS
+    return (is_whole and is_built_in) or find_spec("imagecodecs") is not None
 
 
 def _check_that_pillow_keeps(file: str, page: tifffile.TiffPage) -> None:
-    is_short = page.bitspersample <= 8 and page.sampleformat == _UNSIGNED
+    is_short = page.sampleformat == _UNSIGNED and (
+        page.bitspersample == 8 or (page.bitspersample in (1, 2, 4) and page.samplesperpixel == 1)
+    )
     is_long = page.samplesperpixel == 1 and (page.bitspersample, page.sampleformat) in _KEPT_BY_PILLOW
     if not (is_short or (is_long and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK))):
         raise UnusableInputError(
             f"{file}: the file has {page.samplesperpixel} x {page.bitspersample}-bit samples of type {page.dtype}, "
             f"compressed by {getattr(page.compression, 'name', page.compression)} with predictor {page.predictor}. "
-            "Save it uncompressed, or pip install imagecodecs, which decodes it."
+            "Save it uncompressed with 8 or 16 bits, or pip install imagecodecs, which decodes most of what is left."
         )
 
 
@@ -123,14 +125,15 @@ def _decode(file: str, page: tifffile.TiffPage) -> np.ndarray:
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(page.imagelength, page.imagewidth, num_samples)
     num_colours = 3 if page.photometric == _RGB else 1
-    extra = page.extrasamples[0] if page.extrasamples else None
+    # OpenCV writes opacity behind colours without saying so.
+    extra = page.extrasamples[0] if page.extrasamples else _OPACITY if num_samples > num_colours == 3 else None
     is_readable = num_samples == num_colours or (
         num_samples == num_colours + 1
         and (extra in (_PREMULTIPLIED, _OPACITY) or (extra == _UNSPECIFIED and num_colours == 3))
     )
     if not is_readable:
         raise UnusableInputError(
-            f"{file}: the image has {num_samples} channels, wanted grey or RGB, with or without opacity. Save one image "
-            "per file."
+            f"{file}: the image has {num_samples} channels, wanted grey or RGB, with or without opacity. Save one "
+            "image per file."
         )
     return laid_over_black(pixels if extra == _OPACITY else pixels[..., :num_colours])
