@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_deepssim.data.readers.itk_headers import check_voxels, data_file_of, is_itk_header, read_itk_header
 from monai_deepssim.data.readers.volumes import VolumeHeader, VolumeReader, check_voxel_type, spatial_shape
-from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ItkReader"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's x runs to the left and its y to the back
 _HEADER_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
-_MAX_HEADER_BYTES = 2**20
-# In one line of a MetaImage header, and of an NRRD header, whose fields are written with or without a space.
-_DATA_FILE = re.compile(rb"^(?:ElementDataFile[ \t]*=|data ?file:)[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_COMPRESSED_SIZE = re.compile(rb"^CompressedDataSize[ \t]*=[ \t]*(\d+)", re.MULTILINE)
+_TYPES = (
+    *(("UInt8", "u1"), ("Int8", "i1"), ("UInt16", "u2"), ("Int16", "i2"), ("UInt32", "u4"), ("Int32", "i4")),
+    *(("UInt64", "u8"), ("Int64", "i8"), ("Float32", "f4"), ("Float64", "f8")),
+)
 
 
 class ItkReader(VolumeReader):
@@ -31,119 +32,83 @@ class ItkReader(VolumeReader):
 
     name = "MetaImage/NRRD"
     suffixes = (*_HEADER_SUFFIXES, ".raw", ".zraw", ".raw.gz")
-    taken_as = "a volume, or an image where there is one slice; `.raw` with its `.mhd` or `.nhdr`"
+    taken_as = "a volume, or an image where there is one slice; `.raw` with the `.mhd` or `.nhdr` that names it"
     pixel_size_from = "the spacing of the header"
     extra = "itk"
 
     def recognizes(self, head: bytes) -> bool | None:
-        return head.startswith((b"NRRD000", b"ObjectType", b"NDims"))
+        return is_itk_header(head)
 
     def gather(
         self, paths: Sequence[Path], *, all_files: bool = False
     ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         headers = [path for path in paths if path.name.lower().endswith(_HEADER_SUFFIXES)]
-        volumes = [(path, *_data_file(path)) for path in headers]
+        volumes = [(path, *_data_files(path)) for path in headers]
         with_header = {path for volume in volumes for path in volume}
         return volumes + [(path,) for path in paths if path not in with_header], {}
 
     def read_header(self, files: Sequence[str]) -> VolumeHeader:
-        path = files[0]
-        _check_data_file(path)
+        path = Path(files[0])
+        data_file_of(path, read_itk_header(path))
         reader = _reader(path)
-        reader.ReadImageInformation()
-        num_axes, num_components = reader.GetDimension(), reader.GetNumberOfComponents()
-        dtype = _dtype(reader.GetPixelID())
-        if num_components > 1:
-            dtype = np.dtype([("", dtype)] * num_components)
-        check_voxel_type(path, dtype)
-        affine = np.eye(4)
-        spatial_axes = min(num_axes, 3)
-        direction = np.reshape(reader.GetDirection(), (num_axes, num_axes))[:spatial_axes, :spatial_axes]
-        affine[:spatial_axes, :spatial_axes] = direction * np.array(reader.GetSpacing()[:spatial_axes])
-        return VolumeHeader(spatial_shape(path, reader.GetSize()), _LPS_TO_RAS @ affine, dtype, is_read_whole=True)
+        _run(reader.ReadImageInformation)
+        dtype = _dtype(reader.GetPixelID(), reader.GetNumberOfComponents())
+        check_voxel_type(files[0], dtype)
+        num_axes = reader.GetDimension()
+        shape = spatial_shape(files[0], reader.GetSize())
+        affine, spatial = np.eye(4), min(num_axes, 3)
+        direction = np.reshape(reader.GetDirection(), (num_axes, num_axes))[:spatial, :spatial]
+        affine[:spatial, :spatial] = direction * np.array(reader.GetSpacing()[:spatial])
+        return VolumeHeader(shape, _LPS_TO_RAS @ affine, dtype, is_read_whole=True)
 
     def read_plane(self, files: Sequence[str], stored_axis: int, position: int) -> np.ndarray:
-        status = [Path(file).stat() for file in (files[0], *map(str, _data_file(Path(files[0]))))]
-        voxels = _whole_volume(files[0], tuple((entry.st_mtime_ns, entry.st_size) for entry in status))
-        return voxels.take(position, stored_axis)
+        path = Path(files[0])
+        status = [file.stat() for file in (path, *_data_files(path))]
+        header = self.read_header(files)
+        num_bytes = math.prod(header.shape) * header.dtype.itemsize
+        voxels = _whole_volume(path, num_bytes, tuple((entry.st_mtime_ns, entry.st_size) for entry in status))
+        return voxels.reshape(header.shape).take(position, stored_axis)
 
 
 @lru_cache(maxsize=1)
-def _whole_volume(path: str, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
+def _whole_volume(path: Path, num_bytes: int, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
     import SimpleITK
 
-    try:
-        image = _reader(path).Execute()
-    except RuntimeError as error:
-        # The last line says it; those before are places in ITK's sources.
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UnusableInputError(
-            f"{path}: the voxels cannot be read to their end ({reason}). The file, or the one with its voxels, is "
-            "damaged or cut short: export it again, or remove it."
-        ) from error
-    voxels = SimpleITK.GetArrayViewFromImage(image).T.copy(order="K")
-    return voxels.reshape((*voxels.shape, 1, 1)[:3] if voxels.ndim < 3 else voxels.shape[:3])
+    check_voxels(path, read_itk_header(path), num_bytes)
+    image = _run(_reader(path).Execute)
+    return SimpleITK.GetArrayViewFromImage(image).T.copy()
 
 
-def _reader(path: str) -> Any:
+def _reader(path: Path) -> Any:
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(path)
+    reader.SetFileName(str(path))
+    reader.SetImageIO("NrrdImageIO" if read_itk_header(path).is_nrrd else "MetaImageIO")
     return reader
 
 
-def _dtype(pixel_id: int) -> np.dtype:
+def _run(step: Any) -> Any:
+    try:
+        return step()
+    except RuntimeError as error:
+        # Of several lines the last says most, but for MetaIO's, which is the system's last error of any kind.
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError("SimpleITK cannot read it to its end" if reason.startswith("Reason") else reason) from error
+
+
+def _dtype(pixel_id: int, num_components: int) -> np.dtype:
     import SimpleITK
 
-    types = {
-        getattr(SimpleITK, f"{family}{itk_name}"): np.dtype(name)
-        for family in ("sitk", "sitkVector")
-        for itk_name, name in (
-            *(("UInt8", "u1"), ("Int8", "i1"), ("UInt16", "u2"), ("Int16", "i2"), ("UInt32", "u4"), ("Int32", "i4")),
-            *(("UInt64", "u8"), ("Int64", "i8"), ("Float32", "f4"), ("Float64", "f8")),
-        )
-    }
+    if num_components > 1:
+        return np.dtype([("", "u1")] * num_components)
+    types = {getattr(SimpleITK, f"sitk{itk_name}"): np.dtype(name) for itk_name, name in _TYPES}
     return types.get(pixel_id, np.dtype("c16"))
 
 
-def _data_file_name(path: Path) -> str:
-    """What the header names as the file with its voxels, ``""`` where it is the same file."""
-    with path.open("rb") as file:
-        start = file.read(_MAX_HEADER_BYTES)
-    is_nrrd = start.startswith(b"NRRD")
-    if is_nrrd:  # the header ends with an empty line
-        start = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0]
-    match = _DATA_FILE.search(start)
-    name = match[1].decode("utf-8", "replace") if match else ""
-    return "" if name.upper() == "LOCAL" and not is_nrrd else name
-
-
-def _data_file(path: Path) -> tuple[Path, ...]:
-    """The file with the voxels of a header, where there is one and it lies beside it."""
-    try:
-        name = _data_file_name(path)
-    except OSError:
-        return ()
-    beside = path.parent / name
-    return (beside,) if name and Path(name).name == name and beside.is_file() else ()
-
-
-def _check_data_file(path: str) -> None:
-    if not path.lower().endswith(_HEADER_SUFFIXES):
-        raise UnusableInputError(
-            f"{path}: these are voxels without a header. Restore the .mhd or .nhdr file that names them, or remove "
-            "this one."
-        )
-    name = _data_file_name(Path(path))
-    if not name:
-        return
-    if Path(name).name != name or "%" in name or name.split()[0] == "LIST":
-        raise UnusableInputError(
-            f"{path}: the header names {name!r} as the file with its voxels, wanted one file in the same folder. Save "
-            "the volume again, best in one file (.mha, .nrrd or .nii.gz)."
-        )
-    if not (Path(path).parent / name).is_file():
-        raise UnusableInputError(
-            f"{path}: the file with its voxels, {name}, is not beside it. Restore it, or remove this one."
-        )
+def _data_files(path: Path) -> tuple[Path, ...]:
+    """The file with the voxels, where the header can be read and it is another one that lies beside it."""
+    with suppress(OSError, ValueError):
+        data_file = data_file_of(path, read_itk_header(path))
+        return () if data_file == path else (data_file,)
+    return ()
