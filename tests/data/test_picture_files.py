@@ -117,10 +117,10 @@ def test_every_kind_of_jpeg_shows_what_opencv_shows(tmp_path, shows, smooth, opt
     shows(tmp_path / "a.jfif", smooth, 0.1)
 
 
-@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.jpg", "MPO")])
-def test_several_frames_are_refused_and_the_first_is_not_taken(tmp_path, refusal, grey, name, format):  # noqa: A002
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.jpg", "MPO")])
+def test_several_frames_are_refused_and_the_first_is_not_taken(tmp_path, refusal, grey, name, kind):
     frames = [Image.fromarray(pixels).convert("RGB") for pixels in (grey, 255 - grey)]
-    frames[0].save(tmp_path / name, format=format, save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / name, format=kind, save_all=True, append_images=frames[1:])
     assert "holds 2 pages" in refusal(tmp_path / name)
 
 
