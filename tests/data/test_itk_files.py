@@ -116,7 +116,7 @@ HEADERS = [
     ("a.mhd", "DimSize = .*", "DimSize = 1000000000000 7 6", "the size '1000000000000 7 6'"),
     ("a.mhd", "DimSize = .*", "DimSize = -6 7 8", "the size '-6 7 8'"),
     ("a.mhd", "DimSize = .*", "DimSize = 8 7", "the size '8 7'"),
-    ("a.mhd", "CompressedData = False", "CompressedData = True\nCompressedDataSize = 99999999999", "CompressedDataSize"),
+    ("a.mhd", "CompressedData = False", "CompressedData = True\nCompressedDataSize = 9999999999", "CompressedDataSize"),
     ("a.mhd", "TransformMatrix = .*", "TransformMatrix = 0 0 0 0 0 0 0 0 0", "singular"),
     ("a.nhdr", "dimension: 3", "dimension: 99", "99 dimensions"),
     ("a.nhdr", "sizes: .*", "sizes: 2048 2048 1024", "bytes that a compressed volume may have"),
