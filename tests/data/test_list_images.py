@@ -58,7 +58,7 @@ def test_what_is_no_image_is_reported_with_its_reason(tmp_path, picture):
         "._a.png": "a hidden file",
         ".cache": "a hidden folder",
         "notes.txt": f"not a {format_names()} image",
-        "plan": "DICOM without an image",
+        "plan": "DICOM without an image (RT Plan Storage)",
     }
     with pytest.warns(UserWarning, match=r"4 files were ignored: .*hidden"):
         assert list_images(tmp_path) == listing.items

@@ -22,6 +22,7 @@ class Reader(ABC):
         taken_as: What a file is taken as, for the table of formats in the documentation.
         pixel_size_from: Where the height and width of a pixel come from, for the table of pixel sizes.
         extra: Extra of this package that installs what the reader needs beyond the package itself, ``""`` for none.
+        extra_for: What the extra is for, where the format is read without it too.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Reader(ABC):
     taken_as: str = "one image"
     pixel_size_from: str = "nothing: they are square"
     extra: str = ""
+    extra_for: str = ""
 
     def recognizes(self, head: bytes) -> bool:
         """Whether a file without a suffix that is read is of this format.
