@@ -67,7 +67,7 @@ def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
     except Exception as error:
         raise decoding_error(path, dataset, error) from error
     is_jpeg = syntax != uid.RLELossless
-    if is_jpeg and code.rstrip(b"\0")[-2:] != _END:
+    if is_jpeg and code.rstrip(b"\0\xff")[-2:] != _END:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: the {syntax.name} of frame {frame} is cut short. Export it again."
         )
@@ -111,10 +111,11 @@ def _check_plain(path: Path, dataset: Dataset) -> None:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: they are compressed, and the header does not say how. Export it again."
         )
-    if element.keyword == "PixelData" and any(element.value[get_expected_length(dataset) :]):
+    num_bytes = get_expected_length(dataset) if element.keyword == "PixelData" else len(element.value)
+    if any(element.value[num_bytes + num_bytes % 2 :]):
         raise UnusableInputError(
-            f"{path}: the file has {len(element.value):,} bytes of pixels, and its header promises "
-            f"{get_expected_length(dataset):,}. Correct Rows, Columns, BitsAllocated or NumberOfFrames."
+            f"{path}: the file has {len(element.value):,} bytes of pixels, and its header promises {num_bytes:,}. "
+            "Correct Rows, Columns, BitsAllocated or NumberOfFrames."
         )
 
 

@@ -167,8 +167,10 @@ def _planes(dataset: Dataset, num_frames: int) -> list[Plane]:
     if len(frames) not in (0, num_frames):
         raise ValueError(f"{_PER_FRAME} describes {len(frames)} frames, and NumberOfFrames is {num_frames}")
     shared = list(dataset.get(_SHARED) or [])[:1]
+    if not frames and num_frames > 1:
+        return [Plane(None, None, None)] * num_frames
     if not frames:
-        return [_plane([*shared, dataset])] * num_frames
+        return [_plane([*shared, dataset])]
     return [_plane([frame, *shared, dataset]) for frame in frames]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -94,10 +93,7 @@ def _stored(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
     """Return the stored values of a frame, decompressed."""
     check_frame(path, dataset, frame)
     try:
-        with warnings.catch_warnings():
-            # It warns where it had to guess, and where bytes are left over; what would give another picture is refused.
-            warnings.simplefilter("ignore")
-            return pixel_array(dataset, index=frame, correct_unused_bits=False)
+        return pixel_array(dataset, index=frame, correct_unused_bits=False)
     except Exception as error:
         raise decoding_error(path, dataset, error) from error
 
