@@ -128,7 +128,9 @@ def scan_images(
     entries, ignored = read_entries(source, extensions)
     items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
     if not items:
-        what = f" ({len(ignored)} files ignored, such as {ignored[0]['path']})" if ignored else ""
+        what = (
+            f" ({len(ignored)} files ignored, such as {ignored[0]['path']}: {ignored[0]['reason']})" if ignored else ""
+        )
         raise UnusableInputError(
             f"{source if isinstance(source, str | os.PathLike) else 'the data list'}: there are no images in it{what}. "
             f"{format_names('and')} are read; check the path and the extensions asked for."
