@@ -32,13 +32,16 @@ class Reader(ABC):
     extra: str = ""
     extra_for: str = ""
 
-    def recognizes(self, head: bytes) -> bool:
-        """Whether a file without a suffix that is read is of this format.
+    def recognizes(self, head: bytes) -> bool | None:
+        """Whether a file is of this format by its content, which goes before its suffix.
 
         Args:
-            head: The first 132 bytes of the file.
+            head: The first 1,024 bytes of the file; all of a shorter one.
+
+        Returns:
+            ``None`` where the first bytes cannot tell: then the suffix decides.
         """
-        return False
+        return None
 
     def gather(
         self, paths: Sequence[Path], *, all_files: bool = False
