@@ -15,7 +15,7 @@ import monai_deepssim
 from monai_deepssim.benchmark.pairs import PairSet
 from monai_deepssim.benchmark.queries import QuerySet
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ArrayStore
+from monai_deepssim.stores import ArrayStore
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric, SearchStages
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION
 

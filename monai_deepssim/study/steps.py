@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ArrayStore, ensure_writable, write_text
+from monai_deepssim.files import ensure_writable, write_text
+from monai_deepssim.stores import ArrayStore
 from monai_deepssim.generators import load_autoencoder
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import say
