@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, for their owner's eyes, with an error that names the place."""
+"""Files that are written whole or not at all, for their owner alone, with an error that names the place."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "make_folder",
     "open_private",
     "printable",
+    "private_umask",
     "remove_files",
     "unwritable",
     "write_text",
@@ -116,6 +117,16 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)  # says what is wrong where it is no folder
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+@contextmanager
+def private_umask() -> Iterator[None]:
+    """Let other packages, such as TensorBoard, write files that only their owner may read; of the whole process."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def ensure_writable(folder: Path) -> None:

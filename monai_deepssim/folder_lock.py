@@ -25,7 +25,7 @@ else:
 
 __all__ = ["LOCK_FILE", "locked_folder"]
 
-#: The file in the folder that is locked, and names the process that holds it. It stays; the lock does not.
+#: The file in the folder that is locked, and names the process that holds it. A kill leaves the file and no lock.
 LOCK_FILE = ".lock"
 
 # Windows keeps others from reading what is locked: a byte behind all that is written.
@@ -67,6 +67,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
         >>> with locked_folder(folder), locked_folder(folder):  # a step of the same run may ask for it again
         ...     (folder / LOCK_FILE).exists()
         True
+        >>> list(folder.iterdir())
+        []
     """
     if int(os.environ.get("RANK", "0")) > 0:
         yield
@@ -86,29 +88,47 @@ def locked_folder(folder: Path) -> Iterator[None]:
         with _guard:
             lock.depth -= 1
             if not lock.depth:
-                os.close(_locks.pop(name).file)
+                _release(name, _locks.pop(name).file)
 
 
 def _acquire(folder: Path) -> int:
     path = folder / LOCK_FILE
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        try:
+            _lock(file)
+            if not _is_at(path, file):  # the run that held it has ended in this moment, and removed it
+                os.close(file)
+                continue
+            holder = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
+            os.ftruncate(file, 0)
+            os.write(file, json.dumps(holder).encode())
+        except OSError as error:
+            if error.errno in _HAS_NO_LOCKS:
+                warn(f"{folder} is on a file system without locks: nothing keeps a second run out of this folder.")
+                return file
+            os.close(file)
+            if error.errno in _IS_HELD:
+                raise _in_use(folder, _name_holder(path)) from error
+            raise unwritable(path, error) from error
+        return file
+
+
+def _release(folder: str, file: int) -> None:
+    # Removed while it is locked: who has opened it by then sees that it is gone.
+    with suppress(OSError):
+        os.unlink(os.path.join(folder, LOCK_FILE))
+    os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        _lock(file)
-        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        os.ftruncate(file, 0)
-        os.write(file, json.dumps(holder).encode())
-    except OSError as error:
-        if error.errno in _HAS_NO_LOCKS:
-            warn(f"{folder} is on a file system without locks: nothing keeps a second run out of this folder.")
-            return file
-        os.close(file)
-        if error.errno in _IS_HELD:
-            raise _in_use(folder, _name_holder(path)) from error
-        raise unwritable(path, error) from error
-    return file
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int) -> None:

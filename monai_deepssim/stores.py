@@ -59,7 +59,8 @@ def read_sealed(path: Path) -> Any:
             raise ValueError("its checksum does not fit")
         return json.loads(sealed[2])
     except (OSError, ValueError, RecursionError) as error:
-        return discard_damaged(path, error)
+        discard_damaged(path, error)
+        return None
 
 
 def discard_damaged(path: Path, error: object) -> None:
@@ -92,7 +93,7 @@ class ArrayStore:
         self.directory = directory
 
     def load(self, name: str, key: str) -> dict[str, np.ndarray] | None:
-        """Read a cell; ``None`` if there is none of this key, or it is damaged, which is said, and has to be made again.
+        """Read a cell; ``None`` if there is none of this key, or it is damaged, which is said.
 
         Args:
             name: name of the cell, a relative path without suffix.
@@ -108,7 +109,8 @@ class ArrayStore:
                 raise ValueError("its checksum does not fit")
         # A changed byte can be anywhere: in a header, a name, a length, the kind of a compression.
         except Exception as error:
-            return discard_damaged(path, error)
+            discard_damaged(path, error)
+            return None
         return arrays if str(arrays.pop("key")) == key else None
 
     def save(self, name: str, key: str, arrays: Mapping[str, np.ndarray | float]) -> None:

@@ -1,4 +1,4 @@
-"""What the files of images held when they were hashed, so that the bytes that are read are the bytes that were hashed."""
+"""What the files of images held when they were hashed: the bytes that are read are the bytes that were hashed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def hash_items(items: Iterable[Item]) -> list[dict[str, Any]]:
     """Hash the files of images, each once; from then on only images with this content are read.
 
     Args:
-        items: as :func:`~monai_deepssim.data.list_images` lists them. Those that have ``contents`` are not hashed again.
+        items: as :func:`~monai_deepssim.data.list_images` lists them. What has ``contents`` is not hashed again.
 
     Returns:
         The items with ``contents``: a :class:`FileContent` for each of their files, which :func:`load_slice` and

@@ -65,7 +65,8 @@ class ImageDataset(Dataset):
         try:
             loaded, problem, kind = read_slice(self.items[index]), "", ""
         except UnusableInputError as error:
-            loaded, problem, kind = LoadedSlice(torch.zeros(1, *self.fit.image_size)), str(error), kind_of_problem(error)
+            loaded = LoadedSlice(torch.zeros(1, *self.fit.image_size))
+            problem, kind = str(error), kind_of_problem(error)
         return {
             "image": self.fit(loaded.image),
             "index": index,
