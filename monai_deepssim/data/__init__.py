@@ -1,5 +1,14 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
+from monai_deepssim.data.contents import (
+    CHANGED,
+    UNREADABLE,
+    FileContent,
+    check_unchanged,
+    content_of,
+    digest_of_images,
+    hash_items,
+)
 from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
@@ -20,9 +29,12 @@ from monai_deepssim.data.tables import path_inside, read_table
 
 __all__ = [
     "AXIAL_LEVELS_MM",
+    "CHANGED",
     "PHANTOM_VARIABLES",
     "READERS",
+    "UNREADABLE",
     "DerivedImage",
+    "FileContent",
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
@@ -32,10 +44,14 @@ __all__ = [
     "PhantomPairDataset",
     "Reader",
     "SliceSelection",
+    "check_unchanged",
+    "content_of",
+    "digest_of_images",
     "draw_controls",
     "file_of",
     "files_of",
     "find_image_files",
+    "hash_items",
     "labelled_pairs",
     "list_images",
     "list_in_memory",

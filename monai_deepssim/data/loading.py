@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from monai_deepssim.data.contents import read_unchanged
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.items import file_of, files_of
@@ -84,7 +85,7 @@ def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     elif isinstance(item["image"], torch.Tensor):
         pixels = item["image"][0].numpy()
     else:
-        pixels, pixel_size_mm = _read_pixels(Path(item["image"]), item)
+        pixels, pixel_size_mm = read_unchanged(item, lambda: _read_pixels(Path(item["image"]), item))
     if pixels.ndim == 3:
         pixels, converted = colour_to_grey(pixels)
     if not np.isfinite(pixels).all():

@@ -17,7 +17,7 @@ from monai.handlers import CheckpointLoader
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file
+from monai_deepssim.files import atomic_file, make_folder
 
 __all__ = ["ResumableCheckpoint"]
 
@@ -181,6 +181,6 @@ def _num_steps(state: Mapping[str, Any]) -> int:
 
 
 def _save(state: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_file(path) as file:
         torch.save(state, file)
