@@ -38,11 +38,14 @@ class Reader(ABC):
         """
         return False
 
-    def gather(self, paths: Sequence[Path]) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
+    def gather(
+        self, paths: Sequence[Path], *, all_files: bool = False
+    ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         """Gather the files that were found in a folder: those that form one image or one volume come together.
 
         Args:
             paths: Files of this format, sorted.
+            all_files: Whether to keep what is not meant as an image of its own, such as a localizer.
 
         Returns:
             The files of each image or volume, and for each file that holds no image the reason to pass over it.

@@ -49,7 +49,9 @@ class DicomReader(Reader):
     def recognizes(self, head: bytes) -> bool:
         return head[128:] == b"DICM"
 
-    def gather(self, paths: Sequence[Path]) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
+    def gather(
+        self, paths: Sequence[Path], *, all_files: bool = False
+    ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         images: list[tuple[Path, ...]] = []
         ignored: dict[Path, str] = {}
         series: dict[tuple[Path, str], list[_Header]] = {}
