@@ -80,6 +80,7 @@ class EmbeddingStore:
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
+        file_hashes: SHA-256 of files that are known already, by path; others are read.
 
     Example:
         >>> import tempfile
@@ -97,6 +98,7 @@ class EmbeddingStore:
         image_size: Sequence[int],
         embedder_id: str,
         shard_size: int = 512,
+        file_hashes: Mapping[str, str] | None = None,
     ) -> None:
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
@@ -105,11 +107,14 @@ class EmbeddingStore:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
+        self._known_hashes = dict(file_hashes or {})
 
     @cached_property
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
-        return {file: _digest_of_file(Path(file)) for file in dict.fromkeys(chain(*map(files_of, self.items)))}
+        files = dict.fromkeys(chain(*map(files_of, self.items)))
+        missing = {file: _digest_of_file(Path(file)) for file in files if file not in self._known_hashes}
+        return {**self._known_hashes, **missing}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

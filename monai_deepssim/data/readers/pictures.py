@@ -66,6 +66,12 @@ class PictureReader(Reader):
     def __init__(self, name: str, suffixes: tuple[str, ...], taken_as: str) -> None:
         self.name, self.suffixes, self.taken_as = name, suffixes, taken_as
 
+    def recognizes(self, head: bytes) -> bool:
+        # A DICOM file of a microscope may begin as a TIFF.
+        Image.init()
+        accepts = Image.OPEN[self.name][1]
+        return head[128:132] != b"DICM" and accepts is not None and accepts(head) is True
+
     def read(self, files: Sequence[str], index: int | None, slice_axis: int) -> tuple[np.ndarray, None]:
         # Through an open file: given a path, Pillow 13 maps an uncompressed TIFF that has an orientation tag into
         # memory with its sides exchanged, and scrambles it without a word. A PNG named .jpg is read as well.
