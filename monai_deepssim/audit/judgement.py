@@ -79,6 +79,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
     seen = Seen(
         training=training,
         synthetic=synthetic,
+        holdout=holdout,
         sides_differ=evidence.sides_differ,
         null_can_call=_null_can_call(discoveries, options),
         curve=curve_of_controls(evidence.controls, options),

@@ -84,6 +84,7 @@ class EmbeddingStore:
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
+        file_hashes: SHA-256 of more files, by path, such as those of images that repeat these.
 
     Example:
         >>> import tempfile
@@ -101,6 +102,7 @@ class EmbeddingStore:
         image_size: Sequence[int],
         embedder_id: str,
         shard_size: int = 512,
+        file_hashes: Mapping[str, str] | None = None,
     ) -> None:
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
@@ -109,6 +111,7 @@ class EmbeddingStore:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
+        self._known_hashes = dict(file_hashes or {})
 
     @cached_property
     def hashed_items(self) -> list[dict[str, Any]]:
@@ -118,11 +121,12 @@ class EmbeddingStore:
     @cached_property
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
-        return {
+        hashes = {
             file: content.sha256
             for item in self.hashed_items
             for file, content in zip(files_of(item), item["contents"], strict=True)
         }
+        return {**self._known_hashes, **hashes}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
