@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["Table", "path_inside", "read_table"]
@@ -38,7 +39,8 @@ def read_table(path: Path) -> Table:
         path: the file, in UTF-8.
 
     Returns:
-        Its rows, in the order of the file, without empty lines.
+        Its rows, in the order of the file, without empty lines. An apostrophe that keeps a spreadsheet from reading a
+        formula (:func:`~monai_deepssim.csv_cells.safe_cell`) is taken off.
 
     Raises:
         UnusableInputError: the file is missing, no text, without rows, or a row is shorter or longer than the header.
@@ -49,7 +51,7 @@ def read_table(path: Path) -> Table:
             file.seek(0)
             separator = max(",;\t", key=header.count)
             reader = csv.reader(file, delimiter=separator, strict=True)
-            columns = tuple(name.strip().lower() for name in next(reader, []))
+            columns = tuple(plain_cell(name.strip().lower()) for name in next(reader, []))
             rows = []
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
@@ -59,7 +61,8 @@ def read_table(path: Path) -> Table:
                         f"{path}, line {reader.line_num}: the row has {len(cells)} cells, and the header names "
                         f"{len(columns)} columns. Repair the row; a cell that contains the separator needs quotes."
                     )
-                rows.append((reader.line_num, {n: cell.strip() for n, cell in zip(columns, cells, strict=True)}))
+                texts = (plain_cell(cell.strip()) for cell in cells)
+                rows.append((reader.line_num, dict(zip(columns, texts, strict=True))))
     except FileNotFoundError as error:
         raise UnusableInputError(f"{path}: the file does not exist. Check the path.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.progress import say
 
@@ -51,7 +52,7 @@ def export_embeddings(
             "problem": [embedded.problems.get(position, "") for position in range(len(items))],
         }
     )
-    table.to_csv(folder / "images.csv", index=False)
+    safe_table(table).to_csv(folder / "images.csv", index=False)
     embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
     np.save(folder / "embeddings.npy", embeddings)
     without = [f"{items[position]['path']} ({problem})" for position, problem in sorted(embedded.problems.items())]

@@ -194,7 +194,7 @@ def _scaler(engine: Engine, name: str) -> Any:
 def _common(seed: int) -> int:
     """The seed of rank 0, on all ranks; without the sign bit, which neither NumPy nor a tensor takes."""
     seed %= 2**63
-    return seed if idist.get_world_size() == 1 else int(idist.broadcast(torch.tensor(seed), src=0))
+    return seed if idist.get_world_size() == 1 else int(torch.as_tensor(idist.broadcast(torch.tensor(seed), src=0)))
 
 
 class _FreshSchedule:
