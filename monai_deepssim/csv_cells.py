@@ -24,8 +24,8 @@ _NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})*", re.IGNORECASE)
 def safe_cell(value: Any) -> Any:
     r"""Put an apostrophe before each place of a text where a spreadsheet could begin to read a formula.
 
-    These are ``=``, ``+``, ``-``, ``@``, a tab and a line break, at the start of the text, or after a semicolon, a tab or
-    a line break in it. :func:`plain_cell` gives the text back; apostrophes that were there stay.
+    These are ``=``, ``+``, ``-``, ``@``, a tab and a line break, at the start of the text, or after a semicolon, a tab
+    or a line break in it. :func:`plain_cell` gives the text back; apostrophes that were there stay.
 
     Args:
         value: a cell; only texts are changed, and no texts that are numbers.

@@ -13,7 +13,22 @@ from monai_deepssim.csv_cells import csv_text, plain_cell, safe_cell
 from monai_deepssim.data import list_images, read_table
 from monai_deepssim.release.file_list import FileRecord, read_file_list, write_file_list
 
-FORMULAS = ("=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", '"=1', "''@a", "=", "-", "-.png")
+FORMULAS = (
+    "=1+1",
+    "+A1",
+    "-A1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1",
+    "'=1",
+    '"=1',
+    "''@a",
+    "=",
+    "-",
+    "-.png",
+)
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -54,7 +69,7 @@ def test_tables_of_an_audit_hold_no_formula_and_their_numbers_are_numbers(tmp_pa
     assert row["training_paths"] == "'@b.png|c.png"
 
 
-@pytest.mark.parametrize("name", ["=cmd|x.png", "-a.png", "@b.png", "'=c.png", "+1.png", "＝d.png"])
+@pytest.mark.parametrize("name", ["=cmd|x.png", "-a.png", "@b.png", "'=c.png", "+1.png", "\uff1dd.png"])
 def test_the_list_of_audited_files_names_them_as_they_are(tmp_path, name):
     write_file_list(tmp_path / "files.csv", [FileRecord(name, "image", 1, 3, "00")])
     assert list(read_file_list(tmp_path / "files.csv")) == [name]
