@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report.audit_report import describe
 from monai_deepssim.report.figures import score_histogram
@@ -55,7 +56,7 @@ def shareable_report(folder: Path) -> str:
 def _read_table(path: Path) -> DataFrame:
     # Names such as "NA" are names.
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape").apply(
-        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column
+        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column.map(plain_cell)
     )
 
 
