@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai_deepssim.report.sentences import (
+    ENOUGH_RECALL,
+    above_null_words,
     control_key,
     control_name,
     count_words,
+    percent_words,
     proportions_warning,
     share_words,
 )
@@ -89,11 +92,11 @@ def _reach(summary: Mapping[str, Any]) -> str:
 
 def _missed_controls(summary: Mapping[str, Any]) -> list[str]:
     """Name the changes after which planted copies were missed."""
-    controls, min_recall = summary["controls"], summary["gate"]["min_recall"]
-    missed = [] if controls is None else [one for one in controls["curve"] if one["value"] < min_recall]
+    controls = summary["controls"]
+    missed = [] if controls is None else [one for one in controls["curve"] if one["value"] < ENOUGH_RECALL]
     if not missed:
         return []
-    names = ", ".join(f"{control_name(one)} ({100 * one['value']:.0f} % found)" for one in missed)
+    names = ", ".join(f"{control_name(one)} ({percent_words(one['value'], 0)} found)" for one in missed)
     return [f"Copies with these changes are often missed, as planted ones were: {names}."]
 
 
@@ -115,6 +118,12 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
         (ignored, f"{count_words(ignored, 'file')} in the folders could not be taken for images."),
         (hidden, f"Copies may be hidden by how the sides were preprocessed: {' '.join(hidden)}"),
         (proportions_warning(summary), f"Proportions: {proportions_warning(summary)}"),
+        *((True, caveat["text"]) for caveat in summary["gate"]["caveats"]),
+        (
+            summary["num_similar_above_null"],
+            f"{above_null_words(summary['num_similar_above_null'] or 0)}, and yet not apart from the rest: look at "
+            "these pairs.",
+        ),
         (summary["controls"] is None, "How many copies are missed is not known: no controls were planted."),
         (
             summary["holdout_dir"] is None,
