@@ -170,8 +170,8 @@ def compute_detection_curve(controls: pd.DataFrame, reference: str, occurring: C
     Changes that are asked for, :data:`MILD_CHANGES` and all levels of those that occur, have one more limit each:
     the one-sided upper limit at :math:`1 - 0.05 / m`, m being their number (Bonferroni). Whatever the changes have to
     do with each other, in at least 95 % of the audits none of these limits is below its true share. A change whose
-    limit is below the recall that is wanted is missed beyond chance. For independent controls that is the exact binomial
-    test: with 20 controls of each of 14 changes, 13 or fewer found are too few for a recall of 0.9.
+    limit is below the recall that is wanted is missed beyond chance. For independent controls that is the exact
+    binomial test: with 20 controls of each of 14 changes, 13 or fewer found are too few for a recall of 0.9.
 
     Args:
         controls: one row per control with the columns ``change``, ``level`` (missing where a change has one strength),

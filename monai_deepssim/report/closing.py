@@ -29,7 +29,7 @@ _NUM_SKIPPED = 20
 
 
 def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) -> list[str]:
-    """Tell the result in a few lines: headline, copies, patients, strongest pairs, folders, gate, and where the report is.
+    """Tell the result in a few lines: headline, copies, patients, strongest pairs, folders, gate, report.
 
     Args:
         summary: content of ``summary.json``.

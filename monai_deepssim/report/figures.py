@@ -161,7 +161,7 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
             axes.axhline(first - 0.5, color="#e3e7ee", linewidth=0.8)
         axes.hlines(places, low, high, color=_COLOURS["different"], linewidth=2)
         for is_asked, fill in ((True, _COLOURS["different"]), (False, "#fffffe")):
-            rows = [place for place in places if (curve[place]["upper_limit"] is not None) == is_asked]
+            rows = [row for row, point in enumerate(curve) if (point["upper_limit"] is not None) == is_asked]
             axes.plot(values[rows], rows, "o", color=_COLOURS["different"], markerfacecolor=fill, markersize=5)
         if min_recall:
             axes.axvline(min_recall, color=INK, linewidth=1, linestyle=(0, (4, 3)))

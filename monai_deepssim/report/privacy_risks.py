@@ -59,9 +59,8 @@ def privacy_risks(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _copies(summary: Mapping[str, Any]) -> str:
     copies = count_words(summary["num_copies"], "synthetic image is a copy", "synthetic images are copies")
     others = suspicious_beside_copies(summary)
-    return f"{copies} of a training image" + (
-        f"; {others} more {'is' if others == 1 else 'are'} suspicious." if others else "."
-    )
+    more = f"; {count_words(others, 'more is', 'more are')} suspicious" if others else ""
+    return f"{copies} of a training image{more}."
 
 
 def _people(summary: Mapping[str, Any]) -> str:

@@ -220,9 +220,13 @@ def test_part_copies_that_are_not_to_count_do_not_count_as_discoveries_and_stay_
     evidence = evidence_of(is_part=flags(20), is_discovery=flags(20))
     gate = decide_gate(GateRules(0.01, count_parts=False), evidence)
     assert (gate.result, gate.num_suspicious) == ("passed", 0)
-    words = headline(gate, NUM_IMAGES, num_parts_left_out=20)
+    words = headline(gate, NUM_IMAGES)
     assert words.tone == "unsure"
-    assert words.title == "Release gate passed: 20 of 1,000 synthetic images are copies of a training image"
+    assert words.title == (
+        "Release gate passed (with copies of a part not counted): 20 of 1,000 synthetic images are copies of a "
+        "training image"
+    )
+    assert "0 of 1,000 synthetic images are suspicious, beside 20 copies of a part that are not counted" in words.advice
     assert decide_gate(GateRules(0.01), evidence).result == "exceeded"
 
 

@@ -298,13 +298,16 @@ def test_the_terminal_says_what_the_summary_says(tmp_path) -> None:
     lines = closing_lines(json.loads(json.dumps(audit.summary)), audit.tables["matches"], tmp_path / "report.html")
     text = "\n".join(lines)
     expected = [
-        "12 of 48 synthetic images are copies of a training image (25.0%; 95 % interval 12.0% to 40.0%).",
+        "Release gate exceeded: 12 of 48 synthetic images are copies of a training image.",
+        "Copies: 12 of 48 synthetic images, 25.0 % (95 % interval 12.0 % to 40.0 %).",
+        "Look at these as well: 3 similar images score above every image that is not a copy.",
         "Memorized: 12 of 400 training images, of 6 patients.",
         "Controls: A copy blurred by 2 px would have been found with probability 0.95 (0.75 to 1.00).",
         "Members: The set knows who was in training",
-        "at most 0.01 may be copies: EXCEEDED (12 of 48 synthetic images are suspicious.)",
+        "at most 1 % of the images may be suspicious: EXCEEDED (12 of 48 synthetic images are suspicious.)",
     ]
     assert [line for line in expected if line not in text] == []
+    assert next(line for line in lines if line).startswith("Release gate exceeded")
 
 
 def test_an_image_in_two_classes_is_listed_once_in_the_more_serious() -> None:
