@@ -111,7 +111,8 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths += [entry["path"] for entry in summary["skipped"]]
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
-    words = summary["run"]["command"].split()
+    # The name of the program is none.
+    _, *words = summary["run"]["command"].split() or [""]
     # Names of options are no secrets; what was given for them may be.
     names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
     names += [word.partition("=")[2] for word in words if word.startswith("--")]

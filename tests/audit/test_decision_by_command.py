@@ -92,19 +92,18 @@ def test_status_headline_colour_and_files_agree(case, form, sides, capsys, monke
         text = (out / page).read_text(encoding="utf-8")
         assert headline["title"] in html.unescape(text)
         assert f'<header class="{tone}">' in text
-        assert all(reason["text"] in words_of(text) for reason in gate["reasons"])
+        assert [reason["text"] for reason in gate["reasons"] if reason["text"] not in words_of(text)] == []
     matches = pd.read_csv(out / "matches.csv")
     assert (matches["label"] == "duplicate").sum() == summary["num_copies"] == gate["suspicious"]["copies"] == 2
 
 
 def test_copies_that_the_detector_is_blind_to_leave_the_gate_undecided_and_are_named(sides) -> None:
-    assert audit(sides, "--max_copy_fraction", "0.95", *FILES) == 2
+    assert audit(sides, "--max_copy_fraction", "0.95", "--min_recall", "0.7", *FILES) == 2
     gate = json.loads((sides / "out" / "summary.json").read_text())["gate"]
-    (reason,) = [reason for reason in gate["reasons"] if reason["code"] == "controls_missed"]
-    assert re.search(r"shifted by 10 % of the side were found in \d of 20", reason["text"])
-    assert reason["text"].endswith("Leave --verify true.")
-    controls = pd.read_csv(sides / "out" / "controls.csv")
-    assert controls[(controls["change"] == "blur") & (controls["level"] == 2)]["found"].mean() >= 0.9
+    assert [reason["code"] for reason in gate["reasons"]] == ["controls_missed"]
+    assert re.search(r"shifted by 10 % of the side were found in \d of 20", gate["reason"])
+    assert "blurred" not in gate["reason"], "by the reference change alone it passes"
+    assert gate["reason"].endswith("Leave --verify true.")
 
 
 def test_a_continued_audit_decides_by_the_options_of_the_last_run_alone(sides) -> None:
@@ -118,11 +117,12 @@ def test_a_continued_audit_decides_by_the_options_of_the_last_run_alone(sides) -
         ["--max_copy_fraction", "0.05", "--min_recall", "0", *FILES],
         [],
     ]
-    seen = []
+    seen, few = [], ["--controls", "5"]
     for options in changes:
         folders = [str(sides / "training"), str(sides / "synthetic")]
         statuses = [
-            main(["audit", *folders, "-o", str(sides / name), *FAST, *options, "--quiet"]) for name in ("on", "new")
+            main(["audit", *folders, "-o", str(sides / name), *FAST, *few, *options, "--quiet"])
+            for name in ("on", "new")
         ]
         continued, new = (json.loads((sides / name / "summary.json").read_text()) for name in ("on", "new"))
         assert statuses[0] == statuses[1]
