@@ -109,8 +109,8 @@ class MemberComparison:
     def _missing_rates(self) -> list[str]:
         rates = [(_LOW_FPR, self.tpr_at_1_fpr), (_LOWER_FPR, self.tpr_at_01_fpr)]
         return [
-            f"A false-positive rate of {100 * rate:.1f} % takes {round(1 / rate):,} held-out patients, and there are "
-            f"{self.num_patients[1]:,}."
+            f"How many members are recognised at {100 * rate:.2g} % false accusations was not measured: it takes "
+            f"{round(1 / rate):,} held-out patients, and there are {self.num_patients[1]:,}."
             for rate, tpr in rates
             if tpr is None
         ]

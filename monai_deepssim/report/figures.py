@@ -135,7 +135,7 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
 
     Args:
         curve: ``change``, ``level``, ``unit``, ``value``, ``interval`` and ``upper_limit`` of each, as in
-            ``summary.json``; a change without a limit, which need not be found, has a hollow dot.
+            ``summary.json``; a change without a limit that is not the reference need not be found and has a hollow dot.
         min_recall: share that has to be found for a decision; 0 or ``None`` for no share.
         reference: name of the reference change, such as ``blur_2``.
 
@@ -161,7 +161,8 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
             axes.axhline(first - 0.5, color="#e3e7ee", linewidth=0.8)
         axes.hlines(places, low, high, color=_COLOURS["different"], linewidth=2)
         for is_asked, fill in ((True, _COLOURS["different"]), (False, "#fffffe")):
-            rows = [row for row, point in enumerate(curve) if (point["upper_limit"] is not None) == is_asked]
+            asked = [is_reference[row] or point["upper_limit"] is not None for row, point in enumerate(curve)]
+            rows = [row for row, one in enumerate(asked) if one == is_asked]
             axes.plot(values[rows], rows, "o", color=_COLOURS["different"], markerfacecolor=fill, markersize=5)
         if min_recall:
             axes.axvline(min_recall, color=INK, linewidth=1, linestyle=(0, (4, 3)))
