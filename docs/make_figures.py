@@ -33,10 +33,10 @@ SEED = 24
 REPORT = IMAGES / "audit_report.png"
 # Of a report: the first screen, and the first pairs.
 REPORT_STYLE = """<style>
-main > :not(.first, .reasons, .cards, .pairs), .pairs > :nth-child(n + 6), .pairs .group { display: none !important; }
+main > :not(.first, .reasons, .cards, .pairs), .pairs > :nth-child(n + 4), .pairs .group { display: none !important; }
 main { padding-bottom: 18px !important; }
 </style></head>"""
-REPORT_WIDTH, REPORT_HEIGHT = 1060, 2400
+REPORT_WIDTH, REPORT_HEIGHT = 1120, 2400
 
 
 def draw_phantom_cohort(path: Path) -> None:
