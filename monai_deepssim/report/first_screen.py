@@ -53,7 +53,21 @@ def recall_words(summary: Mapping[str, Any]) -> str:
     point = next((one for one in controls["curve"] if control_key(one) == controls["reference"]), None)
     name = controls["reference"] if point is None else control_name(point)
     share, total = share_words(controls["recall"], 0), controls["recall"]["total"]
-    return f"{share} of the {total} copies that were planted after this change were found: {name}."
+    words = f"{share} of the {total} copies that were planted after this change were found: {name}."
+    return f"{words} {_mild_changes(controls)}".rstrip()
+
+
+def _mild_changes(controls: Mapping[str, Any]) -> str:
+    """Say after which mild changes copies are missed, beside the reference."""
+    mild = [one for one in controls["curve"] if one["upper_limit"] is not None]
+    mild = [one for one in mild if control_key(one) != controls["reference"]]
+    if not mild:
+        return ""
+    tried = f"{count_words(len(mild), 'other mild change was', 'other mild changes were')} tried"
+    missed = [control_name(one) for one in mild if one["upper_limit"] < ENOUGH_RECALL]
+    if not missed:
+        return f"{tried}, and none of them hides copies beyond chance."
+    return f"{tried}, and copies are missed after {', '.join(missed)}."
 
 
 def _wrong_accusations(summary: Mapping[str, Any]) -> str:
@@ -65,13 +79,13 @@ def _wrong_accusations(summary: Mapping[str, Any]) -> str:
         if null is not None and not null["can_call"]:
             words += f" {null['sentence']}"
         return words
-    if null is not None:
-        return str(null["sentence"])
     if summary["discoveries"] is None:
         return "Unknown: there were no images that are not copies to compare with."
-    return (
-        "Not measured: there were no held-out images. The training images, compared with each other, stand in for them."
+    held_out = (
+        "there were no held-out images" if summary["holdout_dir"] is None else "all held-out images are in training"
     )
+    words = f"Not measured: {held_out}. The training images, compared with each other, stand in for them."
+    return words if null is None or null["can_call"] else f"{words} {null['sentence']}"
 
 
 def _reach(summary: Mapping[str, Any]) -> str:

@@ -54,6 +54,7 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "48 synthetic images with all 400 training images",
         "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after this change were found:",
+        "found: blur 2 px. 3 other mild changes were tried, and none of them hides copies beyond chance.",
         "1 of 120 held-out images is called a copy, though none is: 0.8 %",
         "at most 41 % of all that this generator makes is suspicious, or 43 % with the copies that the audit misses",
         "What was not tested or may be missed",
@@ -352,6 +353,22 @@ def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -
     words = words_of(render(audit))
     assert "Suspicious, but not copies by the threshold 5 3 closer than chance explains, 2 unexplained" in words
     assert "12 synthetic images are copies of a training image; 5 more are suspicious." in words
+
+
+def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stands_in_for_held_out_images() -> None:
+    audit = make_audit()
+    summary = audit.summary
+    summary["controls"]["curve"][4]["upper_limit"] = 0.4
+    summary.update(false_alarms=None, holdout_dir=None)
+    words = words_of(render(audit))
+    assert "3 other mild changes were tried, and copies are missed after rotation 10 degrees." in words
+    assert "Not measured: there were no held-out images. The training images, compared with each other, stand" in words
+    first = words[: words.index("Affected patients")]
+    assert summary["null"]["sentence"] not in first
+    summary["null"]["can_call"] = False
+    assert summary["null"]["sentence"] in words_of(render(audit))
+    summary["holdout_dir"] = "/data/hospital/holdout"
+    assert "Not measured: all held-out images are in training." in words_of(render(audit))
 
 
 def test_similar_images_above_every_image_that_is_not_a_copy_are_on_the_first_screen() -> None:
