@@ -148,10 +148,12 @@ def _not_judged(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str,
             f"The sides do not fit, which can hide copies: {evidence.sides_differ.rstrip('.')}. Preprocess both alike.",
         )
     if evidence.is_judged_by_its_chooser:
+        remedy = "Leave --verify true: the detector, which then only proposes, judges the set, too."
+        if evidence.is_verified:
+            remedy = "Give held-out images with --holdout_dir, by which a second detector can judge it."
         yield (
             "judged_by_its_chooser",
-            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. Judge "
-            "the set with a second detector.",
+            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. {remedy}",
         )
     if evidence.chosen_by and rules.is_asked and rules.gate_on == "generator":
         yield (
