@@ -153,7 +153,8 @@ def _not_judged(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str,
             remedy = "Give held-out images with --holdout_dir, by which a second detector can judge it."
         yield (
             "judged_by_its_chooser",
-            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. {remedy}",
+            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. "
+            f"{remedy}",
         )
     if evidence.chosen_by and rules.is_asked and rules.gate_on == "generator":
         yield (
