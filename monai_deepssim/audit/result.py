@@ -130,9 +130,9 @@ class EmbeddedSide:
             rows: int64 ``(n,)``.
             side: their files, in this order; none that could not be used.
         """
-        converted, resampled = (
+        converted, resampled, padded, clipped = (
             np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
-            for noticed in (self.images.converted, self.images.resampled)
+            for noticed in (self.images.converted, self.images.resampled, self.images.padded, self.images.clipped)
         )
         store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
         images = replace(
@@ -140,6 +140,8 @@ class EmbeddedSide:
             indices=np.arange(len(rows)),
             converted=converted,
             resampled=resampled,
+            padded=padded,
+            clipped=clipped,
         )
         return EmbeddedSide(side, images, store.fingerprint, store.contents, False, store.file_hashes)
 

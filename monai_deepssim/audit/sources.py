@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.data import files_of, scan_images
+from monai_deepssim.data import choose_windows, files_of, scan_images
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Side", "check_sides_apart", "list_side", "list_sides"]
+__all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Side:
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
         ignored: ``path`` and ``reason`` of the files found there that are not images.
+        window: sentence that says which window its images in Hounsfield units got, and why; empty where there was
+            nothing to choose.
         in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
     """
 
@@ -34,6 +36,7 @@ class Side:
     items: list[dict[str, Any]]
     ignored: list[dict[str, str]]
     in_memory: bool = False
+    window: str = ""
 
 
 def list_sides(options: AuditOptions) -> list[Side]:
@@ -58,6 +61,18 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
     return sides
+
+
+def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:
+    """Give every image the window that is applied when it is read; one that a list names for it stays.
+
+    Args:
+        sides: all of them.
+        window: the option.
+    """
+    choices = choose_windows({side.name: side.items for side in sides}, window)
+    windowed = zip(sides, choices.values(), strict=True)
+    return [replace(side, items=choice.give(side.items), window=choice.reason) for side, choice in windowed]
 
 
 def check_sides_apart(sides: Sequence[Side]) -> None:

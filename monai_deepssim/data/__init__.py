@@ -17,6 +17,8 @@ from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data.window_choice import WindowChoice, choose_windows
+from monai_deepssim.data.windows import level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
@@ -32,11 +34,14 @@ __all__ = [
     "PhantomPairDataset",
     "Reader",
     "SliceSelection",
+    "WindowChoice",
+    "choose_windows",
     "draw_controls",
     "file_of",
     "files_of",
     "find_image_files",
     "labelled_pairs",
+    "level_distance",
     "list_images",
     "list_in_memory",
     "load_slice",

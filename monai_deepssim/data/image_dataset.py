@@ -57,7 +57,9 @@ class ImageDataset(Dataset):
         Returns:
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
             ``problem``: why the image cannot be used, ``""`` where it can. ``converted``: whether real colour was
-            converted to grey. ``resampled``: whether its pixels were not square and were made so.
+            converted to grey. ``resampled``: whether its pixels were not square and were made so. ``padded``: whether
+            padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``: whether its file is in
+            Hounsfield units.
             ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
         """
         try:
@@ -70,5 +72,8 @@ class ImageDataset(Dataset):
             "problem": problem,
             "converted": loaded.converted,
             "resampled": loaded.resampled,
+            "padded": loaded.padded,
+            "clipped": loaded.clipped,
+            "hounsfield": loaded.hounsfield,
             "original_size": loaded.original_size,
         }

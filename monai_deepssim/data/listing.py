@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, read_entries
+from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, checked_window, read_entries
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.patient_ids import patient_id_rule
 from monai_deepssim.data.readers import format_names, reader_of
@@ -41,6 +41,7 @@ def list_images(
     slices: SliceSelection = None,
     slice_axis: int = 2,
     extensions: Sequence[str] | None = None,
+    window: str = "",
 ) -> list[dict[str, Any]]:
     r"""List the slices that a source of images holds, as a MONAI data list.
 
@@ -50,9 +51,10 @@ def list_images(
     - a pattern, such as ``images/*/training.png`` for the real images of the published layout;
     - a single file;
     - a CSV with a column ``image``, ``path`` or ``filename``, relative to the CSV and inside its folder, and optionally
-      ``patient_id`` and ``slice``;
-    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice`` and ``slice_axis``, or a
-      ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are kept.
+      ``patient_id``, ``slice`` and ``window``;
+    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice``, ``slice_axis`` and
+      ``window``, or a ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are
+      kept.
 
     A volume, which may be a DICOM series, gives one item for each slice asked for. The items have the same keys
     whatever they are of, so that torch's and MONAI's data loaders collate them.
@@ -66,12 +68,15 @@ def list_images(
             ``"60:100:2"``, in RAS order; see :func:`~monai_deepssim.data.slices.parse_slices`.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
         extensions: keep only these suffixes of a folder or pattern, such as ``[".png"]``.
+        window: ``"center,width"`` in Hounsfield units, which is applied where the source names no window of its own;
+            see :func:`~monai_deepssim.data.load_slice`.
 
     Returns:
         Items in the order of their paths, or of the rows of a list. ``image``: the file. ``path``: its POSIX path
         relative to the source, with ``#z=90`` (``#x=``, ``#y=``) behind it where slices were asked for.
         ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image. ``slice_axis``.
         ``files``: of a DICOM series, the paths of all its files as a JSON list, else ``""``; :func:`files_of` reads it.
+        ``window``: ``"center,width"``, else ``""``.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
@@ -91,7 +96,12 @@ def list_images(
         [('sub-01_z90.png', '01'), ('sub-02_z90.png', '02')]
     """
     listing = scan_images(
-        source, patient_id_pattern=patient_id_pattern, slices=slices, slice_axis=slice_axis, extensions=extensions
+        source,
+        patient_id_pattern=patient_id_pattern,
+        slices=slices,
+        slice_axis=slice_axis,
+        extensions=extensions,
+        window=window,
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
@@ -106,6 +116,7 @@ def scan_images(
     slices: SliceSelection = None,
     slice_axis: int = 2,
     extensions: Sequence[str] | None = None,
+    window: str = "",
 ) -> ImageListing:
     """List the slices of a source as :func:`list_images` does, together with the files that were passed over.
 
@@ -115,6 +126,7 @@ def scan_images(
         slices: which slices of a volume.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
         extensions: keep only these suffixes.
+        window: as in :func:`list_images`.
 
     Returns:
         Items, and what was ignored for which reason.
@@ -125,8 +137,13 @@ def scan_images(
     patient_of = patient_id_rule(patient_id_pattern)
     choice = parse_slices(slices)
     slice_axis = checked_slice_axis(slice_axis, "slice_axis")
+    window = checked_window(window, "window")
     entries, ignored = read_entries(source, extensions)
-    items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
+    items = [
+        {**item, "window": item["window"] or window}
+        for entry in entries
+        for item in _items(entry, choice, slice_axis, patient_of)
+    ]
     if not items:
         what = f" ({len(ignored)} files ignored, such as {ignored[0]['path']})" if ignored else ""
         raise UnusableInputError(
@@ -160,4 +177,5 @@ def _items(
             "slice": index,
             "slice_axis": axis,
             "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
+            "window": entry.window,
         }

@@ -27,8 +27,8 @@ __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
-# 4: notes have a row for each image.
-_STORE_VERSION = 4
+# 4: notes have a row for each image. 5: padding and stray pixels are replaced.
+_STORE_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class EmbeddedImages:
         converted: positions of images whose real colour was converted to grey.
         sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
         resampled: positions of images whose pixels were not square and were made so.
+        padded: positions of images whose padding was replaced.
+        clipped: positions of images whose stray pixels, such as hot ones, were replaced.
     """
 
     embeddings: list[np.ndarray]
@@ -50,6 +52,8 @@ class EmbeddedImages:
     converted: list[int]
     sizes: np.ndarray
     resampled: list[int] = field(default_factory=list)
+    padded: list[int] = field(default_factory=list)
+    clipped: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.
@@ -189,8 +193,8 @@ class EmbeddingStore:
             shard: its number.
             embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty; ``converted``, whether its
-                real colour was converted to grey; ``rows`` and ``columns`` as in its file; and ``resampled``, whether
-                its pixels were not square and were made so.
+                real colour was converted to grey; ``rows`` and ``columns`` as in its file; and ``resampled``,
+                ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels were replaced.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -212,7 +216,8 @@ class EmbeddingStore:
             UnusableInputError: if a shard is missing or was damaged after it was written.
         """
         embeddings: list[np.ndarray] = []
-        tables = [pd.DataFrame({"problem": [], "converted": [], "rows": [], "columns": [], "resampled": []})]
+        columns = ("problem", "converted", "rows", "columns", "resampled", "padded", "clipped")
+        tables = [pd.DataFrame({name: [] for name in columns})]
         for shard in range(self.num_shards):
             path = self._shard_path(shard, "npy")
             try:
@@ -235,7 +240,7 @@ class EmbeddingStore:
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
             sizes=notes.loc[usable, ["rows", "columns"]].to_numpy(np.int64),
-            resampled=np.flatnonzero(notes["resampled"]).tolist(),
+            **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
         )
 
     @property
@@ -288,10 +293,11 @@ def _identify_setting(value: Any) -> str:
 
 
 def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) -> str:
-    """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
+    """SHA-256 over every image's path, slice, window and content. A file that cannot be read counts as such."""
     digest = hashlib.sha256()
     for item, content in zip(items, contents, strict=True):
         known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
+        known += [item["window"]] if item.get("window") else []
         digest.update(json.dumps([*known, *content.split(" ")]).encode())
     return digest.hexdigest()
 

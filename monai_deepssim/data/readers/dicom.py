@@ -12,6 +12,7 @@ import pydicom
 
 from monai_deepssim.data.orientation import as_viewed, ras_axes, ras_shape, stored_position, viewed_pixel_size
 from monai_deepssim.data.readers.base import Reader
+from monai_deepssim.data.readers.dicom_window import in_hounsfield_units, viewing_windows
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DicomReader"]
@@ -73,6 +74,12 @@ class DicomReader(Reader):
             return None
         headers, _, axes = _sorted_series(tuple(files))
         return ras_shape(axes, (*headers[0].shape, len(headers)))
+
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        return in_hounsfield_units(Path(files[0]))
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        return viewing_windows(Path(files[0]))
 
     def read(
         self, files: Sequence[str], index: int | None, slice_axis: int
