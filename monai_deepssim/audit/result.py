@@ -136,9 +136,9 @@ class EmbeddedSide:
         Raises:
             UnusableInputError: if they hold other images.
         """
-        converted, resampled = (
+        converted, resampled, padded, clipped = (
             np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
-            for noticed in (self.images.converted, self.images.resampled)
+            for noticed in (self.images.converted, self.images.resampled, self.images.padded, self.images.clipped)
         )
         store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
         if store.contents != [self.usable_contents[row] for row in rows]:
@@ -149,6 +149,8 @@ class EmbeddedSide:
             indices=np.arange(len(rows)),
             converted=converted,
             resampled=resampled,
+            padded=padded,
+            clipped=clipped,
         )
         return EmbeddedSide(side, images, store.fingerprint, store.contents, False, store.file_hashes)
 

@@ -177,6 +177,10 @@ def what_it_rests_on(result: SearchResult) -> dict[str, Any]:
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
                 "resampled_to_square_pixels": [part.side.items[index]["path"] for index in part.images.resampled],
+                "padding_replaced": [part.side.items[index]["path"] for index in part.images.padded],
+                "stray_pixels_replaced": [part.side.items[index]["path"] for index in part.images.clipped],
+                "windows": sorted({item["window"] for item in part.side.items} - {""}),
+                "window_reason": part.side.window or None,
             }
             for part in sides
         },

@@ -113,6 +113,16 @@ def _image_lines(summary: Mapping[str, Any]) -> list[str]:
         if resampled:
             count = f"{resampled} {side} images"
             lines.append(f"Pixels: {count} have pixels that are not square, and were resampled to square ones.")
+        if images["padding_replaced"]:
+            count = f"{len(images['padding_replaced'])} {side} images"
+            lines.append(f"Padding: in {count} it was set to the lowest intensity of the rest.")
+        if images["stray_pixels_replaced"]:
+            count = f"{len(images['stray_pixels_replaced'])} {side} images"
+            lines.append(f"Stray pixels: in {count} pixels far from all others were set to the nearest of the rest.")
+        if images["windows"] and not images["window_reason"]:
+            lines.append(f"Window of {side} images in Hounsfield units: {'; '.join(images['windows'])}.")
+    reasons = (images["window_reason"] for images in summary["images"].values())
+    lines += [f"Window: {reason}" for reason in dict.fromkeys(reasons) if reason]
     return lines
 
 

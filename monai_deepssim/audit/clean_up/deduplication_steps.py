@@ -26,7 +26,7 @@ from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.options import DeduplicationOptions
 from monai_deepssim.audit.result import SearchResult
-from monai_deepssim.audit.sources import Side, list_side
+from monai_deepssim.audit.sources import Side, give_windows, list_side
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
@@ -153,6 +153,7 @@ def perform_deduplication(
     detector = load_detector(options)
     if side is None:
         side = _read_side(options, stages)
+    (side,) = give_windows([side], options.window)
     say_estimate([side], detector, options, stages)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
     detector.fit(training.images)

@@ -71,6 +71,22 @@ class Reader(ABC):
         """
         return None
 
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        """Whether the file says that its values are Hounsfield units; ``None`` where it does not tell.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return None
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        """Center and width of the windows in which the file is to be viewed, in its own units.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return ()
+
     @abstractmethod
     def read(
         self, files: Sequence[str], index: int | None, slice_axis: int
