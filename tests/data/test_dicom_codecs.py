@@ -91,12 +91,13 @@ def test_one_image_in_several_syntaxes_is_one_image(name):
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 def test_what_was_compressed_without_loss_is_what_it_was(tmp_path, brain_slice, write_dicom, syntax, dtype):
-    if not get_encoder(syntax).is_available:
+    encoder = get_encoder(syntax)
+    if not encoder.is_available:
         pytest.skip("its encoder is not installed")
     pixels = brain_slice.astype(dtype) * (1 if dtype == np.uint8 else 100) - (500 if dtype == np.int16 else 0)
     path = write_dicom(tmp_path / "a.dcm", pixels, PixelPaddingValue=int(pixels[0, 0]))
     dataset = pydicom.dcmread(path)
-    dataset.compress(syntax)
+    dataset.compress(syntax, encoding_plugin=next(name for name in encoder.available_plugins if name != "gdcm"))
     dataset.save_as(tmp_path / "b.dcm")
     assert np.array_equal(load(tmp_path / "b.dcm"), load(path))
 
@@ -132,7 +133,7 @@ def test_a_compressed_frame_that_is_cut_short_is_refused(tmp_path, brain_slice, 
     path = write_dicom(tmp_path / "a.dcm", brain_slice)
     if syntax == uid.RLELossless:
         dataset = pydicom.dcmread(path)
-        dataset.compress(syntax)
+        dataset.compress(syntax, encoding_plugin="pydicom")
         code = get_frame(dataset.PixelData, 0, number_of_frames=1)
     else:
         code = compressed(brain_slice, "JPEG") if syntax == uid.JPEGBaseline8Bit else None
@@ -153,7 +154,7 @@ def test_a_picture_of_another_size_is_refused_before_it_is_decoded(
     path = write_dicom(tmp_path / "a.dcm", brain_slice[:9, :9])
     write_frames(path, [compressed(brain_slice, image_format, **options)], syntax)
     monkeypatch.setattr(dicom_pixels, "pixel_array", None)
-    assert "promises 9 x 9 pixels, and the compressed picture has 233 x 197" in refusal(path)
+    assert "the header promises 9 x 9 pixels of 8 bits, and the " in refusal(path)
 
 
 def test_films_that_are_compressed_as_video_are_named(tmp_path, brain_slice, write_dicom):
