@@ -6,10 +6,23 @@ from pathlib import Path
 
 from monai_deepssim.data.readers.base import Reader
 from monai_deepssim.data.readers.dicom import DicomReader
+from monai_deepssim.data.readers.dicom_classes import PASSED_OVER_CLASSES, PASSED_OVER_TYPES, SECONDARY_CAPTURES
+from monai_deepssim.data.readers.dicom_codecs import COMPRESSED_SYNTAXES
 from monai_deepssim.data.readers.nifti import NiftiReader
 from monai_deepssim.data.readers.pictures import PictureReader
 
-__all__ = ["READERS", "Reader", "format_names", "reader_of", "supported_suffixes", "unread_suffixes"]
+__all__ = [
+    "COMPRESSED_SYNTAXES",
+    "PASSED_OVER_CLASSES",
+    "PASSED_OVER_TYPES",
+    "READERS",
+    "SECONDARY_CAPTURES",
+    "Reader",
+    "format_names",
+    "reader_of",
+    "supported_suffixes",
+    "unread_suffixes",
+]
 
 #: The formats that are read. A package with a format of its own appends its reader.
 READERS: list[Reader] = [

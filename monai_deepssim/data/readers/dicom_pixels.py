@@ -131,8 +131,7 @@ def _has_overlay_bits(dataset: Dataset) -> bool:
 def _padding(path: Path, dataset: Dataset, pixels: np.ndarray, frame: int) -> np.ndarray:
     """Return which pixels are padding, by their stored values.
 
-    Scanners (GE among others) call 0 the padding of every MR image. There it is the black that it is everywhere else,
-    and stays.
+    Some scanners call 0 the padding of every MR image. There it is the black that it is in other images, and stays.
     """
     value_keyword, limit_keyword = next(names for keyword, names in _PADDING_KEYWORDS.items() if keyword in dataset)
     bounds = [_in_type(path, dataset, name, pixels.dtype) for name in (value_keyword, limit_keyword)]
