@@ -7,6 +7,8 @@ from pathlib import Path
 from monai_deepssim.data.readers.base import Reader
 from monai_deepssim.data.readers.content import describe_content, first_bytes
 from monai_deepssim.data.readers.dicom import DicomReader
+from monai_deepssim.data.readers.dicom_classes import PASSED_OVER_CLASSES, PASSED_OVER_TYPES, SECONDARY_CAPTURES
+from monai_deepssim.data.readers.dicom_codecs import COMPRESSED_SYNTAXES
 from monai_deepssim.data.readers.itk import ItkReader
 from monai_deepssim.data.readers.jpeg2000 import Jpeg2000Reader, is_jpeg2000_compiled_in
 from monai_deepssim.data.readers.mgh import MghReader
@@ -17,7 +19,11 @@ from monai_deepssim.data.readers.png import PngReader
 from monai_deepssim.data.readers.tiff import TiffReader
 
 __all__ = [
+    "COMPRESSED_SYNTAXES",
+    "PASSED_OVER_CLASSES",
+    "PASSED_OVER_TYPES",
     "READERS",
+    "SECONDARY_CAPTURES",
     "Reader",
     "content_of",
     "format_names",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, uid
@@ -13,7 +14,7 @@ from pydicom.pixels.utils import get_expected_length
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["COMPRESSED_SYNTAXES", "check_frame", "decoding_error"]
+__all__ = ["COMPRESSED_SYNTAXES", "check_frame", "decoding_error", "safest_plugin"]
 
 _ALWAYS, _EXTRA = "nothing more", "`pip install 'monai-deepssim[dicom]'`"
 _GPL = "pip install pylibjpeg pylibjpeg-libjpeg"
@@ -63,19 +64,30 @@ def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
         )
     try:
         code = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        size = _coded_size(code)
+        coded = _coded_picture(code)
     except Exception as error:
         raise decoding_error(path, dataset, error) from error
-    is_jpeg = syntax != uid.RLELossless
-    if is_jpeg and code.rstrip(b"\0\xff")[-2:] != _END:
+    if syntax == uid.RLELossless:
+        return
+    if code.rstrip(b"\0\xff")[-2:] != _END:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: the {syntax.name} of frame {frame} is cut short. Export it again."
         )
-    if is_jpeg and size is not None and size != (dataset.Rows, dataset.Columns):
+    if coded is None or not coded.fits(dataset):
+        size = "something else" if coded is None else f"{coded.rows} x {coded.columns} of {coded.bits} bits"
         raise UnusableInputError(
-            f"{path}: the header promises {dataset.Rows} x {dataset.Columns} pixels, and the compressed picture has "
-            f"{size[0]} x {size[1]}. Export the file again."
+            f"{path}: the pixels cannot be read: the header promises {dataset.Rows} x {dataset.Columns} pixels of "
+            f"{dataset.BitsStored} bits, and the {syntax.name} holds {size}. Export the file again."
         )
+
+
+def safest_plugin(syntax: uid.UID) -> str:
+    """Name the plugin of pydicom that decodes a transfer syntax, ``""`` where it decides.
+
+    Not GDCM where there is another one: it ends the whole process at some damaged pictures, where others raise.
+    """
+    plugins = get_decoder(syntax).available_plugins
+    return next((name for name in plugins if name != "gdcm"), "")
 
 
 def decoding_error(path: Path, dataset: Dataset, error: Exception) -> UnusableInputError:
@@ -119,17 +131,40 @@ def _check_plain(path: Path, dataset: Dataset) -> None:
         )
 
 
-def _coded_size(code: bytes) -> tuple[int, int] | None:
-    """Return rows and columns of a JPEG, JPEG-LS or JPEG 2000 picture, ``None`` where it does not tell."""
+@dataclass(frozen=True)
+class _CodedPicture:
+    """What a compressed picture says of itself.
+
+    Attributes:
+        rows: Its height.
+        columns: Its width.
+        bits: Of each sample.
+        num_samples: 1 for grey, 3 for colour.
+    """
+
+    rows: int
+    columns: int
+    bits: int
+    num_samples: int
+
+    def fits(self, dataset: Dataset) -> bool:
+        """Whether it is the picture that a header promises. Decoders may crash on another one, or fill the memory."""
+        expected = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+        return (self.rows, self.columns, self.num_samples) == expected and self.bits <= int(dataset.BitsAllocated)
+
+
+def _coded_picture(code: bytes) -> _CodedPicture | None:
+    """Read the header of a JPEG, JPEG-LS or JPEG 2000 picture; ``None`` where there is none."""
     start = code.find(_JPEG_2000_START)
-    if start in range(200):  # behind the boxes of a JP2 file, which do not belong there
+    if start in range(4096):  # behind the boxes of a JP2 file, which do not belong there
         right, bottom, left, top = struct.unpack_from(">4L", code, start + 8)
-        return bottom - top, right - left
+        (num_samples,) = struct.unpack_from(">H", code, start + 40)
+        return _CodedPicture(bottom - top, right - left, (code[start + 42] & 0x7F) + 1, num_samples)
     position = 2 if code[:2] == _JPEG_START else len(code)
-    while position + 9 <= len(code):
+    while position + 10 <= len(code):
         marker, length = code[position + 1], int.from_bytes(code[position + 2 : position + 4], "big")
         if marker in _FRAME_MARKERS:
-            rows, columns = struct.unpack_from(">HH", code, position + 5)
-            return (rows, columns) if rows else None
+            bits, rows, columns, num_samples = struct.unpack_from(">BHHB", code, position + 4)
+            return _CodedPicture(rows, columns, bits, num_samples)
         position += 1 if marker == 0xFF else 2 + length
     return None

@@ -11,7 +11,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
-from monai_deepssim.data.readers.dicom_codecs import check_frame, decoding_error
+from monai_deepssim.data.readers.dicom_codecs import check_frame, decoding_error, safest_plugin
 from monai_deepssim.data.readers.dicom_file import read_dataset
 from monai_deepssim.data.readers.dicom_header import file_stamp
 from monai_deepssim.data.readers.dicom_series import DicomSlice
@@ -93,7 +93,8 @@ def _stored(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
     """Return the stored values of a frame, decompressed."""
     check_frame(path, dataset, frame)
     try:
-        return pixel_array(dataset, index=frame, correct_unused_bits=False)
+        plugin = safest_plugin(dataset.file_meta.TransferSyntaxUID)
+        return pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False)
     except Exception as error:
         raise decoding_error(path, dataset, error) from error
 
@@ -130,8 +131,7 @@ def _has_overlay_bits(dataset: Dataset) -> bool:
 def _padding(path: Path, dataset: Dataset, pixels: np.ndarray, frame: int) -> np.ndarray:
     """Return which pixels are padding, by their stored values.
 
-    Scanners (GE among others) call 0 the padding of every MR image. There it is the black that it is everywhere else,
-    and stays.
+    Some scanners call 0 the padding of every MR image. There it is the black that it is in other images, and stays.
     """
     value_keyword, limit_keyword = next(names for keyword, names in _PADDING_KEYWORDS.items() if keyword in dataset)
     bounds = [_in_type(path, dataset, name, pixels.dtype) for name in (value_keyword, limit_keyword)]
