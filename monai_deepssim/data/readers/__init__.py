@@ -53,7 +53,7 @@ READERS: list[Reader] = [
 _IMAGE_SUFFIXES = (
     *(".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jls", ".jxl", ".jxr", ".avif", ".heic", ".heif"),
     *(".pgm", ".ppm", ".pnm", ".pcx", ".tga", ".exr", ".psd", ".dng", ".svg"),
-    *(".npy", ".npz", ".h5", ".hdf5", ".zarr", ".mat", ".fits"),
+    *(".npy", ".npz", ".h5", ".hdf5", ".zarr", ".fits"),
     *(
         ".mha",
         ".mhd",

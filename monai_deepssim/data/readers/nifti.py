@@ -18,6 +18,10 @@ __all__ = ["NiftiPairReader", "NiftiReader"]
 
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _PAIR_HEADERS = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
+_LACKS = (
+    "{file}: the file with its {role}, of the same name with {suffix}, is not beside it. Restore it, or remove this "
+    "one."
+)
 _ANALYZE_STARTS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
 # Byte 252 of an Analyze header, by Mayo's analyze_db.h: 0 is transverse and not flipped, 1 to 5 are other planes.
 _ANALYZE_ORIENT_BYTE = 252
@@ -74,14 +78,12 @@ class NiftiPairReader(NibabelReader):
 
     def open_volume(self, files: Sequence[str]) -> NibabelVolume:
         header_file, data_file = _pair_of(Path(files[0]))
-        if header_file is None or data_file is None:
-            lacking, role = (".img", "voxels") if data_file is None else (".hdr", "header")
-            raise UnusableInputError(
-                f"{files[0]}: the file with its {role}, of the same name with {lacking}, is not beside it. Restore it, "
-                "or remove this one."
-            )
+        if header_file is None:
+            raise UnusableInputError(_LACKS.format(file=data_file, role="header", suffix=".hdr"))
         start = read_start(str(header_file), 348)
         size = _header_size(start)
+        if data_file is None:
+            raise UnusableInputError(_LACKS.format(file=header_file, role="voxels", suffix=".img"))
         header: AnalyzeHeader
         if start[344:347] in (b"ni1", b"n+1") or size == 540:
             header = _PAIR_HEADERS[size](read_start(str(header_file), size))
