@@ -145,7 +145,7 @@ def _shape(item: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _num_links(item: Mapping[str, Any]) -> int:
     """How many symbolic links are in the paths of an item's files."""
-    return sum(os.path.islink(place) for file in files_of(item) for place in (file, *Path(file).parents))
+    return sum(os.path.islink(place) for file in files_of(item) for place in (Path(file), *Path(file).parents))
 
 
 def _reason(item: Mapping[str, Any], original: Mapping[str, Any]) -> str:

@@ -200,7 +200,7 @@ def test_a_clean_folder_with_tables_notes_and_files_of_systems_passes(folders):
 
 
 def hide_as_unknown_suffix(folder, image) -> None:
-    np.savez(folder / "synthetic" / "copies.pt", image.numpy())
+    torch.save(image, folder / "synthetic" / "copies.pt")
 
 
 def hide_in_a_hidden_folder(folder, image) -> None:
@@ -226,9 +226,8 @@ def hide_as_text(folder, image) -> None:
     (folder / "synthetic" / "notes.txt").write_bytes(text)
 
 
-def hide_among_the_held_out_images(folder, image) -> None:
-    hide_as_unknown_suffix(folder, image)
-    (folder / "synthetic" / "copies.pt").rename(folder / "training" / "copies.pt")
+def hide_among_the_training_images(folder, image) -> None:
+    torch.save(image, folder / "training" / "more.pt")
 
 
 @pytest.mark.usefixtures("null_that_calls")
@@ -241,7 +240,7 @@ def hide_among_the_held_out_images(folder, image) -> None:
         hide_behind_a_link,
         hide_as_a_table,
         hide_as_text,
-        hide_among_the_held_out_images,
+        hide_among_the_training_images,
     ],
 )
 def test_what_was_not_read_leaves_the_gate_undecided_until_it_is_left_out_in_words(folders, training, hide):
@@ -253,6 +252,15 @@ def test_what_was_not_read_leaves_the_gate_undecided_until_it_is_left_out_in_wor
     told = judge_folders(folders, ignore=name)
     assert told.gate.result == "passed", told.gate.reason
     assert "left out on purpose" in " ".join(file_sentences(summarize(told)))
+
+
+@pytest.mark.usefixtures("null_that_calls")
+def test_what_was_not_read_of_the_held_out_images_leaves_the_gate_undecided_too(folders, strangers):
+    clean(folders)
+    for number, image in enumerate(strangers[6:]):
+        write_png(folders / "holdout" / f"{number}.png", image)
+    (folders / "holdout" / "more.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert codes(judge_folders(folders, holdout=folders / "holdout")) == ["ignored_files"]
 
 
 @pytest.mark.usefixtures("null_that_calls")
