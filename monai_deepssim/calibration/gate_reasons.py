@@ -130,8 +130,8 @@ def _not_read(
         noun = _number(evidence.ignored_files, "file")
         yield (
             "ignored_files",
-            f"{noun} in the folders could not be taken for images and were not compared. Convert them, or take them "
-            "out of the folders.",
+            f"{noun} in the folders could hold images and were not compared: the audit lists them. Convert them, take "
+            "them out of the folders, or leave them out with --ignore.",
         )
 
 
