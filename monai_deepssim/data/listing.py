@@ -153,7 +153,8 @@ def scan_images(
     patient_of = patient_id_rule(patient_id_pattern)
     choice = parse_slices(slices)
     slice_axis = checked_slice_axis(slice_axis, "slice_axis")
-    entries, ignored = read_entries(source, FolderRules(extensions, ignore, follow_links, all_files))
+    patterns = [ignore] if isinstance(ignore, str) else ignore
+    entries, ignored = read_entries(source, FolderRules(extensions, patterns, follow_links, all_files))
     items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
     if not items:
         raise UnusableInputError(_why_empty(source, ignored))
