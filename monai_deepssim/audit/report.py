@@ -45,7 +45,7 @@ def write_results(folder: Path, result: AuditResult) -> None:
     write_file_list(folder / FILE_LIST, files)
     write_text(folder / "report.html", render_audit(result, summary))
     if result.options.shareable_report:
-        write_text(folder / SHAREABLE_REPORT, render_shareable(summary, tables))
+        write_text(folder / SHAREABLE_REPORT, render_shareable(summary, tables), private=False)
     hashes = hash_results(folder, [FILE_LIST, "report.html", *(f"{name}.csv" for name in TABLES)])
     write_summary(folder / "summary.json", {**summary, "result_files": hashes})
 

@@ -1,5 +1,14 @@
 """Folders, CSVs and volumes to MONAI data lists; one orientation and one range for every file format."""
 
+from monai_deepssim.data.contents import (
+    CHANGED,
+    UNREADABLE,
+    FileContent,
+    check_unchanged,
+    content_of,
+    digest_of_images,
+    hash_items,
+)
 from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
@@ -19,13 +28,18 @@ from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data.window_choice import WindowChoice, choose_windows
+from monai_deepssim.data.windows import level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
+    "CHANGED",
     "IGNORED_KINDS",
     "PHANTOM_VARIABLES",
     "READERS",
+    "UNREADABLE",
     "DerivedImage",
+    "FileContent",
     "GeneratePhantomd",
     "ImageDataset",
     "ImageListing",
@@ -36,13 +50,21 @@ __all__ = [
     "Reader",
     "Repeat",
     "SliceSelection",
+    "WindowChoice",
+    "check_unchanged",
+    "choose_windows",
     "content_keys",
+    "content_of",
+    "digest_of_images",
     "draw_controls",
     "file_keys",
     "file_of",
     "files_of",
+    "find_image_files",
+    "hash_items",
     "insert_repeats",
     "labelled_pairs",
+    "level_distance",
     "list_images",
     "list_in_memory",
     "load_slice",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.data.folders import is_inside
 from monai_deepssim.errors import UnusableInputError
 
@@ -52,7 +53,8 @@ def read_table(path: Path) -> Table:
         path: the file, in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
-        Its rows, in the order of the file, without empty lines.
+        Its rows, in the order of the file, without empty lines. An apostrophe that keeps a spreadsheet from reading a
+        formula (:func:`~monai_deepssim.csv_cells.safe_cell`) is taken off.
 
     Raises:
         UnusableInputError: the file is missing, no text, without rows, names a column twice, or a row is shorter or
@@ -72,7 +74,7 @@ def read_table(path: Path) -> Table:
     separator = separator_line[1] if separator_line else max(",;\t", key=header.count)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        columns = tuple(name.strip().lower() for name in next(reader, []))
+        columns = tuple(plain_cell(name.strip().lower()) for name in next(reader, []))
         _check_columns(path, columns)
         rows = []
         for cells in reader:
@@ -84,7 +86,8 @@ def read_table(path: Path) -> Table:
                     f"{path}, line {line}: the row has {len(cells)} cells, and the header names "
                     f"{len(columns)} columns. Repair the row; a cell that contains the separator needs quotes."
                 )
-            rows.append((line, {n: cell.strip() for n, cell in zip(columns, cells, strict=True) if n}))
+            texts = (plain_cell(cell.strip()) for cell in cells)
+            rows.append((line, {name: text for name, text in zip(columns, texts, strict=True) if name}))
     except csv.Error as error:
         raise UnusableInputError(f"{path}: the file cannot be read as CSV ({error}). Export it again.") from error
     if not rows:

@@ -86,9 +86,9 @@ def _pose(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     poses = compare_poses(training, synthetic)
     if poses.is_mixed:
         description = (
-            f"The synthetic images are in mixed poses: {poses.turned_share:.0%} of them fit the training images "
-            f"clearly better turned or mirrored, as do {poses.turned_training_share:.0%} of the training images among "
-            "themselves."
+            f"The synthetic images are in mixed poses: {_percent(poses.turned_share)} of them fit the training images "
+            f"clearly better turned or mirrored, as do {_percent(poses.turned_training_share)} of the training "
+            "images among themselves."
         )
         return description, poses.turned_training_share, poses.turned_share, False
     if not poses.best:
@@ -110,8 +110,8 @@ def _inverted(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     sides = [("synthetic", after), ("training", before)]
     (inverted, share), (upright, other_share) = sides if after > before else sides[::-1]
     description = (
-        f"The contrast of the {inverted} images is inverted: the background is brighter than the head in {share:.0%} "
-        f"of them, and in {other_share:.0%} of the {upright} images."
+        f"The contrast of the {inverted} images is inverted: the background is brighter than the head in "
+        f"{_percent(share)} of them, and in {_percent(other_share)} of the {upright} images."
     )
     return description, before, after, True
 
@@ -120,8 +120,8 @@ def _contrast(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if _differ(training.saturated, synthetic.saturated, _MIN_SATURATED):
         before, after = _medians(training.saturated, synthetic.saturated)
         description = (
-            f"The {'synthetic' if after > before else 'training'} images are windowed: {after:.0%} of the head's "
-            f"pixels are at the brightest value in the synthetic images, {before:.0%} in the training images."
+            f"The {'synthetic' if after > before else 'training'} images are windowed: {_percent(after)} of the head's "
+            f"pixels are at the brightest value in the synthetic images, {_percent(before)} in the training images."
         )
         return description, before, after, True
     if not _differ(training.log_gamma, synthetic.log_gamma, _MIN_LOG_GAMMA):
@@ -148,13 +148,13 @@ def _field_of_view(training: SideMeasures, synthetic: SideMeasures) -> _Found | 
     if size_differs:
         sentences.append(
             f"The heads of the synthetic images are {after / before:.2f} times the size of those of the training "
-            f"images: they fill {after**2:.0%} of the frame instead of {before**2:.0%}"
+            f"images: they fill {_percent(after**2)} of the frame instead of {_percent(before**2)}"
         )
     if cut_differs:
         covered = covered and max(cut_before, cut_after) < _COVERED_CUT
         sentences.append(
-            f"{'there is' if sentences else 'There is'} head at {cut_after:.0%} of the frame's edge in the synthetic "
-            f"images and at {cut_before:.0%} in the training images, so the "
+            f"{'there is' if sentences else 'There is'} head at {_percent(cut_after)} of the frame's edge in the "
+            f"synthetic images and at {_percent(cut_before)} in the training images, so the "
             f"{'synthetic' if cut_after > cut_before else 'training'} images are cropped"
         )
     values = (before, after) if size_differs else (cut_before, cut_after)
@@ -189,8 +189,8 @@ def _frame(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
         return None
     before, after = float(training.framed.mean()), float(synthetic.framed.mean())
     description = (
-        f"A bright line runs along an edge in {after:.0%} of the synthetic images and in {before:.0%} of the training "
-        "images."
+        f"A bright line runs along an edge in {_percent(after)} of the synthetic images and in {_percent(before)} of "
+        "the training images."
     )
     return description, before, after, True
 
@@ -220,6 +220,10 @@ def _background(training: SideMeasures, synthetic: SideMeasures) -> _Found | Non
         "images, of an intensity range of 1."
     )
     return description, before, after, True
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 _COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] = {

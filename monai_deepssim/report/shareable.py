@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report.audit_report import describe
 from monai_deepssim.report.figures import score_histogram
@@ -55,7 +57,7 @@ def shareable_report(folder: Path) -> str:
 def _read_table(path: Path) -> DataFrame:
     # Names such as "NA" are names.
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape").apply(
-        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column
+        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column.map(plain_cell)
     )
 
 
@@ -116,7 +118,8 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
     paths += [entry[name] for repeats in summary["repeats"].values() for entry in repeats for name in _REPEAT_PATHS]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
-    words = summary["run"]["command"].split()
+    # The name of the program is none.
+    _, *words = shlex.split(summary["run"]["command"]) or [""]
     # Names of options are no secrets; what was given for them may be.
     names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
     names += [word.partition("=")[2] for word in words if word.startswith("--")]

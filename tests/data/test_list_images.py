@@ -58,7 +58,7 @@ def test_what_is_no_image_is_reported_with_its_reason(tmp_path, picture):
         "._a.png": ("unread", "a hidden file that could be an image"),
         ".cache": ("unread", "a hidden folder with files that could be images, such as b.png"),
         "notes.txt": ("note", "a table or note beside the images"),
-        "plan": ("unread", "DICOM without an image"),
+        "plan": ("unread", "DICOM without an image (RT Plan Storage)"),
     }
     with pytest.warns(UserWarning, match=r"4 files were ignored: .*hidden"):
         assert list_images(tmp_path) == listing.items

@@ -216,6 +216,7 @@ def _kept_side(result: FilterResult) -> Side:
 def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:
     files = [new_files[file] for file in locations_of(item)]
     image = new_files[os.path.abspath(item["image"])]
+    item = {name: value for name, value in item.items() if name != "contents"}  # of the files that were copied
     return {**item, "image": image, "files": json.dumps(files) if item.get("files") else ""}
 
 

@@ -22,6 +22,7 @@ class Reader(ABC):
         taken_as: What a file is taken as, for the table of formats in the documentation.
         pixel_size_from: Where the height and width of a pixel come from, for the table of pixel sizes.
         extra: Extra of this package that installs what the reader needs beyond the package itself, ``""`` for none.
+        extra_for: What the extra is for, where the format is read without it too.
     """
 
     name: str
@@ -29,14 +30,18 @@ class Reader(ABC):
     taken_as: str = "one image"
     pixel_size_from: str = "nothing: they are square"
     extra: str = ""
+    extra_for: str = ""
 
-    def recognizes(self, head: bytes) -> bool:
-        """Whether a file without a suffix that is read is of this format.
+    def recognizes(self, head: bytes) -> bool | None:
+        """Whether a file is of this format by its content, which goes before its suffix.
 
         Args:
-            head: The first 132 bytes of the file.
+            head: The first 1,024 bytes of the file; all of a shorter one.
+
+        Returns:
+            ``None`` where the first bytes cannot tell: then the suffix decides.
         """
-        return False
+        return None
 
     def gather(
         self, paths: Sequence[Path], *, all_files: bool = False
@@ -65,6 +70,22 @@ class Reader(ABC):
             Exception: Whatever a parser raises for a damaged file: it stays in the list and is refused when loaded.
         """
         return None
+
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        """Whether the file says that its values are Hounsfield units; ``None`` where it does not tell.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return None
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        """Center and width of the windows in which the file is to be viewed, in its own units.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return ()
 
     @abstractmethod
     def read(
