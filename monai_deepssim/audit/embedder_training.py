@@ -21,8 +21,10 @@ __all__ = ["EmbedderTraining"]
 # The configs of the bundle, by what is trained.
 _CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published"]}
 # Ids of the bundle that have the name of an option, beside those that are texts.
-_SAME_NAME = ("slice_axis", "follow_links", "all_dicom", "image_size", "validation_fraction", "max_epochs")
-_SAME_NAME += ("items_per_batch", "seed", "num_workers")
+_SAME_NAME = (
+    *("slice_axis", "follow_links", "all_dicom", "image_size"),
+    *("validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers"),
+)
 
 
 class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):

@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from monai_deepssim.data.contents import read_unchanged
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant

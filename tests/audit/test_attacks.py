@@ -259,7 +259,7 @@ def test_what_was_not_read_of_the_held_out_images_leaves_the_gate_undecided_too(
     clean(folders)
     for number, image in enumerate(strangers[6:]):
         write_png(folders / "holdout" / f"{number}.png", image)
-    (folders / "holdout" / "more.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (folders / "holdout" / "more.pt").write_bytes(b"\0")
     assert codes(judge_folders(folders, holdout=folders / "holdout")) == ["ignored_files"]
 
 

@@ -3,6 +3,7 @@
 import base64
 import bz2
 import os
+import pickle
 import socket
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def test_a_picture_is_known_by_its_content_whatever_it_is_called(tmp_path, pixel
     assert load_slice(listing.items[0]).shape == (1, *pixels.shape)
 
 
-def as_numpy(pixels):
-    return np.lib.format.magic(1, 0) + pixels.tobytes()
+def as_pickle(pixels):
+    return pickle.dumps(pixels)
 
 
 def as_text_of_numbers(pixels):
@@ -69,11 +70,11 @@ def as_bytes_without_control_characters(pixels):
     return np.maximum(pixels, 32).tobytes()
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.pt", "a.avif", "a.zip", "a.nii.bz2", "a", "notes.txt", "table.csv"])
+@pytest.mark.parametrize("name", ["a.pt", "a.zip", "a.bz2", "a", "notes.txt", "table.csv"])
 @pytest.mark.parametrize(
     "write",
     [
-        as_numpy,
+        as_pickle,
         as_text_of_numbers,
         as_json_of_numbers,
         as_base64_lines,
@@ -86,6 +87,12 @@ def as_bytes_without_control_characters(pixels):
 def test_what_could_hold_an_image_is_never_taken_for_a_note(folder, pixels, name, write):
     (folder / name).write_bytes(write(pixels))
     assert ignored(scan_images(folder)) == {name: "unread"}
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.avif", "a.nii.bz2", "a.png"])
+def test_a_format_that_is_known_by_name_and_not_read_is_an_image_that_cannot_be_used(folder, name):
+    (folder / name).write_bytes(b"\0")
+    assert name in paths(scan_images(folder))
 
 
 @pytest.mark.parametrize(
