@@ -110,7 +110,7 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
     evidence = GateEvidence(
         **{name: flag[rows].tolist() for name, flag in flags.items()},
         files=[file_of(seen.synthetic.usable_items[row]) for row in rows],
-        skipped_synthetic=len(seen.synthetic.skipped),
+        skipped_synthetic=_count_skipped(seen.synthetic),
         skipped_training=len(seen.training.skipped),
         ignored_files=sum(one.side.num_unread for one in (seen.training, seen.synthetic, seen.holdout) if one),
         sides_differ=uncovered[0].description if uncovered else "",
@@ -148,6 +148,12 @@ def ask_detector(
     is_discovery = find_discoveries(scores, null, fdr).is_discovery
     is_unexplained = find_unexplained(scores, null.scores, is_discovery).flags
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
+
+
+def _count_skipped(synthetic: EmbeddedSide) -> int:
+    skipped = {one.path for one in synthetic.skipped}
+    others = [repeat for repeat in synthetic.side.repeats if repeat.is_another_image and repeat.first in skipped]
+    return len(skipped) + len(others)
 
 
 def _rows_that_count(synthetic: EmbeddedSide, is_suspicious: np.ndarray) -> list[int]:

@@ -21,7 +21,10 @@ __all__ = ["EmbedderTraining"]
 # The configs of the bundle, by what is trained.
 _CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published"]}
 # Ids of the bundle that have the name of an option, beside those that are texts.
-_SAME_NAME = ("slice_axis", "image_size", "validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers")
+_SAME_NAME = (
+    *("slice_axis", "follow_links", "all_dicom", "image_size"),
+    *("validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers"),
+)
 
 
 class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
@@ -51,6 +54,7 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
         ensure_writable(options.output_dir)
         overrides: dict[str, Any] = {name: getattr(options, name) for name in _SAME_NAME}
         overrides["image_size"] = list(options.image_size)
+        overrides["ignore"] = [as_literal(pattern) for pattern in options.ignore]
         overrides["device"] = f"$torch.device({str(options.device)!r})"
         texts = {
             "dataset_dir": options.training_dir,

@@ -136,8 +136,8 @@ def _not_read(
         noun = counted(evidence.ignored_files, "file")
         yield (
             "ignored_files",
-            f"{noun} in the folders could not be taken for images and were not compared. Convert them, take them out "
-            "of the folders, or name those that are no images with --ignore.",
+            f"{noun} in the folders could hold images and were not compared: the audit lists them. Convert them, take "
+            "them out of the folders, or leave them out with --ignore.",
         )
 
 

@@ -161,8 +161,9 @@ def scan_images(
     patient_of = patient_id_rule(patient_id_pattern)
     choice = parse_slices(slices)
     slice_axis = checked_slice_axis(slice_axis, "slice_axis")
+    patterns = [ignore] if isinstance(ignore, str) else ignore
     window = checked_window(window, "window")
-    entries, ignored = read_entries(source, FolderRules(extensions, ignore, follow_links, all_files))
+    entries, ignored = read_entries(source, FolderRules(extensions, patterns, follow_links, all_files))
     items = [
         {**item, "window": item["window"] or window}
         for entry in entries
