@@ -52,7 +52,11 @@ class ForkServer:
     def __init__(self) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **threads},
         )
 
     def run(self, command: list[str], folder: Path, *, how: str = "", at: int = 0) -> Outcome:
@@ -92,9 +96,10 @@ def _disturb(folder: str, how: str, at: int, calls: list[int]) -> None:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and is_below(path):
                 count()
+        elif how == "full" and event in ("os.remove", "os.rmdir"):
+            pass  # a full disk can be cleaned up
         elif event in _CHANGES and any(is_below(arguments[position]) for position in _CHANGES[event]):
-            if how != "full" or event not in ("os.remove", "os.rmdir"):  # a full disk can be cleaned up
-                count()
+            count()
 
     synced = os.fsync
 
@@ -134,6 +139,8 @@ def _run(request: dict, report: int) -> None:
 
 def _serve() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
+    import resumed_training  # noqa: F401
+
     import monai_deepssim.audit
     import monai_deepssim.audit.audit
     import monai_deepssim.audit.clean_up.copy_filter
@@ -141,7 +148,6 @@ def _serve() -> None:
     import monai_deepssim.benchmark.benchmark
     import monai_deepssim.command
     import monai_deepssim.study.study  # noqa: F401
-    import resumed_training  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
