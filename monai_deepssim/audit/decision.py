@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pandas import DataFrame
@@ -34,8 +33,6 @@ __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 #: autoencoder makes of an image.
 # With fewer controls of the reference change, 9 in 10 found and all found are one and the same.
 _FEWEST_CONTROLS = 5
-# Files that lie beside images and hold none: a generator's own samples come with a manifest.csv.
-_TEXT_SUFFIXES = {".csv", ".json", ".log", ".md", ".tsv", ".txt", ".yaml", ".yml"}
 
 _REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
 
@@ -50,6 +47,7 @@ class Seen:
         sides_differ: how the preprocessing of these sides differs.
         null_can_call: whether the null could have called a copy; ``None`` where there is none.
         curve: what became of the controls; ``None`` without controls.
+        holdout: the held-out side, if there is one.
         chosen_by: name of the score by which the synthetic images were chosen; empty where they were not.
         second_opinion: verdict of another detector on images that were chosen.
     """
@@ -59,6 +57,7 @@ class Seen:
     sides_differ: SideComparison
     null_can_call: bool | None
     curve: DetectionCurve | None
+    holdout: EmbeddedSide | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
 
@@ -89,22 +88,28 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
     ordered = matches.sort_index()
     q_values = ordered["q_value"].astype(float).fillna(1.0).tolist()
     uncovered, reference = seen.sides_differ.uncovered, None if seen.curve is None else seen.curve.reference_point
+    flags = {
+        "is_copy": (ordered["label"] == "duplicate").to_numpy(),
+        "is_part": (ordered["label"] == "part").to_numpy(),
+        "is_discovery": np.asarray(discoveries_at_fdr(q_values, options.fdr), bool),
+        "is_unexplained": ordered["unexplained"].astype(bool).to_numpy(),
+    }
+    opinion = seen.second_opinion
+    votes = [*flags.values(), *([] if opinion is None else [np.asarray(opinion.is_suspicious, bool)])]
+    rows = _rows_that_count(seen.synthetic, np.any(votes, axis=0))
     evidence = GateEvidence(
-        is_copy=(ordered["label"] == "duplicate").tolist(),
-        is_part=(ordered["label"] == "part").tolist(),
-        is_discovery=discoveries_at_fdr(q_values, options.fdr),
-        is_unexplained=ordered["unexplained"].astype(bool).tolist(),
-        files=[file_of(item) for item in seen.synthetic.usable_items],
+        **{name: flag[rows].tolist() for name, flag in flags.items()},
+        files=[file_of(seen.synthetic.usable_items[row]) for row in rows],
         skipped_synthetic=len(seen.synthetic.skipped),
         skipped_training=len(seen.training.skipped),
-        ignored_files=sum(_may_be_image(file["path"]) for file in _ignored(seen)),
+        ignored_files=sum(one.side.num_unread for one in (seen.training, seen.synthetic, seen.holdout) if one),
         sides_differ=uncovered[0].description if uncovered else "",
         null_can_call=seen.null_can_call,
         recall=_recall(reference, options.min_recall),
         reference="" if reference is None else reference.words,
         patients=_count_patients(memorized, _suspicious(ordered, q_values, options.fdr), seen.training),
         chosen_by=seen.chosen_by,
-        second_opinion=seen.second_opinion,
+        second_opinion=None if opinion is None else replace(opinion, is_suspicious=votes[-1][rows]),
     )
     return decide_gate(rules, evidence)
 
@@ -132,13 +137,11 @@ def ask_detector(
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
 
 
-def _ignored(seen: Seen) -> list[dict[str, str]]:
-    return [*seen.training.side.ignored, *seen.synthetic.side.ignored]
-
-
-def _may_be_image(path: str) -> bool:
-    """Whether an ignored file could hold an image: by its suffix, a table or a note beside the images could not."""
-    return Path(path).suffix.lower() not in _TEXT_SUFFIXES
+def _rows_that_count(synthetic: EmbeddedSide, is_suspicious: np.ndarray) -> list[int]:
+    """Every image once, and a suspicious one as often as it is there: no repetition may lower a share."""
+    row_of = {item["path"]: row for row, item in enumerate(synthetic.usable_items)}
+    others = [row_of.get(repeat.first) for repeat in synthetic.side.repeats if repeat.is_another_image]
+    return [*range(len(row_of)), *(row for row in others if row is not None and is_suspicious[row])]
 
 
 def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None:

@@ -30,7 +30,6 @@ from monai_deepssim.calibration import (
     NullScores,
 )
 from monai_deepssim.data import write_copies_demo
-from monai_deepssim.files import ensure_writable
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
 from monai_deepssim.release import FILE_LIST
@@ -129,7 +128,6 @@ def gather_evidence(
     Raises:
         UnusableInputError: if the images, the embedder or the output folder cannot be used.
     """
-    ensure_writable(options.output_dir)
     detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)

@@ -28,7 +28,7 @@ from monai_deepssim.calibration import (
     SecondOpinion,
     proportion_interval,
 )
-from monai_deepssim.data import file_of
+from monai_deepssim.data import check_unchanged, file_of
 from monai_deepssim.progress import Stages
 
 __all__ = ["Selection", "judge"]
@@ -79,12 +79,14 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
     seen = Seen(
         training=training,
         synthetic=synthetic,
+        holdout=holdout,
         sides_differ=evidence.sides_differ,
         null_can_call=_null_can_call(discoveries, options),
         curve=curve_of_controls(evidence.controls, options),
         chosen_by="" if selection is None else selection.chosen_by,
         second_opinion=None if selection is None else selection.second_opinion,
     )
+    check_unchanged(item for side in (training, synthetic, holdout) if side for item in side.side.items)
     return AuditResult(
         options=options,
         thresholds=thresholds,

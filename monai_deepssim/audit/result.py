@@ -28,6 +28,7 @@ from monai_deepssim.calibration import (
     discoveries_at_fdr,
 )
 from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
 
@@ -129,12 +130,18 @@ class EmbeddedSide:
         Args:
             rows: int64 ``(n,)``.
             side: their files, in this order; none that could not be used.
+
+        Raises:
+            UnusableInputError: if they hold other images.
         """
         converted, resampled = (
             np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
             for noticed in (self.images.converted, self.images.resampled)
         )
         store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
+        if store.contents != [self.usable_contents[row] for row in rows]:
+            raise UnusableInputError(f"{side.source}: holds other images than those that were judged. Run again.")
+        side = replace(side, items=store.hashed_items)
         images = replace(
             self.images.subset(rows),
             indices=np.arange(len(rows)),

@@ -95,6 +95,18 @@ class ImageOptions:
         IMAGES,
     )
 
+    @property
+    def listing(self) -> dict[str, Any]:
+        """How images are listed: arguments of :func:`~monai_deepssim.data.scan_images`."""
+        return {
+            "patient_id_pattern": self.patient_id_pattern,
+            "slices": self.slices,
+            "slice_axis": self.slice_axis,
+            "ignore": self.ignore,
+            "follow_links": self.follow_links,
+            "all_files": self.all_dicom,
+        }
+
 
 @dataclass(frozen=True)
 class SearchOptions(ImageOptions):

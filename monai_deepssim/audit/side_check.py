@@ -10,6 +10,7 @@ from torch import Tensor
 
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SideComparison, compare_sides
 
 __all__ = ["check_sides"]
@@ -27,6 +28,9 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
 
     Returns:
         How the sides differ in preprocessing.
+
+    Raises:
+        UnusableInputError: when a file has changed, or can no longer be read.
     """
     return compare_sides(_sample(training, image_size), _sample(synthetic, image_size))
 
@@ -44,4 +48,6 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
     items = [dataset[index] for index in sorted(chosen)]
-    return torch.stack([torch.as_tensor(item["image"]) for item in items if not item["problem"]])
+    for problem in filter(None, (item["problem"] for item in items)):
+        raise UnusableInputError(problem)
+    return torch.stack([torch.as_tensor(item["image"]) for item in items])

@@ -175,6 +175,7 @@ def what_it_rests_on(
     return {
         "skipped": [vars(skipped) for part in sides for skipped in part.skipped],
         "ignored_files": {part.side.name: part.side.ignored for part in sides},
+        "repeats": {part.side.name: [repeat.as_json() for repeat in part.side.repeats] for part in sides},
         "thresholds": thresholds_as_json(thresholds),
         "detector": detector,
         "verified": options.verify,
@@ -184,6 +185,7 @@ def what_it_rests_on(
         },
         "images": {
             part.side.name: {
+                **part.side.count_series(),
                 "image_size": list(options.image_size),
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],

@@ -12,10 +12,11 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from monai_deepssim.data.contents import read_unchanged
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.items import file_of, files_of
-from monai_deepssim.data.readers import format_names, reader_of
+from monai_deepssim.data.readers import content_of, format_names, reader_of
 from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.errors import UnusableInputError
 
@@ -84,7 +85,7 @@ def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     elif isinstance(item["image"], torch.Tensor):
         pixels = item["image"][0].numpy()
     else:
-        pixels, pixel_size_mm = _read_pixels(Path(item["image"]), item)
+        pixels, pixel_size_mm = read_unchanged(item, lambda: _read_pixels(Path(item["image"]), item))
     if pixels.ndim == 3:
         pixels, converted = colour_to_grey(pixels)
     if not np.isfinite(pixels).all():
@@ -116,9 +117,10 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
     if path.stat().st_size == 0:
         raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
-    reader = reader_of(path)
+    reader, content = reader_of(path), content_of(path)
     if reader is None:
-        raise UnusableInputError(f"{path}: the file is not a {format_names()} image. Convert it, or remove it.")
+        holds = f" holds {content} and" if content else ""
+        raise UnusableInputError(f"{path}: the file{holds} is not a {format_names()} image. Convert it, or remove it.")
     try:
         pixels, pixel_size_mm = reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
         if pixels.ndim < 2 or pixels.shape[2:] not in ((), (1,), (3,)):
@@ -134,9 +136,10 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
                 f"'monai-deepssim[{reader.extra}]'."
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
+        holds = f" It holds {content}." if content and reader.name not in content else ""
         raise UnusableInputError(
-            f"{path}: the file cannot be read ({reason}). It may be damaged or cut short: export it again, or remove "
-            "it."
+            f"{path}: the file cannot be read as {reader.name} ({reason}).{holds} It may be damaged or cut short: "
+            "export it again, or remove it."
         ) from error
 
 

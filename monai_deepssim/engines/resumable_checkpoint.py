@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.files import atomic_file, make_folder
 from monai_deepssim.networks import read_checkpoint
 
 __all__ = ["ResumableCheckpoint"]
@@ -225,9 +225,6 @@ def _num_steps(state: Mapping[str, Any]) -> int:
 
 
 def _save(state: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            torch.save(state, file)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    make_folder(path.parent)
+    with atomic_file(path) as file:
+        torch.save(state, file)

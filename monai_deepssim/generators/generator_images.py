@@ -14,7 +14,6 @@ import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, EnsureTyped, SelectItemsd
 from monai.utils import ensure_tuple
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
@@ -26,6 +25,7 @@ from monai_deepssim.data import (
     SliceSelection,
     list_images,
     split_by_patient,
+    write_png,
 )
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, unwritable, write_text
@@ -209,9 +209,7 @@ class GeneratorImages(CacheDataset):
             )
         try:
             for position, name in enumerate(names):
-                image = super()._transform(position)["image"]
-                pixels = image[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-                Image.fromarray(pixels).save(folder / name)
+                write_png(folder / name, super()._transform(position)["image"])
         except OSError as error:
             raise unwritable(folder, error) from error
         write_text(table, rows)  # last: a training is known by a table that is whole

@@ -16,7 +16,7 @@ from monai.engines import Evaluator, Trainer
 from torch import nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.files import atomic_file, make_folder
 from monai_deepssim.generators.conditioning import VariableScaling
 from monai_deepssim.generators.generative_checkpoints import load_generator_network
 from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer, state_dict_sha256
@@ -106,12 +106,9 @@ class GeneratorCheckpoint:
             "autoencoder_sha256": self.inferer.autoencoder_sha256,
             "epoch": engine.state.epoch,
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
-                torch.save(content, file)
-        except OSError as error:
-            raise unwritable(path, error) from error
+        make_folder(path.parent)
+        with atomic_file(path) as file:
+            torch.save(content, file)
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ def _foreign_embeddings(folder: Path, summary: Mapping[str, Any]) -> list[str]:
         path = folder / _EMBEDDINGS / str(side) / _FINGERPRINT
         if path.parent.parent != folder / _EMBEDDINGS or not path.is_file():
             continue
-        stored = _read_json(path)
-        if any(fingerprint.get(name) != value for name, value in stored.items()):
+        stored = _read_json(path).get("content")
+        if not isinstance(stored, dict) or any(fingerprint.get(name) != value for name, value in stored.items()):
             problems.append(f"{path} belongs to another audit than {folder / _SUMMARY}")
     return problems
 

@@ -17,8 +17,9 @@ __all__ = ["FILE_COLUMNS", "FILE_KINDS", "FILE_LIST", "FileRecord", "read_file_l
 #: The name of the list in the folder of an audit.
 FILE_LIST = "files.csv"
 
-#: What a file was to the audit: an image, a volume of which slices were judged, or a file that could not be used.
-FILE_KINDS = ("image", "volume", "skipped")
+#: What a file was to the audit: an image, a volume of which slices were judged, a file that repeats another one and was
+#: judged with it, or a file that could not be used.
+FILE_KINDS = ("image", "volume", "repeat", "skipped")
 
 FILE_COLUMNS = ("file", "kind", "num_images", "size_bytes", "sha256")
 

@@ -21,6 +21,7 @@ from monai_deepssim.report.sentences import (
     control_sentences,
     error_rate_sentence,
     false_alarm_sentence,
+    file_sentences,
     score_name,
 )
 
@@ -76,6 +77,7 @@ def render_report(
         .get_template("audit.html")
         .render(
             **describe(summary),
+            file_sentences=file_sentences(summary),
             histogram=score_histogram(scores, summary["thresholds"], null_scores),
             patients=_patients(tables["patients"], pairs),
             suspicious=[pair for pair in pairs if pair["kind"] in ("unexplained", "discovery")],

@@ -13,6 +13,7 @@ from monai_deepssim.report.sentences import (
     control_sentences,
     error_rate_sentence,
     false_alarm_sentence,
+    file_sentences,
     gate_sentence,
     num_audited,
     proportions_warning,
@@ -104,14 +105,8 @@ def _members_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _image_lines(summary: Mapping[str, Any]) -> list[str]:
-    lines = []
+    lines = file_sentences(summary)
     for side, images in summary["images"].items():
-        ignored = summary["ignored_files"][side]
-        if ignored:
-            lines.append(
-                f"Ignored: {len(ignored)} files in {summary[f'{side}_dir']} are not images that can be audited, such "
-                f"as {ignored[0]['path']} ({ignored[0]['reason']})."
-            )
         if images["converted_to_grey"]:
             lines.append(f"Colour: {len(images['converted_to_grey'])} {side} images were converted to grey.")
         resampled = len(images["resampled_to_square_pixels"])

@@ -8,6 +8,7 @@ from typing import Any
 from monai_deepssim.report.sentences import (
     control_key,
     control_name,
+    count_ignored,
     count_words,
     proportions_warning,
     share_words,
@@ -107,12 +108,13 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
         Sentences without names of files, folders or patients.
     """
     skipped, options = summary["skipped"], summary["options"]
-    ignored = sum(len(files) for files in summary["ignored_files"].values())
+    unread, left_out = count_ignored(summary, "unread", "link"), count_ignored(summary, "asked")
     hidden = [one["description"] for one in summary["sides_differ"]["differences"] if not one["covered"]]
     conditions = [
         *((True, sentence) for sentence in _missed_controls(summary)),
         (skipped, f"{count_words(len(skipped), 'image')} could not be read."),
-        (ignored, f"{count_words(ignored, 'file')} in the folders could not be taken for images."),
+        (unread, f"{count_words(unread, 'file or folder', 'files or folders')} beside the images could not be read."),
+        (left_out, f"{count_words(left_out, 'file or folder', 'files or folders')} were left out on purpose."),
         (hidden, f"Copies may be hidden by how the sides were preprocessed: {' '.join(hidden)}"),
         (proportions_warning(summary), f"Proportions: {proportions_warning(summary)}"),
         (summary["controls"] is None, "How many copies are missed is not known: no controls were planted."),

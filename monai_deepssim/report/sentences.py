@@ -12,9 +12,11 @@ __all__ = [
     "control_key",
     "control_name",
     "control_sentences",
+    "count_ignored",
     "count_words",
     "error_rate_sentence",
     "false_alarm_sentence",
+    "file_sentences",
     "gate_sentence",
     "num_audited",
     "proportions_warning",
@@ -65,6 +67,75 @@ def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
 def num_audited(summary: Mapping[str, Any], side: str) -> int:
     """Count the images of a side that could be used."""
     return sum(summary["images"][side]["original_sizes"].values())
+
+
+# What became of files that are not among the images, by their kinds: a heading and the words after the count.
+_IGNORED = {
+    ("unread", "link"): ("Not read", "could hold images and were not compared"),
+    ("asked",): ("Left out", "were left out on purpose (--ignore)"),
+    ("note", "system", "seen"): ("Ignored", "are no images: tables, notes, files of the operating system"),
+}
+
+
+def count_ignored(summary: Mapping[str, Any], *kinds: str) -> int:
+    """Count the files and folders of all sides that are not among the images, of some kinds.
+
+    Example:
+        >>> count_ignored({"ignored_files": {"synthetic": [{"kind": "note"}, {"kind": "asked"}]}}, "asked")
+        1
+    """
+    return sum(file["kind"] in kinds for files in summary["ignored_files"].values() for file in files)
+
+
+def file_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Say which files are not among the images, which count once, and which are volumes of several files.
+
+    Args:
+        summary: content of ``summary.json``.
+
+    Returns:
+        Sentences with names of files and folders.
+    """
+    sentences = []
+    for side, images in summary["images"].items():
+        for kinds, (heading, words) in _IGNORED.items():
+            files = [file for file in summary["ignored_files"][side] if file["kind"] in kinds]
+            if files:
+                count = f"{count_words(len(files), 'file or folder', 'files or folders')} in {summary[f'{side}_dir']}"
+                sentences.append(f"{heading}: {count} {words}, such as {files[0]['path']} ({files[0]['reason']}).")
+        repeats = summary["repeats"][side]
+        if repeats:
+            first = repeats[0]
+            sentences.append(
+                f"Repeats: {count_words(len(repeats), f'{side} image')} repeat others and count once, such as "
+                f"{first['path']}, which is {first['reason']} as {first['repeats']}.{_about_repeats(side)}"
+            )
+        sentences += _series_sentences(summary, side, images)
+    return sentences
+
+
+def _about_repeats(side: str) -> str:
+    if side != "synthetic":
+        return ""
+    return " The gate counts a suspicious one as often as it is there; --count_repeats true counts each of them."
+
+
+def _series_sentences(summary: Mapping[str, Any], side: str, images: Mapping[str, Any]) -> list[str]:
+    """How many images come from volumes of several files, and what that leaves out."""
+    if not images["num_series"]:
+        return []
+    num_images, files = num_audited(summary, side), images["num_files_of_series"]
+    series = "1 volume" if images["num_series"] == 1 else f"{images['num_series']:,} volumes"
+    sentences = [
+        f"Series: {count_words(num_images, f'{side} image')}; {count_words(files, 'file')} of DICOM series were taken "
+        f"as {series}."
+    ]
+    if side == "synthetic" and summary["options"]["slices"] != "all":
+        sentences.append(
+            "Warning: of each of these synthetic volumes only the slices asked for were audited. --slices all audits "
+            "every slice; files that are an image each need a SeriesInstanceUID each."
+        )
+    return sentences
 
 
 def gate_sentence(summary: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ __all__ = ["SHAREABLE_REPORT", "render_shareable", "shareable_report"]
 #: Name of this report in the folder of an audit.
 SHAREABLE_REPORT = "report_shareable.html"
 
+_REPEAT_PATHS = ("path", "repeats")
 _REMOVED = "[name removed]"
 
 
@@ -96,7 +97,10 @@ def _without_names(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) 
     safe["holdout_dir"] = None if summary["holdout_dir"] is None else ""
     safe["run"] = {"package_version": summary["run"]["package_version"]}
     safe["skipped"] = [{} for _ in summary["skipped"]]
-    safe["ignored_files"] = {side: [{} for _ in files] for side, files in summary["ignored_files"].items()}
+    safe["ignored_files"] = {
+        side: [{"kind": file["kind"]} for file in files] for side, files in summary["ignored_files"].items()
+    }
+    safe["repeats"] = {side: [{} for _ in repeats] for side, repeats in summary["repeats"].items()}
     for name in ("contamination", "second_opinion"):
         if summary[name] is not None:
             safe[name] = {**safe[name], "paths": []}
@@ -111,6 +115,7 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths = [str(summary[name] or "") for name in ("training_dir", "synthetic_dir", "holdout_dir", "output_dir")]
     paths += [entry["path"] for entry in summary["skipped"]]
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
+    paths += [entry[name] for repeats in summary["repeats"].values() for entry in repeats for name in _REPEAT_PATHS]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
     words = summary["run"]["command"].split()
     # Names of options are no secrets; what was given for them may be.

@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_deepssim.csv_cells import plain_cell, safe_table
 from monai_deepssim.data import list_images, load_slice, split_by_patient, write_png
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import unwritable, write_text
+from monai_deepssim.files import make_folder, unwritable, write_text
 from monai_deepssim.generators import GeneratorImages, repetition_counts
 from monai_deepssim.study.grid import Setting
 from monai_deepssim.study.options import MIN_SAMPLES, StudyOptions
@@ -135,7 +135,7 @@ def _write_images(options: StudyOptions, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        make_folder(partial)
         for csv, images in ((POOL_CSV, pool), (HOLDOUT_CSV, holdout)):
             rows = []
             for number in range(len(images)):

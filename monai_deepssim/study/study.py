@@ -65,6 +65,9 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
         write_summary(folder / "summary.json", result)
         return result
 
+    def writes(self, options: StudyOptions) -> bool:
+        return not options.estimate_only
+
     def closing_lines(self, result: StudyResult | None) -> list[str]:
         if result is None:
             return []

@@ -134,6 +134,7 @@ def _summary(
 ) -> dict[str, Any]:
     total = num_copies + num_similar + num_different
     image_size = {"image_size": [136, 112], "converted_to_grey": [], "resampled_to_square_pixels": []}
+    image_size |= {"num_series": 0, "num_files_of_series": 0}
     num_images = {"training": 400, "synthetic": total} | ({"holdout": 120} if filled else {})
     score = {"score": "copy_score", "source": "chosen on phantoms (docs/measured.md); not calibrated on this data"}
     return {
@@ -180,6 +181,7 @@ def _summary(
         "sides_differ": {"num_training": 200, "num_synthetic": total, "is_testable": True, "differences": []},
         "skipped": [{"side": "training", "path": f"{training}-broken.png", "reason": "is empty"}] if filled else [],
         "ignored_files": {side: [] for side in num_images},
+        "repeats": {side: [] for side in num_images},
         "thresholds": {"similar": {"value": 0.63, **score}, "duplicate": {"value": 0.86, **score}},
         "detector": "deepssim",
         "verified": True,

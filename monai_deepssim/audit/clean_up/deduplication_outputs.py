@@ -20,6 +20,7 @@ from monai_deepssim.report import (
     PictureForm,
     choose_form,
     draw_pair,
+    file_sentences,
     report_environment,
     score_histogram,
     score_name,
@@ -111,6 +112,7 @@ def _render(result: DeduplicationResult, summary: Mapping[str, Any]) -> str:
         .render(
             result=result,
             summary=summary,
+            file_sentences=file_sentences(summary),
             headline=_verdict(result),
             created=datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
             scale=AGREEMENT_GRADIENT,

@@ -29,9 +29,8 @@ from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
 from monai_deepssim.audit.sources import Side, list_side
 from monai_deepssim.audit.tables import write_table
 from monai_deepssim.audit.verdict import Thresholds
-from monai_deepssim.data import write_repetitions_demo
+from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages, say
 from monai_deepssim.similarity import kernels_are_compiled
 
@@ -162,7 +161,6 @@ def perform_deduplication(
             f"--output_dir: {options.output_dir} holds an audit, whose files would be written over. Give another "
             "--output_dir."
         )
-    ensure_writable(options.output_dir)
     detector = load_detector(options)
     if side is None:
         side = _read_side(options, stages)
@@ -178,6 +176,7 @@ def perform_deduplication(
     search = SelfSearch(training, [unit_of[index] for index in range(len(side.items))], detector, thresholds, options)
     with stages("search"):
         duplicates = group_duplicates(search, units, patients)
+    check_unchanged(training.side.items)
     groups = groups_table(duplicates.groups, paths, patients)
     result = DeduplicationResult(
         options=options,
