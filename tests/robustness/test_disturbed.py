@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -196,19 +198,19 @@ def test_a_training_that_a_signal_ends_goes_on_to_the_same_weights(
     assert_ends_undisturbed(fork_server, undisturbed, "train", folder)
 
 
-@pytest.mark.xfail(strict=True, reason="an output folder has no lock yet: take this mark off with the lock")
+@pytest.mark.sweep
 def test_of_two_audits_in_one_folder_the_second_is_refused(fork_server, make_folders, tmp_path):
     folder = make_folders(tmp_path / "two")
-    command = [*COMMANDS["audit"], "--batch_size", "1"]
-    first = subprocess.Popen(
-        ["python", "-m", "monai_deepssim", *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "monai_deepssim", *COMMANDS["audit"]]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(command, cwd=folder, **silent)
     try:
         while not (folder / "out").is_dir() and first.poll() is None:
-            pass
-        second = fork_server.run(command, folder)
+            time.sleep(0.01)
+        second = fork_server.run(COMMANDS["audit"], folder)
     finally:
         first.kill()
         first.wait()
     assert second.status == 2
-    assert "out" in is_told(second)
+    assert "another run is at work in out" in is_told(second)
+    assert fork_server.run(COMMANDS["audit"], folder).status == 0  # the killed one has left no lock
