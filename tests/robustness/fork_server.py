@@ -96,9 +96,10 @@ def _disturb(folder: str, how: str, at: int, calls: list[int]) -> None:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and is_below(path):
                 count()
+        elif how == "full" and event in ("os.remove", "os.rmdir"):
+            pass  # a full disk can be cleaned up
         elif event in _CHANGES and any(is_below(arguments[position]) for position in _CHANGES[event]):
-            if how != "full" or event not in ("os.remove", "os.rmdir"):  # a full disk can be cleaned up
-                count()
+            count()
 
     synced = os.fsync
 
