@@ -28,10 +28,12 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
     Returns:
         How the sides differ in preprocessing.
     """
-    return compare_sides(_sample(training, image_size), _sample(synthetic, image_size))
+    (first, first_share), (second, second_share) = (_sample(part, image_size) for part in (training, synthetic))
+    return compare_sides(first, second, hounsfield_shares=(first_share, second_share))
 
 
-def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
+def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, float]:
+    """Some of the images, and the share of them whose files are in Hounsfield units."""
     counts: dict[str, int] = {}
     chosen: list[int] = []
     for index in np.random.default_rng(_SEED).permutation(part.images.indices).tolist():
@@ -43,5 +45,6 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
         if len(chosen) == _MOST_IMAGES:
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
-    items = [dataset[index] for index in sorted(chosen)]
-    return torch.stack([torch.as_tensor(item["image"]) for item in items if not item["problem"]])
+    items = [item for item in (dataset[index] for index in sorted(chosen)) if not item["problem"]]
+    share = sum(item["hounsfield"] for item in items) / max(len(items), 1)
+    return torch.stack([torch.as_tensor(item["image"]) for item in items]), share

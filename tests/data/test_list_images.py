@@ -42,6 +42,7 @@ def test_a_folder_is_searched_recursively_and_listed_in_order(tmp_path, picture)
         "slice": 0,
         "slice_axis": 2,
         "files": "",
+        "window": "",
     }
     assert all(load_slice(item).shape == (1, 233, 197) for item in items)
 
