@@ -39,7 +39,7 @@ STANDARD_WINDOWS: Mapping[str, tuple[float, float]] = {
 _SIDE, _TILES, _NUM_QUANTILES = 128, 32, 65
 # Levels below this share of the range are background, of which pictures show more or less.
 _BACKGROUND, _DARKEST = 0.04, 0.05
-# Of two windows the one with a name is taken where it fits as well as the fitted one, but for this.
+# A simpler choice is taken where it fits as well as another, but for this.
 _AS_GOOD, _AS_GOOD_AGAIN = 0.006, 1.3
 _NARROWEST = 10.0
 
@@ -132,7 +132,8 @@ def fit_window(
     """Find the window by which slices in Hounsfield units have the grey levels of pictures of other slices.
 
     Windows with a name are tried, those of the files, and the full range of each slice; from the best of them the ends
-    are fitted. One with a name is taken unless the fitted one is clearly better.
+    are fitted. The full range is taken unless another one is clearly better, and one with a name
+    unless the fitted one is.
 
     Args:
         slices: ``(rows, columns)`` each, in Hounsfield units without padding.
@@ -158,9 +159,9 @@ def fit_window(
     names = {**{(float(c), float(w)): "" for c, w in further}, **{cw: name for name, cw in STANDARD_WINDOWS.items()}}
     named = [FittedWindow(*window, name or "of the files", distance_of(*window)) for window, name in names.items()]
     ranked = sorted([full, *named], key=lambda window: window.distance)
-    fitted = min((_refine(distance_of, window) for window in ranked[:3] if window.center is not None), **_BY_DISTANCE)
-    best = ranked[0]
-    return best if best.distance <= _AS_GOOD_AGAIN * fitted.distance + _AS_GOOD else fitted
+    fitted = min((_refine(distance_of, window) for window in ranked[:2] if window.center is not None), **_BY_DISTANCE)
+    enough = _AS_GOOD_AGAIN * min(fitted.distance, ranked[0].distance) + _AS_GOOD
+    return next((window for window in (full, ranked[0]) if window.distance <= enough), fitted)
 
 
 _BY_DISTANCE: dict = {"key": lambda window: window.distance, "default": FittedWindow(None, None, "full range", 1.0)}
@@ -179,7 +180,7 @@ def _refine(distance_of: Callable[[float, float], float], start: FittedWindow) -
                 [start.center + start.width / 5, np.log(start.width)],
                 [start.center, np.log(start.width) + 0.3],
             ],
-            "maxfev": 80,
+            "maxfev": 60,
             "xatol": 0.02,
             "fatol": 1e-4,
         },

@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 from monai_deepssim.metrics.side_measures import SideMeasures
 from monai_deepssim.metrics.side_poses import POSE_NAMES, compare_poses
 
-__all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences"]
+__all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences", "name_hounsfield_difference"]
 
 # A measure differs when a random image of one side exceeds one of the other with this probability (0.5: no
 # difference), Mann and Whitney's test has this p-value, and the medians differ by the measure's own least amount.
@@ -26,6 +26,9 @@ _COVERED_SIZE_RATIO, _COVERED_CUT, _COVERED_BLUR_PIXELS, _COVERED_NOISE = 1.6, 0
 # Text: so many pixels that are bright in at least half of the images of one side, and in next to none of the other.
 _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
 
+
+# With the right window, grey levels of CT phantoms differ by up to TODO of the range, with none by TODO and more.
+_MAX_LEVEL_DISTANCE = 0.08
 
 # Description, value of the training images, value of the synthetic images, and whether it is covered.
 _Found: TypeAlias = tuple[str, float, float, bool]
@@ -68,6 +71,36 @@ def name_differences(training: SideMeasures, synthetic: SideMeasures) -> tuple[S
     """
     found = {kind: compare(training, synthetic) for kind, compare in _COMPARISONS.items()}
     return tuple(SideDifference(kind, *difference) for kind, difference in found.items() if difference is not None)
+
+
+def name_hounsfield_difference(
+    training_share: float, synthetic_share: float, level_distance: float
+) -> tuple[SideDifference, ...]:
+    """Name it where one side is in Hounsfield units, the other shows pictures, and their grey levels do not agree.
+
+    Args:
+        training_share: share of the training images whose files are in Hounsfield units.
+        synthetic_share: share of the synthetic images whose files are.
+        level_distance: distance of the grey levels of both as they are compared, with any window applied.
+
+    Returns:
+        The difference, or nothing.
+
+    Example:
+        >>> name_hounsfield_difference(1.0, 0.0, 0.01)
+        ()
+        >>> name_hounsfield_difference(1.0, 0.0, 0.3)[0].covered
+        False
+    """
+    if (training_share >= 0.5) == (synthetic_share >= 0.5) or level_distance <= _MAX_LEVEL_DISTANCE:
+        return ()
+    hounsfield, pictures = ("training", "synthetic") if training_share >= 0.5 else ("synthetic", "training")
+    description = (
+        f"The {hounsfield} images are in Hounsfield units and the {pictures} images are not, and as they are compared "
+        f"their grey levels differ by {level_distance:.0%} of the range: option window takes the center and width that "
+        f"the {pictures} images were made with."
+    )
+    return (SideDifference("hounsfield", description, training_share, synthetic_share, False),)
 
 
 def _differ(training: np.ndarray, synthetic: np.ndarray, least: float) -> bool:
@@ -239,4 +272,4 @@ _COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] =
 }
 
 #: What may differ between two sides, in the order in which differences are listed.
-SIDE_DIFFERENCE_KINDS = tuple(_COMPARISONS)
+SIDE_DIFFERENCE_KINDS = ("hounsfield", *_COMPARISONS)

@@ -270,7 +270,8 @@ def side_lines(comparison: Mapping[str, Any]) -> list[str]:
     """
     compared = f"{comparison['num_training']} training and {comparison['num_synthetic']} synthetic images"
     if not comparison["is_testable"]:
-        return [f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."]
+        first = f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."
+        return [first, *(f"  Warning: {one['description']} Copies may be missed." for one in comparison["differences"])]
     differences = comparison["differences"]
     if not differences:
         return [f"Preprocessing: no difference found between {compared}."]
