@@ -377,8 +377,8 @@ def test_a_change_that_is_missed_is_named_with_how_many_were_found():
     gate = decide_gate(GateRules(0.01), evidence)
     assert (gate.result, [reason.code for reason in gate.reasons]) == ("undecided", ["controls_missed"])
     assert gate.reason == (
-        "Too few planted copies were found, and 90 % is required: 85 % of those blurred by 2 px; 1 of 20 shifted by 10 % "
-        "of the side; 0 of 20 rotated by 5 degrees. Leave --verify true."
+        "Too few planted copies were found, and 90 % is required: 85 % of those blurred by 2 px; 1 of 20 shifted by "
+        "10 % of the side; 0 of 20 rotated by 5 degrees. Leave --verify true."
     )
     assert decide_gate(GateRules(0.01), evidence_of(missed=missed[:1])).result == "undecided"
 
