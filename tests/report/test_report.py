@@ -353,6 +353,9 @@ def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -
     words = words_of(render(audit))
     assert "Suspicious, but not copies by the threshold 5 3 closer than chance explains, 2 unexplained" in words
     assert "12 synthetic images are copies of a training image; 5 more are suspicious." in words
+    audit.summary["gate"]["patients"]["memorized"] = 9
+    words = words_of(render(audit))
+    assert "6 of 80 by the identifiers given; 9 with those whom suspicious images resemble; upper 95 % limit" in words
 
 
 def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stands_in_for_held_out_images() -> None:
