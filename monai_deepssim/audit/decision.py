@@ -171,9 +171,9 @@ def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None
 
 
 def _missed(curve: DetectionCurve, min_recall: float) -> tuple[str, ...]:
-    """Changes after which too few controls were found, in words that follow "copies"; the reference is told apart."""
+    """How few controls were found after which change; the reference is told apart."""
     return tuple(
-        f"{point.words} were found in {point.found.count} of {point.found.total}"
+        f"{point.found.count} of {point.found.total} {point.words}"
         for point in curve.missed(min_recall)
         if point.name != curve.reference
     )

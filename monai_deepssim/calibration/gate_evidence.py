@@ -94,8 +94,8 @@ class GateEvidence:
         null_remedy: what they could not have called and what would do, in a few sentences.
         recall: share of the controls of the reference change that was found, 0 to 1; ``None`` without controls.
         reference: the reference change in words that follow "copies", such as ``blurred by 2 px``.
-        missed: other changes after which fewer controls were found than is asked for, beyond chance, each in words that
-            follow "copies", such as ``shifted by 10 % of the side were found in 1 of 20``.
+        missed: other changes after which fewer controls were found than is asked for, beyond chance, each in words such
+            as ``1 of 20 shifted by 10 % of the side``.
         is_verified: whether candidates were compared on the pixels.
         patients: patients that are memorized; ``None`` where no patient is known.
         chosen_by: name of the detector by whose scores the set was chosen, as a filter does; empty where it is the

@@ -183,19 +183,19 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
             "No controls were planted, or fewer than 5, so it is unknown how many copies would be found. "
             "Give --controls 20, and at least 5 training images.",
         )
-    missed = "; ".join(_missed(rules, evidence))
+    missed = [*_missed_reference(rules, evidence), *evidence.missed]
     if missed:
         remedy = "Give a larger --image_size or lower --thresholds" if evidence.is_verified else "Leave --verify true"
-        yield "controls_missed", f"Copies that were planted were missed: {missed}. {remedy}."
+        yield (
+            "controls_missed",
+            f"Too few planted copies were found, and {percent(rules.min_recall)} is required: {'; '.join(missed)}. "
+            f"{remedy}.",
+        )
 
 
-def _missed(rules: GateRules, evidence: GateEvidence) -> Iterator[str]:
-    required = percent(rules.min_recall)
+def _missed_reference(rules: GateRules, evidence: GateEvidence) -> Iterator[str]:
     if evidence.recall is not None and evidence.recall < rules.min_recall:
-        share = percent(evidence.recall, rules.min_recall)
-        yield f"of those {evidence.reference} {share} were found, and {required} is required"
-    if evidence.missed:
-        yield f"{', '.join(evidence.missed)}, which is below {required} beyond chance"
+        yield f"{percent(evidence.recall, rules.min_recall)} of those {evidence.reference}"
 
 
 def _too_few(

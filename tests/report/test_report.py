@@ -353,6 +353,9 @@ def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -
     words = words_of(render(audit))
     assert "Suspicious, but not copies by the threshold 5 3 closer than chance explains, 2 unexplained" in words
     assert "12 synthetic images are copies of a training image; 5 more are suspicious." in words
+    audit.summary["gate"]["patients"]["memorized"] = 9
+    words = words_of(render(audit))
+    assert "6 of 80 by the identifiers given; 9 with those whom suspicious images resemble; upper 95 % limit" in words
 
 
 def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stands_in_for_held_out_images() -> None:
@@ -374,7 +377,9 @@ def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stand
 def test_similar_images_above_every_image_that_is_not_a_copy_are_on_the_first_screen() -> None:
     audit = make_audit()
     words = words_of(render(audit))
-    card = words[words.index("Suspicious, but not copies by the threshold") : words.index("Release gate at")]
+    card = words[
+        words.index("Suspicious, but not copies by the threshold") : words.index("Release gate exceeded at most")
+    ]
     assert "beside these, 3 similar images score above every image that is not a copy" in card
     assert "and yet not apart from the rest: look at these pairs." in words[: words.index("Affected patients")]
     audit.summary["num_similar_above_null"] = 0
