@@ -123,7 +123,7 @@ def _report(options: ReportOptions) -> tuple[int, dict[str, Any]]:
     from monai_deepssim.report import SHAREABLE_REPORT, shareable_report
 
     target = options.output_file or options.audit_dir / SHAREABLE_REPORT
-    write_text(target, shareable_report(options.audit_dir))
+    write_text(target, shareable_report(options.audit_dir), private=False)
     say(f"Report without names, identifiers and pixels: {target}")
     return 0, {"shareable_report": str(target)}
 

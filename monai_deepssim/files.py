@@ -1,62 +1,132 @@
-"""Files that are written whole or not at all, with an error that names the folder, and checked stores of arrays."""
+"""Files that are written whole or not at all, for their owner alone, with an error that names the place."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
 
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = [
-    "ArrayStore",
     "atomic_file",
     "ensure_writable",
     "hash_file",
+    "hash_stream",
+    "make_folder",
+    "open_private",
     "printable",
+    "private_umask",
     "remove_files",
     "unwritable",
     "write_text",
 ]
 
+# What holds pixels or names of patients is its owner's alone.
+_PRIVATE_FILE, _PRIVATE_FOLDER, _BY_UMASK = 0o600, 0o700, 0o666
+
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, private: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing such that its name holds either the old content or the new one, whenever we are killed.
 
-    What is written goes to ``<name>.partial`` beside it, which is renamed when the block ends without an error; a
-    leftover of a kill is overwritten the next time.
+    What is written goes to ``<name>.partial`` beside it, which reaches the disk before it is renamed, when the block
+    ends without an error. It is removed when the block fails, and what a kill leaves is replaced the next time.
 
     Args:
         path: path of the file to write; its folder has to exist.
+        private: whether only its owner may read it, from the first byte on; else the process's umask says who may.
 
     Yields:
         The open file.
 
     Raises:
-        OSError: if it cannot be written.
+        UnusableInputError: if it cannot be written.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "a.txt")
         >>> with atomic_file(path) as file:
         ...     _ = file.write(b"whole")
-        >>> path.read_bytes()
-        b'whole'
+        >>> path.read_bytes(), oct(path.stat().st_mode & 0o777)
+        (b'whole', '0o600')
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open_private(partial, _PRIVATE_FILE if private else _BY_UMASK) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        failure = _failed_write(error)
+        if failure is None:
+            raise
+        raise unwritable(path, failure) from error
+
+
+def open_private(path: Path, mode: int = _PRIVATE_FILE) -> BinaryIO:
+    """Open a new file for writing that nobody else may read, in the place of any other of its name.
+
+    Args:
+        path: path of the file. A link of that name is replaced, not followed.
+        mode: who may read and write it, as for :func:`os.open`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    # A file that is there already would keep its mode.
+    path.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, mode), "w+b")
+
+
+def _failed_write(error: BaseException | None) -> OSError | None:
+    """The error of the disk behind another one: torch.save puts its own in front."""
+    while isinstance(error, RuntimeError):
+        error = error.__cause__ or error.__context__
+    return error if isinstance(error, OSError) else None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents where they are missing; those that are made are their owner's alone.
+
+    Args:
+        folder: path of the folder.
+
+    Raises:
+        UnusableInputError: if it cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp(), "a", "b")
+        >>> make_folder(folder)
+        >>> oct(folder.parent.stat().st_mode & 0o777)
+        '0o700'
+    """
+    try:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        for place in reversed(missing):
+            place.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+        folder.mkdir(exist_ok=True)  # says what is wrong where it is no folder
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+@contextmanager
+def private_umask() -> Iterator[None]:
+    """Let other packages, such as TensorBoard, write files that only their owner may read; of the whole process."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def ensure_writable(folder: Path) -> None:
@@ -68,10 +138,10 @@ def ensure_writable(folder: Path) -> None:
     Raises:
         UnusableInputError: if that fails.
     """
+    make_folder(folder)
     probe = folder / f".writable-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
+        open_private(probe).close()
         probe.unlink()
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -93,15 +163,23 @@ def hash_file(path: str | os.PathLike[str]) -> str:
         >>> hash_file(path)[:16]  # FIPS 180-4, appendix B.1
         'ba7816bf8f01cfea'
     """
-    digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return hash_stream(stream)
+
+
+def hash_stream(stream: BinaryIO) -> str:
+    """SHA-256 of what is left of an open file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove files where they are there.
+    """Remove files where they are there, and what a killed run has left of writing them.
+
+    Args:
+        paths: paths of the files.
 
     Raises:
         UnusableInputError: if one cannot be removed.
@@ -109,25 +187,26 @@ def remove_files(paths: Iterable[Path]) -> None:
     for path in paths:
         try:
             path.unlink(missing_ok=True)
+            path.with_name(path.name + ".partial").unlink(missing_ok=True)
+        except NotADirectoryError:
+            continue
         except OSError as error:
             raise unwritable(path, error) from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, private: bool = True) -> None:
     """Write a UTF-8 file by an atomic rename; file names that are no UTF-8 keep their bytes.
 
     Args:
         path: path of the file to write or replace.
         text: what goes in, line ends unchanged.
+        private: as for :func:`atomic_file`.
 
     Raises:
         UnusableInputError: if it cannot be written.
     """
-    try:
-        with atomic_file(path) as file:
-            file.write(text.encode("utf-8", errors="surrogateescape"))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    with atomic_file(path, private=private) as file:
+        file.write(text.encode("utf-8", errors="surrogateescape"))
 
 
 def unwritable(path: Path, error: OSError) -> UnusableInputError:
@@ -146,63 +225,3 @@ def printable(text: str) -> str:
         'a\\\\x1b[2Jb.png'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-class ArrayStore:
-    """The cells of a grid that are known, a file each, so that a run that was interrupted goes on where it stopped.
-
-    Args:
-        directory: folder of the files; made when the first is written.
-
-    Example:
-        >>> import tempfile
-        >>> store = ArrayStore(Path(tempfile.mkdtemp()))
-        >>> store.save("ssim/none", "key of the inputs", {"scores": np.ones(2)})
-        >>> store.load("ssim/none", "key of the inputs")
-        {'scores': array([1., 1.])}
-        >>> store.load("ssim/none", "key of other inputs") is None
-        True
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def load(self, name: str, key: str) -> dict[str, np.ndarray] | None:
-        """Read a cell; ``None`` if there is none of this key, or it is damaged and has to be made again.
-
-        Args:
-            name: name of the cell, a relative path without suffix.
-            key: key of all that the cell was made from.
-        """
-        path = self._path(name)
-        if not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if str(arrays["key"]) != key:
-                    return None
-                return {field: arrays[field] for field in arrays.files if field != "key"}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-
-    def save(self, name: str, key: str, arrays: Mapping[str, np.ndarray | float]) -> None:
-        """Write a cell, whole or not at all.
-
-        Args:
-            name: name of the cell.
-            key: key of all that the cell was made from.
-            arrays: arrays by name.
-
-        Raises:
-            UnusableInputError: if it cannot be written.
-        """
-        path = self._path(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
-                np.savez(file, key=np.array(key), **arrays)  # type: ignore[arg-type]
-        except OSError as error:
-            raise unwritable(path, error) from error
-
-    def _path(self, name: str) -> Path:
-        return self.directory / f"{name}.npz"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from monai_deepssim.audit.clean_up.deduplication_outputs import write_deduplication_files
@@ -18,14 +16,16 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.filter_outputs import write_filter_summary
 from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterResult, perform_filter
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide
+from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.audit.sources import Side, check_sides_apart, list_side
+from monai_deepssim.audit.sources import Side, check_sides_apart, list_side, make_side
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import list_in_memory, scan_images
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.folder_lock import locked_folder
 from monai_deepssim.options import option_names, read_options, unknown_option
 from monai_deepssim.progress import quiet
+from monai_deepssim.stores import IN_MEMORY
 
 __all__ = ["find_copies", "find_duplicates", "remove_copies"]
 
@@ -85,8 +85,7 @@ def find_copies(
     """
     sources = {"training": training, "synthetic": synthetic, "holdout": holdout}
     with _prepared(AuditOptions, sources, patient_ids, output_dir, progress, options) as (checked, sides):
-        result = perform_audit(checked, sides=sides, write=output_dir is not None)
-        return result if output_dir is not None else _without_files(result)
+        return perform_audit(checked, sides=sides, write=output_dir is not None)
 
 
 def remove_copies(
@@ -135,9 +134,7 @@ def remove_copies(
         result = perform_filter(checked, sides=sides, write=output_dir is not None)
         if output_dir is not None:
             write_filter_summary(checked.output_dir / FILTER_SUMMARY, result)
-            return result
-        after = None if result.after is None else _without_files(result.after)
-        return replace(result, before=_without_files(result.before), after=after)
+        return result
 
 
 def find_duplicates(
@@ -179,9 +176,8 @@ def find_duplicates(
         if output_dir is not None:
             _refuse_memory(sides[0])
         result = perform_deduplication(checked, side=sides[0], write=output_dir is not None)
-        if output_dir is None:
-            return replace(result, training=_in_memory(result.training))
-        write_deduplication_files(result)
+        if output_dir is not None:
+            write_deduplication_files(result)
         return result
 
 
@@ -194,7 +190,7 @@ def _prepared(
     progress: bool,
     options: dict[str, Any],
 ) -> Iterator[tuple[Options, list[Side]]]:
-    """Check the options and list the sides; what is written goes into a scratch folder where none was given."""
+    """Check the options, list the sides and lock the folder; without one, all stays in memory."""
     names = [name for name in option_names(kind) if name not in _SIDES]
     for name in options:
         if name not in names:
@@ -205,10 +201,12 @@ def _prepared(
     if patient_ids is not None and not isinstance(patient_ids, str):
         known_ids = patient_ids if isinstance(patient_ids, Mapping) else {"training": patient_ids}
     given = {name: source for name, source in sources.items() if source is not None}
-    with quiet(not progress), tempfile.TemporaryDirectory() as scratch:
-        directories = {f"{name}_dir": _source_path(source, name) for name, source in given.items()}
-        values = {**options, **directories, "output_dir": scratch if output_dir is None else output_dir}
+    directories = {f"{name}_dir": _source_path(source, name) for name, source in given.items()}
+    values = {**options, **directories, "output_dir": IN_MEMORY if output_dir is None else output_dir}
+    with quiet(not progress), ExitStack() as stack:
         checked = read_options(kind, values)
+        if output_dir is not None:
+            stack.enter_context(locked_folder(checked.output_dir))
         sides = [_side(name, source, known_ids.get(name), checked) for name, source in given.items()]
         check_sides_apart(sides)
         yield checked, sides
@@ -231,38 +229,20 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Se
         side = list_side(name, Path(source).expanduser(), options)
     elif isinstance(source, (list, tuple)) and source and not _holds_images(source):
         entries = [entry if isinstance(entry, Mapping) else {"image": os.fspath(entry)} for entry in source]
-        listing = scan_images(
-            entries,
-            patient_id_pattern=options.patient_id_pattern,
-            slices=options.slices,
-            slice_axis=options.slice_axis,
-        )
+        listing = scan_images(entries, **options.listing, keep_repeats=True)
         side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored, in_memory=True)
     else:
         side = Side(name, Path(_source_path(source, name)), list_in_memory(source, name), [], in_memory=True)
-    if patient_ids is None:
-        return side
-    if len(patient_ids) != len(side.items):
-        raise UnusableInputError(
-            f"patient_ids: got {len(patient_ids)} for the {len(side.items)} {name} images, want one for each."
-        )
-    items = [{**item, "patient_id": str(patient)} for item, patient in zip(side.items, patient_ids, strict=True)]
-    return replace(side, items=items)
+    items = side.all_items
+    if patient_ids is not None:
+        if len(patient_ids) != len(items):
+            raise UnusableInputError(
+                f"patient_ids: got {len(patient_ids)} for the {len(items)} {name} images, want one for each."
+            )
+        items = [{**item, "patient_id": str(patient)} for item, patient in zip(items, patient_ids, strict=True)]
+    return make_side(replace(side, items=items, repeats=[]), options)
 
 
 def _holds_images(source: Sequence[Any]) -> bool:
     """Whether a list is a dataset with pixels rather than a data list or a list of paths."""
     return isinstance(source[0], Mapping) and not isinstance(source[0].get("image"), (str, os.PathLike))
-
-
-def _without_files(result: AuditResult) -> AuditResult:
-    """The result with its embeddings in memory, since their files go."""
-    holdout = None if result.holdout is None else _in_memory(result.holdout)
-    return replace(
-        result, training=_in_memory(result.training), synthetic=_in_memory(result.synthetic), holdout=holdout
-    )
-
-
-def _in_memory(side: EmbeddedSide) -> EmbeddedSide:
-    embeddings = [np.array(shard) for shard in side.images.embeddings]
-    return replace(side, images=replace(side.images, embeddings=embeddings))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def embed_sides(
     """
     with stages("fingerprints"):
         embedder_id = detector.identity.sha256 + identify_inferer(inferer)
-        stores = [_store(side, options, embedder_id) for side in sides]
+        opened = [_count_once(side, _store(side, options, embedder_id), options) for side in sides]
+        sides, stores = [side for side, _ in opened], [store for _, store in opened]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
     for side, store in zip(sides, stores, strict=True):
@@ -110,15 +112,28 @@ def _embed(
             f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
             f"{side.items[index]['path']}: {reason}"
         )
+    side = replace(side, items=store.hashed_items)
     return EmbeddedSide(side, images, store.fingerprint, store.contents, continued, store.file_hashes)
 
 
-def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:
+def _count_once(side: Side, store: EmbeddingStore, options: SearchOptions) -> tuple[Side, EmbeddingStore]:
+    """Of synthetic images of the same content the first is embedded, unless each of them counts."""
+    if side.name != "synthetic" or options.count_repeats:
+        return side, store
+    hashed = replace(side, items=store.hashed_items)
+    once = hashed.of_contents(store.contents)
+    return (side, store) if once is hashed else (once, _store(once, options, store.embedder_id, store.file_hashes))
+
+
+def _store(
+    side: Side, options: SearchOptions, embedder_id: str, file_hashes: Mapping[str, str] | None = None
+) -> EmbeddingStore:
     return EmbeddingStore(
         options.output_dir / EMBEDDINGS_FOLDER / side.name,
         side.items,
         image_size=options.image_size,
         embedder_id=embedder_id,
+        file_hashes=file_hashes,
     )
 
 
@@ -126,22 +141,22 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: SearchOptions, resul
     """Continue the audit in the output folder if it is this one, refuse another, and take away its old result."""
     output_dir = options.output_dir
     results = [path for path in result_files if path.exists()]
-    if not options.overwrite:
-        for store in stores:
-            differences = store.differences()
-            if differences:
-                raise UnusableInputError(
-                    f"--output_dir: {output_dir} holds an audit that differs from this one in its "
-                    f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
-                    "to replace it."
-                )
-        # Held-out images may be given to an audit that was made without them.
-        if results and not all(store.exists() for store in stores if store.directory.name != "holdout"):
+    # Held-out images may be given to an audit that was made without them.
+    is_continued = all(store.exists() for store in stores if store.directory.name != "holdout")
+    for store in stores if not options.overwrite else []:
+        differences = store.differences()
+        if differences:
             raise UnusableInputError(
-                f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
-                "continued. Give another --output_dir, or --overwrite true to replace it."
+                f"--output_dir: {output_dir} holds an audit that differs from this one in its "
+                f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
+                "to replace it."
             )
+    if results and not options.overwrite and not is_continued:
+        raise UnusableInputError(
+            f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
+            "continued. Give another --output_dir, or --overwrite true to replace it."
+        )
     for store in stores:
         store.open(overwrite=options.overwrite)
     # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
-    remove_files(results)
+    remove_files(result_files)

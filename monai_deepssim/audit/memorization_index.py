@@ -64,4 +64,6 @@ def _batches(side: EmbeddedSide, options: SearchOptions) -> Iterator[torch.Tenso
     dataset = ImageDataset(side.usable_items, image_size=options.image_size)
     loader = DataLoader(dataset, batch_size=options.batch_size, num_workers=options.num_workers)
     for batch in progress_bar(loader, desc=f"index of {side.side.name} images", unit=" batches"):
+        for problem in filter(None, batch["problem"]):
+            raise UnusableInputError(problem)
         yield torch.as_tensor(batch["image"])

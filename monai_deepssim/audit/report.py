@@ -40,11 +40,12 @@ def write_results(folder: Path, result: AuditResult) -> None:
         if name in tables:
             write_table(folder / f"{name}.csv", tables[name])
     side = result.synthetic
-    files = list_side_files(side.side.items, side.images.problems, source_root(side.side), side.file_hashes)
+    root, hashes = source_root(side.side), side.file_hashes
+    files = list_side_files(side.side.items, side.images.problems, root, hashes, side.side.repeats)
     write_file_list(folder / FILE_LIST, files)
     write_text(folder / "report.html", render_audit(result, summary))
     if result.options.shareable_report:
-        write_text(folder / SHAREABLE_REPORT, render_shareable(summary, tables))
+        write_text(folder / SHAREABLE_REPORT, render_shareable(summary, tables), private=False)
     hashes = hash_results(folder, [FILE_LIST, "report.html", *(f"{name}.csv" for name in TABLES)])
     write_summary(folder / "summary.json", {**summary, "result_files": hashes})
 

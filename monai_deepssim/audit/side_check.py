@@ -10,6 +10,7 @@ from torch import Tensor
 
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SideComparison, compare_sides
 
 __all__ = ["check_sides"]
@@ -27,11 +28,16 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
 
     Returns:
         How the sides differ in preprocessing.
+
+    Raises:
+        UnusableInputError: when a file has changed, or can no longer be read.
     """
-    return compare_sides(_sample(training, image_size), _sample(synthetic, image_size))
+    (first, first_share), (second, second_share) = (_sample(part, image_size) for part in (training, synthetic))
+    return compare_sides(first, second, hounsfield_shares=(first_share, second_share))
 
 
-def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
+def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, float]:
+    """Some of the images, and the share of them whose files are in Hounsfield units."""
     counts: dict[str, int] = {}
     chosen: list[int] = []
     for index in np.random.default_rng(_SEED).permutation(part.images.indices).tolist():
@@ -44,4 +50,7 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
     items = [dataset[index] for index in sorted(chosen)]
-    return torch.stack([torch.as_tensor(item["image"]) for item in items if not item["problem"]])
+    for problem in filter(None, (item["problem"] for item in items)):
+        raise UnusableInputError(problem)
+    share = sum(item["hounsfield"] for item in items) / max(len(items), 1)
+    return torch.stack([torch.as_tensor(item["image"]) for item in items]), share

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.tables import MATCHES_COLUMNS
-from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, unwritable
+from monai_deepssim.files import make_folder, remove_files
 from monai_deepssim.report import package_versions
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
+from monai_deepssim.stores import IN_MEMORY, read_sealed, write_sealed
 
 __all__ = ["VERIFIED_FOLDER", "VerificationStore", "verification_store"]
 
 #: Where verified pairs are, inside of the output folder: one folder per side.
 VERIFIED_FOLDER = "verified"
 
-_FINGERPRINT_FILE = "fingerprint.json"
-_STORE_VERSION = 6
+_PAIRS = "pairs-"
+_STORE_VERSION = 7
 
 
 class VerificationStore:
@@ -35,12 +34,12 @@ class VerificationStore:
     What a pair scores depends on its two images, the size they were brought to and the search, and on nothing else: not
     on the detector, the length of the shortlist or the thresholds, with any of which an audit may be continued. A
     fingerprint over the content of both sides' files, the image size, the price of a deformation, the versions of
-    this package and of the score, and the columns of ``matches.csv`` says which pairs they are. Pairs of another one
-    are of no use, and removed.
+    this package and of the score, and the columns of ``matches.csv`` says which pairs they are; each file has it, and a
+    checksum. Pairs of another one are of no use, and removed, as are files that are damaged.
 
     Args:
-        directory: the folder; made when there is something to write. It holds ``fingerprint.json``, and pairs in
-            ``pairs-00000.json`` and so on.
+        directory: the folder; made when there is something to write. It holds pairs in ``pairs-00000.json`` and so on.
+            Below :data:`~monai_deepssim.stores.IN_MEMORY`, pairs are kept by this object alone.
         query_images: fingerprint of the images that are looked up.
         training_images: fingerprint of the training images.
         image_size: rows and columns that images are brought to.
@@ -74,32 +73,22 @@ class VerificationStore:
             "training_images": training_images,
             "image_size": [int(side) for side in image_size],
             "deformation_cost": deformation_cost,
-            "columns": MATCHES_COLUMNS,
+            "columns": list(MATCHES_COLUMNS),
         }
+        self._in_memory: list[DataFrame] = []
+        self._is_ours = False  # whether files of other images have been removed
 
     def load(self) -> DataFrame:
-        """Read the pairs of these images.
+        """Read the pairs of these images; parts that are damaged are named on the terminal and removed.
 
         Returns:
             A table as :func:`~monai_deepssim.metrics.verify_candidates` makes them; empty where the folder holds pairs
             of other images.
-
-        Raises:
-            UnusableInputError: if a file was damaged after it was written.
         """
-        if not self._is_ours():
-            return DataFrame()
-        pairs: list[dict[str, Any]] = []
-        for path in self._files():
-            try:
-                part = json.loads(path.read_text(encoding="utf-8"))
-                pairs += [{**pair, "alignment": _read_alignment(pair["alignment"])} for pair in part]
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                raise UnusableInputError(
-                    f"{path}: this part of the verified pairs is damaged ({error}). Remove {self.directory} and run "
-                    "again."
-                ) from error
-        return DataFrame(pairs)
+        remove_files(self.directory.glob("*.partial"))
+        parts = map(self._read, self._files())
+        pairs = [{**pair, "alignment": _read_alignment(pair["alignment"])} for part in parts for pair in part or ()]
+        return concat([DataFrame(pairs), *self._in_memory], ignore_index=True)
 
     def write(self, pairs: DataFrame) -> None:
         """Add pairs, all of them or none.
@@ -110,32 +99,24 @@ class VerificationStore:
         Raises:
             UnusableInputError: if the folder cannot be written.
         """
-        try:
-            if not self._is_ours():
-                self._empty()
-            with atomic_file(self.directory / f"pairs-{len(self._files()):05d}.json") as file:
-                file.write(json.dumps(pairs.to_dict("records"), default=asdict).encode())
-        except OSError as error:
-            raise unwritable(self.directory, error) from error
+        if IN_MEMORY in self.directory.parents:
+            self._in_memory.append(pairs)
+            return
+        if not self._is_ours:
+            make_folder(self.directory)
+            remove_files(path for path in self._files() if self._read(path) is None)
+            self._is_ours = True
+        number = max((int(path.stem[len(_PAIRS) :]) for path in self._files()), default=-1) + 1
+        content = {"fingerprint": self.fingerprint, "pairs": pairs.to_dict("records")}
+        write_sealed(self.directory / f"{_PAIRS}{number:05d}.json", content, default=asdict)
 
-    def _is_ours(self) -> bool:
-        try:
-            stored = json.loads((self.directory / _FINGERPRINT_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(stored == self.fingerprint)
-
-    def _empty(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # The fingerprint goes first and comes last: pairs without one are never taken for anybody's.
-        (self.directory / _FINGERPRINT_FILE).unlink(missing_ok=True)
-        for path in self.directory.glob("pairs-*"):
-            path.unlink()
-        with atomic_file(self.directory / _FINGERPRINT_FILE) as file:
-            file.write(json.dumps(self.fingerprint, indent=2).encode())
+    def _read(self, path: Path) -> list[dict[str, Any]] | None:
+        """The pairs in a file; ``None`` where they are of other images, or damaged."""
+        content = read_sealed(path)
+        return None if content is None or content["fingerprint"] != self.fingerprint else content["pairs"]
 
     def _files(self) -> list[Path]:
-        return sorted(self.directory.glob("pairs-*.json"))
+        return sorted(self.directory.glob(f"{_PAIRS}*.json"))
 
 
 def verification_store(side: EmbeddedSide, training: EmbeddedSide, options: SearchOptions) -> VerificationStore:

@@ -15,9 +15,9 @@ import monai_deepssim
 from monai_deepssim.benchmark.pairs import PairSet
 from monai_deepssim.benchmark.queries import QuerySet
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ArrayStore
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, MemorizationIndexMetric, SearchStages
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION
+from monai_deepssim.stores import ArrayStore
 
 __all__ = ["NOT_FOUND", "NOT_VERIFIED", "CellScores", "cell_key", "load_cell", "score_cell"]
 

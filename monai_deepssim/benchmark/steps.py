@@ -25,9 +25,9 @@ from monai_deepssim.benchmark.own_images import read_own_images
 from monai_deepssim.benchmark.pairs import PairSet, make_phantom_pairs, perturb_in_turn, read_pairs
 from monai_deepssim.benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds, choose_class_thresholds
-from monai_deepssim.files import ArrayStore
 from monai_deepssim.metrics import CopyDetectionMetric
 from monai_deepssim.progress import progress_bar
+from monai_deepssim.stores import ArrayStore
 
 __all__ = ["BenchmarkResult", "perform_benchmark"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from monai_deepssim.data.contents import kind_of_problem
 from monai_deepssim.data.loading import LoadedSlice, read_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.transforms import FitImageSize
@@ -56,19 +57,27 @@ class ImageDataset(Dataset):
 
         Returns:
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
-            ``problem``: why the image cannot be used, ``""`` where it can. ``converted``: whether real colour was
-            converted to grey. ``resampled``: whether its pixels were not square and were made so.
+            ``problem``: why the image cannot be used, ``""`` where it can; ``problem_kind``: ``damaged``,
+            ``unreadable`` (this time) or ``changed`` (since it was hashed). ``converted``: whether real colour was
+            converted to grey. ``resampled``: whether its pixels were not square and were made so. ``padded``: whether
+            padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``: whether its file is in
+            Hounsfield units.
             ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
         """
         try:
-            loaded, problem = read_slice(self.items[index]), ""
+            loaded, problem, kind = read_slice(self.items[index]), "", ""
         except UnusableInputError as error:
-            loaded, problem = LoadedSlice(torch.zeros(1, *self.fit.image_size)), str(error)
+            loaded = LoadedSlice(torch.zeros(1, *self.fit.image_size))
+            problem, kind = str(error), kind_of_problem(error)
         return {
             "image": self.fit(loaded.image),
             "index": index,
             "problem": problem,
+            "problem_kind": kind,
             "converted": loaded.converted,
             "resampled": loaded.resampled,
+            "padded": loaded.padded,
+            "clipped": loaded.clipped,
+            "hounsfield": loaded.hounsfield,
             "original_size": loaded.original_size,
         }

@@ -15,7 +15,7 @@ from PIL import Image
 
 from monai_deepssim.data.phantom import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import unwritable
+from monai_deepssim.files import make_folder, open_private, unwritable, write_text
 from monai_deepssim.transforms import RandStructurePreserving
 
 __all__ = ["read_planted", "write_copies_demo", "write_png", "write_repetitions_demo"]
@@ -133,9 +133,10 @@ def read_planted(folder: Path) -> dict[str, str]:
 
 
 def write_png(path: Path, image: Any) -> None:
-    """Write an image ``(1, rows, columns)`` in [0, 1] as 8-bit grey."""
+    """Write an image ``(1, rows, columns)`` in [0, 1] as 8-bit grey, for its owner alone."""
     pixels = torch.as_tensor(image)[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-    Image.fromarray(pixels).save(path)
+    with open_private(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG")
 
 
 def _write_once(
@@ -156,9 +157,9 @@ def _write_once(
         if partial.exists():
             shutil.rmtree(partial)
         for name in subfolders:
-            (partial / name).mkdir(parents=True)
-        pd.DataFrame(write(partial)).to_csv(partial / _TRUTH_FILE, index=False, lineterminator="\r\n")
-        (partial / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+            make_folder(partial / name)
+        write_text(partial / _TRUTH_FILE, pd.DataFrame(write(partial)).to_csv(index=False, lineterminator="\r\n"))
+        write_text(partial / _SETTINGS_FILE, text)
         partial.rename(folder)
     except ImportError as error:
         raise UnusableInputError(

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from monai_deepssim.data import ImageDataset
+from monai_deepssim.data import CHANGED, ImageDataset
 from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import progress_bar
@@ -158,7 +158,8 @@ def embed_images(
 
     Raises:
         UnusableInputError: if the store was opened with other images or another embedder before
-            (:meth:`EmbeddingStore.open`), cannot be written, or the memory of the device does not suffice.
+            (:meth:`EmbeddingStore.open`), cannot be written, the memory of the device does not suffice, or a file has
+            changed since it was hashed.
 
     Example:
         >>> import tempfile, numpy as np
@@ -172,7 +173,7 @@ def embed_images(
         (1, 4)
     """
     store.open()
-    dataset = ImageDataset(store.items, image_size=store.image_size)
+    dataset = ImageDataset(store.hashed_items, image_size=store.image_size)
     missing = store.missing_shards()
     done = len(store.items) - sum(len(store.shard_range(shard)) for shard in missing)
     bar = progress_bar(total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing)
@@ -205,7 +206,10 @@ def embed_images(
                     f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
                     "Give num_workers 0, which reads them in the main process."
                 ) from error
-            store.write_shard(shard, np.concatenate(collector.embeddings), pd.concat(collector.notes))
+            notes = pd.concat(collector.notes)
+            for problem in notes.loc[notes["problem_kind"] == CHANGED, "problem"]:
+                raise UnusableInputError(problem)
+            store.write_shard(shard, np.concatenate(collector.embeddings), notes)
     return store.load()
 
 
@@ -227,10 +231,11 @@ class _BatchCollector:
         notes = pd.DataFrame(
             {
                 "problem": batch["problem"],
+                "problem_kind": batch["problem_kind"],
                 "converted": np.asarray(batch["converted"], dtype=bool),
                 "rows": np.asarray(rows),
                 "columns": np.asarray(columns),
-                "resampled": np.asarray(batch["resampled"], dtype=bool),
+                **{name: np.asarray(batch[name], dtype=bool) for name in ("resampled", "padded", "clipped")},
             }
         )
         has_direction = np.isfinite(embeddings).all(axis=1) & (embeddings != 0).any(axis=1)

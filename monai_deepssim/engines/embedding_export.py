@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.progress import say
 
 __all__ = ["export_embeddings"]
@@ -41,7 +43,7 @@ def export_embeddings(
         (1, 4)
     """
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     rows = {int(index): row for row, index in enumerate(embedded.indices)}
     table = pd.DataFrame(
         {
@@ -51,9 +53,10 @@ def export_embeddings(
             "problem": [embedded.problems.get(position, "") for position in range(len(items))],
         }
     )
-    table.to_csv(folder / "images.csv", index=False)
+    write_text(folder / "images.csv", safe_table(table).to_csv(index=False))
     embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
-    np.save(folder / "embeddings.npy", embeddings)
+    with atomic_file(folder / "embeddings.npy") as file:
+        np.save(file, embeddings)
     without = [f"{items[position]['path']} ({problem})" for position, problem in sorted(embedded.problems.items())]
     say(f"{len(rows)} of {len(items)} images embedded" + (f"; without: {', '.join(without)}" if without else ""))
     return folder / "embeddings.npy"

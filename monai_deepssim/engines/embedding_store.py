@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,16 +19,17 @@ import pandas as pd
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_deepssim.data import DerivedImage, files_of
+from monai_deepssim.data import UNREADABLE, content_of, digest_of_images, files_of, hash_items
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, hash_file, unwritable
+from monai_deepssim.files import atomic_file, hash_file, make_folder, remove_files, unwritable
+from monai_deepssim.stores import IN_MEMORY, discard_damaged, read_sealed, write_sealed
 
 __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
-# 4: notes have a row for each image.
-_STORE_VERSION = 4
+# 4: notes have a row for each image. 5: all files have checksums; padding and stray pixels are replaced.
+_STORE_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class EmbeddedImages:
         converted: positions of images whose real colour was converted to grey.
         sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
         resampled: positions of images whose pixels were not square and were made so.
+        padded: positions of images whose padding was replaced.
+        clipped: positions of images whose stray pixels, such as hot ones, were replaced.
     """
 
     embeddings: list[np.ndarray]
@@ -50,6 +53,8 @@ class EmbeddedImages:
     converted: list[int]
     sizes: np.ndarray
     resampled: list[int] = field(default_factory=list)
+    padded: list[int] = field(default_factory=list)
+    clipped: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.
@@ -71,15 +76,19 @@ class EmbeddingStore:
     """Embeddings of a list of images, in a folder, in shards that are written whole or not at all.
 
     A fingerprint over the content of the files, the image size and the embedder is written first, and a folder with
-    another fingerprint is refused: embeddings of different images never mix.
+    another fingerprint is refused: embeddings of different images never mix. Each shard has its checksum and that of
+    the fingerprint, and is made again where one of them does not fit. So is a shard with an image whose file could not
+    be read for a moment, the next time that the store is opened.
 
     Args:
         directory: the folder; made when missing. It holds ``fingerprint.json``, and for each shard ``shard-00000.npy``
             (float32 ``(n, D)``) and ``shard-00000.json`` (what was noticed about each image, and which have no row).
+            Below :data:`~monai_deepssim.stores.IN_MEMORY`, the embeddings are kept in memory, and nothing is written.
         items: the images, as :func:`monai_deepssim.data.list_images` lists them.
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
+        file_hashes: SHA-256 of more files, by path, such as those of images that repeat these.
 
     Example:
         >>> import tempfile
@@ -97,6 +106,7 @@ class EmbeddingStore:
         image_size: Sequence[int],
         embedder_id: str,
         shard_size: int = 512,
+        file_hashes: Mapping[str, str] | None = None,
     ) -> None:
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
@@ -105,19 +115,32 @@ class EmbeddingStore:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
+        self._known_hashes = dict(file_hashes or {})
+
+    @cached_property
+    def hashed_items(self) -> list[dict[str, Any]]:
+        """The items with what their files hold, so that nothing else is read of them (``hash_items``)."""
+        return hash_items(self.items)
 
     @cached_property
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
-        return {file: _digest_of_file(Path(file)) for file in dict.fromkeys(chain(*map(files_of, self.items)))}
+        hashes = {
+            file: content.sha256
+            for item in self.hashed_items
+            for file, content in zip(files_of(item), item["contents"], strict=True)
+        }
+        return {**self._known_hashes, **hashes}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on; two stores with equal fingerprints hold equal embeddings."""
         return {
             "store_version": _STORE_VERSION,
-            "images": _digest_of_images(self.items, self.contents),
+            "images": digest_of_images(self.hashed_items),
+            "names": _digest_of_names(self.items),
             "num_images": len(self.items),
+            "num_unreadable": sum(content.startswith("unreadable") for content in self.contents),
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
             "shard_size": self.shard_size,
@@ -126,8 +149,7 @@ class EmbeddingStore:
     @cached_property
     def contents(self) -> list[str]:
         """SHA-256 of the content of each image: of its files, of a tensor, or of what an image is made of."""
-        file_hashes = dict(self.file_hashes)
-        return [_content_of(item, file_hashes) for item in self.items]
+        return [content_of(item) for item in self.hashed_items]
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -135,14 +157,12 @@ class EmbeddingStore:
 
     def differences(self) -> list[str]:
         """The parts of the fingerprint in which the embeddings in the folder differ from those asked for."""
-        if not self.exists():
-            return []
-        try:
-            stored = json.loads((self.directory / _FINGERPRINT_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            stored = {}
-        wanted = self.fingerprint
-        return [name for name in wanted if not isinstance(stored, dict) or stored.get(name) != wanted[name]]
+        stored = read_sealed(self.directory / _FINGERPRINT_FILE)
+        different = [] if stored is None else [n for n, value in self.fingerprint.items() if stored.get(n) != value]
+        if "num_unreadable" in different and stored["num_unreadable"] and "names" not in different:
+            # The same images, of which some could not be read then: their embeddings may be replaced.
+            return [name for name in different if name not in ("images", "num_unreadable")]
+        return different
 
     def open(self, *, overwrite: bool = False) -> None:
         """Make the folder ready to be written to.
@@ -159,20 +179,21 @@ class EmbeddingStore:
                 f"{self.directory}: holds the embeddings of another run (different: {', '.join(differences)}). "
                 "Choose another output folder, or give overwrite true to replace them."
             )
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if differences:
-                # The fingerprint goes first: shards without one are never taken for finished ones.
-                (self.directory / _FINGERPRINT_FILE).unlink()
-            if not self.exists():
-                for leftover in self.directory.glob("shard-*"):
-                    leftover.unlink()
-                with atomic_file(self.directory / _FINGERPRINT_FILE) as file:
-                    file.write(json.dumps(self.fingerprint, indent=2).encode())
-            for leftover in self.directory.glob("*.partial"):
-                leftover.unlink()
-        except OSError as error:
-            raise unwritable(self.directory, error) from error
+        if not self._is_on_disk:
+            return
+        make_folder(self.directory)
+        is_known = read_sealed(self.directory / _FINGERPRINT_FILE) == self.fingerprint
+        useless = ["*.partial"] if is_known else ["*.partial", "shard-*"]
+        # The fingerprint goes first: shards without one are never taken for finished ones.
+        remove_files([] if is_known else [self.directory / _FINGERPRINT_FILE])
+        remove_files(path for pattern in useless for path in self.directory.glob(pattern))
+        if not is_known:
+            self.__dict__.pop("_shards", None)
+            write_sealed(self.directory / _FINGERPRINT_FILE, self.fingerprint)
+        for shard, (_, notes) in list(self._shards.items()):
+            if (notes["problem_kind"] == UNREADABLE).any():
+                remove_files([self._shard_path(shard, "json"), self._shard_path(shard, "npy")])
+                del self._shards[shard]
 
     def shard_range(self, shard: int) -> range:
         """The positions of a shard's images in the list."""
@@ -180,7 +201,7 @@ class EmbeddingStore:
 
     def missing_shards(self) -> list[int]:
         """The shards that are not in the folder yet, in order."""
-        return [shard for shard in range(self.num_shards) if not self._shard_path(shard, "npy").exists()]
+        return [shard for shard in range(self.num_shards) if shard not in self._shards]
 
     def write_shard(self, shard: int, embeddings: np.ndarray, notes: pd.DataFrame) -> None:
         """Write one shard, whole or not at all.
@@ -188,55 +209,76 @@ class EmbeddingStore:
         Args:
             shard: its number.
             embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
-            notes: ``n`` rows with ``problem``, why an image has no embedding, else empty; ``converted``, whether its
-                real colour was converted to grey; ``rows`` and ``columns`` as in its file; and ``resampled``, whether
-                its pixels were not square and were made so.
+            notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
+                ``converted``, whether its real colour was converted to grey; ``rows`` and ``columns`` as in its file;
+                and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
+                were replaced.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
         """
-        usable = (notes["problem"] == "").to_numpy()
-        try:
-            # The array goes last: when it is there, so are the notes.
-            with atomic_file(self._shard_path(shard, "json")) as file:
-                file.write(json.dumps(notes.to_dict("list")).encode())
-            with atomic_file(self._shard_path(shard, "npy")) as file:
-                np.save(file, np.ascontiguousarray(embeddings[usable], dtype=np.float32))
-        except OSError as error:
-            raise unwritable(self.directory, error) from error
+        array = np.ascontiguousarray(embeddings[(notes["problem"] == "").to_numpy()], dtype=np.float32)
+        if not self._is_on_disk:
+            self._shards[shard] = array, notes
+            return
+        path, stream = self._shard_path(shard, "npy"), io.BytesIO()
+        np.save(stream, array)
+        with atomic_file(path) as file:
+            file.write(stream.getbuffer())
+        # The notes go last: when they are there, so is the array, and they say which bytes it has.
+        sha256 = hashlib.sha256(stream.getbuffer()).hexdigest()
+        content = {"fingerprint": self.fingerprint, "sha256": sha256, "notes": notes.to_dict("list")}
+        write_sealed(self._shard_path(shard, "json"), content)
+        written = self._read_shard(shard)
+        if written is None:
+            raise unwritable(path, OSError("what was written is not what is there"))
+        self._shards[shard] = written
 
     def load(self) -> EmbeddedImages:
-        """Read all shards; the embeddings stay on disk until they are used.
+        """Put the shards together; embeddings in a folder stay on disk until they are used.
 
         Raises:
-            UnusableInputError: if a shard is missing or was damaged after it was written.
+            ValueError: if a shard is missing.
         """
-        embeddings: list[np.ndarray] = []
-        tables = [pd.DataFrame({"problem": [], "converted": [], "rows": [], "columns": [], "resampled": []})]
-        for shard in range(self.num_shards):
-            path = self._shard_path(shard, "npy")
-            try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-                table = pd.DataFrame(json.loads(self._shard_path(shard, "json").read_text(encoding="utf-8")))
-                if len(array) != (table["problem"] == "").sum() or len(table) != len(self.shard_range(shard)):
-                    raise ValueError(f"{len(array)} rows for the usable of {len(table)} images")
-            except (OSError, ValueError, KeyError, EOFError) as error:
-                raise UnusableInputError(
-                    f"{path}: this part of the stored embeddings is missing or damaged ({error}). Remove "
-                    f"{self.directory} and run again."
-                ) from error
-            embeddings += [array] if len(array) else []
-            tables.append(table)
-        notes = pd.concat(tables, ignore_index=True)
+        if self.missing_shards():
+            raise ValueError(f"{self.directory}: shards {self.missing_shards()} are missing, want all of them.")
+        shards = [self._shards[shard] for shard in range(self.num_shards)]
+        columns = ("problem", "converted", "rows", "columns", "resampled", "padded", "clipped")
+        empty = pd.DataFrame({name: [] for name in columns})
+        notes = pd.concat([empty, *(table for _, table in shards)], ignore_index=True)
         usable = notes["problem"] == ""
         return EmbeddedImages(
-            embeddings=embeddings,
+            embeddings=[array for array, _ in shards if len(array)],
             indices=np.flatnonzero(usable),
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
             sizes=notes.loc[usable, ["rows", "columns"]].to_numpy(np.int64),
-            resampled=np.flatnonzero(notes["resampled"]).tolist(),
+            **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
         )
+
+    @cached_property
+    def _shards(self) -> dict[int, tuple[np.ndarray, pd.DataFrame]]:
+        """The shards that are known, each with its notes; those in the folder that are damaged are not."""
+        shards = {shard: self._read_shard(shard) for shard in range(self.num_shards if self._is_on_disk else 0)}
+        return {shard: content for shard, content in shards.items() if content is not None}
+
+    def _read_shard(self, shard: int) -> tuple[np.ndarray, pd.DataFrame] | None:
+        path, content = self._shard_path(shard, "npy"), read_sealed(self._shard_path(shard, "json"))
+        if content is None or content["fingerprint"] != self.fingerprint:
+            return None
+        try:
+            if hash_file(path) != content["sha256"]:
+                raise ValueError("its checksum does not fit")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            remove_files([self._shard_path(shard, "json")])
+            discard_damaged(path, error)
+            return None
+        return array, pd.DataFrame(content["notes"])
+
+    @property
+    def _is_on_disk(self) -> bool:
+        return IN_MEMORY not in self.directory.parents
 
     @property
     def num_shards(self) -> int:
@@ -287,30 +329,6 @@ def _identify_setting(value: Any) -> str:
     return f"{value.__module__}.{name}" if "<" not in name else f"setting that cannot be compared {uuid4().hex}"
 
 
-def _digest_of_images(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) -> str:
-    """SHA-256 over every image's path, slice and content. A file that cannot be read counts as such."""
-    digest = hashlib.sha256()
-    for item, content in zip(items, contents, strict=True):
-        known = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
-        digest.update(json.dumps([*known, *content.split(" ")]).encode())
-    return digest.hexdigest()
-
-
-def _content_of(item: Mapping[str, Any], file_hashes: dict[str, str]) -> str:
-    """Digests of the content of an image; those of files are kept by their path."""
-    image = item["image"]
-    if isinstance(image, torch.Tensor):
-        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
-    if isinstance(image, DerivedImage):
-        sources = [_digest_of_images([source], [_content_of(source, file_hashes)]) for source in image.sources]
-        return hashlib.sha256(json.dumps([image.identity, *sources]).encode()).hexdigest()
-    files = files_of(item)
-    file_hashes.update({file: _digest_of_file(Path(file)) for file in files if file not in file_hashes})
-    return " ".join(file_hashes[file] for file in files)
-
-
-def _digest_of_file(path: Path) -> str:
-    try:
-        return hash_file(path)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
+def _digest_of_names(items: Sequence[Mapping[str, Any]]) -> str:
+    names = [[str(item.get(name)) for name in ("path", "slice", "slice_axis")] for item in items]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()

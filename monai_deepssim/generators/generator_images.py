@@ -14,10 +14,10 @@ import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, EnsureTyped, SelectItemsd
 from monai.utils import ensure_tuple
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.data import (
     ImageSource,
     LoadSliced,
@@ -25,6 +25,7 @@ from monai_deepssim.data import (
     SliceSelection,
     list_images,
     split_by_patient,
+    write_png,
 )
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, unwritable, write_text
@@ -191,14 +192,15 @@ class GeneratorImages(CacheDataset):
         """
         folder, table = Path(output_dir) / "training_images", Path(output_dir) / "repetitions.csv"
         names = [f"{position:05d}_{_file_name(item['path'])}.png" for position, item in enumerate(self.data)]
-        rows = pd.DataFrame(
+        sources = pd.DataFrame(
             {
                 "image": [f"{folder.name}/{name}" for name in names],
                 "source": [item["path"] for item in self.data],
                 "patient_id": [item["patient_id"] for item in self.data],
                 "copies": self.copies,
             }
-        ).to_csv(index=False, lineterminator="\n")
+        )
+        rows = safe_table(sources).to_csv(index=False, lineterminator="\n")
         ensure_writable(folder)
         if table.exists() and table.read_text(encoding="utf-8") != rows:
             raise UnusableInputError(
@@ -207,9 +209,7 @@ class GeneratorImages(CacheDataset):
             )
         try:
             for position, name in enumerate(names):
-                image = super()._transform(position)["image"]
-                pixels = image[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-                Image.fromarray(pixels).save(folder / name)
+                write_png(folder / name, super()._transform(position)["image"])
         except OSError as error:
             raise unwritable(folder, error) from error
         write_text(table, rows)  # last: a training is known by a table that is whole

@@ -12,7 +12,7 @@ from monai.engines import Evaluator
 from monai.handlers import TensorBoardImageHandler
 from PIL import Image
 
-from monai_deepssim.files import atomic_file
+from monai_deepssim.files import atomic_file, make_folder
 
 __all__ = ["FirstBatchImageHandler", "ReconstructionPicture"]
 
@@ -53,7 +53,7 @@ class ReconstructionPicture:
             images = torch.cat([torch.as_tensor(item[key]).reshape(-1, *item[key].shape[-2:]) for item in items])
             rows.append(torch.cat(list(images[: self.num_images]), dim=1))
         pixels = torch.cat(rows).float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with atomic_file(self.folder / f"epoch_{engine.state.epoch:04d}.png") as file:
             Image.fromarray(pixels).save(file, format="PNG")
 

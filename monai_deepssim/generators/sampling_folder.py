@@ -20,9 +20,10 @@ from monai.engines import Evaluator
 from PIL import Image
 from torch import Tensor
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file, write_text
+from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.generators.sampling_dataset import Conditions
 
 __all__ = ["SampleFolder"]
@@ -82,7 +83,7 @@ class SampleFolder:
         self.seed = seed
         self.suffix = f".{file_format}"
         self.pixel_size_mm = pixel_size_mm
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         digest = hashlib.sha256(json.dumps(dict(settings or {}), sort_keys=True).encode()).hexdigest()
         self._expected = [str(self.num_inference_steps), generator_sha256, digest, monai.__version__]
         self._rows = self._read()
@@ -172,4 +173,4 @@ class SampleFolder:
 
     def _write_manifest(self) -> None:
         table = pd.DataFrame(list(self._rows.values()), columns=list(_COLUMNS))
-        write_text(self.manifest, table.to_csv(index=False, lineterminator="\n"))
+        write_text(self.manifest, safe_table(table).to_csv(index=False, lineterminator="\n"))

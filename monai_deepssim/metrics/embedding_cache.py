@@ -14,12 +14,15 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import atomic_file
+from monai_deepssim.files import atomic_file, make_folder
+from monai_deepssim.networks import read_checkpoint
+from monai_deepssim.stores import discard_damaged
 
 __all__ = ["EmbeddingCache"]
 
 # Raised when embeddings of the same images by the same weights change, by another standardisation for example.
-_CACHE_VERSION = 1
+# 2: the file has a checksum.
+_CACHE_VERSION = 2
 
 
 class EmbeddingCache:
@@ -27,7 +30,8 @@ class EmbeddingCache:
 
     So neither the order of the images nor their division among ranks matters, and of a training set that grew only the
     new images are embedded. The file names the embedder by a fingerprint of its layers and weights, and is refused
-    when another one asks. It is read with ``weights_only=True``, and written whole or not at all.
+    when another one asks. It is read with ``weights_only=True``, and written whole or not at all. One in which a byte
+    has changed is named on the terminal, and its embeddings are computed again.
 
     Args:
         path: path of the file; it need not exist the first time.
@@ -87,28 +91,26 @@ class EmbeddingCache:
         rows = {**self._rows, **dict(zip(keys, embeddings, strict=True))}
         if self._stored.issuperset(rows):
             return
+        stored = torch.stack([torch.frombuffer(bytearray(key), dtype=torch.uint8) for key in rows])
+        values = torch.stack(list(rows.values()))
         content = {
             "version": _CACHE_VERSION,
             "embedder": self._fingerprint,
-            "digests": torch.stack([torch.frombuffer(bytearray(key), dtype=torch.uint8) for key in rows]),
-            "embeddings": torch.stack(list(rows.values())),
+            "digests": stored,
+            "embeddings": values,
+            "sha256": _checksum(stored, values),
         }
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.path) as file:
-                torch.save(content, file)
-        except OSError as error:
-            raise UnusableInputError(
-                f"{self.path}: cannot be written ({error.strerror or error}). Choose a cache_path on a disk with free "
-                "space where you may write."
-            ) from error
+        make_folder(self.path.parent)
+        with atomic_file(self.path) as file:
+            torch.save(content, file)
         self._stored = frozenset(rows)
 
     def _read(self) -> dict[bytes, Tensor]:
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = read_checkpoint(self.path)
             version, embedder = content["version"], content["embedder"]
             digests, embeddings = content["digests"], content["embeddings"]
+            checksum = content.get("sha256")
         # torch.load fails in many ways, depending on what the file is.
         except Exception as error:
             raise UnusableInputError(
@@ -120,7 +122,16 @@ class EmbeddingCache:
                 f"{self.path}: holds the embeddings of another embedder. Give a cache_path for each embedder, or "
                 "remove the file."
             )
+        if checksum != _checksum(digests, embeddings):
+            discard_damaged(self.path, "its checksum does not fit")
+            return {}
         return dict(zip((row.numpy().tobytes() for row in digests), embeddings, strict=True))
+
+
+def _checksum(digests: Tensor, embeddings: Tensor) -> str:
+    form = f"{embeddings.dtype} {tuple(embeddings.shape)}".encode()
+    values = embeddings.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(form + digests.cpu().numpy().tobytes() + values).hexdigest()
 
 
 def _digest_of(image: Tensor) -> bytes:

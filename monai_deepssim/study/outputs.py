@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from monai_deepssim.calibration import proportion_interval
-from monai_deepssim.files import atomic_file, unwritable, write_text
+from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.report import data_uri, markdown_table, package_versions, render_page
 from monai_deepssim.study.figures import draw_curve, level_name
 from monai_deepssim.study.grid import FACTORS
@@ -84,13 +84,10 @@ def write_figures(folder: Path, result: StudyResult) -> dict[str, bytes]:
         UnusableInputError: If a file cannot be written.
     """
     pictures = {name: draw_curve(FACTORS[name], curve, result.controls) for name, curve in result.curves.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            with atomic_file(folder / f"{name}.png") as file:
-                file.write(picture)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    make_folder(folder)
+    for name, picture in pictures.items():
+        with atomic_file(folder / f"{name}.png") as file:
+            file.write(picture)
     return pictures
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ArrayStore, ensure_writable, write_text
+from monai_deepssim.files import atomic_file, ensure_writable, write_text
 from monai_deepssim.generators import load_autoencoder
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import say
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
+from monai_deepssim.stores import ArrayStore
 from monai_deepssim.study.estimate import estimate_study
 from monai_deepssim.study.figures import draw_contact_sheet
 from monai_deepssim.study.grid import FACTORS, Setting, Training, curve
@@ -148,6 +149,7 @@ def _make_judges(
         deepssim_image_size=options.deepssim_image_size,
         top_k=options.top_k,
         device=options.device,
+        allow_torchscript=options.allow_torchscript,
     )
 
 
@@ -162,7 +164,8 @@ def _score_cell(
     scores = {**judges.score(samples, training_set.rows), "copies": training_set.copies}
     if options.report_images:
         sheet = draw_contact_sheet(samples, images.pool[training_set.rows], scores, judges.controls)
-        sheet.save(options.output_dir / "cells" / f"{cell.file(training.replicate)}_samples.png")
+        with atomic_file(options.output_dir / "cells" / f"{cell.file(training.replicate)}_samples.png") as file:
+            sheet.save(file, format="PNG")
     return scores
 
 

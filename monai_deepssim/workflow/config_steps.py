@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.utils import set_determinism
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import private_umask
+from monai_deepssim.folder_lock import locked_folder
 from monai_deepssim.option_checks import unusable_option
 from monai_deepssim.workflow.bundles import find_bundle
 from monai_deepssim.workflow.exit_status import errors_in_words
@@ -52,15 +54,28 @@ def run_config(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]
     gc.collect()  # engines and their handlers refer to each other
 
 
-def as_literal(text: str | os.PathLike[str]) -> str:
-    """Write a text so that MONAI takes it as it is, whatever it begins with and holds.
+def as_literal(value: Any) -> Any:
+    """Write a value so that MONAI takes it as it is, whatever a text begins with and holds.
+
+    Args:
+        value: a text or a path; nothing, a truth value or a number, which stays; or a list or mapping of these.
 
     Example:
-        >>> ConfigParser({"folder": as_literal("$print('#1')")}).get_parsed_content("folder")
+        >>> for value in ("$print('#1')", [1, "@a"], {"_target_": "print"}):
+        ...     ConfigParser({"folder": as_literal(value)}).get_parsed_content("folder")
         "$print('#1')"
+        [1, '@a']
+        {'_target_': 'print'}
     """
-    escaped = "".join(f"\\x{ord(letter):02x}" if letter in "#@%:" else letter for letter in ascii(os.fspath(text)))
-    return f"${escaped}"
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return f"${_escaped(os.fspath(value))}"
+    return f"$__import__('ast').literal_eval({_escaped(repr(value))})"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\x{ord(letter):02x}" if letter in "#@%:" else letter for letter in ascii(text))
 
 
 def run_steps() -> None:
@@ -80,7 +95,7 @@ def perform_steps(workflow: ConfigWorkflow) -> None:
 
     What is checked against are the configs that lie beside its first one, together, as one file of settings may serve
     several of them: an id that none of them has and nothing reads is refused, and where all of them have a truth value,
-    one is wanted.
+    one is wanted. The folder ``output_dir`` is locked meanwhile, and what is written there is its owner's alone.
 
     Args:
         workflow: initialized.
@@ -93,13 +108,20 @@ def perform_steps(workflow: ConfigWorkflow) -> None:
     config = parser.get()
     check_overrides({**config, **_grouped(config)}, {name for one in shipped for name in _names(one)})
     _read_truth_values(parser, shipped)
-    with _unwrapped():
+    with _output_folder(parser), private_umask(), _unwrapped():
         for position, step in enumerate(parser["steps"]):
             # What a step refers to is made first, as MONAI's handlers have log handlers of their own.
             for reference in ReferenceResolver.match_refs_pattern(step):
                 parser.get_parsed_content(reference)
             with _told_once():
                 parser.get_parsed_content(f"steps#{position}")
+
+
+def _output_folder(parser: ConfigParser) -> AbstractContextManager[None]:
+    """The folder that the steps write to, locked where the config names one."""
+    if "output_dir" not in parser.get():
+        return contextlib.nullcontext()
+    return locked_folder(Path(parser.get_parsed_content("output_dir")))
 
 
 def _read_configs(folder: Path) -> list[dict[str, Any]]:

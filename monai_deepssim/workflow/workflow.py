@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import Any, ClassVar, Generic, TypeVar
 
+from monai_deepssim.folder_lock import locked_folder
 from monai_deepssim.options import option_fields, option_names, options_signature, read_options, unknown_option
 from monai_deepssim.progress import say
 from monai_deepssim.workflow.exit_status import errors_in_words
@@ -62,6 +64,10 @@ class Workflow(Generic[Options, Result]):
         """
         raise NotImplementedError
 
+    def writes(self, options: Options) -> bool:
+        """Whether the run writes into the folder ``output_dir``, which it then has for itself; by default it does."""
+        return True
+
     def closing_lines(self, result: Result) -> list[str]:
         """Say what was found."""
         raise NotImplementedError
@@ -84,7 +90,9 @@ class Workflow(Generic[Options, Result]):
                 is not passed, and 130 when interrupted.
         """
         with errors_in_words():
-            result = self.perform(self.read_options())
+            options = self.read_options()
+            with locked_folder(options.output_dir) if self.writes(options) else nullcontext():  # type: ignore[attr-defined]
+                result = self.perform(options)
         colour = self.colour(result)
         for line in self.closing_lines(result):
             say(line, colour=colour if line else None)

@@ -31,7 +31,6 @@ from monai_deepssim.benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import ArrayStore
 from monai_deepssim.metrics import (
     AlignedDetector,
     DeepSSIMDetector,
@@ -42,6 +41,7 @@ from monai_deepssim.metrics import (
     evaluate_pairs,
 )
 from monai_deepssim.similarity import copy_score
+from monai_deepssim.stores import ArrayStore
 from monai_deepssim.transforms import Perturbation
 
 

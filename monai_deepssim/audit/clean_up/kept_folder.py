@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import json
 import os
 import shutil
@@ -14,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from monai_deepssim.audit.tables import write_table
+from monai_deepssim.csv_cells import csv_text
 from monai_deepssim.data import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.files import unwritable, write_text
+from monai_deepssim.files import make_folder, open_private, unwritable, write_text
 
 __all__ = ["check_kept_folder", "is_occupied", "write_kept_files", "write_manifest_and_files"]
 
@@ -97,8 +96,8 @@ def write_kept_files(
 ) -> bool:
     """Copy or link files into a new folder.
 
-    The files themselves are only read. A source that is a CSV or JSON list is written there, too, with the rows of
-    the files that were kept.
+    The files themselves are only read, and copies are their owner's alone. A source that is a CSV or JSON list is
+    written there, too, with the rows of the files that were kept.
 
     Args:
         folder: folder for the files; written under another name and renamed at the end, so that a part of it is never
@@ -120,11 +119,12 @@ def write_kept_files(
     if is_occupied(folder):
         _check_same(folder, wanted, list_text, source.name)
         return False
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        partial.mkdir(parents=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        make_folder(partial)
         for relative, file in wanted.items():
-            (partial / relative).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((partial / relative).parent)
             _place(Path(file), partial / relative, mode)
         if list_text is not None:
             write_text(partial / source.name, list_text)
@@ -146,7 +146,10 @@ def _place(file: Path, target: Path, mode: str) -> None:
         elif mode == "hardlink":
             os.link(os.path.realpath(file), target)
         else:
-            shutil.copy2(file, target)
+            with file.open("rb") as source, open_private(target) as copy:
+                shutil.copyfileobj(source, copy)
+            times = file.stat()
+            os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
     except OSError as error:
         if mode == "copy":
             raise
@@ -205,10 +208,4 @@ def _kept_list(source: Path, kept: set[str], names_only: bool) -> str:
     cells = [{**row, column: name} for _, row in table if (name := new_name(row[column]))]
     columns = [name for name in table.columns if not names_only or name in (column, *_SLICE_COLUMNS)]
     lines = [columns, *([row[name] for name in columns] for row in cells)]
-    return _csv_text(lines)
-
-
-def _csv_text(lines: list[list[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(lines)
-    return text.getvalue()
+    return csv_text(lines)

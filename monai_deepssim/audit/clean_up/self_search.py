@@ -61,6 +61,7 @@ class SelfSearch:
         self.thresholds = thresholds
         self.options = options
         self.units = np.asarray(unit_of)[training.images.indices]
+        self._store = verification_store(training, training, options)
         self._images = SideImages(training, options.image_size)
         self._largest_unit = max(Counter(self.units.tolist()).values())
 
@@ -81,15 +82,14 @@ class SelfSearch:
         if pairs.empty or not self.options.verify:
             pairs = pairs.assign(score=pairs["detector_score"], aligned_ssim=None, alignment=None)
         else:
-            store = verification_store(self.training, self.training, self.options)
             pairs = verify_candidates(
                 pairs,
                 self._images,
                 self._images,
                 keep=self.options.top_k,
                 deformation_cost=self.options.deformation_cost,
-                known=store.load(),
-                write=store.write,
+                known=self._store.load(),
+                write=self._store.write,
                 description="training images",
             )
         patients = self.training.patients
