@@ -202,7 +202,7 @@ def test_an_mgh_header_that_cannot_be_is_refused(tmp_path, refusal, lopsided):
     content = nib.MGHImage(lopsided, np.eye(4)).to_bytes()
     for offset, values, message in [
         (0, [2], "does not begin with version 1"),
-        (4, [60000, 60000, 60000], "has 956 bytes, and its header tells"),
+        (4, [60000, 60000, 60000], "has 976 bytes, and its header tells"),
         (4, [-1, 7, 8], "holds no image"),
         (20, [77], "cannot be read"),
     ]:
