@@ -10,7 +10,7 @@ import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from monai_deepssim.data import list_images, load_slice, scan_images
+from monai_deepssim.data import files_of, list_images, load_slice, scan_images
 
 DIMENSIONS, DATA_TYPE, OFFSET, SLOPE, CODES, SFORM, MAGIC = 40, 70, 108, 112, 252, 280, 344  # bytes of nifti1.h
 
@@ -166,6 +166,28 @@ def test_a_half_of_a_pair_is_listed_and_refused(tmp_path, refusal, lopsided):
     assert [item["path"] for item in list_images(tmp_path)] == ["a.hdr", "b.img"]
     assert "file with its voxels, of the same name with .img, is not beside it" in refusal(tmp_path / "a.hdr")
     assert "file with its header, of the same name with .hdr, is not beside it" in refusal(tmp_path / "b.img")
+
+
+def test_a_pair_that_is_named_by_one_file_is_hashed_and_copied_with_both(tmp_path, lopsided):
+    nib.save(nib.Nifti1Pair(lopsided, np.eye(4)), tmp_path / "a.img")
+    (tmp_path / "list.csv").write_text("image\na.img\n")
+    pair = tuple(str(tmp_path / name) for name in ("a.hdr", "a.img"))
+    for source in (tmp_path / "a.hdr", tmp_path / "list.csv", [{"image": str(tmp_path / "a.hdr")}]):
+        (item,) = list_images(source)
+        assert files_of(item) == pair
+
+
+def test_a_link_beside_a_header_is_not_followed_unless_it_was_listed(tmp_path, shows, refusal, lopsided):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "set").mkdir()
+    nib.save(nib.Nifti1Pair(lopsided, np.eye(4)), tmp_path / "set" / "a.img")
+    (tmp_path / "set" / "a.img").rename(tmp_path / "elsewhere" / "a.img")
+    (tmp_path / "set" / "a.img").symlink_to(tmp_path / "elsewhere" / "a.img")
+    assert "is a link" in refusal(tmp_path / "set" / "a.hdr")
+    (item,) = scan_images(tmp_path / "set").items
+    assert "is a link" in refusal(tmp_path / "set" / "a.hdr", files=item["files"])
+    (item,) = scan_images(tmp_path / "set", follow_links=True).items
+    shows(tmp_path / "set" / "a.hdr", viewed(lopsided), files=item["files"])
 
 
 def test_voxels_that_begin_like_gzip_are_voxels(tmp_path, shows, lopsided):
