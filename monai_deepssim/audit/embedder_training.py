@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
+from monai_deepssim.data import choose_windows
 from monai_deepssim.files import ensure_writable, printable, write_text
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import is_quiet
@@ -54,6 +55,8 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
             "initial_weights": options.checkpoint,
         }
         overrides |= {name: as_literal(text) for name, text in texts.items() if text is not None}
+        window = choose_windows({"training": []}, options.window)["training"].window
+        overrides["window"] = as_literal(window) if window else ""
         overrides["slices"] = as_literal(options.slices) if isinstance(options.slices, str) else options.slices
         if options.learning_rate is not None:
             overrides["learning_rate"] = options.learning_rate
