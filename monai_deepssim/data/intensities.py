@@ -115,7 +115,7 @@ def is_hounsfield(pixels: np.ndarray, in_header: bool | None = None) -> bool:
         in_header: whether the file says so; ``None`` where it does not tell.
 
     Example:
-        >>> is_hounsfield(np.array([[-1000.0, 60.0], [700.0, -1000.0]])), is_hounsfield(np.array([[0.0, 255.0]]))
+        >>> is_hounsfield(np.array([[-1000.0, 60.0], [700.0, -90.0]])), is_hounsfield(np.array([[0.0, 255.0]]))
         (True, False)
     """
     _, low, high = _limits_of_rest(pixels)
