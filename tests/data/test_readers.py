@@ -45,7 +45,7 @@ class NeedyReader(DigitsReader):
 class PartsReader(DigitsReader):
     """A format whose volumes lie in several files of a folder; one whose name begins with an underscore has none."""
 
-    def gather(self, paths):
+    def gather(self, paths, *, all_files=False):
         is_index = {path: path.name.startswith("_") for path in paths}
         folders = sorted({path.parent for path in paths})
         volumes = [tuple(path for path in paths if path.parent == folder and not is_index[path]) for folder in folders]
