@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,7 +77,7 @@ class DicomHeader:
 
 def file_stamp(path: str | Path) -> tuple[str, int, int]:
     """Return the path, time of change in nanoseconds and size in bytes of a file, by which its content is cached."""
-    status = Path(path).stat()
+    status = os.stat(path)
     return str(path), status.st_mtime_ns, status.st_size
 
 

@@ -92,8 +92,7 @@ def _dataset(path: str, modified_ns: int, num_bytes: int) -> Dataset:
 def _used_bits(path: Path, dataset: Dataset, pixels: np.ndarray, is_padding: np.ndarray) -> np.ndarray:
     """Take the values from the bits that are used: the others may hold an old overlay."""
     used = _without_unused_bits(dataset, pixels)
-    differs = (used != pixels) & ~is_padding
-    if not differs.any():
+    if used is pixels or not ((used != pixels) & ~is_padding).any():
         return pixels
     low, high = int(pixels[~is_padding].min()), int(pixels[~is_padding].max())
     # Or signed numbers of which the sign was not written into the bits that are not used.
@@ -133,8 +132,9 @@ def _padding(path: Path, dataset: Dataset, pixels: np.ndarray, frame: int) -> np
         if is_black.all():
             return np.zeros(pixels.shape, dtype=bool)
     low, high = sorted((value, value if limit is None else limit))
-    used = _without_unused_bits(dataset, pixels)
-    return ((low <= pixels) & (pixels <= high)) | ((low <= used) & (used <= high))
+    return np.logical_or.reduce(
+        [(low <= values) & (values <= high) for values in (pixels, _without_unused_bits(dataset, pixels))]
+    )
 
 
 def _in_type(path: Path, dataset: Dataset, keyword: str, dtype: np.dtype) -> Any:

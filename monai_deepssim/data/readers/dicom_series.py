@@ -95,12 +95,13 @@ def volume_of(files: Sequence[str]) -> DicomVolume | None:
     Raises:
         UnusableInputError: There are several images, and they form no volume.
     """
-    return _volume_of(tuple(file_stamp(file) for file in files))
+    # Of a series that was written again the ends have changed: not every file is looked at for every slice.
+    return _volume_of(tuple(files), file_stamp(files[0]), file_stamp(files[-1]))
 
 
 @lru_cache(maxsize=4)
-def _volume_of(stamps: tuple[tuple[str, int, int], ...]) -> DicomVolume | None:
-    headers = [read_header(Path(path)) for path, _, _ in stamps]
+def _volume_of(files: tuple[str, ...], first: tuple[str, int, int], last: tuple[str, int, int]) -> DicomVolume | None:
+    headers = [read_header(Path(file)) for file in files]
     slices = [part for header in headers for part in _slices(header)]
     if len(headers) == 1 and len(slices) < 2:
         return None
