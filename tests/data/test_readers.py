@@ -117,7 +117,7 @@ def test_a_format_may_have_several_files_to_a_volume_and_files_without_one(tmp_p
     listing = scan_images(tmp_path, slices=-1)
     assert [item["path"] for item in listing.items] == ["P1/0.digits#z=7", "P2/0.digits#z=1"]
     assert [Path(file).name for file in files_of(listing.items[0])] == ["0.digits", "1.digits"]
-    assert listing.ignored == [{"path": "P2/_index.digits", "reason": "an index"}]
+    assert listing.ignored == [{"path": "P2/_index.digits", "reason": "an index", "kind": "unread"}]
     assert load_slice(listing.items[0]).shape == (1, 7, 6)
 
 
