@@ -265,7 +265,7 @@ patterns = Check(_read_patterns, "patterns", is_text=True)
 def _read_window(name: str, value: Any) -> str:
     wanted = "center and width in Hounsfield units, such as 40,400, auto or none"
     if value is None or (isinstance(value, str) and value.strip().lower() in ("auto", "none")):
-        return "none" if value is None else value.strip().lower()
+        return "auto" if value is None else value.strip().lower()
     numbers = value.strip(" ()[]").split(",") if isinstance(value, str) else list(value) if _is_list(value) else []
     try:
         center, width = (float(number) for number in numbers if not isinstance(number, bool))

@@ -1,17 +1,21 @@
 """One run in a folder at a time, and none that has ended."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigWorkflow
 
 from monai_deepssim import UnusableInputError
 from monai_deepssim.files import make_folder
 from monai_deepssim.folder_lock import LOCK_FILE, locked_folder
+from monai_deepssim.workflow.config_steps import perform_steps
 
 HOLDER = """
 import os, sys, time
@@ -53,7 +57,7 @@ def test_a_second_run_is_told_who_is_at_work(tmp_path, hold) -> None:
     with pytest.raises(UnusableInputError) as refused, locked_folder(tmp_path / "out"):
         pass
     assert str(tmp_path / "out") in str(refused.value)
-    assert f"process {holder.pid} on {os.uname().nodename}" in str(refused.value)
+    assert f"process {holder.pid} on {socket.gethostname()}" in str(refused.value)
     assert "--output_dir" in str(refused.value)
 
 
@@ -131,3 +135,25 @@ def test_a_lock_file_that_says_nothing_is_held_by_another_process(tmp_path, hold
     (tmp_path / "out" / LOCK_FILE).write_text("not JSON")
     with pytest.raises(UnusableInputError, match="another process"), locked_folder(tmp_path / "out"):
         pass
+
+
+@pytest.fixture
+def bundle(tmp_path) -> ConfigWorkflow:
+    """A bundle whose only step writes a file as a package of others would."""
+    config = {
+        "imports": ["$from pathlib import Path"],
+        "output_dir": str(tmp_path / "out"),
+        "steps": ["$Path(@output_dir, 'events').write_text('pixels')"],
+    }
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").write_text(json.dumps(config))
+    return ConfigWorkflow(str(tmp_path / "configs" / "train.json"), workflow_type=None, logging_file=False)
+
+
+def test_the_steps_of_a_bundle_have_its_output_folder_for_themselves(tmp_path, bundle, hold) -> None:
+    perform_steps(bundle)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["events"]
+    assert (tmp_path / "out" / "events").stat().st_mode & 0o777 == 0o600
+    hold()
+    with pytest.raises(UnusableInputError, match="another run is at work in"):
+        perform_steps(bundle)

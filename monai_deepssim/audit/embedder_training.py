@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
+from monai_deepssim.data import choose_windows
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, printable, write_text
 from monai_deepssim.networks import is_torchscript, read_checkpoint
@@ -63,6 +64,8 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
             "initial_weights": options.checkpoint,
         }
         overrides |= {name: as_literal(text) for name, text in texts.items() if text is not None}
+        window = choose_windows({"training": []}, options.window)["training"].window
+        overrides["window"] = as_literal(window) if window else ""
         overrides["slices"] = as_literal(options.slices)
         if options.learning_rate is not None:
             overrides["learning_rate"] = options.learning_rate

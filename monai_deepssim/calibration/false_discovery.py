@@ -178,7 +178,7 @@ class Discoveries:
         called = f"fewer than {fewest:,} copies" if fewest <= images else "no number of copies"
         remedies = [f"held-out images of {self._comparisons_for(count, votes=1):,} patients with --holdout_dir"]
         if self.fdr < _USUAL_FDR and fewest_discoverable(images, self.plain_copy_p_value, _USUAL_FDR) <= count:
-            remedies.append(f"--fdr {_USUAL_FDR:g}")
+            remedies.insert(0, f"--fdr {_USUAL_FDR:g}")
         if fewest <= images:
             remedies.append(f"a limit of {math.ceil(1e4 * (fewest - 1) / images) / 100:g} % or more")
         return (

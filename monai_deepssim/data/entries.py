@@ -109,12 +109,13 @@ def read_entries(source: ImageSource, rules: FolderRules) -> tuple[list[Entry], 
         return _from_csv(path, rules)
     if path.suffix.lower() == ".json":
         return _from_json(path, rules)
-    if reader_of(path) is None:
+    reader = reader_of(path)
+    if reader is None:
         raise UnusableInputError(
             f"{path}: the file is not a {format_names()} image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
-    return [Entry((str(path),), path.name)], []
+    return [Entry(tuple(map(str, reader.files_with(path))), path.name)], []
 
 
 def _from_folder(path: Path, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
@@ -170,8 +171,10 @@ def _from_rows(
             ignored += [{**file, "path": f"{entry.name}/{file['path']}"} for file in passed_over]
         elif not path.is_file():
             missing.append(f"{where}: {path} {why_missing(path)}")
-        elif reader_of(path) is None:
+        elif (reader := reader_of(path)) is None:
             raise UnusableInputError(f"{where}: {path} is not a {format_names()} image. Convert it.")
+        elif len(entry.files) == 1:
+            entries.append(replace(entry, files=tuple(map(str, reader.files_with(path)))))
         else:
             entries.append(entry)
     if missing:

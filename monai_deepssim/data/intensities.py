@@ -16,6 +16,8 @@ _FAR = 4.0
 _STRAY = 0.02
 # Padding lies below what networks give, -1 to 1, and a single value of it covers at least this share.
 _PADDING_BELOW, _PADDING_SHARE = -1.0, 0.005
+# A negative value below others of 0 and more is padding where it is apart from them by so many times their range.
+_APART = 0.25
 # With more than this in the middle third of the range there is no gap of 4 times the range of the rest.
 _IN_THE_MIDDLE = 0.03
 # In Hounsfield units air is -1000; what lies below is noise, down to here, or padding (-2000, -3024, -32768). Where
@@ -23,6 +25,8 @@ _IN_THE_MIDDLE = 0.03
 _AIR, _BELOW_AIR, _LOWEST_PADDING, _INTERPOLATED = -500.0, -1100.0, -32768.0, 0.03
 # Tissue has 100 and more. Phases of MRI are stored from -4096 to 4095; padding left out, no CT goes so low.
 _TISSUE, _LOWEST_HOUNSFIELD = 100.0, -4000.0
+# Enamel has up to 3,000; what is brighter is metal.
+_BRIGHTEST_TISSUE = 3000.0
 # Fat is -100; z-scores hardly reach -10.
 _LEAST_NEGATIVE = -50.0
 # With this many pixels that differ, or fewer, an image is constant.
@@ -56,8 +60,9 @@ def clean_intensities(
     Padding becomes the lowest intensity of the rest:
 
     - NaN, where all of it is connected with the border, as around an extracted brain;
-    - values below -1, all of which are farther from the others than 4 times the range of these: -1e10, -32768;
-    - one negative value, where all others are 0 or more: -9999;
+    - one value below -1, and up to 3 % between it and the others, farther from these than 4 times their range: -1e10,
+      -32768;
+    - one negative value, where all others are 0 or more, and a quarter of their range away: -9999;
     - one value below -1100, where the rest begins at the air of Hounsfield units: -2000, -3024.
 
     Stray pixels, at most 2 % of all and farther from the others than 4 times the range of these, become the nearest
@@ -110,7 +115,7 @@ def is_hounsfield(pixels: np.ndarray, in_header: bool | None = None) -> bool:
         in_header: whether the file says so; ``None`` where it does not tell.
 
     Example:
-        >>> is_hounsfield(np.array([[-1000.0, 60.0], [700.0, -1000.0]])), is_hounsfield(np.array([[0.0, 255.0]]))
+        >>> is_hounsfield(np.array([[-1000.0, 60.0], [700.0, -90.0]])), is_hounsfield(np.array([[0.0, 255.0]]))
         (True, False)
     """
     _, low, high = _limits_of_rest(pixels)
@@ -176,17 +181,25 @@ def _end_before_stray(values: np.ndarray, start: int) -> int:
 
 def _end_of_padding(values: np.ndarray, num_lowest: int | None) -> int:
     """How many of the sorted values are padding; ``num_lowest`` have the lowest, ``None`` where these are too few."""
-    num_negative = min(int(np.searchsorted(values, _PADDING_BELOW)), len(values) - 1)
-    if not num_negative:
+    if num_lowest is None or num_lowest >= len(values) or values[0] >= _PADDING_BELOW:
         return 0
-    if num_lowest is not None and num_lowest < len(values):
-        if values[num_lowest] >= 0:
-            return num_lowest
-        start = int(np.searchsorted(values, _BELOW_AIR))
-        is_sharp = start - num_lowest <= _INTERPOLATED * len(values)
-        if _LOWEST_PADDING <= values[0] < _BELOW_AIR and is_sharp and start < len(values) and values[start] <= _AIR:
-            return start
-    above = values[1 : num_negative + 1]
+    gap = values[num_lowest] - values[0]
+    if values[num_lowest] >= 0 and gap >= _APART * (values[-1] - values[num_lowest]):
+        return num_lowest
+    num_interpolated = int(_INTERPOLATED * len(values))
+    start = int(np.searchsorted(values, _BELOW_AIR))
+    is_sharp = start - num_lowest <= num_interpolated
+    if _LOWEST_PADDING <= values[0] < _BELOW_AIR and is_sharp and _begins_in_air(values[start:]):
+        return start
+    # Padding is one value, and what was interpolated between it and the rest: air with noise is none.
+    num_negative = min(int(np.searchsorted(values, _PADDING_BELOW)), len(values) - 1)
+    last = min(num_negative, num_lowest + num_interpolated)
+    above = values[num_lowest : last + 1]
     ranges = values[-1] - above
-    is_far = (above - values[:num_negative] >= _FAR * ranges) & (ranges > 0)
-    return 1 + int(np.flatnonzero(is_far)[-1]) if is_far.any() else 0
+    is_far = (above - values[num_lowest - 1 : last] >= _FAR * ranges) & (ranges > 0)
+    return num_lowest + int(np.flatnonzero(is_far)[-1]) if is_far.any() else 0
+
+
+def _begins_in_air(values: np.ndarray) -> bool:
+    """Whether sorted values can be Hounsfield units from air on: hardly any of them is above those of teeth."""
+    return len(values) > 0 and values[0] <= _AIR and values[int(0.95 * (len(values) - 1))] <= _BRIGHTEST_TISSUE

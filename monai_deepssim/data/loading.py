@@ -17,7 +17,7 @@ from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant
 from monai_deepssim.data.items import file_of, files_of
-from monai_deepssim.data.readers import content_of, format_names, reader_of
+from monai_deepssim.data.readers import describe_file, format_names, reader_of
 from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.data.windows import window_ends
 from monai_deepssim.errors import UnusableInputError
@@ -171,7 +171,7 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
     if path.stat().st_size == 0:
         raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
-    reader, content = reader_of(path), content_of(path)
+    reader, content = reader_of(path), describe_file(path)
     if reader is None:
         holds = f" holds {content} and" if content else ""
         raise UnusableInputError(f"{path}: the file{holds} is not a {format_names()} image. Convert it, or remove it.")

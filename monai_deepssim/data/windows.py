@@ -116,9 +116,10 @@ def level_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) ->
         0 for the same levels, at most 1.
 
     Example:
-        >>> images = np.full((4, 64, 64), 0.5)
-        >>> level_distance(images, images / 2)
-        0.25
+        >>> images = np.zeros((4, 64, 64))
+        >>> images[:, 16:48] = 0.8
+        >>> round(level_distance(images, images / 2), 3)
+        0.4
     """
     return _distance(_mean_levels(_sampled(first)), _mean_levels(_sampled(second)))
 

@@ -158,8 +158,10 @@ class EmbeddingStore:
     def differences(self) -> list[str]:
         """The parts of the fingerprint in which the embeddings in the folder differ from those asked for."""
         stored = read_sealed(self.directory / _FINGERPRINT_FILE)
-        different = [] if stored is None else [n for n, value in self.fingerprint.items() if stored.get(n) != value]
-        if "num_unreadable" in different and stored["num_unreadable"] and "names" not in different:
+        if stored is None:
+            return []
+        different = [name for name, value in self.fingerprint.items() if stored.get(name) != value]
+        if stored.get("num_unreadable") and "names" not in different:
             # The same images, of which some could not be read then: their embeddings may be replaced.
             return [name for name in different if name not in ("images", "num_unreadable")]
         return different

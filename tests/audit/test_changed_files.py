@@ -1,18 +1,17 @@
 """A set cannot pass under the fingerprint of another: files that change, come back or are damaged meanwhile."""
 
 import errno
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from audit_files import write_png
 
+import monai_deepssim.audit.embedded_sides as embedded_sides
 import monai_deepssim.audit.evidence as evidence
 import monai_deepssim.audit.judgement as judgement
 from monai_deepssim import UnusableInputError, find_copies, remove_copies
-from monai_deepssim.data import ImageDataset, hash_items
-from monai_deepssim.engines import EmbeddingStore
+from monai_deepssim.data import hash_items
 
 STRANGER = 140
 
@@ -31,41 +30,29 @@ def refused(audit, capsys):
     return run
 
 
-def before_the_call(monkeypatch, place, name, action, after=False) -> None:
-    """Do something once, before or after a function is called for the first time."""
+def before_the_call(monkeypatch, place, name, action) -> None:
+    """Do something once, before a function is called for the first time."""
     function, pending = getattr(place, name), [action]
 
     def wrapped(*arguments, **options):
-        if pending and not after:
-            pending.pop()()
-        result = function(*arguments, **options)
         if pending:
             pending.pop()()
-        return result
+        return function(*arguments, **options)
 
     monkeypatch.setattr(place, name, wrapped)
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "after"),
-    [
-        (EmbeddingStore, "open", True),  # hashed, and not embedded yet
-        (evidence, "check_sides", False),  # embedded, and not compared on the pixels yet
-        (evidence, "ControlPlanter", False),  # before it is hashed: what is judged is what is there
-        (judgement, "match_images", False),  # compared: nothing but the last look tells
-    ],
-    ids=["before embedding", "before comparing", "before hashing", "after all"],
+    ("place", "name"),
+    [(embedded_sides, "embed_images"), (evidence, "check_sides"), (judgement, "match_images")],
+    ids=["hashed and not embedded", "embedded and not compared", "compared"],
 )
 def test_a_copy_that_is_put_in_the_place_of_an_innocent_image_does_not_pass(
-    audit, refused, folders, axial, monkeypatch, place, name, after
+    audit, refused, folders, axial, monkeypatch, place, name
 ) -> None:
     innocent = folders / "synthetic" / "copy-of-60.png"
     write_png(innocent, axial(STRANGER))
-    swap = lambda: write_png(innocent, axial(60))  # noqa: E731
-    before_the_call(monkeypatch, place, name, swap, after)
-    if name == "ControlPlanter":
-        assert audit().copy_fraction.count == 2
-        return
+    before_the_call(monkeypatch, place, name, lambda: write_png(innocent, axial(60)))
     message = refused()
     assert "copy-of-60.png: changed while the audit was running: it had SHA-256 " in message
     assert not (folders / "out" / "summary.json").exists()
@@ -74,34 +61,6 @@ def test_a_copy_that_is_put_in_the_place_of_an_innocent_image_does_not_pass(
     # What is there now is another set, which is judged as such.
     assert "synthetic images" in refused()
     assert audit(overwrite=True).copy_fraction.count == 2
-
-
-def test_a_copy_that_is_there_only_while_it_is_embedded_is_not_embedded(audit, folders, axial, monkeypatch) -> None:
-    path, pixels = folders / "synthetic" / "other-120.png", []
-    original = path.read_bytes()
-    read = ImageDataset.__getitem__
-
-    def read_the_copy(dataset, index):
-        if Path(dataset.items[index]["image"]).name == path.name and not pixels:
-            pixels.append(1)
-            write_png(path, axial(60))
-            import monai_deepssim.data.loading as loading
-
-            read_pixels = loading._read_pixels
-
-            def restore(*arguments):
-                result = read_pixels(*arguments)
-                path.write_bytes(original)
-                return result
-
-            with monkeypatch.context() as patched:
-                patched.setattr(loading, "_read_pixels", restore)
-                return read(dataset, index)
-        return read(dataset, index)
-
-    expected = audit(output_dir="undisturbed").matches["score"].sort_index().tolist()
-    monkeypatch.setattr(ImageDataset, "__getitem__", read_the_copy)
-    assert audit().matches["score"].sort_index().tolist() == expected
 
 
 def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again_by_the_next_run(audit, folders, monkeypatch) -> None:
@@ -140,7 +99,9 @@ def test_a_file_that_could_not_be_hashed_is_tried_again_without_overwrite(audit,
         return read_content(file)
 
     monkeypatch.setattr(contents, "_read_content", fail_for_one)
-    assert [skipped.path for skipped in audit().skipped] == ["copy-of-60.png"]
+    first = audit()
+    assert [skipped.path for skipped in first.skipped] == ["copy-of-60.png"]
+    assert first.synthetic.fingerprint["num_unreadable"] == 1
     monkeypatch.undo()
     monkeypatch.chdir(folders)
     again = audit()
@@ -180,20 +141,20 @@ def test_a_bit_that_is_flipped_in_any_file_of_a_finished_audit_changes_no_number
 
 
 def test_what_an_audit_writes_is_its_owners_alone(audit, folders) -> None:
-    audit(controls=1, shareable_report=True)
+    audit(shareable_report=True)
     files = [path for path in (folders / "out").rglob("*") if path.is_file()]
     readable = {path.name for path in files if path.stat().st_mode & 0o077}
-    assert len(files) > 15
+    assert len(files) > 10
     assert readable == {"report_shareable.html"}
     assert not [path for path in (folders / "out").rglob("*") if path.is_dir() and path.stat().st_mode & 0o077]
     assert (folders / "out").stat().st_mode & 0o777 == 0o700
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_one(audit, folders) -> None:
-    audit()
     leftovers = ["matches.csv.partial", "report.html.partial", "report_shareable.html.partial", "summary.json.partial"]
     leftovers += ["embeddings/training/shard-00000.npy.partial", "verified/training/pairs-00009.json.partial"]
     for name in leftovers:
+        (folders / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (folders / "out" / name).write_text("half")
     audit()
     assert not list((folders / "out").rglob("*.partial"))
@@ -218,7 +179,7 @@ def test_without_an_output_folder_nothing_is_written_anywhere(folders, checkpoin
     monkeypatch.setattr("monai_deepssim.files.os.open", lambda *arguments: written.append(arguments))
     monkeypatch.setattr("tempfile.mkdtemp", lambda *arguments, **_: written.append(arguments))
     options = {"checkpoint": str(checkpoint), "image_size": (64, 64), "device": "cpu", "thresholds": [0.9, 0.999]}
-    result = find(str(folders / "training"), str(folders / "synthetic"), controls=1, **options)
+    result = find(str(folders / "training"), str(folders / "synthetic"), controls=None, **options)
     before = result if find is find_copies else result.before
     assert before.copy_fraction.count == 2
     assert not written
@@ -236,9 +197,3 @@ def test_a_set_whose_files_changed_since_they_were_judged_is_not_kept(folders, c
     write_png(Path(items[0]["image"]), axial(60))
     with pytest.raises(UnusableInputError, match="other images than those that were judged"):
         result.synthetic.subset(rows, type(side)("synthetic", side.source, hash_items(items), []))
-
-
-def test_the_summary_says_how_many_files_could_not_be_hashed(audit, folders) -> None:
-    audit()
-    summary = json.loads((folders / "out" / "summary.json").read_text())
-    assert summary["fingerprints"]["synthetic"]["num_unreadable"] == 0

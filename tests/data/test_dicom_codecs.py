@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder, get_encoder
 
 from monai_deepssim.data import load_slice
-from monai_deepssim.data.readers import dicom_codecs, dicom_pixels
+from monai_deepssim.data.readers import dicom_codecs
 from monai_deepssim.errors import UnusableInputError
 
 INSTALL = r"pip install 'monai-deepssim\[dicom\]'"
@@ -108,6 +108,20 @@ def test_jpeg_lossless_is_read():
     assert np.array_equal(load(get_testdata_file("SC_rgb_jpeg_gdcm.dcm")), load(get_testdata_file("SC_rgb_rle.dcm")))
 
 
+def test_a_picture_at_which_gdcm_ends_its_process_is_refused_and_the_next_one_read(tmp_path):
+    if get_decoder(uid.JPEGLosslessSV1).available_plugins != ("gdcm",):
+        pytest.skip("GDCM is not installed, or not needed")
+    whole = get_testdata_file("SC_rgb_jpeg_gdcm.dcm")
+    dataset = pydicom.dcmread(whole)
+    code = bytearray(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    (tmp_path / "a.dcm").write_bytes(Path(whole).read_bytes())
+    code[17] ^= 0x10  # a damaged length, by which its components do not fit its colours
+    path = write_frames(tmp_path / "a.dcm", [bytes(code)], uid.JPEGLosslessSV1)
+    before = load(whole)
+    assert "GDCM gave up at this picture" in refusal(path)
+    assert np.array_equal(load(whole), before)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "YBR_FULL_422"])
 def test_jpeg_is_read_in_its_colours(tmp_path, brain_slice, write_dicom, photometric):
     pixels = np.stack([brain_slice, brain_slice[::-1], 255 - brain_slice], axis=-1)
@@ -153,7 +167,7 @@ def test_a_picture_of_another_size_is_refused_before_it_is_decoded(
     options = {"no_jp2": True} if image_format == "JPEG2000" else {}
     path = write_dicom(tmp_path / "a.dcm", brain_slice[:9, :9])
     write_frames(path, [compressed(brain_slice, image_format, **options)], syntax)
-    monkeypatch.setattr(dicom_pixels, "pixel_array", None)
+    monkeypatch.setattr(dicom_codecs, "pixel_array", None)
     assert "the header promises 9 x 9 pixels of 8 bits, and the " in refusal(path)
 
 

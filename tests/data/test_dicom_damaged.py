@@ -1,6 +1,7 @@
 """DICOM files with a damaged or unusual header: read where they are DICOM, else refused with the cause."""
 
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -169,6 +170,18 @@ def test_a_header_that_promises_more_than_the_memory_holds_is_refused_unread(
     dataset.save_as(path)
     monkeypatch.setattr(dicom_pixels, "read_dataset", None)
     assert f"more than the {dicom_file.MAX_PIXELS:,} pixels that are read" in refusal(path)
+
+
+def test_an_element_that_claims_to_be_huge_takes_no_memory(tmp_path, brain_slice, write_dicom):
+    path = write_dicom(tmp_path / "a.dcm", brain_slice)
+    raw_element(path, "PixelSpacing", b"1\\1")
+    content = path.read_bytes()
+    huge = b"\x28\x00\x30\x00OB\x00\x00\xf0\xff\xff\xff"
+    path.write_bytes(content.replace(b"\x28\x00\x30\x00DS\x04\x00", huge))
+    tracemalloc.start()
+    assert "cannot be read" in refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()
 
 
 def test_a_deflated_file_is_read_and_one_that_explodes_is_not(tmp_path, brain_slice, write_dicom, monkeypatch):

@@ -23,12 +23,13 @@ LAYOUTS = {
 
 
 def numbers(dtype, shape=(32, 48)):
-    """Values over the whole range of a type."""
+    """Values over the whole range of a type, but for 64 bits, far below which is a background."""
     kind, generator = np.dtype(dtype), np.random.default_rng(0)
     if kind.kind == "f":
         return (generator.random(shape) * 1000 - 300).astype(kind)
     limits = np.iinfo(kind)
-    return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+    low, high = max(limits.min, -(2**31)), min(limits.max, 2**32 - 1)
+    return generator.integers(low, high, shape, dtype=kind, endpoint=True)
 
 
 def tiff(data, *, width=8, height=8, bits=8, compression=1, **others):
@@ -77,7 +78,7 @@ def test_numbers_that_fill_no_byte_keep_their_values(tmp_path, shows, bits):
 @pytest.mark.parametrize("compression", ["tiff_lzw", "zstd", "packbits", "tiff_adobe_deflate", "jpeg"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "I", "F", "P", "CMYK"])
 def test_what_pillow_compresses_is_read(tmp_path, shows, compression, mode):
-    grey = cv2.GaussianBlur(numbers("u1"), (0, 0), 4)
+    grey = np.add.outer(np.arange(32) * 4, np.arange(48) * 2).astype(np.uint8)
     arrays = {
         "I;16": grey.astype(np.uint16) * 250,
         "I": grey.astype(np.int32) * -70000,
@@ -85,9 +86,11 @@ def test_what_pillow_compresses_is_read(tmp_path, shows, compression, mode):
     }
     if compression == "jpeg" and mode in (*arrays, "P"):
         pytest.skip("JPEG has 8 bits and no palette")
-    picture = Image.fromarray(arrays[mode]) if mode in arrays else Image.fromarray(grey).convert("RGB").convert(mode)
+    picture = Image.fromarray(arrays.get(mode, grey))
+    if mode not in arrays:
+        picture = (picture if mode == "P" else picture.convert("RGB")).convert(mode)
     picture.save(tmp_path / "a.tif", compression=compression)
-    shows(tmp_path / "a.tif", arrays.get(mode, grey), 0.1 if compression == "jpeg" else 0.02 if mode == "P" else 1e-6)
+    shows(tmp_path / "a.tif", arrays.get(mode, grey), 0.05 if compression == "jpeg" else 1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("i1", (9, 8)), ("u4", (9, 8)), ("u2", (9, 8, 3)), ("i2", (9, 8, 3))])

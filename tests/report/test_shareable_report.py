@@ -117,10 +117,9 @@ def test_it_says_how_to_read_the_scores_and_shows_them_in_bins() -> None:
 
 def test_the_name_of_the_program_is_no_secret_and_what_was_given_to_it_is() -> None:
     audit = make_audit(**NAMES)
-    audit.summary["run"]["command"] = (
-        "monai-deepssim audit '/srv/jdoe/Klinikum Nord' --patient_id_pattern='(Mueller-1)'"
-    )
-    audit.summary["headline"]["advice"] = "Leave them out with 'monai-deepssim filter'. Klinikum, (Mueller-1)"
+    folder, other = "/srv/jdoe/Klinikum Nord", "/srv/Haus 9"
+    audit.summary["run"]["command"] = f"monai-deepssim audit '{folder}' --holdout='{other}' --fdr 0.1"
+    audit.summary["headline"]["advice"] = f"Leave them out with 'monai-deepssim filter'. {folder}, {other}."
     page = render_shareable(audit.summary, audit.tables)
     assert "Leave them out with &#39;monai-deepssim filter&#39;." in page
     assert "Klinikum" not in page

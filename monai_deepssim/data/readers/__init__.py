@@ -25,7 +25,7 @@ __all__ = [
     "READERS",
     "SECONDARY_CAPTURES",
     "Reader",
-    "content_of",
+    "describe_file",
     "format_names",
     "reader_of",
     "supported_suffixes",
@@ -54,22 +54,8 @@ _IMAGE_SUFFIXES = (
     *(".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jls", ".jxl", ".jxr", ".avif", ".heic", ".heif"),
     *(".pgm", ".ppm", ".pnm", ".pcx", ".tga", ".exr", ".psd", ".dng", ".svg"),
     *(".npy", ".npz", ".h5", ".hdf5", ".zarr", ".fits"),
-    *(
-        ".mha",
-        ".mhd",
-        ".nrrd",
-        ".nhdr",
-        ".mgz",
-        ".mgh",
-        ".hdr",
-        ".img",
-        ".mnc",
-        ".par",
-        ".rec",
-        ".gipl",
-        ".vtk",
-        ".vti",
-    ),
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr", ".img", ".mnc", ".par", ".rec"),
+    *(".gipl", ".vtk", ".vti"),
     *(".svs", ".ndpi", ".czi", ".lif", ".nd2"),
 )
 
@@ -96,7 +82,7 @@ def reader_of(path: Path) -> Reader | None:
     return next((reader for reader in READERS if reader.recognizes(head)), named)
 
 
-def content_of(path: Path) -> str:
+def describe_file(path: Path) -> str:
     """Say what a file holds by its first bytes, ``""`` where they do not tell: for messages about what is not read.
 
     Args:

@@ -57,6 +57,14 @@ class Reader(ABC):
         """
         return [(path,) for path in paths], {}
 
+    def files_with(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that hold the image or volume of a file that is named alone, such as a header and its data.
+
+        Args:
+            path: A file of this format.
+        """
+        return (path,)
+
     def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
         """Return the size of a volume, from its header if possible.
 

@@ -6,15 +6,17 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset, uid
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.common import CoderBase
 from pydicom.pixels.utils import get_expected_length
 
+from monai_deepssim.data.readers.dicom_gdcm import decode_with_gdcm
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["COMPRESSED_SYNTAXES", "check_frame", "decoding_error", "safest_plugin"]
+__all__ = ["COMPRESSED_SYNTAXES", "decode_frame"]
 
 _ALWAYS, _EXTRA = "nothing more", "`pip install 'monai-deepssim[dicom]'`"
 _GPL = "pip install pylibjpeg pylibjpeg-libjpeg"
@@ -41,22 +43,38 @@ _JPEG_START, _END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"  # ISO 15444-1 A.4.1 and A.5.1
 
 
-def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
-    """Check, before anything is decoded, that there is a decoder and that a frame is what its header says.
+def decode_frame(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
+    """Return the stored values of a frame, decompressed.
 
     Args:
         path: Path of the file.
         dataset: Its elements, with the pixels.
         frame: Which of its images, from 0.
 
+    Returns:
+        ``(rows, columns)``, or ``(rows, columns, 3)`` for colour, in red, green and blue.
+
     Raises:
-        UnusableInputError: There is no decoder, or the frame is cut short or of another size.
+        UnusableInputError: There is no decoder, or it does not succeed.
     """
+    code = _checked_code(path, dataset, frame)
+    plugins = get_decoder(dataset.file_meta.TransferSyntaxUID).available_plugins
+    try:
+        if plugins == ("gdcm",):
+            return decode_with_gdcm(dataset, code)
+        others = [name for name in plugins if name != "gdcm"]
+        return pixel_array(dataset, index=frame, decoding_plugin=others[0] if others else "", correct_unused_bits=False)
+    except Exception as error:
+        raise _decoding_error(path, dataset, error) from error
+
+
+def _checked_code(path: Path, dataset: Dataset, frame: int) -> bytes:
+    """Return a compressed frame, which has a decoder, is whole and is what its header says; nothing for others."""
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = _decoder(path, syntax)
     if not syntax.is_encapsulated:
         _check_plain(path, dataset)
-        return
+        return b""
     if not decoder.is_available:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: they are compressed as {syntax.name}, which needs another package: "
@@ -66,9 +84,9 @@ def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
         code = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
         coded = _coded_picture(code)
     except Exception as error:
-        raise decoding_error(path, dataset, error) from error
+        raise _decoding_error(path, dataset, error) from error
     if syntax == uid.RLELossless:
-        return
+        return code
     if code.rstrip(b"\0\xff")[-2:] != _END:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: the {syntax.name} of frame {frame} is cut short. Export it again."
@@ -79,25 +97,17 @@ def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
             f"{path}: the pixels cannot be read: the header promises {dataset.Rows} x {dataset.Columns} pixels of "
             f"{dataset.BitsStored} bits, and the {syntax.name} holds {size}. Export the file again."
         )
+    return code
 
 
-def safest_plugin(syntax: uid.UID) -> str:
-    """Name the plugin of pydicom that decodes a transfer syntax, ``""`` where it decides.
-
-    Not GDCM where there is another one: it ends the whole process at some damaged pictures, where others raise.
-    """
-    plugins = get_decoder(syntax).available_plugins
-    return next((name for name in plugins if name != "gdcm"), "")
-
-
-def decoding_error(path: Path, dataset: Dataset, error: Exception) -> UnusableInputError:
+def _decoding_error(path: Path, dataset: Dataset, error: Exception) -> UnusableInputError:
     """Say why pixels could not be decoded, and what might help."""
     syntax = dataset.file_meta.TransferSyntaxUID
     reason = " ".join(str(error).split()) or type(error).__name__
     remedy = "The file may be damaged: export it again, or remove it."
     if syntax == uid.JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
         remedy = f"Twelve bits need {_GPL} (GPL)."
-    elif syntax in COMPRESSED_SYNTAXES and any("libjpeg>" not in name for name in _missing(syntax)):
+    elif syntax in COMPRESSED_SYNTAXES and any("pylibjpeg-libjpeg" not in name for name in _missing(syntax)):
         remedy = f"More decoders come with {_EXTRA.strip('`')}; or the file is damaged: export it again."
     return UnusableInputError(f"{path}: the pixels cannot be read as {syntax.name}: {reason}. {remedy}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ __all__ = [
 MAX_PIXELS = 2**29
 #: What a deflated file may grow to: two bytes per pixel.
 MAX_INFLATED_BYTES = 2 * MAX_PIXELS
+_MAX_PLAIN_READ = 2**16  # bytes; most elements are smaller, and asking for the position takes time
 _HEAD_BYTES = 132  # the preamble and the letters DICM
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -59,6 +61,19 @@ class PixelElement:
     keyword: str
     num_bytes: int | None
     num_bytes_left: int
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file of which no more is read than there is: a damaged length of 4 GB would ask for as much memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._num_bytes = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MAX_PLAIN_READ:
+            size = min(size, max(0, self._num_bytes - self.tell()))
+        return super().read(size)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -108,7 +123,7 @@ def read_elements(path: Path, tags: Sequence[str | int]) -> tuple[Dataset, Pixel
         return bool(pixels)
 
     force = _checked_head(path)
-    with path.open("rb") as file:
+    with _BoundedFile(path) as file:
         dataset = read_partial(file, at_pixels, force=force, specific_tags=[Tag(tag) for tag in tags])
         num_bytes_left = path.stat().st_size - file.tell()
     _complete_transfer_syntax(dataset)
@@ -121,7 +136,9 @@ def read_elements(path: Path, tags: Sequence[str | int]) -> tuple[Dataset, Pixel
 
 def read_dataset(path: Path) -> Dataset:
     """Read a whole DICOM file, pixels too, with the transfer syntax in ``file_meta``."""
-    dataset = dcmread(path, force=_checked_head(path))
+    force = _checked_head(path)
+    with _BoundedFile(path) as file:
+        dataset = dcmread(file, force=force)
     _complete_transfer_syntax(dataset)
     return dataset
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-from monai_deepssim.data.readers.dicom_codecs import check_frame, decoding_error, safest_plugin
+from monai_deepssim.data.readers.dicom_codecs import decode_frame
 from monai_deepssim.data.readers.dicom_file import read_dataset
 from monai_deepssim.data.readers.dicom_header import file_stamp
 from monai_deepssim.data.readers.dicom_series import DicomSlice
@@ -51,7 +51,7 @@ def decode(path: Path, frame: int) -> np.ndarray:
             f"{path}: PhotometricInterpretation is {photometric!r}, which is not read. Convert the file to "
             f"{', '.join(_GREY)} or RGB."
         )
-    pixels = _stored(path, dataset, frame)
+    pixels = decode_frame(path, dataset, frame)
     if photometric == "PALETTE COLOR":
         return apply_color_lut(pixels, dataset)[..., :3]
     if pixels.ndim == 3:
@@ -87,16 +87,6 @@ def _stack(stamped: tuple[tuple[tuple[str, int, int], int], ...]) -> np.ndarray:
 def _dataset(path: str, modified_ns: int, num_bytes: int) -> Dataset:
     """Read a file once for all its frames."""
     return read_dataset(Path(path))
-
-
-def _stored(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
-    """Return the stored values of a frame, decompressed."""
-    check_frame(path, dataset, frame)
-    try:
-        plugin = safest_plugin(dataset.file_meta.TransferSyntaxUID)
-        return pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False)
-    except Exception as error:
-        raise decoding_error(path, dataset, error) from error
 
 
 def _used_bits(path: Path, dataset: Dataset, pixels: np.ndarray, is_padding: np.ndarray) -> np.ndarray:

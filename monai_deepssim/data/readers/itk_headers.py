@@ -10,11 +10,12 @@ import bz2
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from monai_deepssim.data.readers.volumes import is_beside
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ItkHeader", "check_voxels", "data_file_of", "is_itk_header", "read_itk_header"]
@@ -89,8 +90,13 @@ def read_itk_header(path: Path) -> ItkHeader:
     return ItkHeader(is_nrrd, fields, size)
 
 
-def data_file_of(path: Path, header: ItkHeader) -> Path:
+def data_file_of(path: Path, header: ItkHeader, listed: Collection[str | Path] = ()) -> Path:
     """Return the file with the voxels, which is the header itself or lies beside it.
+
+    Args:
+        path: Path of the header.
+        header: As :func:`read_itk_header` returns it.
+        listed: Files that were listed; any other one must not be a link.
 
     Raises:
         UnusableInputError: the header names several files, or one that is elsewhere or missing.
@@ -103,9 +109,9 @@ def data_file_of(path: Path, header: ItkHeader) -> Path:
             f"{path}: the header names {name!r} as the file with its voxels, wanted one file in the same folder. Save "
             "the volume again, best in one file (.mha, .nrrd or .nii.gz)."
         )
-    if not (path.parent / name).is_file():
+    if not is_beside(path.parent / name, listed):
         raise UnusableInputError(
-            f"{path}: the file with its voxels, {name}, is not beside it. Restore it, or remove this one."
+            f"{path}: the file with its voxels, {name}, is not beside it, or is a link. Restore it, or remove this one."
         )
     return path.parent / name
 
@@ -114,7 +120,7 @@ def check_voxels(path: Path, header: ItkHeader, num_bytes: int) -> None:
     """Unpack compressed voxels to the end, without keeping them, so that their checksum is compared.
 
     Args:
-        path: Path of the header.
+        path: Path of the file with the voxels.
         header: As :func:`read_itk_header` returns it.
         num_bytes: What the size of the volume says that the voxels take.
 
@@ -128,10 +134,10 @@ def check_voxels(path: Path, header: ItkHeader, num_bytes: int) -> None:
         return
     if any(name in header.fields for name in ("lineskip", "byteskip", "headersize")):
         raise ValueError("its voxels are compressed behind a part that is skipped, which is not read")
-    file_size = data_file_of(path, header).stat().st_size
+    file_size = path.stat().st_size
     if int(header.fields.get("compresseddatasize") or 0) > file_size:
         raise ValueError(f"CompressedDataSize is more than the {file_size:,} bytes of the file")
-    with data_file_of(path, header).open("rb") as file:
+    with path.open("rb") as file:
         file.seek(header.size if not header.data_file else 0)
         count = 0
         for chunk in _unpacked(file, encoding):
