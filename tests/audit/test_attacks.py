@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from audit_files import write_dicom
 from PIL import Image
 
 from monai_deepssim import find_copies, remove_copies, verify_release
@@ -304,7 +305,7 @@ def repeat_by_copies(folder) -> str:
 @pytest.mark.parametrize("gate_on", ["files", "generator"])
 @pytest.mark.parametrize("repeat", [repeat_in_rows, repeat_by_hard_links, repeat_by_symbolic_links, repeat_by_copies])
 def test_repeating_what_is_clean_lowers_no_share(folders, repeat, gate_on):
-    options = {"max_copy_fraction": 0.3, "gate_on": gate_on, "controls": 5}
+    options = {"max_copy_fraction": 0.3, "gate_on": gate_on}
     plain = judge_folders(folders, **options)
     diluted = judge_folders(folders, repeat(folders), **options)
     assert (diluted.copy_fraction.count, diluted.copy_fraction.total) == (4, 10)
@@ -362,3 +363,17 @@ def test_a_filter_decides_about_repeats_as_about_what_they_repeat(folders, tmp_p
     assert result.after.copy_fraction.total == 6
     assert verify_release(tmp_path / "out", tmp_path / "out" / "filtered").differences == ()
     jsonschema.validate(json.loads((tmp_path / "out" / "summary.json").read_text()), SCHEMA)
+
+
+@pytest.mark.usefixtures("null_that_calls")
+@pytest.mark.parametrize("slices", [None, "all"])
+def test_files_that_are_taken_as_one_volume_are_counted_and_warned_of(folders, training, slices):
+    clean(folders)
+    for number in range(6):
+        pixels = (training[number, 0] * 255).byte().numpy()
+        write_dicom(folders / "synthetic" / f"{number}.dcm", pixels, series="1.2.3", height=number)
+    told = " ".join(file_sentences(summarize(judge_folders(folders, slices=slices))))
+    assert "6 files of DICOM series were taken as 1 volume." in told
+    assert ("Warning: of each of these synthetic volumes only the slices asked for were audited" in told) == (
+        slices is None
+    )
