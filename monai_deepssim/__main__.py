@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from monai_deepssim.interruptions import interruption_in_words, sigterm_raises
+
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; an interrupt ends it with status 130, also while torch is still being imported.
+    """Run the command; Ctrl-C ends it with status 130 and SIGTERM with 143, also while torch is still being imported.
 
     Args:
         arguments: what was typed after ``monai-deepssim``; of this process by default.
     """
     try:
-        from monai_deepssim.command import main as run
+        with sigterm_raises():
+            from monai_deepssim.command import main as run
 
-        return run(arguments)
-    except KeyboardInterrupt:
-        print("monai-deepssim: interrupted. The same command continues where this stopped.", file=sys.stderr)
-        return 130
+            return run(arguments)
+    except KeyboardInterrupt as error:
+        message, status = interruption_in_words(error)
+        print(f"monai-deepssim: {message}", file=sys.stderr)
+        return status
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterRes
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.audit.sources import Side, check_sides_apart, list_side
+from monai_deepssim.audit.sources import Side, check_sides_apart, list_side, make_side
 from monai_deepssim.audit.steps import perform_audit
 from monai_deepssim.data import list_in_memory, scan_images
 from monai_deepssim.errors import UnusableInputError
@@ -229,23 +229,18 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Se
         side = list_side(name, Path(source).expanduser(), options)
     elif isinstance(source, (list, tuple)) and source and not _holds_images(source):
         entries = [entry if isinstance(entry, Mapping) else {"image": os.fspath(entry)} for entry in source]
-        listing = scan_images(
-            entries,
-            patient_id_pattern=options.patient_id_pattern,
-            slices=options.slices,
-            slice_axis=options.slice_axis,
-        )
+        listing = scan_images(entries, **options.listing, keep_repeats=True)
         side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored, in_memory=True)
     else:
         side = Side(name, Path(_source_path(source, name)), list_in_memory(source, name), [], in_memory=True)
-    if patient_ids is None:
-        return side
-    if len(patient_ids) != len(side.items):
-        raise UnusableInputError(
-            f"patient_ids: got {len(patient_ids)} for the {len(side.items)} {name} images, want one for each."
-        )
-    items = [{**item, "patient_id": str(patient)} for item, patient in zip(side.items, patient_ids, strict=True)]
-    return replace(side, items=items)
+    items = side.all_items
+    if patient_ids is not None:
+        if len(patient_ids) != len(items):
+            raise UnusableInputError(
+                f"patient_ids: got {len(patient_ids)} for the {len(items)} {name} images, want one for each."
+            )
+        items = [{**item, "patient_id": str(patient)} for item, patient in zip(items, patient_ids, strict=True)]
+    return make_side(replace(side, items=items, repeats=[]), options)
 
 
 def _holds_images(source: Sequence[Any]) -> bool:

@@ -73,13 +73,7 @@ class SearchWorkflow(Workflow[Options, Result]):
         options = self.read_options()
         if options.training_dir is None:
             return None
-        items = list_images(
-            options.training_dir,
-            patient_id_pattern=options.patient_id_pattern,
-            slices=options.slices,
-            slice_axis=options.slice_axis,
-        )
-        return ImageDataset(items, image_size=options.image_size)
+        return ImageDataset(list_images(options.training_dir, **options.listing), image_size=options.image_size)
 
     @property
     def evaluator(self) -> SupervisedEvaluator | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pandas import DataFrame
@@ -14,6 +13,7 @@ from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.calibration import (
     DetectionCurve,
     DetectionPoint,
+    Discoveries,
     Gate,
     GateEvidence,
     GateRules,
@@ -34,8 +34,9 @@ __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 #: autoencoder makes of an image.
 # With fewer controls of the reference change, 9 in 10 found and all found are one and the same.
 _FEWEST_CONTROLS = 5
-# Files that lie beside images and hold none: a generator's own samples come with a manifest.csv.
-_TEXT_SUFFIXES = {".csv", ".json", ".log", ".md", ".tsv", ".txt", ".yaml", ".yml"}
+
+# Where the sides differ like this, copies changed like that have to be found at all levels.
+_OCCURRING = {"sharpness": "blur", "noise": "noise", "field_of_view": "crop"}
 
 _REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
 
@@ -48,8 +49,9 @@ class Seen:
         training: the training side.
         synthetic: the synthetic side.
         sides_differ: how the preprocessing of these sides differs.
-        null_can_call: whether the null could have called a copy; ``None`` where there is none.
+        discoveries: what the null has called; ``None`` where there is none.
         curve: what became of the controls; ``None`` without controls.
+        holdout: the held-out side, if there is one.
         chosen_by: name of the score by which the synthetic images were chosen; empty where they were not.
         second_opinion: verdict of another detector on images that were chosen.
     """
@@ -57,17 +59,22 @@ class Seen:
     training: EmbeddedSide
     synthetic: EmbeddedSide
     sides_differ: SideComparison
-    null_can_call: bool | None
+    discoveries: Discoveries | None
     curve: DetectionCurve | None
+    holdout: EmbeddedSide | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
 
 
-def curve_of_controls(controls: DataFrame | None, options: AuditOptions) -> DetectionCurve | None:
+def curve_of_controls(
+    controls: DataFrame | None, sides_differ: SideComparison, options: AuditOptions
+) -> DetectionCurve | None:
     """The detection curve of the controls; ``None`` where none were planted."""
     if controls is None:
         return None
-    return compute_detection_curve(controls, _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER)
+    reference = _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER
+    kinds = {difference.kind for difference in sides_differ.differences}
+    return compute_detection_curve(controls, reference, {_OCCURRING[kind] for kind in kinds & _OCCURRING.keys()})
 
 
 def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditOptions) -> Gate:
@@ -89,22 +96,33 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
     ordered = matches.sort_index()
     q_values = ordered["q_value"].astype(float).fillna(1.0).tolist()
     uncovered, reference = seen.sides_differ.uncovered, None if seen.curve is None else seen.curve.reference_point
+    flags = {
+        "is_copy": (ordered["label"] == "duplicate").to_numpy(),
+        "is_part": (ordered["label"] == "part").to_numpy(),
+        "is_discovery": np.asarray(discoveries_at_fdr(q_values, options.fdr), bool),
+        "is_unexplained": ordered["unexplained"].astype(bool).to_numpy(),
+    }
+    opinion = seen.second_opinion
+    votes = [*flags.values(), *([] if opinion is None else [np.asarray(opinion.is_suspicious, bool)])]
+    rows = _rows_that_count(seen.synthetic, np.any(votes, axis=0))
+    limits = (options.max_copy_fraction, options.max_patient_fraction)
+    least = min((limit for limit in limits if limit is not None), default=None)
     evidence = GateEvidence(
-        is_copy=(ordered["label"] == "duplicate").tolist(),
-        is_part=(ordered["label"] == "part").tolist(),
-        is_discovery=discoveries_at_fdr(q_values, options.fdr),
-        is_unexplained=ordered["unexplained"].astype(bool).tolist(),
-        files=[file_of(item) for item in seen.synthetic.usable_items],
-        skipped_synthetic=len(seen.synthetic.skipped),
+        **{name: flag[rows].tolist() for name, flag in flags.items()},
+        files=[file_of(seen.synthetic.usable_items[row]) for row in rows],
+        skipped_synthetic=_count_skipped(seen.synthetic),
         skipped_training=len(seen.training.skipped),
-        ignored_files=sum(_may_be_image(file["path"]) for file in _ignored(seen)),
+        ignored_files=sum(one.side.num_unread for one in (seen.training, seen.synthetic, seen.holdout) if one),
         sides_differ=uncovered[0].description if uncovered else "",
-        null_can_call=seen.null_can_call,
+        null_can_call=None if seen.discoveries is None else seen.discoveries.can_call_above(least),
+        null_remedy="" if seen.discoveries is None else seen.discoveries.remedy_above(least),
         recall=_recall(reference, options.min_recall),
         reference="" if reference is None else reference.words,
+        missed=() if seen.curve is None else _missed(seen.curve, options.min_recall),
+        is_verified=options.verify,
         patients=_count_patients(memorized, _suspicious(ordered, q_values, options.fdr), seen.training),
         chosen_by=seen.chosen_by,
-        second_opinion=seen.second_opinion,
+        second_opinion=None if opinion is None else replace(opinion, is_suspicious=votes[-1][rows]),
     )
     return decide_gate(rules, evidence)
 
@@ -132,13 +150,17 @@ def ask_detector(
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
 
 
-def _ignored(seen: Seen) -> list[dict[str, str]]:
-    return [*seen.training.side.ignored, *seen.synthetic.side.ignored]
+def _count_skipped(synthetic: EmbeddedSide) -> int:
+    skipped = {one.path for one in synthetic.skipped}
+    others = [repeat for repeat in synthetic.side.repeats if repeat.is_another_image and repeat.first in skipped]
+    return len(skipped) + len(others)
 
 
-def _may_be_image(path: str) -> bool:
-    """Whether an ignored file could hold an image: by its suffix, a table or a note beside the images could not."""
-    return Path(path).suffix.lower() not in _TEXT_SUFFIXES
+def _rows_that_count(synthetic: EmbeddedSide, is_suspicious: np.ndarray) -> list[int]:
+    """Every image once, and a suspicious one as often as it is there: no repetition may lower a share."""
+    row_of = {item["path"]: row for row, item in enumerate(synthetic.usable_items)}
+    others = [row_of.get(repeat.first) for repeat in synthetic.side.repeats if repeat.is_another_image]
+    return [*range(len(row_of)), *(row for row in others if row is not None and is_suspicious[row])]
 
 
 def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None:
@@ -146,6 +168,15 @@ def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None
     if reference is None or (min_recall > 0 and reference.found.total < _FEWEST_CONTROLS):
         return None
     return reference.found.value
+
+
+def _missed(curve: DetectionCurve, min_recall: float) -> tuple[str, ...]:
+    """How few controls were found after which change; the reference is told apart."""
+    return tuple(
+        f"{point.found.count} of {point.found.total} {point.words}"
+        for point in curve.missed(min_recall)
+        if point.name != curve.reference
+    )
 
 
 def _suspicious(matches: DataFrame, q_values: list[float], fdr: float) -> DataFrame:

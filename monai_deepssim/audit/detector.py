@@ -108,7 +108,8 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     """Load the detector that the options name.
 
     Args:
-        options: their ``detector``, ``detector_options``, ``checkpoint``, ``device`` and ``image_size`` are used.
+        options: their ``detector``, ``detector_options``, ``checkpoint``, ``allow_torchscript``, ``device`` and
+            ``image_size`` are used.
 
     Returns:
         The detector, not fitted yet.
@@ -154,7 +155,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
 
 def _load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:
     """The DeepSSIM embedder that the options name, and what identifies it."""
-    network = load_embedder(options.checkpoint, device=options.device)
+    network = load_embedder(options.checkpoint, device=options.device, allow_torchscript=options.allow_torchscript)
     path = options.checkpoint or shipped_weights()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ def embed_sides(
     """
     with stages("fingerprints"):
         embedder_id = detector.identity.sha256 + identify_inferer(inferer)
-        stores = [_store(side, options, embedder_id) for side in sides]
+        opened = [_count_once(side, _store(side, options, embedder_id), options) for side in sides]
+        sides, stores = [side for side, _ in opened], [store for _, store in opened]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
     for side, store in zip(sides, stores, strict=True):
@@ -115,12 +116,24 @@ def _embed(
     return EmbeddedSide(side, images, store.fingerprint, store.contents, continued, store.file_hashes)
 
 
-def _store(side: Side, options: SearchOptions, embedder_id: str) -> EmbeddingStore:
+def _count_once(side: Side, store: EmbeddingStore, options: SearchOptions) -> tuple[Side, EmbeddingStore]:
+    """Of synthetic images of the same content the first is embedded, unless each of them counts."""
+    if side.name != "synthetic" or options.count_repeats:
+        return side, store
+    hashed = replace(side, items=store.hashed_items)
+    once = hashed.of_contents(store.contents)
+    return (side, store) if once is hashed else (once, _store(once, options, store.embedder_id, store.file_hashes))
+
+
+def _store(
+    side: Side, options: SearchOptions, embedder_id: str, file_hashes: Mapping[str, str] | None = None
+) -> EmbeddingStore:
     return EmbeddingStore(
         options.output_dir / EMBEDDINGS_FOLDER / side.name,
         side.items,
         image_size=options.image_size,
         embedder_id=embedder_id,
+        file_hashes=file_hashes,
     )
 
 

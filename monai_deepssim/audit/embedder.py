@@ -24,7 +24,10 @@ _IMAGE_SIZE = (136, 112)
 
 
 def load_embedder(
-    checkpoint: str | os.PathLike[str] | None = None, *, device: torch.device | str | None = None
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str | None = None,
+    allow_torchscript: bool = False,
 ) -> nn.Module:
     """Load a DeepSSIM embedder.
 
@@ -32,6 +35,7 @@ def load_embedder(
         checkpoint: file of its weights, a state dictionary or TorchScript; by default those that ship, which were
             trained on phantoms at 136 x 112.
         device: where it runs; by default a GPU, if there is one.
+        allow_torchscript: whether the file may be TorchScript, a program that can run code of its own.
 
     Returns:
         The network in eval mode: images ``(N, 1, H, W)``, standardised with
@@ -53,7 +57,7 @@ def load_embedder(
         raise UnusableInputError(
             f"--checkpoint: {path} is not a file. Give the path of the weights of a DeepSSIM embedder."
         )
-    return load_deepssim(path).to(torch_device.read("device", device)).eval()
+    return load_deepssim(path, allow_torchscript=allow_torchscript).to(torch_device.read("device", device)).eval()
 
 
 def deepssim(x: Any, y: Any, *, embedder: nn.Module | None = None) -> Tensor:

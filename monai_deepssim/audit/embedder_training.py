@@ -7,10 +7,11 @@ import io
 import json
 from typing import Any
 
-import torch
-
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
+from monai_deepssim.data import choose_windows
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, printable, write_text
+from monai_deepssim.networks import is_torchscript, read_checkpoint
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import is_quiet
 from monai_deepssim.workflow.config_steps import as_literal, run_config
@@ -21,7 +22,10 @@ __all__ = ["EmbedderTraining"]
 # The configs of the bundle, by what is trained.
 _CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published"]}
 # Ids of the bundle that have the name of an option, beside those that are texts.
-_SAME_NAME = ("slice_axis", "image_size", "validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers")
+_SAME_NAME = (
+    *("slice_axis", "follow_links", "all_dicom", "image_size"),
+    *("validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers"),
+)
 
 
 class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
@@ -43,9 +47,15 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
     options_class = EmbedderTrainingOptions
 
     def perform(self, options: EmbedderTrainingOptions) -> dict[str, Any]:
+        if options.checkpoint is not None and is_torchscript(options.checkpoint):
+            raise UnusableInputError(
+                f"--checkpoint: {options.checkpoint} is a TorchScript file, which cannot be trained on. Give a state "
+                "dict."
+            )
         ensure_writable(options.output_dir)
         overrides: dict[str, Any] = {name: getattr(options, name) for name in _SAME_NAME}
         overrides["image_size"] = list(options.image_size)
+        overrides["ignore"] = [as_literal(pattern) for pattern in options.ignore]
         overrides["device"] = f"$torch.device({str(options.device)!r})"
         texts = {
             "dataset_dir": options.training_dir,
@@ -54,13 +64,15 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
             "initial_weights": options.checkpoint,
         }
         overrides |= {name: as_literal(text) for name, text in texts.items() if text is not None}
-        overrides["slices"] = as_literal(options.slices) if isinstance(options.slices, str) else options.slices
+        window = choose_windows({"training": []}, options.window)["training"].window
+        overrides["window"] = as_literal(window) if window else ""
+        overrides["slices"] = as_literal(options.slices)
         if options.learning_rate is not None:
             overrides["learning_rate"] = options.learning_rate
         # MONAI's bars know nothing of ours.
         with contextlib.redirect_stderr(io.StringIO()) if is_quiet() else contextlib.nullcontext():
             run_config("deepssim_brain_mri", _CONFIGS[options.start], overrides)
-        state = torch.load(options.output_dir / "checkpoint.pt", map_location="cpu", weights_only=True)
+        state = read_checkpoint(options.output_dir / "checkpoint.pt")
         result = {
             **options_as_json(options),
             "model": str(options.output_dir / "model.pt"),

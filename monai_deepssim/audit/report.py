@@ -40,7 +40,8 @@ def write_results(folder: Path, result: AuditResult) -> None:
         if name in tables:
             write_table(folder / f"{name}.csv", tables[name])
     side = result.synthetic
-    files = list_side_files(side.side.items, side.images.problems, source_root(side.side), side.file_hashes)
+    root, hashes = source_root(side.side), side.file_hashes
+    files = list_side_files(side.side.items, side.images.problems, root, hashes, side.side.repeats)
     write_file_list(folder / FILE_LIST, files)
     write_text(folder / "report.html", render_audit(result, summary))
     if result.options.shareable_report:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.data import files_of, scan_images
+from monai_deepssim.data import (
+    Repeat,
+    choose_windows,
+    content_keys,
+    file_keys,
+    files_of,
+    insert_repeats,
+    scan_images,
+    split_repeats,
+)
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Side", "check_sides_apart", "list_side", "list_sides"]
+__all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
+
+
+_UNREAD = ("unread", "link")
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,11 @@ class Side:
         name: ``training``, ``synthetic`` or ``holdout``.
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
-        ignored: ``path`` and ``reason`` of the files found there that are not images.
+        ignored: ``path``, ``reason`` and ``kind`` of the files found there that are not images.
+        window: sentence that says which window its images in Hounsfield units got, and why; empty where there was
+            nothing to choose.
         in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
+        repeats: images that are among the items already, and count once.
     """
 
     name: str
@@ -34,6 +49,35 @@ class Side:
     items: list[dict[str, Any]]
     ignored: list[dict[str, str]]
     in_memory: bool = False
+    window: str = ""
+    repeats: list[Repeat] = field(default_factory=list)
+
+    @property
+    def all_items(self) -> list[dict[str, Any]]:
+        """The images with all repeats, as the user gave them."""
+        return insert_repeats(self.items, self.repeats)
+
+    @property
+    def num_unread(self) -> int:
+        """Files and folders that could hold an image, and were not read."""
+        return sum(file["kind"] in _UNREAD for file in self.ignored)
+
+    def count_series(self) -> dict[str, int]:
+        """How many volumes are of several files, as DICOM series are, and how many files these are."""
+        series = {files_of(item) for item in self.items if len(files_of(item)) > 1}
+        return {"num_series": len(series), "num_files_of_series": sum(map(len, series))}
+
+    def of_contents(self, contents: Sequence[str]) -> Side:
+        """The side with each image once, where several have the same content.
+
+        Args:
+            contents: SHA-256 of the content of each item.
+        """
+        items, repeats = split_repeats(self.items, content_keys(self.items, contents))
+        removed = {repeat.position for repeat in self.repeats}
+        positions = [position for position in range(len(self.all_items)) if position not in removed]
+        repeats = [replace(repeat, position=positions[repeat.position]) for repeat in repeats]
+        return replace(self, items=items, repeats=[*self.repeats, *repeats]) if repeats else self
 
 
 def list_sides(options: AuditOptions) -> list[Side]:
@@ -58,6 +102,18 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
     return sides
+
+
+def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:
+    """Give every image the window that is applied when it is read; one that a list names for it stays.
+
+    Args:
+        sides: all of them.
+        window: the option.
+    """
+    choices = choose_windows({side.name: side.items for side in sides}, window)
+    windowed = zip(sides, choices.values(), strict=True)
+    return [replace(side, items=choice.give(side.items), window=choice.reason) for side, choice in windowed]
 
 
 def check_sides_apart(sides: Sequence[Side]) -> None:
@@ -103,13 +159,21 @@ def list_side(name: str, source: Path, options: SearchOptions) -> Side:
         UnusableInputError: if the source is missing or has no images, or the output folder lies in it.
     """
     _check_output_dir(name, source, options)
-    listing = scan_images(
-        source,
-        patient_id_pattern=options.patient_id_pattern,
-        slices=options.slices,
-        slice_axis=options.slice_axis,
-    )
-    return Side(name, source, listing.items, listing.ignored)
+    listing = scan_images(source, **options.listing, keep_repeats=True)
+    return make_side(Side(name, source, listing.items, listing.ignored), options)
+
+
+def make_side(side: Side, options: SearchOptions) -> Side:
+    """Count rows and files once that are there several times, unless they are asked for or looked for.
+
+    Args:
+        side: the side with all of them.
+        options: the audit's options.
+    """
+    if isinstance(options, DeduplicationOptions) or (options.count_repeats and side.name == "synthetic"):
+        return side
+    items, repeats = split_repeats(side.items, file_keys(side.items))
+    return replace(side, items=items, repeats=repeats)
 
 
 def _check_output_dir(name: str, source: Path, options: SearchOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from monai_deepssim.csv_cells import csv_text
 from monai_deepssim.files import write_text
 from monai_deepssim.similarity import Alignment
 
@@ -190,7 +190,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
     Args:
         path: path of the file.
-        table: a cell that is missing is empty, and a list is joined by ``|``.
+        table: a cell that is missing is empty, a list is joined by ``|``, and no text is a formula to a spreadsheet.
 
     Raises:
         UnusableInputError: if the file cannot be written.
@@ -202,6 +202,4 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         return "" if value is None or pd.isna(value) else form.format(value)
 
     cells = {name: [write_cell(value, _FORMS.get(name, "{}")) for value in table[name]] for name in table.columns}
-    text = io.StringIO(newline="")
-    pd.DataFrame(cells, columns=table.columns).to_csv(text, index=False, lineterminator="\r\n")
-    write_text(path, text.getvalue())
+    write_text(path, csv_text([table.columns, *zip(*cells.values(), strict=True)]))

@@ -8,6 +8,7 @@ from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkO
 from monai_deepssim.benchmark.outputs import DIGITS, render_table, write_summary
 from monai_deepssim.benchmark.report import render_benchmark
 from monai_deepssim.benchmark.steps import BenchmarkResult, perform_benchmark
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.files import ensure_writable, remove_files, write_text
 from monai_deepssim.options import option_names
 from monai_deepssim.progress import say
@@ -49,7 +50,7 @@ class DetectorBenchmark(Workflow[BenchmarkOptions, BenchmarkResult]):
         for name, reason in options.left_out.items():
             say(f"Left out: {name} ({reason})")
         result = perform_benchmark(options)
-        results = result.table.round(DIGITS).to_csv(lineterminator="\n")
+        results = safe_table(result.table.round(DIGITS)).to_csv(lineterminator="\n")
         write_text(options.output_dir / "results.csv", results)
         write_text(options.output_dir / "table.md", render_table(result))
         write_text(options.output_dir / "report.html", render_benchmark(result))

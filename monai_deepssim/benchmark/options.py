@@ -163,6 +163,12 @@ class BenchmarkCommandOptions(BenchmarkOptions):
         "DeepSSIM embedder of deepssim, deepssim_aligned and memorization_index; by default the shipped weights.",
         _DETECTORS,
     )
+    allow_torchscript: bool = option(
+        False,
+        yes_or_no,
+        "Whether that checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
+        _DETECTORS,
+    )
     copy_detector_checkpoint: Path | None = option(None, path("file"), "Weights of copy_detector.", _DETECTORS)
     mri_core_checkpoint: Path | None = option(None, path("file"), "Weights of mri_core.", _DETECTORS)
     torchscript_file: Path | None = option(None, path("file"), "Descriptor of torchscript.", _DETECTORS)

@@ -12,24 +12,29 @@ from monai_deepssim.data.contents import (
 from monai_deepssim.data.controls import draw_controls, plant_controls, plant_reconstructions
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.entries import ImageSource
-from monai_deepssim.data.folders import find_image_files
+from monai_deepssim.data.folders import source_folder
 from monai_deepssim.data.image_dataset import ImageDataset
 from monai_deepssim.data.in_memory import list_in_memory
 from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
+from monai_deepssim.data.other_files import IGNORED_KINDS
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
 from monai_deepssim.data.readers import READERS, Reader, reader_of
+from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data.window_choice import WindowChoice, choose_windows
+from monai_deepssim.data.windows import level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
     "CHANGED",
+    "IGNORED_KINDS",
     "PHANTOM_VARIABLES",
     "READERS",
     "UNREADABLE",
@@ -43,16 +48,23 @@ __all__ = [
     "PhantomBrainDataset",
     "PhantomPairDataset",
     "Reader",
+    "Repeat",
     "SliceSelection",
+    "WindowChoice",
     "check_unchanged",
+    "choose_windows",
+    "content_keys",
     "content_of",
     "digest_of_images",
     "draw_controls",
+    "file_keys",
     "file_of",
     "files_of",
     "find_image_files",
     "hash_items",
+    "insert_repeats",
     "labelled_pairs",
+    "level_distance",
     "list_images",
     "list_in_memory",
     "load_slice",
@@ -63,7 +75,9 @@ __all__ = [
     "read_table",
     "reader_of",
     "scan_images",
+    "source_folder",
     "split_by_patient",
+    "split_repeats",
     "write_copies_demo",
     "write_png",
     "write_repetitions_demo",

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from monai_deepssim.data.folders import find_image_files
+from monai_deepssim.data.folders import FolderRules, find_image_files, matches_any
 from monai_deepssim.data.items import files_of
+from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.readers import format_names, reader_of
-from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data.tables import path_inside, read_json, read_table, refuse_link_out, why_missing
+from monai_deepssim.data.windows import window_ends, window_text
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Entry", "ImageSource", "checked_slice_axis", "read_entries"]
+__all__ = ["Entry", "ImageSource", "checked_slice_axis", "checked_window", "read_entries"]
 
 ImageSource = str | os.PathLike | Sequence[Mapping[str, Any]]
 """A folder, pattern, image, CSV or JSON file, or a MONAI data list."""
 
 _FILE_COLUMNS = ("image", "path", "filename")
-_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files"})
+_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files", "window"})
+_LARGEST_INDEX = 2**31
 _Ignored = list[dict[str, str]]
 
 
@@ -36,6 +38,7 @@ class Entry:
         slice_axis: 0 sagittal, 1 coronal, 2 axial; ``None`` where the source does not tell.
         hides_slice: Whether the slice that the source names does not stand in the path of the item.
         patient_id: ``""`` where the source does not tell.
+        window: ``"center,width"`` in Hounsfield units, ``""`` where the source does not tell.
         extras: Columns and keys that are passed on.
     """
 
@@ -45,6 +48,7 @@ class Entry:
     slice_axis: int | None = None
     hides_slice: bool = False
     patient_id: str = ""
+    window: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,12 +63,35 @@ def checked_slice_axis(slice_axis: Any, where: str) -> int:
     return int(slice_axis)
 
 
-def read_entries(source: ImageSource, extensions: Sequence[str] | None) -> tuple[list[Entry], _Ignored]:
+def checked_window(window: Any, where: str) -> str:
+    """Return a window as items have it.
+
+    Args:
+        window: ``"center,width"`` in Hounsfield units; ``""`` or ``None`` for none.
+        where: names it in the message.
+
+    Raises:
+        UnusableInputError: it is neither.
+
+    Example:
+        >>> checked_window("40, 400", "window")
+        '40,400'
+    """
+    try:
+        ends = window_ends("" if window is None else str(window))
+    except ValueError:
+        raise UnusableInputError(
+            f"{where} is {window!r}, wanted center and a width above 0 in Hounsfield units, such as '40,400'."
+        ) from None
+    return "" if ends is None else window_text((ends[0] + ends[1]) / 2, ends[1] - ends[0])
+
+
+def read_entries(source: ImageSource, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
     """Return the images that a source names, and the files of its folders that were passed over.
 
     Args:
         source: as :func:`~monai_deepssim.data.list_images` takes it.
-        extensions: suffixes to keep in folders.
+        rules: what is taken of folders; ``ignore`` holds for the rows of lists too.
 
     Raises:
         UnusableInputError: the source cannot be read, or names files that do not exist.
@@ -74,29 +101,31 @@ def read_entries(source: ImageSource, extensions: Sequence[str] | None) -> tuple
             raise TypeError(
                 f"source must be a path or a list of dictionaries with 'image', got {type(source).__name__}"
             )
-        return _from_rows([(f"entry {n} of the data list", row) for n, row in enumerate(source)], None)
+        return _from_rows([(f"entry {n} of the data list", row) for n, row in enumerate(source)], None, rules)
     path = Path(source).expanduser()
     if not path.is_file():
-        return _from_folder(path, extensions)
+        return _from_folder(path, rules)
     if path.suffix.lower() == ".csv":
-        return _from_csv(path)
+        return _from_csv(path, rules)
     if path.suffix.lower() == ".json":
-        return _from_json(path)
-    if reader_of(path) is None:
+        return _from_json(path, rules)
+    reader = reader_of(path)
+    if reader is None:
         raise UnusableInputError(
             f"{path}: the file is not a {format_names()} image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
-    return [Entry((str(path),), path.name)], []
+    return [Entry(tuple(map(str, reader.files_with(path))), path.name)], []
 
 
-def _from_folder(path: Path, extensions: Sequence[str] | None = None) -> tuple[list[Entry], _Ignored]:
-    base, images, ignored = find_image_files(path, extensions)
-    names = [files[0].relative_to(base).as_posix() for files in images]
-    return [Entry(tuple(map(str, files)), name) for files, name in zip(images, names, strict=True)], ignored
+def _from_folder(path: Path, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
+    content = find_image_files(path, rules)
+    names = [files[0].relative_to(content.base).as_posix() for files in content.images]
+    entries = [Entry(tuple(map(str, files)), name) for files, name in zip(content.images, names, strict=True)]
+    return entries, content.ignored
 
 
-def _from_csv(path: Path) -> tuple[list[Entry], _Ignored]:
+def _from_csv(path: Path, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
     table = read_table(path)
     column = next((name for name in _FILE_COLUMNS if name in table.columns), None)
     if column is None:
@@ -108,24 +137,23 @@ def _from_csv(path: Path) -> tuple[list[Entry], _Ignored]:
             f"{remedy}"
         )
     rows = [(f"{path}, line {line}", {**cells, "image": cells[column]}) for line, cells in table]
-    return _from_rows(rows, path.parent)
+    return _from_rows(rows, path.parent, rules)
 
 
-def _from_json(path: Path) -> tuple[list[Entry], _Ignored]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnusableInputError(f"{path}: the file cannot be read as JSON ({error}). Export it again.") from error
+def _from_json(path: Path, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
+    content = read_json(path)
     rows = content.get("training") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         found = f"an object with {', '.join(content)}" if isinstance(content, dict) else type(content).__name__
         raise UnusableInputError(
             f"{path}: the file holds {found}, wanted a list of objects with 'image', at its top or under 'training'."
         )
-    return _from_rows([(f"{path}, entry {n}", row) for n, row in enumerate(rows)], path.parent)
+    return _from_rows([(f"{path}, entry {n}", row) for n, row in enumerate(rows)], path.parent, rules)
 
 
-def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None) -> tuple[list[Entry], _Ignored]:
+def _from_rows(
+    rows: Iterable[tuple[str, Any]], folder: Path | None, rules: FolderRules
+) -> tuple[list[Entry], _Ignored]:
     """Return the files that rows name; relative to ``folder`` and inside of it, or free where that is ``None``."""
     entries: list[Entry] = []
     ignored: _Ignored = []
@@ -133,14 +161,20 @@ def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path | None) -> tuple[li
     for where, row in rows:
         entry = _from_row(where, row, folder)
         path = Path(entry.files[0])
-        if not path.exists():
-            missing.append(f"{where}: {path} does not exist")
+        if folder is not None and not rules.follow_links:
+            refuse_link_out(folder, path, where)
+        if matches_any(entry.name, rules.ignore):
+            ignored.append({"path": entry.name, "reason": "left out on purpose (--ignore)", "kind": "asked"})
         elif path.is_dir():
-            images, passed_over = _from_folder(path)
+            images, passed_over = _from_folder(path, rules)
             entries += [replace(entry, files=image.files, name=f"{entry.name}/{image.name}") for image in images]
             ignored += [{**file, "path": f"{entry.name}/{file['path']}"} for file in passed_over]
-        elif reader_of(path) is None:
+        elif not path.is_file():
+            missing.append(f"{where}: {path} {why_missing(path)}")
+        elif (reader := reader_of(path)) is None:
             raise UnusableInputError(f"{where}: {path} is not a {format_names()} image. Convert it.")
+        elif len(entry.files) == 1:
+            entries.append(replace(entry, files=tuple(map(str, reader.files_with(path)))))
         else:
             entries.append(entry)
     if missing:
@@ -159,25 +193,43 @@ def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
         own_axis = _optional_integer(own_axis, f"{where}: slice_axis")
     name, mark = PurePath(image if folder is None else os.path.normpath(image)).as_posix(), "#"
     if folder is None and isinstance(row.get("path"), str):  # an item of an earlier list keeps its path
-        name, mark, _ = row["path"].partition("#")
+        name, mark = _without_slice(row["path"], str(image), own_axis, own_slice)
     return Entry(
-        files=files_of(row) if folder is None else (str(path_inside(folder, str(image), where)),),
+        files=_files_of(row, where) if folder is None else (str(path_inside(folder, str(image), where)),),
         name=name,
         slice=own_slice,
         slice_axis=None if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
         hides_slice=not mark,
         patient_id="" if row.get("patient_id") is None else str(row["patient_id"]),
+        window=checked_window(row.get("window"), f"{where}: window"),
         extras={key: value for key, value in row.items() if key not in _OWN_KEYS},
     )
+
+
+def _files_of(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    try:
+        return tuple(map(os.fspath, files_of(row)))
+    except (TypeError, ValueError, RecursionError):
+        raise UnusableInputError(
+            f"{where}: files is {row['files']!r}, wanted paths, or a JSON list of them. Leave it out for one file."
+        ) from None
+
+
+def _without_slice(path: str, image: str, axis: int | None, index: int | None) -> tuple[str, str]:
+    """Part the path of an item into the name of its file, which may have a ``#`` of its own, and its slice."""
+    mark = "" if axis not in (0, 1, 2) or index is None else f"#{AXIS_LETTERS[axis]}={index}"
+    if not mark or not path.endswith(mark) or PurePath(path).name == PurePath(image).name:
+        return path, ""
+    return path.removesuffix(mark), mark
 
 
 def _optional_integer(value: Any, where: str) -> int | None:
     if value is None or value == "":
         return None
     try:
-        if isinstance(value, bool) or int(value) != float(value):
+        if isinstance(value, bool) or int(value) != float(value) or abs(int(value)) >= _LARGEST_INDEX:
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UnusableInputError(
             f"{where} is {value!r}, wanted a whole number. Correct it, or leave it empty."
         ) from None

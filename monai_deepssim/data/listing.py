@@ -7,14 +7,16 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, read_entries
+from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, checked_window, read_entries
+from monai_deepssim.data.folders import FolderRules
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.patient_ids import patient_id_rule
 from monai_deepssim.data.readers import format_names, reader_of
+from monai_deepssim.data.repeats import Repeat, file_keys, split_repeats
 from monai_deepssim.data.slices import SliceChoice, SliceSelection, parse_slices, selected_slices
 from monai_deepssim.errors import UnusableInputError
 
@@ -27,11 +29,14 @@ class ImageListing:
 
     Attributes:
         items: one per slice, as :func:`list_images` returns them.
-        ignored: ``path`` and ``reason`` of everything in a folder that is not among the items.
+        ignored: ``path``, ``reason`` and ``kind`` of everything in a folder that is not among the items; ``kind`` is
+            one of :data:`~monai_deepssim.data.IGNORED_KINDS`.
+        repeats: rows and files that are among the items already, under this name or another.
     """
 
     items: list[dict[str, Any]]
     ignored: list[dict[str, str]]
+    repeats: list[Repeat] = field(default_factory=list)
 
 
 def list_images(
@@ -41,6 +46,10 @@ def list_images(
     slices: SliceSelection = None,
     slice_axis: int = 2,
     extensions: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    follow_links: bool = False,
+    all_files: bool = False,
+    window: str = "",
 ) -> list[dict[str, Any]]:
     r"""List the slices that a source of images holds, as a MONAI data list.
 
@@ -50,12 +59,14 @@ def list_images(
     - a pattern, such as ``images/*/training.png`` for the real images of the published layout;
     - a single file;
     - a CSV with a column ``image``, ``path`` or ``filename``, relative to the CSV and inside its folder, and optionally
-      ``patient_id`` and ``slice``;
-    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice`` and ``slice_axis``, or a
-      ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are kept.
+      ``patient_id``, ``slice`` and ``window``;
+    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice``, ``slice_axis`` and
+      ``window``, or a ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are
+      kept.
 
     A volume, which may be a DICOM series, gives one item for each slice asked for. The items have the same keys
-    whatever they are of, so that torch's and MONAI's data loaders collate them.
+    whatever they are of, so that torch's and MONAI's data loaders collate them. One file, or one slice of a volume, is
+    one item, however many rows and links name it.
 
     Args:
         source: see above.
@@ -66,12 +77,19 @@ def list_images(
             ``"60:100:2"``, in RAS order; see :func:`~monai_deepssim.data.slices.parse_slices`.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
         extensions: keep only these suffixes of a folder or pattern, such as ``[".png"]``.
+        ignore: patterns of files and folders to leave out, such as ``["*.log", "thumbnails/*"]``: of their path in the
+            source, where ``*`` stands for ``/`` too, or of their name.
+        follow_links: whether symbolic links that lead out of the source are followed.
+        all_files: whether files are listed that a reader passes over, such as DICOM's localizers.
+        window: ``"center,width"`` in Hounsfield units, which is applied where the source names no window of its own;
+            see :func:`~monai_deepssim.data.load_slice`.
 
     Returns:
         Items in the order of their paths, or of the rows of a list. ``image``: the file. ``path``: its POSIX path
         relative to the source, with ``#z=90`` (``#x=``, ``#y=``) behind it where slices were asked for.
         ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image. ``slice_axis``.
         ``files``: of a DICOM series, the paths of all its files as a JSON list, else ``""``; :func:`files_of` reads it.
+        ``window``: ``"center,width"``, else ``""``.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
@@ -91,7 +109,15 @@ def list_images(
         [('sub-01_z90.png', '01'), ('sub-02_z90.png', '02')]
     """
     listing = scan_images(
-        source, patient_id_pattern=patient_id_pattern, slices=slices, slice_axis=slice_axis, extensions=extensions
+        source,
+        patient_id_pattern=patient_id_pattern,
+        slices=slices,
+        slice_axis=slice_axis,
+        extensions=extensions,
+        ignore=ignore,
+        follow_links=follow_links,
+        all_files=all_files,
+        window=window,
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
@@ -106,8 +132,13 @@ def scan_images(
     slices: SliceSelection = None,
     slice_axis: int = 2,
     extensions: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    follow_links: bool = False,
+    all_files: bool = False,
+    keep_repeats: bool = False,
+    window: str = "",
 ) -> ImageListing:
-    """List the slices of a source as :func:`list_images` does, together with the files that were passed over.
+    """List the slices of a source as :func:`list_images` does, with what was passed over and what is there twice.
 
     Args:
         source: as in :func:`list_images`.
@@ -115,9 +146,14 @@ def scan_images(
         slices: which slices of a volume.
         slice_axis: 0 sagittal, 1 coronal, 2 axial.
         extensions: keep only these suffixes.
+        ignore: patterns of files and folders to leave out.
+        follow_links: whether symbolic links that lead out of the source are followed.
+        all_files: whether files are listed that a reader passes over.
+        keep_repeats: whether rows and files that are there twice are items twice.
+        window: as in :func:`list_images`.
 
     Returns:
-        Items, and what was ignored for which reason.
+        Items, what was ignored for which reason, and what is an item already.
 
     Raises:
         UnusableInputError: as in :func:`list_images`.
@@ -125,15 +161,45 @@ def scan_images(
     patient_of = patient_id_rule(patient_id_pattern)
     choice = parse_slices(slices)
     slice_axis = checked_slice_axis(slice_axis, "slice_axis")
-    entries, ignored = read_entries(source, extensions)
-    items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
+    patterns = [ignore] if isinstance(ignore, str) else ignore
+    window = checked_window(window, "window")
+    entries, ignored = read_entries(source, FolderRules(extensions, patterns, follow_links, all_files))
+    items = [
+        {**item, "window": item["window"] or window}
+        for entry in entries
+        for item in _items(entry, choice, slice_axis, patient_of)
+    ]
     if not items:
-        what = f" ({len(ignored)} files ignored, such as {ignored[0]['path']})" if ignored else ""
-        raise UnusableInputError(
-            f"{source if isinstance(source, str | os.PathLike) else 'the data list'}: there are no images in it{what}. "
-            f"{format_names('and')} are read; check the path and the extensions asked for."
+        raise UnusableInputError(_why_empty(source, ignored))
+    _check_names(items)
+    kept, repeats = (items, []) if keep_repeats else split_repeats(items, file_keys(items))
+    return ImageListing(kept, ignored, repeats)
+
+
+def _why_empty(source: ImageSource, ignored: Sequence[dict[str, str]]) -> str:
+    name = source if isinstance(source, str | os.PathLike) else "the data list"
+    num_links = sum(file["kind"] == "link" for file in ignored)
+    if num_links:
+        return (
+            f"{name}: {num_links} symbolic links in it, such as {ignored[0]['path']}, lead out of it and are not "
+            "followed, as in a data set of git-annex, DataLad or DVC. Follow them with --follow_links true, or give "
+            "the folder that they lead to."
         )
-    return ImageListing(items, ignored)
+    what = f" ({len(ignored)} files ignored, such as {ignored[0]['path']}: {ignored[0]['reason']})" if ignored else ""
+    return (
+        f"{name}: there are no images in it{what}. {format_names('and')} are read; check the path and what was asked "
+        "for."
+    )
+
+
+def _check_names(items: Sequence[dict[str, Any]]) -> None:
+    """Refuse images that would be one in every table: a file named like a slice of another one."""
+    files: dict[str, str] = {}
+    for item in items:
+        if files.setdefault(item["path"], item["image"]) != item["image"] and "#" in item["path"]:
+            raise UnusableInputError(
+                f"{item['image']}: has the name of a slice of {files[item['path']]}, {item['path']}. Rename it."
+            )
 
 
 def _items(
@@ -160,4 +226,5 @@ def _items(
             "slice": index,
             "slice_axis": axis,
             "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
+            "window": entry.window,
         }

@@ -20,7 +20,9 @@ _WANTED = (
     'want an index (90), indices (60,70,80), "all" or a range with an excluded end (60:100 or 60:100:2), counted '
     "from 0 at the patient's left, back or feet; negative numbers count from the other end"
 )
-_INTEGER = re.compile(r"[+-]?\d+")
+# An index with more digits is of no volume.
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_LARGEST_INDEX = 10**18
 
 
 def parse_slices(slices: SliceSelection) -> SliceChoice:
@@ -57,7 +59,7 @@ def parse_slices(slices: SliceSelection) -> SliceChoice:
     indices = [slices] if isinstance(slices, int) else slices
     if not isinstance(indices, Sequence) or not indices:
         raise refusal
-    if any(isinstance(index, bool) or not isinstance(index, int) for index in indices):
+    if any(isinstance(index, bool) or not isinstance(index, int) or abs(index) > _LARGEST_INDEX for index in indices):
         raise refusal
     return tuple(indices)
 
@@ -77,7 +79,7 @@ def selected_slices(choice: SliceChoice, num_slices: int) -> list[int]:
     """Return the indices that a choice means in one volume.
 
     A slice that was named and does not exist stays in the list, once a volume: it is reported when it is loaded,
-    whereas a volume that is left out would not be missed by anyone.
+    whereas a volume that is left out would not be missed by anyone. One that is named twice is meant once.
 
     Args:
         choice: as :func:`parse_slices` returns it.
@@ -95,11 +97,12 @@ def selected_slices(choice: SliceChoice, num_slices: int) -> list[int]:
     if choice == "all":
         return list(range(num_slices))
     if isinstance(choice, tuple):
-        return [index + num_slices if -num_slices <= index < 0 else index for index in choice]
+        return list(dict.fromkeys(index + num_slices if -num_slices <= index < 0 else index for index in choice))
     start, stop = choice.start or 0, num_slices if choice.stop is None else choice.stop
     start, stop = (limit + num_slices if limit < 0 else limit for limit in (start, stop))
     if start < 0:
         return [choice.start]
-    wanted = range(start, stop, choice.step or 1)
-    inside = [index for index in wanted if index < num_slices]
-    return inside + list(wanted[len(inside) : len(inside) + 1]) or [start]
+    step = choice.step or 1
+    inside = list(range(start, min(stop, num_slices), step))
+    first_outside = inside[-1] + step if inside else start
+    return inside + ([first_outside] if first_outside < stop or not inside else [])

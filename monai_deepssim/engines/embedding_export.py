@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.progress import say
@@ -52,7 +53,7 @@ def export_embeddings(
             "problem": [embedded.problems.get(position, "") for position in range(len(items))],
         }
     )
-    write_text(folder / "images.csv", table.to_csv(index=False))
+    write_text(folder / "images.csv", safe_table(table).to_csv(index=False))
     embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
     with atomic_file(folder / "embeddings.npy") as file:
         np.save(file, embeddings)

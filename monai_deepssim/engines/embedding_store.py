@@ -28,7 +28,7 @@ __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
-# 4: notes have a row for each image. 5: all files have checksums.
+# 4: notes have a row for each image. 5: all files have checksums; padding and stray pixels are replaced.
 _STORE_VERSION = 5
 
 
@@ -43,6 +43,8 @@ class EmbeddedImages:
         converted: positions of images whose real colour was converted to grey.
         sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
         resampled: positions of images whose pixels were not square and were made so.
+        padded: positions of images whose padding was replaced.
+        clipped: positions of images whose stray pixels, such as hot ones, were replaced.
     """
 
     embeddings: list[np.ndarray]
@@ -51,6 +53,8 @@ class EmbeddedImages:
     converted: list[int]
     sizes: np.ndarray
     resampled: list[int] = field(default_factory=list)
+    padded: list[int] = field(default_factory=list)
+    clipped: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.
@@ -84,6 +88,7 @@ class EmbeddingStore:
         image_size: rows and columns that images are brought to.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
+        file_hashes: SHA-256 of more files, by path, such as those of images that repeat these.
 
     Example:
         >>> import tempfile
@@ -101,6 +106,7 @@ class EmbeddingStore:
         image_size: Sequence[int],
         embedder_id: str,
         shard_size: int = 512,
+        file_hashes: Mapping[str, str] | None = None,
     ) -> None:
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
@@ -109,6 +115,7 @@ class EmbeddingStore:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
+        self._known_hashes = dict(file_hashes or {})
 
     @cached_property
     def hashed_items(self) -> list[dict[str, Any]]:
@@ -118,11 +125,12 @@ class EmbeddingStore:
     @cached_property
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of each file that holds an image, by its path; of one that cannot be read, why."""
-        return {
+        hashes = {
             file: content.sha256
             for item in self.hashed_items
             for file, content in zip(files_of(item), item["contents"], strict=True)
         }
+        return {**self._known_hashes, **hashes}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -205,7 +213,8 @@ class EmbeddingStore:
             embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
                 ``converted``, whether its real colour was converted to grey; ``rows`` and ``columns`` as in its file;
-                and ``resampled``, whether its pixels were not square and were made so.
+                and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
+                were replaced.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -236,7 +245,8 @@ class EmbeddingStore:
         if self.missing_shards():
             raise ValueError(f"{self.directory}: shards {self.missing_shards()} are missing, want all of them.")
         shards = [self._shards[shard] for shard in range(self.num_shards)]
-        empty = pd.DataFrame({"problem": [], "converted": [], "rows": [], "columns": [], "resampled": []})
+        columns = ("problem", "converted", "rows", "columns", "resampled", "padded", "clipped")
+        empty = pd.DataFrame({name: [] for name in columns})
         notes = pd.concat([empty, *(table for _, table in shards)], ignore_index=True)
         usable = notes["problem"] == ""
         return EmbeddedImages(
@@ -245,7 +255,7 @@ class EmbeddingStore:
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
             sizes=notes.loc[usable, ["rows", "columns"]].to_numpy(np.int64),
-            resampled=np.flatnonzero(notes["resampled"]).tolist(),
+            **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
         )
 
     @cached_property

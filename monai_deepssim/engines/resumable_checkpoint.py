@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import os
+import random
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+from monai.data.utils import set_rnd
 from monai.engines import AdversarialTrainer, Evaluator, Trainer
-from monai.handlers import CheckpointLoader
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, make_folder
+from monai_deepssim.networks import read_checkpoint
 
 __all__ = ["ResumableCheckpoint"]
 
@@ -31,6 +36,11 @@ _RATES = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "base_mom
 
 class ResumableCheckpoint:
     """Save after every epoch, load at the start of a run, and keep the best network by the validation's key metric.
+
+    A training that was interrupted ends with the weights of an undisturbed one, bit for bit on the CPU: every epoch
+    begins with random states (of torch, NumPy, Python and MONAI's transforms, and with them the order of the images)
+    that follow from the seed in the file, the rank and the epoch. Transforms in persistent workers have states that
+    nobody outside can set: give the DataLoader ``persistent_workers=False``.
 
     MONAI's CheckpointSaver writes in place and removes the old file first, and its CheckpointLoader fails when there is
     no file yet; this one does neither. Make it the last handler of the trainer, so that it saves what the others did.
@@ -54,6 +64,8 @@ class ResumableCheckpoint:
     Raises:
         ValueError: when ``network`` is not in ``save_dict``, or a best network is wanted without an evaluator; and at
             the start of an adversarial training, when an optimizer of it is not in ``save_dict``.
+        UnusableInputError: at the start, when the file is damaged or of another training; and when it cannot be
+            written.
 
     Example:
         >>> network = torch.nn.Linear(2, 1)
@@ -77,16 +89,22 @@ class ResumableCheckpoint:
         self.save_dict = dict(save_dict)
         self.best_path = None if best_path is None else Path(best_path)
         self.evaluator = evaluator
+        self._seed = 0
 
     def attach(self, engine: Trainer) -> None:
         """Attach to a MONAI trainer."""
         engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._set_random_states)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def load(self, engine: Engine) -> None:
         """Restore everything from the file, if there is one."""
         if isinstance(engine, AdversarialTrainer):
             self._keep_objects_out(engine)
+        for path in filter(None, (self.path, self.best_path)):
+            if path.exists() and not path.is_file():
+                raise UnusableInputError(f"{path}: is no file, and the training would write one. Give another folder.")
+        self._seed = _common(torch.initial_seed())
         if not self.path.is_file():
             return
         epoch_length = engine.state.epoch_length
@@ -95,19 +113,7 @@ class ResumableCheckpoint:
             for part in self.save_dict.values()
             if isinstance(part, LRScheduler) and not isinstance(part, ReduceLROnPlateau)
         ]
-        try:
-            loader = CheckpointLoader(str(self.path), {**self.save_dict, "trainer": engine}, map_location="cpu")  # type: ignore[arg-type]
-            loader.logger = engine.logger
-            loader(engine)
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-            best = content["best"]
-            for name in _SCALERS:
-                if name in content and _scaler(engine, name) is not None:
-                    _scaler(engine, name).load_state_dict(content[name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UnusableInputError(
-                f"{self.path}: this checkpoint is of another training ({error}). Move it away, or give another folder."
-            ) from error
+        self._restore(engine, read_checkpoint(self.path))
         if engine.state.epoch_length != epoch_length:
             raise UnusableInputError(
                 f"{self.path}: this training has {engine.state.epoch_length} steps per epoch, and would now have "
@@ -116,6 +122,24 @@ class ResumableCheckpoint:
             )
         for schedule in schedules:
             schedule.replay()
+
+    def _restore(self, engine: Engine, content: Any) -> None:
+        max_epochs = engine.state.max_epochs
+        try:
+            Checkpoint.load_objects({**self.save_dict, "trainer": engine}, content)
+            for name in _SCALERS:
+                if name in content and _scaler(engine, name) is not None:
+                    _scaler(engine, name).load_state_dict(content[name])
+            best = {"metric": float(content["best"]["metric"]), "epoch": int(content["best"]["epoch"])}
+            self._seed = int(content.get("seed", self._seed))
+            if max_epochs is not None and engine.state.epoch > max_epochs:
+                raise ValueError(f"it has {engine.state.epoch} epochs behind it, and {max_epochs} are asked for")
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UnusableInputError(
+                f"{self.path}: this checkpoint is of another training ({reason}). Move it away, or give another folder."
+            ) from error
+        engine.state.max_epochs = max_epochs
         if self.evaluator is not None:
             self.evaluator.state.best_metric = best["metric"]
             self.evaluator.state.best_metric_epoch = best["epoch"]
@@ -135,7 +159,21 @@ class ResumableCheckpoint:
         scalers = {name: _scaler(engine, name) for name in _SCALERS}
         parts = {**self.save_dict, **{name: scaler for name, scaler in scalers.items() if scaler is not None}}
         states = {name: part.state_dict() for name, part in parts.items()}
-        _save({**states, "trainer": dict(engine.state_dict()), "best": best}, self.path)
+        _save({**states, "trainer": dict(engine.state_dict()), "best": best, "seed": self._seed}, self.path)
+
+    def _set_random_states(self, engine: Engine) -> None:
+        """Begin the epoch with random states that follow from its number, whatever was drawn before."""
+        sequence = np.random.SeedSequence([self._seed, idist.get_rank(), engine.state.epoch])
+        seeds = [int(seed) for seed in sequence.generate_state(5)]
+        torch.manual_seed(seeds[0])  # of all devices
+        np.random.seed(seeds[1])
+        random.seed(seeds[2])
+        if self.evaluator is not None:
+            set_rnd(getattr(self.evaluator.data_loader, "dataset", None), seeds[3])
+        loader = engine.state.dataloader
+        if isinstance(loader, DataLoader):
+            set_rnd(loader.dataset, seeds[4])  # last: what the two data sets share is as the training wants it
+            engine.set_data(loader)  # an epoch may be shorter than its images: each has an order of its own
 
     def _keep_objects_out(self, engine: AdversarialTrainer) -> None:
         # Here and not in attach: the trainer attaches its handlers before it has these.
@@ -151,6 +189,12 @@ class ResumableCheckpoint:
 def _scaler(engine: Engine, name: str) -> Any:
     """The loss scaler of a mixed-precision training: SupervisedTrainer's own, or of AdversarialTrainer's state."""
     return getattr(engine, name, None) if name == "scaler" else getattr(engine.state, name, None)
+
+
+def _common(seed: int) -> int:
+    """The seed of rank 0, on all ranks; without the sign bit, which neither NumPy nor a tensor takes."""
+    seed %= 2**63
+    return seed if idist.get_world_size() == 1 else int(torch.as_tensor(idist.broadcast(torch.tensor(seed), src=0)))
 
 
 class _FreshSchedule:

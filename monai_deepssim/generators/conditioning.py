@@ -15,6 +15,7 @@ from torch import Tensor
 
 from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks import read_checkpoint
 
 __all__ = ["VariableScaling", "read_vectors", "variable_values"]
 
@@ -190,10 +191,12 @@ def _rows_of_archive(path: Path) -> dict[str, Any]:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name].astype(np.float32) for name in file}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checkpoint(path)
         return {str(name): torch.as_tensor(vector).float() for name, vector in content.items()}
-    except Exception as error:  # both raise many kinds on a file that is none of their own
+    except UnusableInputError:
+        raise
+    except Exception as error:  # NumPy raises many kinds on a file that is none of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnusableInputError(
-            f"{path}: the file is not a dictionary of arrays ({str(error).splitlines()[0]}). Write it with np.savez or "
-            "torch.save."
+            f"{path}: the file is not a dictionary of arrays ({reason}). Write it with np.savez or torch.save."
         ) from error

@@ -17,6 +17,7 @@ from monai.utils import ensure_tuple
 from torch import Tensor
 from torch.utils.data import Subset
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.data import (
     ImageSource,
     LoadSliced,
@@ -191,14 +192,15 @@ class GeneratorImages(CacheDataset):
         """
         folder, table = Path(output_dir) / "training_images", Path(output_dir) / "repetitions.csv"
         names = [f"{position:05d}_{_file_name(item['path'])}.png" for position, item in enumerate(self.data)]
-        rows = pd.DataFrame(
+        sources = pd.DataFrame(
             {
                 "image": [f"{folder.name}/{name}" for name in names],
                 "source": [item["path"] for item in self.data],
                 "patient_id": [item["patient_id"] for item in self.data],
                 "copies": self.copies,
             }
-        ).to_csv(index=False, lineterminator="\n")
+        )
+        rows = safe_table(sources).to_csv(index=False, lineterminator="\n")
         ensure_writable(folder)
         if table.exists() and table.read_text(encoding="utf-8") != rows:
             raise UnusableInputError(

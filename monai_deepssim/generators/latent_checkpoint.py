@@ -20,7 +20,7 @@ from monai_deepssim.files import atomic_file, make_folder
 from monai_deepssim.generators.conditioning import VariableScaling
 from monai_deepssim.generators.generative_checkpoints import load_generator_network
 from monai_deepssim.generators.latent_inferer import FrozenAutoencoderInferer, state_dict_sha256
-from monai_deepssim.networks import read_state_dict
+from monai_deepssim.networks import read_checkpoint, read_state_dict
 
 __all__ = ["GeneratorCheckpoint", "TrainedGenerator", "load_autoencoder", "load_generator"]
 
@@ -162,10 +162,22 @@ def load_generator(
         0.5
     """
     _check_trained(path, "diffusion model", "diffusion_checkpoint")
-    read_state_dict(Path(path))  # says what is wrong with a file that is no checkpoint
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    read_state_dict(Path(path))  # says what is wrong with a file that holds no network
+    content: Any = read_checkpoint(path)
+    try:
+        return _trained_generator(path, content, scale_factor, context_size)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnusableInputError(
+            f"{path}: what this file says of its generator cannot be read ({error}). Give a file of the training of a "
+            "diffusion model."
+        ) from error
+
+
+def _trained_generator(
+    path: str | os.PathLike[str], content: Any, scale_factor: float | None, context_size: int | None
+) -> TrainedGenerator:
     known = scale_factor if scale_factor is not None else content.get("scale_factor")
-    if known is None or not float(known) > 0:
+    if known is None or not 0 < float(known) < math.inf:
         raise UnusableInputError(
             f"{path}: the file does not say by what the latents are scaled. Give scale_factor: one over the standard "
             "deviation of the latents that the model was trained on."
@@ -176,7 +188,7 @@ def load_generator(
         scale_factor=float(known),
         context_size=int(content.get("context_size", 0) if context_size is None else context_size),
         scaling=None if scaling is None else VariableScaling(**{key: tuple(value) for key, value in scaling.items()}),
-        autoencoder_sha256=content.get("autoencoder_sha256", ""),
+        autoencoder_sha256=str(content.get("autoencoder_sha256", "")),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )
 

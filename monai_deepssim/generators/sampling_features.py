@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder, load_weights, read_state_dict
+from monai_deepssim.networks import LayerFeatures, TorchScriptEmbedder, is_torchscript, load_weights, read_state_dict
 
 __all__ = ["AutoencoderFeatures", "ImageStatistics", "load_sampling_features"]
 
@@ -129,6 +129,8 @@ def load_sampling_features(
     image_size: Sequence[int],
     judge: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
+    *,
+    allow_torchscript: bool = False,
 ) -> nn.Module:
     """Make the features that a sampling validation compares drawn with held-out images by.
 
@@ -139,6 +141,7 @@ def load_sampling_features(
         image_size: rows and columns of the images.
         judge: the checkpoint of the embedder that judges copying, which cannot judge quality too.
         device: where they are computed.
+        allow_torchscript: whether the file may be TorchScript, a program that can run code of its own.
 
     Returns:
         A module with a ``name`` that maps images ``(B, 1, H, W)`` in [0, 1] to ``(B, D)``.
@@ -165,8 +168,11 @@ def load_sampling_features(
             f"{path}: this embedder judges which images are copies. Give other features for FID: a generator that is "
             "chosen by both would be chosen for what this one network overlooks."
         )
-    try:
-        torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError:
+    if not is_torchscript(path):
         return InceptionFeatures(path).to(device).eval()
+    if not allow_torchscript:
+        raise UnusableInputError(
+            f"{path}: a TorchScript file, a program that can read and write files when it is loaded. Give "
+            "InceptionV3's weights; or, only where you trust its source, allow_torchscript (--allow_torchscript true)."
+        )
     return TorchScriptFeatures(path, image_size).to(device).eval()

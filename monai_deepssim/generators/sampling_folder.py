@@ -20,6 +20,7 @@ from monai.engines import Evaluator
 from PIL import Image
 from torch import Tensor
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.data import read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, make_folder, write_text
@@ -172,4 +173,4 @@ class SampleFolder:
 
     def _write_manifest(self) -> None:
         table = pd.DataFrame(list(self._rows.values()), columns=list(_COLUMNS))
-        write_text(self.manifest, table.to_csv(index=False, lineterminator="\n"))
+        write_text(self.manifest, safe_table(table).to_csv(index=False, lineterminator="\n"))

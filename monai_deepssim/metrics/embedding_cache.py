@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, make_folder
+from monai_deepssim.networks import read_checkpoint
 from monai_deepssim.stores import discard_damaged
 
 __all__ = ["EmbeddingCache"]
@@ -106,7 +107,7 @@ class EmbeddingCache:
 
     def _read(self) -> dict[bytes, Tensor]:
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = read_checkpoint(self.path)
             version, embedder = content["version"], content["embedder"]
             digests, embeddings = content["digests"], content["embeddings"]
             checksum = content.get("sha256")

@@ -9,7 +9,14 @@ from monai_deepssim.networks.flip_folding import fold_flips
 from monai_deepssim.networks.layer_features import LayerFeatures, find_stages
 from monai_deepssim.networks.mri_core import MRICoreEncoder
 from monai_deepssim.networks.pair_similarity import PairSimilarity
-from monai_deepssim.networks.state_dicts import describe_difference, load_weights, read_state_dict, shapes_of
+from monai_deepssim.networks.state_dicts import (
+    describe_difference,
+    is_torchscript,
+    load_weights,
+    read_checkpoint,
+    read_state_dict,
+    shapes_of,
+)
 
 __all__ = [
     "SUPPORTED_BACKBONES",
@@ -24,9 +31,11 @@ __all__ = [
     "describe_difference",
     "find_stages",
     "fold_flips",
+    "is_torchscript",
     "load_copy_detector",
     "load_deepssim",
     "load_weights",
+    "read_checkpoint",
     "read_state_dict",
     "shapes_of",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.state_dicts import existing_file
+from monai_deepssim.networks.state_dicts import existing_file, load_weights, read_state_dict
 
 __all__ = ["SUPPORTED_BACKBONES", "build_backbone", "build_classifier", "children_of_stages"]
 
@@ -83,10 +83,8 @@ def build_classifier(name: str, pretrained: bool | str | Path = False) -> nn.Mod
         classifier = torchvision.models.get_model(name, weights="DEFAULT" if pretrained is True else None)
     if pretrained and pretrained is not True:
         path = existing_file(pretrained, f"a torchvision {name} state dict")
-        try:
-            classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise UnusableInputError(f"{path}: not a torchvision state dict of {name}: {error}") from error
+        remedy = "Give a state dict that torchvision publishes."
+        load_weights(classifier, read_state_dict(path), path, f"torchvision's {name}", remedy)
     return classifier
 
 

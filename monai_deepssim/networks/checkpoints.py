@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,32 +14,35 @@ from torch import Tensor, nn
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
 from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
-from monai_deepssim.networks.state_dicts import existing_file, load_fitting, read_state_dict
+from monai_deepssim.networks.state_dicts import existing_file, is_torchscript, load_fitting, read_state_dict
 
 __all__ = ["TorchScriptEmbedder", "load_deepssim"]
 
 
-def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None, dropout: float = 0.33) -> nn.Module:
+def load_deepssim(
+    path: str | os.PathLike[str], backbone: str | None = None, dropout: float = 0.33, *, allow_torchscript: bool = False
+) -> nn.Module:
     """Load a DeepSSIM embedder from a checkpoint, ready to embed (in eval mode, on the CPU).
 
     Takes the state dicts that our bundle writes, its whole training checkpoint, the published state dict
     (ConvNeXt-Base; names ``feature_extractor.*`` and ``fc.*``) and the published TorchScript file. State dicts are
-    read with ``weights_only=True``; a TorchScript file is a program, and runs only because the caller names it.
+    read with ``weights_only=True``; a TorchScript file is a program, and is loaded only with ``allow_torchscript``.
 
     Args:
         path: path of the weights file.
         backbone: name of the backbone; ``None`` finds it by the names and shapes of the weights.
-
         dropout: probability of dropout in the head, when it is trained on; embedding uses none. Weights do not remember
             it. A head that was trained without should be trained on without: with dropout the cosines of the whole
             head, without it, come out too high. A TorchScript file stays as it is.
+        allow_torchscript: whether the file may be TorchScript, which can run code of its own, such as reading and
+            writing files; only from a source that you trust.
 
     Returns:
         A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
 
     Raises:
-        UnusableInputError: when there is no such file, it is no checkpoint, or its weights fit no embedder: the message
-            names the missing and the unexpected keys.
+        UnusableInputError: when there is no such file, it is no checkpoint, it is TorchScript without permission, or
+            its weights fit no embedder: the message names the missing and the unexpected keys.
 
     Example:
         >>> import tempfile
@@ -52,7 +54,12 @@ def load_deepssim(path: str | os.PathLike[str], backbone: str | None = None, dro
         'convnext_atto'
     """
     path = existing_file(path, "a DeepSSIM checkpoint")
-    if _is_torchscript(path):
+    if is_torchscript(path):
+        if not allow_torchscript:
+            raise UnusableInputError(
+                f"{path}: a TorchScript file, a program that can read and write files when it is loaded. Give a state "
+                "dict; or, only where you trust its source, allow_torchscript (--allow_torchscript true)."
+            )
         return TorchScriptEmbedder(path)
     state = read_state_dict(path)
     head = state.get("fc.6.weight")
@@ -104,7 +111,8 @@ class TorchScriptEmbedder(nn.Module):
         try:
             self.program = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
-            raise UnusableInputError(f"{path}: not a TorchScript file that this torch can load: {error}") from error
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UnusableInputError(f"{path}: not a TorchScript file that this torch can load: {reason}") from error
         self.channels = self._find_channels(path, image_size)
 
     def _find_channels(self, path: Path, image_size: Sequence[int]) -> int:
@@ -127,14 +135,6 @@ class TorchScriptEmbedder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Embed images ``(N, 1, H, W)``, or with as many channels as the program takes, as ``(N, D)`` of length 1."""
         return F.normalize(self.program(x.expand(-1, self.channels, -1, -1)).float(), dim=1)
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether the file is a TorchScript archive: unlike a state dict's, it holds code."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _remembered_size(state: Mapping[str, Tensor], name: str) -> list[int] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +14,16 @@ from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["describe_difference", "existing_file", "load_fitting", "load_weights", "read_state_dict", "shapes_of"]
+__all__ = [
+    "describe_difference",
+    "existing_file",
+    "is_torchscript",
+    "load_fitting",
+    "load_weights",
+    "read_checkpoint",
+    "read_state_dict",
+    "shapes_of",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -20,6 +31,8 @@ Network = TypeVar("Network", bound=nn.Module)
 # DINOv2, with which MRI-CORE was trained, "teacher".
 _NETWORK_KEYS = ("network", "model", "state_dict", "model_state_dict", "teacher")
 _KEYS_SHOWN = 5
+# What torch's reader says of a pickle that calls something else than what tensors are made of.
+_CALLED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -83,14 +96,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ...     list(read_state_dict(path))
         ['weight', 'bias']
     """
-    try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on a file that is none of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnusableInputError(
-            f"{path}: not a checkpoint that can be loaded safely (weights_only=True): {reason} Save the network's "
-            "state_dict() with torch.save, or give a TorchScript file."
-        ) from error
+    checkpoint = read_checkpoint(path)
     for key in _NETWORK_KEYS:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
@@ -99,8 +105,108 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UnusableInputError(
             f"{path}: holds {type(checkpoint).__name__}, want a state dict of tensors, as network.state_dict() gives"
         )
+    if not checkpoint:
+        raise UnusableInputError(f"{path}: holds no weights at all, want a state dict, as network.state_dict() gives")
     # DataParallel and DistributedDataParallel put this before every name.
     return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+    """Read what ``torch.save`` wrote, with ``weights_only=True``: tensors and plain values, and no code.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        Its content, on the CPU.
+
+    Raises:
+        UnusableInputError: when the file is missing, damaged, none of torch's, or holds code.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "page.pt")
+        >>> _ = path.write_text("<!DOCTYPE html>")
+        >>> read_checkpoint(path)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        monai_deepssim.errors.UnusableInputError: ...page.pt: not a checkpoint: it is a web page. Download the file...
+    """
+    path = existing_file(path, "a checkpoint")
+    if is_torchscript(path):
+        raise UnusableInputError(
+            f"{path}: a TorchScript file, which is a program. Give a state dict, as torch.save writes it of "
+            "network.state_dict()."
+        )
+    _refuse_compression(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on a file that is none of its own
+        raise UnusableInputError(f"{path}: {_why_unreadable(path, error)}") from error
+
+
+def is_torchscript(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a TorchScript archive, which holds code, unlike that of a state dict; nothing is loaded.
+
+    Args:
+        path: path of the file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "model.pt")
+        >>> torch.jit.script(nn.Linear(2, 1)).save(path)
+        >>> is_torchscript(path)
+        True
+    """
+    names = [entry.filename for entry in _entries(path)]
+    # The second is what torch.load goes by.
+    return any("/code/" in name or name.endswith("/constants.pkl") for name in names)
+
+
+def _entries(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
+    """The records of an archive, by its directory alone; none of a file that is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RecursionError):
+        return []
+
+
+def _refuse_compression(path: Path) -> None:
+    """Refuse an archive that needs more memory than its file has bytes: torch.save compresses nothing."""
+    entries = _entries(path)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
+        sum(entry.file_size for entry in entries) > path.stat().st_size
+    ):
+        raise UnusableInputError(
+            f"{path}: a compressed archive, which torch.save never writes, and which can fill the memory. Give the "
+            "file as torch.save wrote it."
+        )
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """What is wrong with a file that torch could not read, and what to do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror or problem}). Check its permissions."
+    again = "Download or copy the file again."
+    if not start:
+        return f"not a checkpoint: it is empty. {again}"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return f"not a checkpoint: it is a web page. {again.replace('or copy ', '')}"
+    if start.startswith(b"version https://git-lfs"):
+        return "not a checkpoint: it is a pointer of Git LFS. Run git lfs pull."
+    called = _CALLED.search(str(error))
+    if called:
+        return (
+            f"not a checkpoint that can be loaded safely: it calls {called[1]}, and code of a checkpoint is never run. "
+            "Save the network's state_dict() alone with torch.save."
+        )
+    if start.startswith(b"PK"):
+        return f"a damaged checkpoint, or an archive of something else. {again}"
+    return f"not a checkpoint, or a damaged one. Give a file that torch.save wrote of network.state_dict(), or: {again}"
 
 
 def shapes_of(state: nn.Module | Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

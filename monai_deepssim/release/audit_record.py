@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import hash_file
 from monai_deepssim.release.file_list import FILE_LIST, FileRecord, read_file_list
@@ -160,4 +161,7 @@ def _left_out(manifest: Path) -> dict[str, str]:
             rows = [row for row in csv.DictReader(file) if row.get("kept") == "no"]
     except (OSError, csv.Error):
         return {}
-    return {str(row.get("file")): f"the filter left it out ({row.get('class')}; {manifest} says why)" for row in rows}
+    return {
+        plain_cell(str(row.get("file"))): f"the filter left it out ({row.get('class')}; {manifest} says why)"
+        for row in rows
+    }

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_deepssim.csv_cells import csv_text, plain_cell
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import write_text
 
@@ -16,8 +17,9 @@ __all__ = ["FILE_COLUMNS", "FILE_KINDS", "FILE_LIST", "FileRecord", "read_file_l
 #: The name of the list in the folder of an audit.
 FILE_LIST = "files.csv"
 
-#: What a file was to the audit: an image, a volume of which slices were judged, or a file that could not be used.
-FILE_KINDS = ("image", "volume", "skipped")
+#: What a file was to the audit: an image, a volume of which slices were judged, a file that repeats another one and was
+#: judged with it, or a file that could not be used.
+FILE_KINDS = ("image", "volume", "repeat", "skipped")
 
 FILE_COLUMNS = ("file", "kind", "num_images", "size_bytes", "sha256")
 
@@ -56,13 +58,10 @@ def write_file_list(path: Path, records: Iterable[FileRecord]) -> None:
     Raises:
         UnusableInputError: if it cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(FILE_COLUMNS)
-    writer.writerows(
+    rows = [
         [getattr(record, name) for name in FILE_COLUMNS] for record in sorted(records, key=lambda record: record.file)
-    )
-    write_text(path, text.getvalue())
+    ]
+    write_text(path, csv_text([FILE_COLUMNS, *rows]))
 
 
 def read_file_list(path: Path) -> dict[str, FileRecord]:
@@ -90,7 +89,7 @@ def read_file_list(path: Path) -> dict[str, FileRecord]:
         if tuple(rows[0]) != FILE_COLUMNS:
             raise ValueError(f"its columns are {', '.join(rows[0])}")
         records = [
-            FileRecord(file, kind, int(num_images), int(size), sha256)
+            FileRecord(plain_cell(file), kind, int(num_images), int(size), sha256)
             for file, kind, num_images, size, sha256 in rows[1:]
         ]
         if any(record.kind not in FILE_KINDS for record in records):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data import files_of, reader_of
+from monai_deepssim.data import Repeat, files_of, reader_of
 from monai_deepssim.files import hash_file
 from monai_deepssim.release.file_list import FileRecord
 
@@ -21,6 +21,7 @@ def list_side_files(
     unusable: Collection[int],
     root: Path | None,
     file_hashes: Mapping[str, str],
+    repeats: Sequence[Repeat] = (),
 ) -> list[FileRecord]:
     """List the files that hold the images of a side.
 
@@ -29,6 +30,7 @@ def list_side_files(
         unusable: positions of those that could not be used: their files were not judged as a whole.
         root: folder that the names are relative to; ``None`` where the images are in memory and there are no files.
         file_hashes: SHA-256 of each file, by its path as the items have it.
+        repeats: images that were judged with those that they repeat; files that have no hash are read.
 
     Returns:
         Each file once, in the order of the items.
@@ -51,13 +53,18 @@ def list_side_files(
         kind = _kind(files) if files and files[0] not in kinds else ""
         for file in files:
             kinds.setdefault(file, "skipped" if file in skipped else kind)
+    item_of = {item["path"]: item for item in items} if repeats else {}
+    for repeat in repeats:
+        was_skipped = any(file in skipped for file in files_of(item_of[repeat.first]))
+        for file in files_of(repeat.item):
+            kinds.setdefault(file, "skipped" if was_skipped else "repeat")
     return [
         FileRecord(
             file=Path(os.path.relpath(file, root)).as_posix(),
             kind=kind,
             num_images=0 if kind == "skipped" else num_images[file],
             size_bytes=os.path.getsize(file) if os.path.exists(file) else 0,
-            sha256=file_hashes[file],
+            sha256=file_hashes[file] if file in file_hashes else hash_file(file),
         )
         for file, kind in kinds.items()
     ]

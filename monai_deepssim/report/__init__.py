@@ -9,7 +9,7 @@ from monai_deepssim.report.encoding import PictureForm, choose_form
 from monai_deepssim.report.figures import draw_detection_curve, draw_roc, plot_scores, score_histogram
 from monai_deepssim.report.html import data_uri, figure_png, markdown_table, render_page, report_environment
 from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT, draw_agreement, draw_image, draw_pair
-from monai_deepssim.report.sentences import SCORE_NAMES, score_name, side_lines
+from monai_deepssim.report.sentences import SCORE_NAMES, file_sentences, score_name, side_lines
 from monai_deepssim.report.shareable import SHAREABLE_REPORT, render_shareable, shareable_report
 from monai_deepssim.report.versions import package_versions
 
@@ -27,6 +27,7 @@ __all__ = [
     "draw_pair",
     "draw_roc",
     "figure_png",
+    "file_sentences",
     "markdown_table",
     "package_versions",
     "plot_scores",

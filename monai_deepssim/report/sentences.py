@@ -8,20 +8,29 @@ from typing import Any
 from monai_deepssim.metrics import MIN_COMPARED_IMAGES
 
 __all__ = [
+    "ENOUGH_RECALL",
     "SCORE_NAMES",
+    "above_null_words",
     "control_key",
     "control_name",
     "control_sentences",
+    "count_ignored",
     "count_words",
     "error_rate_sentence",
     "false_alarm_sentence",
+    "file_sentences",
     "gate_sentence",
     "num_audited",
+    "percent_words",
     "proportions_warning",
     "score_name",
     "share_words",
     "side_lines",
+    "suspicious_beside_copies",
 ]
+
+#: Share of the copies after a change below which a report says that they are often missed, whatever a gate asks for.
+ENOUGH_RECALL = 0.9
 
 #: What a score is called where people read it; others by the name of their detector.
 SCORE_NAMES = {"copy_score": "copy score", "deepssim": "DeepSSIM cosine"}
@@ -48,6 +57,16 @@ def count_words(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def percent_words(share: float, digits: int = 1) -> str:
+    """Write a share in per cent, in the one form that terminal, reports and docs have.
+
+    Example:
+        >>> percent_words(0.0), percent_words(1, 0)
+        ('0.0 %', '100 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
     """Write a share with its interval, where it has one.
 
@@ -55,10 +74,10 @@ def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
         >>> share_words({"value": 0.05, "interval": [0.01, 0.125]})
         '5.0 % (95 % interval 1.0 % to 12.5 %)'
     """
-    value = f"{100 * share['value']:.{digits}f} %"
+    value = percent_words(share["value"], digits)
     if share["interval"] is None:
         return value
-    low, high = (f"{100 * end:.{digits}f} %" for end in share["interval"])
+    low, high = (percent_words(end, digits) for end in share["interval"])
     return f"{value} (95 % interval {low} to {high})"
 
 
@@ -67,20 +86,105 @@ def num_audited(summary: Mapping[str, Any], side: str) -> int:
     return sum(summary["images"][side]["original_sizes"].values())
 
 
+# What became of files that are not among the images, by their kinds: a heading and the words after the count.
+_IGNORED = {
+    ("unread", "link"): ("Not read", "could hold images and were not compared"),
+    ("asked",): ("Left out", "were left out on purpose (--ignore)"),
+    ("note", "system", "seen"): ("Ignored", "are no images: tables, notes, files of the operating system"),
+}
+
+
+def count_ignored(summary: Mapping[str, Any], *kinds: str) -> int:
+    """Count the files and folders of all sides that are not among the images, of some kinds.
+
+    Example:
+        >>> count_ignored({"ignored_files": {"synthetic": [{"kind": "note"}, {"kind": "asked"}]}}, "asked")
+        1
+    """
+    return sum(file["kind"] in kinds for files in summary["ignored_files"].values() for file in files)
+
+
+def file_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Say which files are not among the images, which count once, and which are volumes of several files.
+
+    Args:
+        summary: content of ``summary.json``.
+
+    Returns:
+        Sentences with names of files and folders.
+    """
+    sentences = []
+    for side, images in summary["images"].items():
+        for kinds, (heading, words) in _IGNORED.items():
+            files = [file for file in summary["ignored_files"][side] if file["kind"] in kinds]
+            if files:
+                count = f"{count_words(len(files), 'file or folder', 'files or folders')} in {summary[f'{side}_dir']}"
+                sentences.append(f"{heading}: {count} {words}, such as {files[0]['path']} ({files[0]['reason']}).")
+        repeats = summary["repeats"][side]
+        if repeats:
+            first = repeats[0]
+            sentences.append(
+                f"Repeats: {count_words(len(repeats), f'{side} image')} repeat others and count once, such as "
+                f"{first['path']}, which is {first['reason']} as {first['repeats']}.{_about_repeats(side)}"
+            )
+        sentences += _series_sentences(summary, side, images)
+    return sentences
+
+
+def _about_repeats(side: str) -> str:
+    if side != "synthetic":
+        return ""
+    return " The gate counts a suspicious one as often as it is there; --count_repeats true counts each of them."
+
+
+def _series_sentences(summary: Mapping[str, Any], side: str, images: Mapping[str, Any]) -> list[str]:
+    """How many images come from volumes of several files, and what that leaves out."""
+    if not images["num_series"]:
+        return []
+    num_images, files = num_audited(summary, side), images["num_files_of_series"]
+    series = "1 volume" if images["num_series"] == 1 else f"{images['num_series']:,} volumes"
+    sentences = [
+        f"Series: {count_words(num_images, f'{side} image')}; {count_words(files, 'file')} of DICOM series were taken "
+        f"as {series}."
+    ]
+    if side == "synthetic" and summary["options"]["slices"] != "all":
+        sentences.append(
+            "Warning: of each of these synthetic volumes only the slices asked for were audited. --slices all audits "
+            "every slice; files that are an image each need a SeriesInstanceUID each."
+        )
+    return sentences
+
+
 def gate_sentence(summary: Mapping[str, Any]) -> str:
     """The gate and its result, in one line."""
     gate = summary["gate"]
     limits = []
     if gate["max_copy_fraction"] is not None:
-        limits.append(f"at most {gate['max_copy_fraction']:.4g} may be copies")
+        limits.append(f"at most {100 * gate['max_copy_fraction']:.4g} % of the images may be suspicious")
     if gate["max_patient_fraction"] is not None:
-        limits.append(f"at most {gate['max_patient_fraction']:.4g} of the patients may be memorized")
+        limits.append(f"at most {100 * gate['max_patient_fraction']:.4g} % of the patients may be memorized")
     if not limits:
-        return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
-    reason = gate["reason"]
-    if summary["num_close"] and gate["suspicious"] is None:
-        reason += f"; not counted: {_close_words(summary)}"
-    return f"{' and '.join(limits)}: {str(gate['result']).upper()} ({reason})"
+        return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are suspicious)"
+    # The reason of a gate that is passed names its caveats.
+    caveats = [] if gate["result"] == "passed" else [caveat["text"] for caveat in gate["caveats"]]
+    return f"{' and '.join(limits)}: {str(gate['result']).upper()} ({' '.join([gate['reason'], *caveats])})"
+
+
+def above_null_words(count: int) -> str:
+    """Name similar images that are not suspicious, and yet score above every image that is not a copy.
+
+    Example:
+        >>> above_null_words(1)
+        '1 similar image scores above every image that is not a copy'
+    """
+    verb = "image scores" if count == 1 else "images score"
+    return f"{count:,} similar {verb} above every image that is not a copy"
+
+
+def suspicious_beside_copies(summary: Mapping[str, Any]) -> int:
+    """Count the images that the gate calls suspicious and the threshold no copies."""
+    counts = summary["gate"]["suspicious"]
+    return int(sum(counts.values()) - counts["copies"] - counts["parts"])
 
 
 def error_rate_sentence(summary: Mapping[str, Any]) -> str:
@@ -117,10 +221,9 @@ def error_rate_sentence(summary: Mapping[str, Any]) -> str:
 def false_alarm_sentence(summary: Mapping[str, Any]) -> str:
     """How many held-out images the threshold calls copies, though none is one."""
     share = summary["false_alarms"]
-    low, high = share["interval"]
     text = (
         f"False alarms: {share['count']} of {share['total']} held-out images, none of which is a copy, score above the "
-        f"threshold of a copy ({share['value']:.1%}; 95 % interval {low:.1%} to {high:.1%})."
+        f"threshold of a copy: {share_words(share)}."
     )
     if share["count"]:
         text += " If one of them is a training image under another name, take it out: see holdout.csv."
@@ -167,7 +270,8 @@ def side_lines(comparison: Mapping[str, Any]) -> list[str]:
     """
     compared = f"{comparison['num_training']} training and {comparison['num_synthetic']} synthetic images"
     if not comparison["is_testable"]:
-        return [f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."]
+        first = f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."
+        return [first, *(f"  Warning: {one['description']} Copies may be missed." for one in comparison["differences"])]
     differences = comparison["differences"]
     if not differences:
         return [f"Preprocessing: no difference found between {compared}."]
@@ -194,12 +298,11 @@ def control_name(point: Mapping[str, Any]) -> str:
     return " ".join(word for word in words if word)
 
 
-def control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[str, list[str]]:
+def control_sentences(controls: Mapping[str, Any]) -> dict[str, list[str]]:
     """Part the sentences of the controls.
 
     Args:
         controls: entry of ``summary.json``.
-        min_recall: share that has to be found.
 
     Returns:
         ``first``: those of the reference change and of changes after which fewer were found; ``others``.
@@ -207,7 +310,7 @@ def control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[st
     sentences, curve = controls["sentences"], controls["curve"]
     if len(sentences) != len(curve):
         return {"first": list(sentences), "others": []}
-    is_first = [one["value"] < min_recall or control_key(one) == controls["reference"] for one in curve]
+    is_first = [one["value"] < ENOUGH_RECALL or control_key(one) == controls["reference"] for one in curve]
     return {
         "first": [sentence for sentence, first in zip(sentences, is_first, strict=True) if first],
         "others": [sentence for sentence, first in zip(sentences, is_first, strict=True) if not first],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from monai_deepssim.csv_cells import plain_cell
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report.audit_report import describe
 from monai_deepssim.report.figures import score_histogram
@@ -21,6 +23,7 @@ __all__ = ["SHAREABLE_REPORT", "render_shareable", "shareable_report"]
 #: Name of this report in the folder of an audit.
 SHAREABLE_REPORT = "report_shareable.html"
 
+_REPEAT_PATHS = ("path", "repeats")
 _REMOVED = "[name removed]"
 
 
@@ -54,7 +57,7 @@ def shareable_report(folder: Path) -> str:
 def _read_table(path: Path) -> DataFrame:
     # Names such as "NA" are names.
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape").apply(
-        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column
+        lambda column: pd.to_numeric(column, errors="coerce") if column.name in _NUMBERS else column.map(plain_cell)
     )
 
 
@@ -95,7 +98,10 @@ def _without_names(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) 
     safe["holdout_dir"] = None if summary["holdout_dir"] is None else ""
     safe["run"] = {"package_version": summary["run"]["package_version"]}
     safe["skipped"] = [{} for _ in summary["skipped"]]
-    safe["ignored_files"] = {side: [{} for _ in files] for side, files in summary["ignored_files"].items()}
+    safe["ignored_files"] = {
+        side: [{"kind": file["kind"]} for file in files] for side, files in summary["ignored_files"].items()
+    }
+    safe["repeats"] = {side: [{} for _ in repeats] for side, repeats in summary["repeats"].items()}
     for name in ("contamination", "second_opinion"):
         if summary[name] is not None:
             safe[name] = {**safe[name], "paths": []}
@@ -110,8 +116,10 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths = [str(summary[name] or "") for name in ("training_dir", "synthetic_dir", "holdout_dir", "output_dir")]
     paths += [entry["path"] for entry in summary["skipped"]]
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
+    paths += [entry[name] for repeats in summary["repeats"].values() for entry in repeats for name in _REPEAT_PATHS]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
-    words = summary["run"]["command"].split()
+    # The name of the program is none.
+    _, *words = shlex.split(summary["run"]["command"]) or [""]
     # Names of options are no secrets; what was given for them may be.
     names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
     names += [word.partition("=")[2] for word in words if word.startswith("--")]

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from monai_deepssim.csv_cells import plain_cell, safe_table
 from monai_deepssim.data import list_images, load_slice, split_by_patient, write_png
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, unwritable, write_text
@@ -70,10 +71,11 @@ class StudyImages:
         order = np.random.default_rng([seed, replicate]).permutation(len(self.pool))
         chosen = np.sort(order[: setting.training_images])
         pool = pd.read_csv(self.folder / POOL_CSV.name, dtype=str, keep_default_na=False)
+        pool["patient_id"] = pool["patient_id"].map(plain_cell)
         table = pool.loc[chosen, ["image", "patient_id"]]
         copies = repetition_counts(table.to_dict("records"), setting.repetitions, seed=replicate)
         csv = self.folder / f"training-{setting.training_images:04d}-{setting.repetitions}-seed{replicate}.csv"
-        write_text(csv, table.assign(copies=copies).to_csv(index=False, lineterminator="\n"))
+        write_text(csv, safe_table(table.assign(copies=copies)).to_csv(index=False, lineterminator="\n"))
         return TrainingSet(chosen, np.array(copies), csv)
 
 
@@ -141,7 +143,7 @@ def _write_images(options: StudyOptions, folder: Path) -> None:
                 name, source = f"{csv.stem}-{number:05d}.png", " ".join(str(item["path"]).splitlines())
                 write_png(partial / name, item["image"])
                 rows.append({"image": name, "source": source, "patient_id": item["patient_id"]})
-            write_text(partial / csv.name, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+            write_text(partial / csv.name, safe_table(pd.DataFrame(rows)).to_csv(index=False, lineterminator="\n"))
         partial.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -87,6 +87,7 @@ class Judges:
         deepssim_image_size: rows and columns that DeepSSIM's images are brought to.
         top_k: length of a shortlist.
         device: where networks run.
+        allow_torchscript: whether the embedder may be a TorchScript file.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class Judges:
         deepssim_image_size: tuple[int, int],
         top_k: int,
         device: torch.device,
+        allow_torchscript: bool = False,
     ) -> None:
         self._images = images
-        self._deepssim = DeepSSIMDetector(deepssim, device=device)
+        self._deepssim = DeepSSIMDetector(deepssim, device=device, allow_torchscript=allow_torchscript)
         self._contrastive = ContrastiveCopyDetector(copy_detector, device=device)
         self._ssim = SSIMDetector().fit(images.pool.split(_BATCH_SIZE))
         self._fit = FitImageSize(deepssim_image_size)

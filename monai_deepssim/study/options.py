@@ -101,6 +101,12 @@ class StudyOptions:
         None, _CHECKPOINT, "Autoencoder that was trained with these settings; by default one is trained.", _MODELS
     )
     checkpoint: Path = option(None, _CHECKPOINT, "Weights of the DeepSSIM embedder.", _MODELS)
+    allow_torchscript: bool = option(
+        False,
+        yes_or_no,
+        "Whether that checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
+        _MODELS,
+    )
     deepssim_image_size: tuple[int, int] = option(
         (136, 112), image_sides(32), "Rows and columns that the embedder was trained on.", _MODELS
     )

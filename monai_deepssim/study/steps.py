@@ -149,6 +149,7 @@ def _make_judges(
         deepssim_image_size=options.deepssim_image_size,
         top_k=options.top_k,
         device=options.device,
+        allow_torchscript=options.allow_torchscript,
     )
 
 

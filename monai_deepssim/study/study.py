@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.files import remove_files, write_text
 from monai_deepssim.progress import say
 from monai_deepssim.study.estimate import estimate_study
@@ -55,7 +56,9 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
         # A result must not outlive its study: if this one fails, no table is left that looks like its own.
         remove_files(folder / name for name in _RESULT_FILES)
         result = perform_study(options)
-        write_text(folder / "cells.csv", result.cells.round(DIGITS).to_csv(index=False, lineterminator="\n"))
+        write_text(
+            folder / "cells.csv", safe_table(result.cells.round(DIGITS)).to_csv(index=False, lineterminator="\n")
+        )
         write_text(folder / "table.md", render_table(result))
         write_text(folder / "report.html", render_study(result, write_figures(folder / "figures", result)))
         # Last: where there is a summary, the study is complete.

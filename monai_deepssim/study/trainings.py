@@ -16,11 +16,13 @@ from torch import Tensor
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
+from monai_deepssim.networks import read_checkpoint
 from monai_deepssim.stores import read_sealed, write_sealed
 from monai_deepssim.study.grid import Setting, Training
 from monai_deepssim.study.images import HOLDOUT_CSV, POOL_CSV, TrainingSet
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.study.workflows import parse_config, run_config
+from monai_deepssim.workflow.config_steps import as_literal
 
 __all__ = ["GENERATOR_BUNDLE", "StudyTrainings", "checkpoint_interval"]
 
@@ -110,7 +112,7 @@ class StudyTrainings:
         if not self.needs(network):
             return
         folder = self.options.output_dir / network
-        shared = {"dataset_dir": str(self.options.output_dir / POOL_CSV), "output_dir": str(folder)}
+        shared = {"dataset_dir": as_literal(self.options.output_dir / POOL_CSV), "output_dir": as_literal(folder)}
         run_config(bundle, config, settings, {**overrides, **shared, "seed": self.options.seed})
         write_text(folder / "finished", "")
 
@@ -120,7 +122,7 @@ class StudyTrainings:
         # One that was saved at other steps cannot be taken up.
         if not state.is_file() or read_sealed(marker) != self._marker(training):
             return 0
-        done = int(torch.load(state, map_location="cpu", weights_only=True)["trainer"]["iteration"])
+        done = int(read_checkpoint(state)["trainer"]["iteration"])
         return done if done <= self.num_steps(cell) else 0
 
     def train_generator(self, training: Training, cell: Setting, images: TrainingSet, autoencoder: Path) -> Path:
@@ -145,9 +147,9 @@ class StudyTrainings:
         interval = self._marker(training)["steps_between_checkpoints"]
         overrides = {
             **self._generator_overrides(cell, autoencoder),
-            "dataset_dir": str(images.csv),
-            "duplication": str(images.csv),
-            "output_dir": str(folder),
+            "dataset_dir": as_literal(images.csv),
+            "duplication": as_literal(images.csv),
+            "output_dir": as_literal(folder),
             # A training that goes on must not see the noise of its first steps again.
             "seed": self.options.seed + 1_000_003 * (training.replicate + 1) + done,
             "augmentation": cell.augmentation,
@@ -175,9 +177,9 @@ class StudyTrainings:
             shutil.rmtree(folder)  # of a training that was begun anew
         overrides = {
             **self._generator_overrides(cell, autoencoder),
-            "output_dir": str(self._folder(training)),
-            "samples_dir": str(folder),
-            "diffusion_checkpoint": str(generator),
+            "output_dir": as_literal(self._folder(training)),
+            "samples_dir": as_literal(folder),
+            "diffusion_checkpoint": as_literal(generator),
             "num_images": self.options.num_samples,
             "sampling_seed": _SAMPLING_SEEDS * (training.replicate + 1),
         }
@@ -199,7 +201,7 @@ class StudyTrainings:
     def _generator_overrides(self, cell: Setting | None = None, autoencoder: Path | None = None) -> dict[str, Any]:
         overrides = {
             "phantom": None,
-            "validation_dir": str(self.options.output_dir / HOLDOUT_CSV),
+            "validation_dir": as_literal(self.options.output_dir / HOLDOUT_CSV),
             "duplication": "none",
             "conditioning": "none",
             "image_size": list(self.options.image_size),
@@ -209,7 +211,7 @@ class StudyTrainings:
             return overrides
         return {
             **overrides,
-            "autoencoder_checkpoint": str(autoencoder),
+            "autoencoder_checkpoint": as_literal(autoencoder),
             "diffusion_channels": self.channels(cell.width),
         }
 

@@ -54,15 +54,28 @@ def run_config(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]
     gc.collect()  # engines and their handlers refer to each other
 
 
-def as_literal(text: str | os.PathLike[str]) -> str:
-    """Write a text so that MONAI takes it as it is, whatever it begins with and holds.
+def as_literal(value: Any) -> Any:
+    """Write a value so that MONAI takes it as it is, whatever a text begins with and holds.
+
+    Args:
+        value: a text or a path; nothing, a truth value or a number, which stays; or a list or mapping of these.
 
     Example:
-        >>> ConfigParser({"folder": as_literal("$print('#1')")}).get_parsed_content("folder")
+        >>> for value in ("$print('#1')", [1, "@a"], {"_target_": "print"}):
+        ...     ConfigParser({"folder": as_literal(value)}).get_parsed_content("folder")
         "$print('#1')"
+        [1, '@a']
+        {'_target_': 'print'}
     """
-    escaped = "".join(f"\\x{ord(letter):02x}" if letter in "#@%:" else letter for letter in ascii(os.fspath(text)))
-    return f"${escaped}"
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return f"${_escaped(os.fspath(value))}"
+    return f"$__import__('ast').literal_eval({_escaped(repr(value))})"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\x{ord(letter):02x}" if letter in "#@%:" else letter for letter in ascii(text))
 
 
 def run_steps() -> None:

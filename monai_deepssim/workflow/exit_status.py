@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.interruptions import interruption_in_words, sigterm_raises
 from monai_deepssim.progress import PROGRAM, quiet, say
 
 __all__ = ["end_unless_passed", "errors_in_words"]
 
-_UNUSABLE_INPUT, _GATE_EXCEEDED, _INTERRUPTED = 2, 3, 130
+_UNUSABLE_INPUT, _GATE_EXCEEDED = 2, 3
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def errors_in_words() -> Iterator[None]:
     """End the process with a message and a status when the input cannot be used or the user interrupts.
 
     Raises:
-        SystemExit: with status 2 for input that cannot be used, and 130 when interrupted.
+        SystemExit: with status 2 for input that cannot be used, 130 when interrupted, and 143 when terminated.
 
     Example:
         >>> with errors_in_words():
@@ -30,11 +31,12 @@ def errors_in_words() -> Iterator[None]:
         SystemExit: 2
     """
     try:
-        yield
+        with sigterm_raises():
+            yield
     except UnusableInputError as error:
         _end(str(error), _UNUSABLE_INPUT)
-    except KeyboardInterrupt:
-        _end("interrupted. The same command continues where this stopped.", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _end(*interruption_in_words(error))
 
 
 def end_unless_passed(result: str | None, reason: str) -> None:

@@ -1,11 +1,24 @@
 """Sets that passed a gate on a point estimate, or under a green header, and must not pass again."""
 
+import base64
+import json
+import os
+import shutil
+from importlib.resources import files
+
+import jsonschema
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from monai_deepssim import find_copies, remove_copies
+from monai_deepssim import find_copies, remove_copies, verify_release
 from monai_deepssim.audit.summary import summarize
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.report import file_sentences
+
+SCHEMA = json.loads(files("monai_deepssim.audit").joinpath("summary.schema.json").read_text())
 
 
 def make_phantoms(number: int, seed: int) -> torch.Tensor:
@@ -137,3 +150,215 @@ def test_what_the_detector_alone_has_chosen_is_undecided(training, strangers):
     result = remove_copies(training, torch.cat([strangers, training[:6]]), **options)
     assert result.after.gate.result == "undecided"
     assert "judged_by_its_chooser" in [reason.code for reason in result.after.gate.reasons]
+
+
+@pytest.fixture
+def folders(tmp_path, training, strangers):
+    """``training/`` of 16 images; ``synthetic/`` of 4 copies and 6 other images."""
+    for number, image in enumerate(training[:16]):
+        write_png(tmp_path / "training" / f"{number}.png", image)
+    for number, image in enumerate(torch.cat([training[:4], strangers[:6]])):
+        write_png(tmp_path / "synthetic" / f"{number}.png", image)
+    return tmp_path
+
+
+def write_png(path, image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((image[0] * 255).round().byte().numpy()).save(path, "PNG")
+
+
+# What is compared here is files: the fastest detector does.
+FAST = {"verify": False, "detector": "ncc", "thresholds": 0.99}
+
+
+def judge_folders(folder, synthetic="synthetic", **options):
+    """The audit of the folders, with a gate that accepts a fifth of copies, and no other reason to be undecided."""
+    gate = {"max_copy_fraction": 0.2, "gate_on": "files", "controls": 1, "min_recall": 0.0}
+    return find_copies(folder / "training", folder / synthetic, **{**FAST, **gate, **options})
+
+
+def clean(folder):
+    """Take the copies out of ``synthetic/``."""
+    for number in range(4):
+        (folder / "synthetic" / f"{number}.png").unlink()
+
+
+def codes(result) -> list[str]:
+    return [reason.code for reason in result.gate.reasons]
+
+
+@pytest.mark.usefixtures("null_that_calls")
+def test_a_clean_folder_with_tables_notes_and_files_of_systems_passes(folders):
+    clean(folders)
+    (folders / "synthetic" / "samples.csv").write_text("image,seed\n4.png,7\n")
+    (folders / "synthetic" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(100))
+    (folders / "synthetic" / "._4.png").write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    result = judge_folders(folders)
+    assert result.gate.result == "passed", result.gate.reason
+    kinds = [file["kind"] for file in summarize(result)["ignored_files"]["synthetic"]]
+    assert sorted(kinds) == ["note", "system", "system"]
+
+
+def hide_as_unknown_suffix(folder, image) -> None:
+    torch.save(image, folder / "synthetic" / "copies.pt")
+
+
+def hide_in_a_hidden_folder(folder, image) -> None:
+    write_png(folder / "synthetic" / ".thumbs" / "a.png", image)
+
+
+def hide_as_a_hidden_file(folder, image) -> None:
+    write_png(folder / "synthetic" / ".a.png", image)
+
+
+def hide_behind_a_link(folder, image) -> None:
+    write_png(folder / "elsewhere" / "a.png", image)
+    (folder / "synthetic" / "more").symlink_to(folder / "elsewhere")
+
+
+def hide_as_a_table(folder, image) -> None:
+    np.savetxt(folder / "synthetic" / "a.csv", image[0].numpy(), fmt="%.3f", delimiter=",")
+
+
+def hide_as_text(folder, image) -> None:
+    write_png(folder / "a.png", image)
+    text = base64.encodebytes((folder / "a.png").read_bytes())
+    (folder / "synthetic" / "notes.txt").write_bytes(text)
+
+
+def hide_among_the_training_images(folder, image) -> None:
+    torch.save(image, folder / "training" / "more.pt")
+
+
+@pytest.mark.usefixtures("null_that_calls")
+@pytest.mark.parametrize(
+    "hide",
+    [
+        hide_as_unknown_suffix,
+        hide_in_a_hidden_folder,
+        hide_as_a_hidden_file,
+        hide_behind_a_link,
+        hide_as_a_table,
+        hide_as_text,
+        hide_among_the_training_images,
+    ],
+)
+def test_what_was_not_read_leaves_the_gate_undecided_until_it_is_left_out_in_words(folders, training, hide):
+    clean(folders)
+    hide(folders, training[0])
+    result = judge_folders(folders)
+    assert (result.gate.result, codes(result)) == ("undecided", ["ignored_files"])
+    (name,) = [file["path"] for side in (result.training, result.synthetic) for file in side.side.ignored]
+    told = judge_folders(folders, ignore=name)
+    assert told.gate.result == "passed", told.gate.reason
+    assert "left out on purpose" in " ".join(file_sentences(summarize(told)))
+
+
+@pytest.mark.usefixtures("null_that_calls")
+def test_what_was_not_read_of_the_held_out_images_leaves_the_gate_undecided_too(folders, strangers):
+    clean(folders)
+    for number, image in enumerate(strangers[6:]):
+        write_png(folders / "holdout" / f"{number}.png", image)
+    (folders / "holdout" / "more.pt").write_bytes(b"\0")
+    assert codes(judge_folders(folders, holdout=folders / "holdout")) == ["ignored_files"]
+
+
+@pytest.mark.usefixtures("null_that_calls")
+@pytest.mark.parametrize("name", ["notes.txt", "copy", "copy.jfif", "copy.dat", "copy#z=1.v2"])
+def test_a_copy_under_another_name_is_known_by_its_content(folders, training, name):
+    write_png(folders / "synthetic" / name, training[9])
+    result = judge_folders(folders, max_copy_fraction=0.4)
+    assert result.count("duplicate") == 5
+    assert result.gate.result == "exceeded"
+
+
+def repeat_in_rows(folder) -> str:
+    names = [f"{number}.png" for number in range(10)]
+    rows = [*names, *(f"./{name}" for name in names[4:] for _ in range(9))]
+    (folder / "synthetic" / "list.csv").write_text("\n".join(["image", *rows]))
+    return "synthetic/list.csv"
+
+
+def repeat_by_hard_links(folder) -> str:
+    for number in range(4, 10):
+        for time in range(9):
+            os.link(folder / "synthetic" / f"{number}.png", folder / "synthetic" / f"{number} again {time}.png")
+    return "synthetic"
+
+
+def repeat_by_symbolic_links(folder) -> str:
+    for number in range(4, 10):
+        for time in range(9):
+            (folder / "synthetic" / f"{number} again {time}.png").symlink_to(f"{number}.png")
+    return "synthetic"
+
+
+def repeat_by_copies(folder) -> str:
+    for number in range(4, 10):
+        for time in range(9):
+            shutil.copy(folder / "synthetic" / f"{number}.png", folder / "synthetic" / f"{number} again {time}.png")
+    return "synthetic"
+
+
+@pytest.mark.usefixtures("null_that_calls")
+@pytest.mark.parametrize("gate_on", ["files", "generator"])
+@pytest.mark.parametrize("repeat", [repeat_in_rows, repeat_by_hard_links, repeat_by_symbolic_links, repeat_by_copies])
+def test_repeating_what_is_clean_lowers_no_share(folders, repeat, gate_on):
+    options = {"max_copy_fraction": 0.3, "gate_on": gate_on, "controls": 5}
+    plain = judge_folders(folders, **options)
+    diluted = judge_folders(folders, repeat(folders), **options)
+    assert (diluted.copy_fraction.count, diluted.copy_fraction.total) == (4, 10)
+    assert diluted.gate.as_json()["upper_limit"] == plain.gate.as_json()["upper_limit"]
+    assert diluted.gate.result == "exceeded"
+    assert len(diluted.synthetic.side.repeats) == 54
+    assert "54 synthetic images repeat others" in " ".join(file_sentences(summarize(diluted)))
+
+
+def test_repeats_count_each_on_request(folders):
+    repeat_by_copies(folders)
+    share = judge_folders(folders, count_repeats=True).copy_fraction
+    assert (share.count, share.total) == (4, 64)
+
+
+@pytest.mark.usefixtures("null_that_calls")
+def test_repeating_a_copy_hides_none_of_its_files(folders):
+    for number in range(1, 4):
+        (folders / "synthetic" / f"{number}.png").unlink()
+        shutil.copy(folders / "synthetic" / "0.png", folders / "synthetic" / f"again {number}.png")
+    result = judge_folders(folders, max_copy_fraction=0.3)
+    assert (result.copy_fraction.count, result.copy_fraction.total) == (1, 7)
+    assert (result.gate.num_suspicious, result.gate.result) == (4, "exceeded")
+
+
+def test_identical_tensors_count_once_and_keep_their_places(training, strangers):
+    synthetic = torch.cat([training[:1], *[strangers[:3]] * 4, training[1:2], training[:1]])
+    result = remove_copies(training[:16], synthetic, controls=None, **FAST)
+    assert (result.before.copy_fraction.count, result.before.copy_fraction.total) == (2, 5)
+    assert result.kept == list(range(1, 13))
+
+
+def test_a_slice_that_is_named_three_times_is_one_image(folders, training):
+    volume = np.stack([(training[number, 0] * 255).byte().numpy().T[::-1, ::-1] for number in range(3)], axis=2)
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), folders / "synthetic" / "volume.nii")
+    clean(folders)
+    result = judge_folders(folders, slices="1,1,-2")
+    assert [path for path in result.matches["synthetic_path"] if "nii" in path] == ["volume.nii#z=1"]
+
+
+def test_a_filter_decides_about_repeats_as_about_what_they_repeat(folders, tmp_path):
+    shutil.copy(folders / "synthetic" / "0.png", folders / "synthetic" / "copy again.png")
+    shutil.copy(folders / "synthetic" / "4.png", folders / "synthetic" / "4 again.png")
+    os.link(folders / "synthetic" / "5.png", folders / "synthetic" / "5 again.png")
+    (folders / "synthetic" / "6 again.png").symlink_to("6.png")
+    result = remove_copies(
+        folders / "training", folders / "synthetic", output_dir=tmp_path / "out", controls=None, **FAST
+    )
+    kept = {path.name for path in (tmp_path / "out" / "filtered").iterdir()}
+    assert kept == {*(f"{number}.png" for number in range(4, 10)), "4 again.png", "5 again.png"}
+    reasons = result.files.set_index("file")["reason"]
+    assert reasons["4 again.png"].startswith("a repeat of 4 again.png") or "repeat of 4" in reasons["4.png"]
+    assert "a repeat of" in reasons["copy again.png"] or "a repeat of" in reasons["0.png"]
+    assert reasons["6 again.png"] == "a link to 6.png, which is kept"
+    assert result.after.copy_fraction.total == 6
+    assert verify_release(tmp_path / "out", tmp_path / "out" / "filtered").differences == ()
+    jsonschema.validate(json.loads((tmp_path / "out" / "summary.json").read_text()), SCHEMA)

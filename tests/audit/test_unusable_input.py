@@ -101,7 +101,7 @@ def test_unusable_images_are_skipped_with_their_reason_and_counted(audit, folder
     told = capsys.readouterr().out
     assert "Skipped: 7 images" in told
     assert [name for name in bad if f"synthetic {name}:" not in told] == []
-    assert "1 files in synthetic are not images" in told
+    assert "Ignored: 1 file or folder in synthetic are no images" in told
 
 
 def test_a_side_without_one_usable_image_is_refused(audit, folders, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,6 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from monai_deepssim.data import files_of, list_images, load_slice, scan_images
-from monai_deepssim.data.readers import format_names
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -42,6 +42,7 @@ def test_a_folder_is_searched_recursively_and_listed_in_order(tmp_path, picture)
         "slice": 0,
         "slice_axis": 2,
         "files": "",
+        "window": "",
     }
     assert all(load_slice(item).shape == (1, 233, 197) for item in items)
 
@@ -54,11 +55,11 @@ def test_what_is_no_image_is_reported_with_its_reason(tmp_path, picture):
     (tmp_path / "plan").write_bytes(Path(get_testdata_file("rtplan.dcm")).read_bytes())
     listing = scan_images(tmp_path)
     assert paths(listing.items) == ["a.png"]
-    assert {file["path"]: file["reason"] for file in listing.ignored} == {
-        "._a.png": "a hidden file",
-        ".cache": "a hidden folder",
-        "notes.txt": f"not a {format_names()} image",
-        "plan": "DICOM without an image",
+    assert {file["path"]: (file["kind"], file["reason"]) for file in listing.ignored} == {
+        "._a.png": ("unread", "a hidden file that could be an image"),
+        ".cache": ("unread", "a hidden folder with files that could be images, such as b.png"),
+        "notes.txt": ("note", "a table or note beside the images"),
+        "plan": ("unread", "DICOM without an image (RT Plan Storage)"),
     }
     with pytest.warns(UserWarning, match=r"4 files were ignored: .*hidden"):
         assert list_images(tmp_path) == listing.items
@@ -121,7 +122,7 @@ def test_a_pattern_that_names_no_patient_is_refused(tmp_path, picture, pattern):
 
 
 def test_a_volume_gives_its_middle_axial_slice_unless_others_are_asked_for(tmp_path, icbm152_file):
-    (tmp_path / "sub-01.nii.gz").symlink_to(icbm152_file)
+    shutil.copy(icbm152_file, tmp_path / "sub-01.nii.gz")
     (item,) = list_images(tmp_path)
     assert (item["path"], item["slice"]) == ("sub-01.nii.gz", 94)
     items = list_images(tmp_path, slices="60:100:20")
@@ -180,7 +181,7 @@ def test_a_slice_axis_that_means_nothing_is_refused(tmp_path, picture, slice_axi
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_csv_names_files_patients_and_slices(tmp_path, picture, icbm152_file, column, separator):
     picture(tmp_path / "images" / "b.png")
-    (tmp_path / "t1.nii.gz").symlink_to(icbm152_file)
+    shutil.copy(icbm152_file, tmp_path / "t1.nii.gz")
     rows = [[column, "patient_id", "slice", "sex"], ["t1.nii.gz", "007", "80", "f"], ["images/./b.png", "", "", "m"]]
     text = "\ufeff" + "\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n"
     (tmp_path / "list.csv").write_text(text, encoding="utf-8", newline="")
@@ -277,11 +278,21 @@ def test_links_that_lead_in_circles_end(tmp_path, picture):
     assert [file["path"] for file in listing.ignored] == ["a/up", "b"]
 
 
-def test_links_to_folders_elsewhere_are_followed(tmp_path, picture):
+def test_links_to_places_elsewhere_are_followed_only_where_asked(tmp_path, picture):
     picture(tmp_path / "store" / "1.png")
-    (tmp_path / "data").mkdir()
+    picture(tmp_path / "data" / "a.png")
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "store", target_is_directory=True)
-    assert paths(list_images(tmp_path / "data")) == ["linked/1.png"]
+    (tmp_path / "data" / "b.png").symlink_to(tmp_path / "store" / "1.png")
+    listing = scan_images(tmp_path / "data")
+    assert paths(listing.items) == ["a.png"]
+    assert [(file["path"], file["kind"]) for file in listing.ignored] == [("b.png", "link"), ("linked", "link")]
+    followed = scan_images(tmp_path / "data", follow_links=True)
+    assert paths(followed.items) == ["a.png", "b.png"]
+    assert [(repeat.item["path"], repeat.first) for repeat in followed.repeats] == [("linked/1.png", "b.png")]
+    # A source that is a link itself was named by the user.
+    (tmp_path / "alias").symlink_to(tmp_path / "data")
+    assert paths(scan_images(tmp_path / "alias").items) == ["a.png"]
+    assert paths(scan_images(tmp_path / "*a*" / "a.png").items) == ["data/a.png"]
 
 
 def test_nothing_to_list_ends_in_words(tmp_path):
@@ -293,7 +304,7 @@ def test_nothing_to_list_ends_in_words(tmp_path):
         (tmp_path / "missing", "missing: there is no such file or folder"),
         (tmp_path / "*.png", "nothing matches this pattern"),
         (tmp_path / "empty", "empty: there are no images in it"),
-        (tmp_path / "texts", r"no images in it \(1 files ignored, such as a\.txt\)"),
+        (tmp_path / "texts", r"no images in it \(1 files ignored, such as a\.txt: a table or note"),
         (tmp_path / "texts" / "a.txt", "nor a CSV or JSON list"),
         (tmp_path / "list.json", "wanted a list of objects with 'image'"),
         ([], "the data list: there are no images"),

@@ -45,7 +45,7 @@ class NeedyReader(DigitsReader):
 class PartsReader(DigitsReader):
     """A format whose volumes lie in several files of a folder; one whose name begins with an underscore has none."""
 
-    def gather(self, paths):
+    def gather(self, paths, *, all_files=False):
         is_index = {path: path.name.startswith("_") for path in paths}
         folders = sorted({path.parent for path in paths})
         volumes = [tuple(path for path in paths if path.parent == folder and not is_index[path]) for folder in folders]
@@ -159,14 +159,14 @@ def test_a_damaged_file_of_any_format_is_listed_and_refused(tmp_path, register):
 
 
 def test_a_suffix_that_gets_a_reader_is_not_among_the_unread_any_more(tmp_path, register):
-    Image.new("L", (4, 4)).save(tmp_path / "a.bmp")
+    Image.new("L", (4, 4)).save(tmp_path / "a.pcx")
     (item,) = list_images(tmp_path)  # an image, and reported so: it is not passed over
     with pytest.raises(UnusableInputError, match="not a PNG"):
         load_slice(item)
 
-    class BitmapReader(DigitsReader):
-        suffixes = (".bmp",)
+    class PaintbrushReader(DigitsReader):
+        suffixes = (".pcx",)
 
-    register(BitmapReader())
+    register(PaintbrushReader())
     with pytest.raises(UnusableInputError, match="cannot be read"):
         load_slice(item)

@@ -1,14 +1,21 @@
 """Trainings that take up where they stopped."""
 
+import errno
+import os
+import random
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import IgniteMetricHandler, ValidationHandler, from_engine
 from monai.optimizers import WarmupCosineSchedule
+from monai.transforms import Randomizable
+from monai.utils import set_determinism
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -262,3 +269,121 @@ def test_a_best_path_without_an_evaluator_and_a_save_dict_without_a_network_are_
         ResumableCheckpoint("a.pt", {"network": nn.Linear(1, 1)}, best_path="b.pt")
     with pytest.raises(ValueError, match="network"):
         ResumableCheckpoint("a.pt", {"optimizer": None})
+
+
+class Jitter(Randomizable):
+    """A random transform like MONAI's: it draws from a state of its own."""
+
+    def __call__(self, item):
+        self.randomize(None)
+        return {name: value + self.draw for name, value in item.items()}
+
+    def randomize(self, data):
+        self.draw = float(self.R.uniform(-0.2, 0.2))
+
+
+def make_random_training(folder, epochs, kill_at=None, num_workers=0, epoch_length=None):
+    """A training that draws from every random state: order, transforms, dropout, Python and NumPy."""
+    set_determinism(3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    data = [{"image": torch.full((1, 4, 4), float(n)), "label": torch.tensor([float(n)])} for n in range(8)]
+
+    def loss(prediction, label):
+        if trainer.state.epoch == kill_at:
+            raise KilledError
+        return ((prediction - label) ** 2).mean() + prediction.mean() * (random.random() + np.random.random())
+
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(Dataset(data, Jitter()), batch_size=2, shuffle=True, num_workers=num_workers),
+        epoch_length=epoch_length,
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        train_handlers=[ResumableCheckpoint(folder / "a.pt", {"network": network, "optimizer": optimizer})],
+    )
+    trainer.logger.disabled = True
+    return trainer, network
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("epoch_length", [None, 3])
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, num_workers, epoch_length):
+    undisturbed, expected = make_random_training(tmp_path / "once", 4, None, num_workers, epoch_length)
+    undisturbed.run()
+    killed, _ = make_random_training(tmp_path / "twice", 4, 3, num_workers, epoch_length)
+    with pytest.raises(KilledError):
+        killed.run()
+    resumed, network = make_random_training(tmp_path / "twice", 4, None, num_workers, epoch_length)
+    torch.manual_seed(99)  # another process has drawn other numbers
+    np.random.seed(99)
+    random.seed(99)
+    resumed.run()
+    set_determinism(None)
+    assert resumed.state.iteration == undisturbed.state.iteration
+    for name, value in expected.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_epochs_of_a_training_differ_in_order_and_in_what_transforms_draw(tmp_path):
+    trainer, _ = make_random_training(tmp_path, 2)
+    seen = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.extend(float(item["image"].mean()) for item in engine.state.batch),
+    )
+    trainer.run()
+    set_determinism(None)
+    first, second = np.array(seen).reshape(2, 8)
+    assert (np.argsort(first) != np.argsort(second)).any()
+    assert (np.sort(first) != np.sort(second)).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: content[: len(content) // 2], "damaged"),
+        (lambda content: b"", "it is empty"),
+        (lambda content: b"<!DOCTYPE html><p>Sign in", "it is a web page"),
+        (lambda content: b"\x80\x02cos\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.", "not a checkpoint"),
+    ],
+    ids=["half", "empty", "web page", "code"],
+)
+def test_a_damaged_checkpoint_of_a_training_is_named_and_kept(tmp_path, spoil, words):
+    make_training(tmp_path, epochs=1)[0].run()
+    path = tmp_path / "checkpoint.pt"
+    content = spoil(path.read_bytes())
+    path.write_bytes(content)
+    with pytest.raises(UnusableInputError, match=rf"checkpoint\.pt: .*{words}"):
+        make_training(tmp_path, epochs=2)[0].run()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"network": 1}, {"network": {}, "optimizer": {}}, 7])
+def test_what_is_no_checkpoint_of_this_training_is_refused_in_words(tmp_path, content):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: this checkpoint is of another training"):
+        make_training(tmp_path, epochs=1)[0].run()
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_refused_before_the_first_epoch(tmp_path):
+    (tmp_path / "checkpoint.pt").mkdir()
+    seen = []
+    with pytest.raises(UnusableInputError, match=r"checkpoint\.pt: is no file"):
+        make_training(tmp_path, epochs=1, values=seen)[0].run()
+    assert seen == []
+
+
+def test_a_full_disk_is_reported_and_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch):
+    make_training(tmp_path, epochs=1)[0].run()
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnusableInputError, match=r"No space left on device"):
+        make_training(tmp_path, epochs=2)[0].run()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole

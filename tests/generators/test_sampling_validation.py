@@ -98,7 +98,9 @@ def test_features_of_a_file_are_torchscript_or_inception_and_never_the_judge_s(t
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     program = torch.jit.trace(network, torch.rand(2, 3, 40, 32))
     program.save(str(tmp_path / "mine.pt"))
-    features = load_sampling_features(str(tmp_path / "mine.pt"), nn.Identity(), (40, 32))
+    with pytest.raises(UnusableInputError, match="--allow_torchscript true"):
+        load_sampling_features(str(tmp_path / "mine.pt"), nn.Identity(), (40, 32))
+    features = load_sampling_features(str(tmp_path / "mine.pt"), nn.Identity(), (40, 32), allow_torchscript=True)
     assert (features.name, features(torch.rand(2, 1, 40, 32)).shape) == ("mine", (2, 12))
     os.link(tmp_path / "mine.pt", tmp_path / "judge.pt")
     with pytest.raises(UnusableInputError, match="judges which images are copies"):

@@ -87,7 +87,7 @@ def test_a_wrong_state_dict_names_its_missing_and_unexpected_keys(small, tmp_pat
     ("write", "said"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b"no checkpoint"), "weights_only=True"),
+        (lambda path: path.write_bytes(b"no checkpoint"), "not a checkpoint"),
         (lambda path: torch.save([1, 2], path), "want a state dict of tensors"),
         (lambda path: torch.save({"model.fc.weight": torch.tensor(1.0)}, path), "missing keys"),
     ],

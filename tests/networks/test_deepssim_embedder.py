@@ -79,7 +79,7 @@ def test_the_first_two_stages_of_a_pretrained_backbone_are_frozen(tmp_path, name
 
 def test_pretrained_weights_that_do_not_fit_or_do_not_exist_are_errors(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(UnusableInputError, match="not a torchvision state dict of resnet18"):
+    with pytest.raises(UnusableInputError, match="not those of torchvision's resnet18"):
         DeepSSIMEmbedder(backbone="resnet18", pretrained=tmp_path / "other.pth")
     with pytest.raises(UnusableInputError, match="no such file"):
         DeepSSIMEmbedder(backbone="resnet18", pretrained=tmp_path / "missing.pth")

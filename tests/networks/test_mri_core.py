@@ -124,7 +124,7 @@ def test_a_missing_file_and_one_that_is_no_checkpoint_are_named(folder):
     with pytest.raises(UnusableInputError, match=r"none.pt: no such file"):
         MRICoreEncoder(64, folder / "none.pt")
     (folder / "text.pt").write_text("weights")
-    with pytest.raises(UnusableInputError, match=r"text.pt: not a checkpoint that can be loaded safely"):
+    with pytest.raises(UnusableInputError, match=r"text.pt: not a checkpoint"):
         MRICoreEncoder(64, folder / "text.pt")
 
 

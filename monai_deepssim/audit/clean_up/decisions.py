@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.clean_up.file_units import file_units, relative_to_source, source_root
+from monai_deepssim.audit.clean_up.file_units import file_units, locations_of, relative_to_source, source_root
 from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.tables import as_table
+from monai_deepssim.data import Repeat
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FILTER_COLUMNS", "decide_files"]
@@ -36,7 +38,8 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         empty for a file that was ignored. ``file`` is relative to the source, and the file's place among those that are
         kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` or
         ``unexplained`` of a file that is left out because of that; ``skipped`` where that or another slice could not be
-        used; ``ignored`` of a file that is not an image.
+        used; ``ignored`` of a file that is not an image, and of a link to one that is kept. A file that repeats another
+        one shares its decision.
 
     Raises:
         UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
@@ -53,7 +56,8 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
             "Give --holdout_dir, or leave it out."
         )
     rows: list[dict[str, Any]] = []
-    for unit in file_units(side.items):
+    repeats = _repeated_files(side)
+    for unit in file_units(side.items, side.repeats):
         judged = [matches[index] for index in unit.indices if index in matches]
         closest = max(judged, key=lambda match: match.score, default=None)
         unusable = [index for index in unit.indices if index in problems]
@@ -69,18 +73,32 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         else:
             kept, label = False, "skipped"
             reason = f"could not be used: {problems[unusable[0]]}"
-        if len(unit.files) > 1 and not kept:
-            reason += f" (the whole series of {len(unit.files)} files is left out)"
+        num_files = sum(file not in repeats for file in unit.files)
+        if num_files > 1 and not kept:
+            reason += f" (the whole series of {num_files} files is left out)"
         decision = {"kept": kept, "class": label, "reason": reason}
         if closest is not None:
             decision |= {"score": closest.score, "decided_by": closest.synthetic_path}
             decision |= {"training_path": closest.training_path, "patient_id": closest.patient_id}
         for file in unit.files:
-            rows.append({**decision, "file": relative_to_source(file, root), "location": file})
+            repeat = {} if file not in repeats else _decide_repeat(repeats[file], decision)
+            rows.append({**decision, **repeat, "file": relative_to_source(file, root), "location": file})
     for ignored in side.ignored:
         reason = f"no image that was audited: {ignored['reason']}"
         rows.append({"file": ignored["path"], "location": "", "kept": False, "class": "ignored", "reason": reason})
     return as_table(rows, [*FILTER_COLUMNS, "location"]).sort_values("file", kind="stable", ignore_index=True)
+
+
+def _repeated_files(side: Side) -> dict[str, Repeat]:
+    """The repeats by their files, but for those that are files of other items too."""
+    files = {file for item in side.items for file in locations_of(item)}
+    return {file: repeat for repeat in side.repeats for file in locations_of(repeat.item) if file not in files}
+
+
+def _decide_repeat(repeat: Repeat, decision: Mapping[str, Any]) -> dict[str, Any]:
+    if repeat.is_link and decision["kept"]:
+        return {"kept": False, "class": "ignored", "reason": f"a link to {repeat.first}, which is kept"}
+    return {"reason": f"a repeat of {repeat.first} ({repeat.reason}), which is {decision['reason']}"}
 
 
 def _suspicious(result: AuditResult, leave_out: Collection[str]) -> dict[Any, str]:

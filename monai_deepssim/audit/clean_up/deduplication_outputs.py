@@ -20,6 +20,7 @@ from monai_deepssim.report import (
     PictureForm,
     choose_form,
     draw_pair,
+    file_sentences,
     report_environment,
     score_histogram,
     score_name,
@@ -111,6 +112,7 @@ def _render(result: DeduplicationResult, summary: Mapping[str, Any]) -> str:
         .render(
             result=result,
             summary=summary,
+            file_sentences=file_sentences(summary),
             headline=_verdict(result),
             created=datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
             scale=AGREEMENT_GRADIENT,
@@ -149,9 +151,7 @@ def _summarize(result: DeduplicationResult) -> dict[str, Any]:
         "groups_by_patients": {name: result.count_groups(name) for name in kinds},
         "pairs_by_patients": {name: result.count_pairs(name) for name in kinds},
         "num_searches": result.duplicates.rounds,
-        **what_it_rests_on(
-            options, result.thresholds, result.detector, result.embedder, [result.training], result.seconds
-        ),
+        **what_it_rests_on(result),
     }
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.data import files_of, find_image_files
+from monai_deepssim.data import Repeat, files_of, source_folder
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["FileUnit", "connected_groups", "file_units", "locations_of", "relative_to_source", "source_root"]
@@ -54,11 +54,12 @@ def connected_groups(size: int, pairs: Sequence[tuple[int, int]]) -> list[list[i
     return list(groups.values())
 
 
-def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
+def file_units(items: Sequence[Mapping[str, Any]], repeats: Sequence[Repeat] = ()) -> list[FileUnit]:
     """Gather the slices of a list by the files that hold them.
 
     Args:
         items: as :func:`monai_deepssim.data.list_images` lists them.
+        repeats: images that were taken out of the list; their files are judged with those that they repeat.
 
     Returns:
         The units, in the order of their first slices. No file is in two of them.
@@ -70,7 +71,9 @@ def file_units(items: Sequence[Mapping[str, Any]]) -> list[FileUnit]:
     """
     numbers: dict[str, int] = {}
     pairs = []
-    for index, item in enumerate(items):
+    index_of = {item["path"]: index for index, item in enumerate(items)} if repeats else {}
+    repeated = [(index_of[repeat.first], repeat.item) for repeat in repeats]
+    for index, item in [*enumerate(items), *repeated]:
         for file in locations_of(item):
             number = numbers.setdefault(file, len(numbers))
             pairs.append((index, len(items) + number))
@@ -96,12 +99,8 @@ def locations_of(item: Mapping[str, Any]) -> tuple[str, ...]:
 def source_root(side: Side) -> Path | None:
     """The folder that the files of a side are relative to: the folder itself, that of a list or an image, or the part
     of a pattern that has no wildcard; of a list of paths their common folder; none of images in memory."""
-    if side.source.is_dir():
-        return side.source
-    if side.source.is_file():
-        return side.source.parent
     if not side.in_memory:
-        return find_image_files(side.source)[0]
+        return source_folder(side.source)
     folders = [os.path.dirname(file) for item in side.items for file in locations_of(item) if os.path.isabs(file)]
     return Path(os.path.commonpath(folders)) if folders else None
 

@@ -84,8 +84,15 @@ class FilterResult:
     @property
     def kept(self) -> list[int]:
         """Positions of the images that are kept, in the list or tensor of synthetic images or among their slices."""
+        return self._kept_among(self.before.synthetic.side.all_items)
+
+    @property
+    def kept_rows(self) -> list[int]:
+        """Positions of the images that are kept, among those that were judged: each repeat counts once."""
+        return self._kept_among(self.before.synthetic.side.items)
+
+    def _kept_among(self, items: Sequence[Mapping[str, Any]]) -> list[int]:
         locations = set(self.files.loc[self.files["kept"], "location"])
-        items = self.before.synthetic.side.items
         return [number for number, item in enumerate(items) if locations.issuperset(locations_of(item))]
 
     @property
@@ -163,14 +170,8 @@ def perform_filter(
 def _audit_kept(result: FilterResult, evidence: Evidence, stages: Stages) -> AuditResult:
     """Judge the files that are kept by what was measured of them, as a set of their own."""
     before, options, files = result.before, result.options, result.files
-    side = before.synthetic.side
-    if result.folder is not None:
-        new_files = {row.location: str(result.folder / row.file) for row in files[files["kept"]].itertuples()}
-        items = [_moved(side.items[number], new_files) for number in result.kept]
-        side = Side("synthetic", result.folder, items, [])
-    else:
-        side = replace(side, items=[side.items[number] for number in result.kept], ignored=[])
-    rows = np.searchsorted(before.synthetic.images.indices, result.kept)
+    side = _kept_side(result)
+    rows = np.searchsorted(before.synthetic.images.indices, result.kept_rows)
     again = replace(
         options,
         training_dir=before.training.side.source,
@@ -196,6 +197,20 @@ def _audit_kept(result: FilterResult, evidence: Evidence, stages: Stages) -> Aud
         ),
     )
     return judge(kept, again, stages, chosen)
+
+
+def _kept_side(result: FilterResult) -> Side:
+    """The synthetic side of what is kept: in the new folder, where files were written."""
+    side, files = result.before.synthetic.side, result.files
+    rank = {position: number for number, position in enumerate(result.kept)}
+    items = [side.items[number] for number in result.kept_rows]
+    repeats = [replace(repeat, position=rank[repeat.position]) for repeat in side.repeats if repeat.position in rank]
+    if result.folder is None:
+        return replace(side, items=items, ignored=[], repeats=repeats)
+    new_files = {row.location: str(result.folder / row.file) for row in files[files["kept"]].itertuples()}
+    items = [_moved(item, new_files) for item in items]
+    repeats = [replace(repeat, item=_moved(repeat.item, new_files)) for repeat in repeats]
+    return Side("synthetic", result.folder, items, [], repeats=repeats)
 
 
 def _moved(item: Mapping[str, Any], new_files: Mapping[str, str]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import json
 import os
 import shutil
@@ -14,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_deepssim.audit.tables import write_table
+from monai_deepssim.csv_cells import csv_text
 from monai_deepssim.data import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, open_private, unwritable, write_text
@@ -209,10 +208,4 @@ def _kept_list(source: Path, kept: set[str], names_only: bool) -> str:
     cells = [{**row, column: name} for _, row in table if (name := new_name(row[column]))]
     columns = [name for name in table.columns if not names_only or name in (column, *_SLICE_COLUMNS)]
     lines = [columns, *([row[name] for name in columns] for row in cells)]
-    return _csv_text(lines)
-
-
-def _csv_text(lines: list[list[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(lines)
-    return text.getvalue()
+    return csv_text(lines)

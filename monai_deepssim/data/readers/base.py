@@ -22,6 +22,7 @@ class Reader(ABC):
         taken_as: What a file is taken as, for the table of formats in the documentation.
         pixel_size_from: Where the height and width of a pixel come from, for the table of pixel sizes.
         extra: Extra of this package that installs what the reader needs beyond the package itself, ``""`` for none.
+        extra_for: What the extra is for, where the format is read without it too.
     """
 
     name: str
@@ -29,25 +30,40 @@ class Reader(ABC):
     taken_as: str = "one image"
     pixel_size_from: str = "nothing: they are square"
     extra: str = ""
+    extra_for: str = ""
 
-    def recognizes(self, head: bytes) -> bool:
-        """Whether a file without a suffix that is read is of this format.
+    def recognizes(self, head: bytes) -> bool | None:
+        """Whether a file is of this format by its content, which goes before its suffix.
 
         Args:
-            head: The first 132 bytes of the file.
-        """
-        return False
+            head: The first 1,024 bytes of the file; all of a shorter one.
 
-    def gather(self, paths: Sequence[Path]) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
+        Returns:
+            ``None`` where the first bytes cannot tell: then the suffix decides.
+        """
+        return None
+
+    def gather(
+        self, paths: Sequence[Path], *, all_files: bool = False
+    ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         """Gather the files that were found in a folder: those that form one image or one volume come together.
 
         Args:
             paths: Files of this format, sorted.
+            all_files: Whether to keep what is not meant as an image of its own, such as a localizer.
 
         Returns:
             The files of each image or volume, and for each file that holds no image the reason to pass over it.
         """
         return [(path,) for path in paths], {}
+
+    def files_with(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that hold the image or volume of a file that is named alone, such as a header and its data.
+
+        Args:
+            path: A file of this format.
+        """
+        return (path,)
 
     def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
         """Return the size of a volume, from its header if possible.
@@ -62,6 +78,22 @@ class Reader(ABC):
             Exception: Whatever a parser raises for a damaged file: it stays in the list and is refused when loaded.
         """
         return None
+
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        """Whether the file says that its values are Hounsfield units; ``None`` where it does not tell.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return None
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        """Center and width of the windows in which the file is to be viewed, in its own units.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return ()
 
     @abstractmethod
     def read(

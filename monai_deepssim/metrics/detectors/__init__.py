@@ -38,7 +38,7 @@ def _find_class(path: str) -> type[CopyDetectionMetric]:
 SUPPORTED_DETECTORS: dict[str, type[CopyDetectionMetric]] = {name: _find_class(path) for name, path in _CLASSES.items()}
 
 # What every detector takes, and an option of its own gives.
-_COMMON_ARGUMENTS = ("embedder", "threshold", "device", "detector")
+_COMMON_ARGUMENTS = ("embedder", "threshold", "device", "detector", "allow_torchscript")
 
 
 def detector_arguments(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -24,6 +25,7 @@ class DeepSSIMDetector(CopyDetectionMetric):
             :func:`~monai_deepssim.networks.load_deepssim` takes.
         threshold: score above which an image is a copy.
         device: where images are embedded.
+        allow_torchscript: whether the checkpoint may be TorchScript, a program that can run code of its own.
 
     References:
         Scardace et al., A Novel Metric for Detecting Memorization in Generative Models for Brain MRI Synthesis,
@@ -49,9 +51,12 @@ class DeepSSIMDetector(CopyDetectionMetric):
         embedder: nn.Module | str | os.PathLike[str],
         threshold: float | None = None,
         device: torch.device | str | None = None,
+        *,
+        allow_torchscript: bool = False,
     ) -> None:
         super().__init__(threshold, device)
-        self.embedder = self.prepare_embedder(embedder, load_deepssim)
+        load = partial(load_deepssim, allow_torchscript=allow_torchscript)
+        self.embedder = self.prepare_embedder(embedder, load)
 
     def represent(self, images: Tensor) -> Tensor:
         return self.embedder(standardize(images))

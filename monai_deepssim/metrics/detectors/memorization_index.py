@@ -13,6 +13,7 @@ from monai.transforms import Rotate
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric
 from monai_deepssim.metrics.feature_whitening import Covariance, FeatureWhitening
 from monai_deepssim.metrics.memorization_index import (
@@ -22,7 +23,14 @@ from monai_deepssim.metrics.memorization_index import (
     geometric_mean,
     score_whitened,
 )
-from monai_deepssim.networks import DeepSSIMEmbedder, LayerFeatures, MRICoreEncoder, find_stages, load_deepssim
+from monai_deepssim.networks import (
+    DeepSSIMEmbedder,
+    LayerFeatures,
+    MRICoreEncoder,
+    find_stages,
+    is_torchscript,
+    load_deepssim,
+)
 from monai_deepssim.search import Embeddings, search_by_similarity
 from monai_deepssim.similarity import standardize
 from monai_deepssim.transforms import RandStructurePreserving
@@ -103,7 +111,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        network = self.prepare_embedder(embedder, load_deepssim)
+        network = self.prepare_embedder(embedder, _load)
         if layers is None:
             layers, channel_dim = _default_layers(network, channel_dim)
         self.features = LayerFeatures(network, layers, channel_dim).to(self.device).eval()
@@ -251,6 +259,12 @@ class MemorizationIndexMetric(CopyDetectionMetric):
     def _measure_widths(self) -> list[int]:
         features = self.features(torch.zeros(1, 1, 64, 64, device=self.device))
         return [values.shape[1] for values in features.values()]
+
+
+def _load(path: str | os.PathLike[str]) -> nn.Module:
+    if is_torchscript(path):
+        raise UnusableInputError(f"{path}: the layers of a TorchScript program cannot be reached. Give a state dict.")
+    return load_deepssim(path)
 
 
 def _default_layers(network: nn.Module, channel_dim: int) -> tuple[Sequence[str], int]:
