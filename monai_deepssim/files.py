@@ -83,8 +83,7 @@ def open_private(path: Path, mode: int = _PRIVATE_FILE) -> BinaryIO:
     """
     # A file that is there already would keep its mode.
     path.unlink(missing_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, mode), "w+b")
+    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _failed_write(error: BaseException | None) -> OSError | None:

@@ -76,7 +76,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         chosen_by="" if selection is None else selection.chosen_by,
         second_opinion=None if selection is None else selection.second_opinion,
     )
-    check_unchanged(item for side in (training, synthetic, holdout) if side for item in side.side.items)
+    check_unchanged(item for side in (training, synthetic, holdout) if side for item in side.side.all_items)
     return AuditResult(
         options=options,
         thresholds=thresholds,

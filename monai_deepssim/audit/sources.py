@@ -77,7 +77,10 @@ class Side:
         removed = {repeat.position for repeat in self.repeats}
         positions = [position for position in range(len(self.all_items)) if position not in removed]
         repeats = [replace(repeat, position=positions[repeat.position]) for repeat in repeats]
-        return replace(self, items=items, repeats=[*self.repeats, *repeats]) if repeats else self
+        # What repeats an image that is taken out now repeats the one that stays.
+        first_of = {repeat.item["path"]: repeat.first for repeat in repeats}
+        earlier = [replace(repeat, first=first_of.get(repeat.first, repeat.first)) for repeat in self.repeats]
+        return replace(self, items=items, repeats=[*earlier, *repeats]) if repeats else self
 
 
 def list_sides(options: AuditOptions) -> list[Side]:

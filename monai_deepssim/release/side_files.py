@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_deepssim.data import Repeat, files_of, reader_of
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import hash_file
 from monai_deepssim.release.file_list import FileRecord
 
@@ -35,6 +36,9 @@ def list_side_files(
     Returns:
         Each file once, in the order of the items.
 
+    Raises:
+        UnusableInputError: if a file is no longer the one that it repeats.
+
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "a.png")
@@ -54,17 +58,20 @@ def list_side_files(
         for file in files:
             kinds.setdefault(file, "skipped" if file in skipped else kind)
     item_of = {item["path"]: item for item in items} if repeats else {}
+    hashes = dict(file_hashes)
     for repeat in repeats:
-        was_skipped = any(file in skipped for file in files_of(item_of[repeat.first]))
+        originals = files_of(item_of[repeat.first])
         for file in files_of(repeat.item):
-            kinds.setdefault(file, "skipped" if was_skipped else "repeat")
+            kinds.setdefault(file, "skipped" if skipped.intersection(originals) else "repeat")
+            if file not in hashes:
+                hashes[file] = _hash_repeat(file, {file_hashes[original] for original in originals})
     return [
         FileRecord(
             file=Path(os.path.relpath(file, root)).as_posix(),
             kind=kind,
             num_images=0 if kind == "skipped" else num_images[file],
             size_bytes=os.path.getsize(file) if os.path.exists(file) else 0,
-            sha256=file_hashes[file] if file in file_hashes else hash_file(file),
+            sha256=hashes[file],
         )
         for file, kind in kinds.items()
     ]
@@ -81,6 +88,21 @@ def hash_results(folder: Path, names: Iterable[str]) -> dict[str, str]:
         SHA-256 by name.
     """
     return {name: hash_file(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _hash_repeat(file: str, expected: Collection[str]) -> str:
+    """SHA-256 of a file that was another name of one that was judged; it still has to be."""
+    try:
+        sha256 = hash_file(file)
+    except OSError as error:
+        sha256 = f"unreadable: {error.strerror}"
+    if sha256 not in expected:
+        raise UnusableInputError(
+            f"{file}: changed while the audit was running: it was another name of a file with SHA-256 "
+            f"{', '.join(sorted(expected))}, now it has {sha256}. Leave the images alone while they are audited, and "
+            "start again."
+        )
+    return sha256
 
 
 def _kind(files: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from monai_deepssim import UnusableInputError, verify_release
 from monai_deepssim.audit import Audit
 from monai_deepssim.command import main
 from monai_deepssim.release import FILE_LIST, hash_results, read_file_list
+from monai_deepssim.stores import read_sealed, write_sealed
 
 
 def set_gate(folder, result):
@@ -200,7 +201,7 @@ def test_a_list_of_files_that_was_rewritten_for_the_release_verifies_nothing(aud
 
 def test_embeddings_of_another_audit_are_noticed(audit, release):
     path = audit / "embeddings" / "training" / "fingerprint.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "images": "0" * 64}))
+    write_sealed(path, {**read_sealed(path), "images": "0" * 64})
     verification = verify_release(audit, release)
     assert verification.status == 2
     assert "belongs to another audit" in verification.audit.problems[0]
