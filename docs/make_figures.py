@@ -3,11 +3,15 @@
 python docs/make_figures.py
 python docs/make_figures.py --training deepssim_training   # the learning curve too, from its TensorBoard log
 python docs/make_figures.py --generator brain_mri_ldm memorization_audit   # samples of a generator, and their audit
+python docs/make_figures.py --report memorization_audit/report.html   # the report of the demo, by a headless Chromium
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +30,13 @@ LEARNING_CURVE = Path(__file__).parents[1] / "bundles" / "deepssim_brain_mri" / 
 ROWS, COLUMNS = 3, 8
 # Not a seed that anything is trained, tuned or tested with.
 SEED = 24
+REPORT = IMAGES / "audit_report.png"
+# Of a report: the first screen, and the first pairs.
+REPORT_STYLE = """<style>
+main > :not(.first, .reasons, .cards, .pairs), .pairs > :nth-child(n + 4), .pairs .group { display: none !important; }
+main { padding-bottom: 18px !important; }
+</style></head>"""
+REPORT_WIDTH, REPORT_HEIGHT = 1120, 2400
 
 
 def draw_phantom_cohort(path: Path) -> None:
@@ -91,6 +102,27 @@ def draw_samples(generator: Path, audit: Path, path: Path) -> None:
     figure.savefig(path)
 
 
+def draw_report(report: Path, path: Path) -> None:
+    """Take a picture of a report's first screen and first pairs; `chromium` has to be installed."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        page = Path(folder) / "report.html"
+        page.write_text(report.read_text(encoding="utf-8").replace("</head>", REPORT_STYLE, 1), encoding="utf-8")
+        switches = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={folder}/user",
+        ]
+        switches += [f"--screenshot={path.resolve()}", f"--window-size={REPORT_WIDTH},{REPORT_HEIGHT}", page.as_uri()]
+        subprocess.run([chromium, *switches], check=True, capture_output=True, timeout=300)
+    picture = Image.open(path).convert("RGB")
+    pixels = np.asarray(picture)
+    shown = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
+    picture.crop((0, 0, picture.width, int(shown[-1]) + 18)).save(path, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--training", type=Path, nargs="+", help="output_dir of trainings of deepssim_brain_mri")
@@ -101,6 +133,7 @@ def main() -> None:
         metavar=("GENERATOR", "AUDIT"),
         help="output_dir of brain_mri_ldm and of its audit",
     )
+    parser.add_argument("--report", type=Path, help="report.html of the demo's audit")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     draw_phantom_cohort(IMAGES / "phantom_cohort.png")
@@ -108,6 +141,9 @@ def main() -> None:
     if options.training:
         draw_learning_curve(options.training, LEARNING_CURVE)
         print(f"wrote {LEARNING_CURVE}")
+    if options.report:
+        draw_report(options.report, REPORT)
+        print(f"wrote {REPORT}")
     if options.generator:
         draw_samples(*options.generator, SAMPLES)
         print(f"wrote {SAMPLES}")

@@ -18,7 +18,15 @@ from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, Fil
 from monai_deepssim.audit.tables import TABLES as COLUMNS
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
-from monai_deepssim.data.readers import READERS, format_names, unread_suffixes
+from monai_deepssim.data.readers import (
+    COMPRESSED_SYNTAXES,
+    PASSED_OVER_CLASSES,
+    PASSED_OVER_TYPES,
+    READERS,
+    SECONDARY_CAPTURES,
+    format_names,
+    unread_suffixes,
+)
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
 from monai_deepssim.study import MemorizationStudy
@@ -166,12 +174,14 @@ def table(name: str) -> str:
 
 
 def formats(name: str) -> str:
-    """Say what the readers read: in words, as a table, where pixel sizes come from, or which suffixes are not read."""
+    """Say what the readers read: in words, as a table, where pixel sizes come from, what is not read or passed over."""
     if name == "names":
         return format_names()
     if name == "unread":
         return ", ".join(f"`{suffix}`" for suffix in unread_suffixes())
-    if name == "pixel_sizes":
+    if name in _DICOM_TABLES:
+        lines = _DICOM_TABLES[name]()
+    elif name == "pixel_sizes":
         sources: dict[str, list[str]] = {}
         for reader in READERS:
             sources.setdefault(reader.pixel_size_from, []).append(reader.name)
@@ -181,9 +191,33 @@ def formats(name: str) -> str:
         lines = ["| format | suffix | taken as |", "| --- | --- | --- |"]
         for reader in READERS:
             suffixes = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
-            extra = f"; needs `pip install 'monai-deepssim[{reader.extra}]'`" if reader.extra else ""
+            needs = f"{reader.extra_for} need" if reader.extra_for else "needs"
+            extra = f"; {needs} `pip install 'monai-deepssim[{reader.extra}]'`" if reader.extra else ""
             lines.append(f"| {reader.name} | {suffixes} | {reader.taken_as}{extra} |")
     return "\n" + "\n".join(lines) + "\n"
+
+
+def passed_over_table() -> list[str]:
+    """Make the table of DICOM files that hold no image to audit."""
+    captures = ", ".join(f"`{kind}`" for kind in SECONDARY_CAPTURES)
+    return [
+        *("| passed over as | known by |", "| --- | --- |"),
+        *(f"| {reason} | SOPClassUID `{kind}` |" for kind, reason in PASSED_OVER_CLASSES.items()),
+        *(f"| {reason} | `{value}` in ImageType |" for value, reason in PASSED_OVER_TYPES.items()),
+        f"| a secondary capture beside acquired images | SOPClassUID {captures} |",
+        "| no image: reports, plans, structures, presentation states, waveforms, documents, raw data | no Rows |",
+    ]
+
+
+def syntax_table() -> list[str]:
+    """Make the table of compressed transfer syntaxes."""
+    return [
+        *("| transfer syntax | UID | needs |", "| --- | --- | --- |"),
+        *(f"| {syntax.name} | `{syntax}` | {needs} |" for syntax, needs in COMPRESSED_SYNTAXES.items()),
+    ]
+
+
+_DICOM_TABLES = {"passed_over_dicom": passed_over_table, "compressed_dicom": syntax_table}
 
 
 def default_words(value: Any) -> str:

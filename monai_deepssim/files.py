@@ -188,6 +188,8 @@ def remove_files(paths: Iterable[Path]) -> None:
         try:
             path.unlink(missing_ok=True)
             path.with_name(path.name + ".partial").unlink(missing_ok=True)
+        except NotADirectoryError:
+            continue
         except OSError as error:
             raise unwritable(path, error) from error
 

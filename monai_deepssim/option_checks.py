@@ -31,6 +31,7 @@ __all__ = [
     "torch_device",
     "unusable_option",
     "whole",
+    "windows",
     "yes_or_no",
 ]
 
@@ -284,6 +285,44 @@ def _read_patterns(name: str, value: Any) -> tuple[str, ...]:
 
 #: Take patterns of file names: a list, or a text in which they are parted by commas.
 patterns = Check(_read_patterns, "patterns", is_text=True)
+
+
+def _read_window(name: str, value: Any) -> str:
+    wanted = "center and width in Hounsfield units, such as 40,400, auto or none"
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("auto", "none")):
+        return "auto" if value is None else value.strip().lower()
+    numbers = value.strip(" ()[]").split(",") if isinstance(value, str) else list(value) if _is_list(value) else []
+    try:
+        center, width = (float(number) for number in numbers if not isinstance(number, bool))
+    except (TypeError, ValueError):
+        raise unusable_option(name, value, wanted) from None
+    if not (math.isfinite(center) and math.isfinite(width) and width > 0):
+        raise unusable_option(name, value, f"{wanted}; the width is above 0")
+    return f"{center:g},{width:g}"
+
+
+def windows(sides: Sequence[str]) -> Check:
+    """Take a window of Hounsfield units: for all sides, or one for each by its name.
+
+    Example:
+        >>> windows(["training", "synthetic"]).read("window", [40, 400])
+        '40,400'
+        >>> windows(["training", "synthetic"]).read("window", "training=-600,1500,synthetic=none")
+        {'training': '-600,1500', 'synthetic': 'none'}
+    """
+
+    def read(name: str, value: Any) -> str | dict[str, str]:
+        if isinstance(value, str) and "=" in value:
+            parts = re.split(r",(?=\s*\w+\s*=)", value)
+            value = {key.strip(): text for key, _, text in (part.partition("=") for part in parts)}
+        if not isinstance(value, Mapping):
+            return _read_window(name, value)
+        for side in value:
+            if side not in sides:
+                raise UnusableInputError(f"--{name}: {side!r} is no side. The sides are: {', '.join(sides)}.")
+        return {side: _read_window(f"{name} of {side}", window) for side, window in value.items()}
+
+    return Check(read, "center,width, auto, none, or by side", is_text=True)
 
 
 def image_sides(smallest: int) -> Check:

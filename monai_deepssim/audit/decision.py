@@ -13,6 +13,7 @@ from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.calibration import (
     DetectionCurve,
     DetectionPoint,
+    Discoveries,
     Gate,
     GateEvidence,
     GateRules,
@@ -34,6 +35,9 @@ __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 # With fewer controls of the reference change, 9 in 10 found and all found are one and the same.
 _FEWEST_CONTROLS = 5
 
+# Where the sides differ like this, copies changed like that have to be found at all levels.
+_OCCURRING = {"sharpness": "blur", "noise": "noise", "field_of_view": "crop"}
+
 _REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
 
 
@@ -45,7 +49,7 @@ class Seen:
         training: the training side.
         synthetic: the synthetic side.
         sides_differ: how the preprocessing of these sides differs.
-        null_can_call: whether the null could have called a copy; ``None`` where there is none.
+        discoveries: what the null has called; ``None`` where there is none.
         curve: what became of the controls; ``None`` without controls.
         holdout: the held-out side, if there is one.
         chosen_by: name of the score by which the synthetic images were chosen; empty where they were not.
@@ -55,18 +59,22 @@ class Seen:
     training: EmbeddedSide
     synthetic: EmbeddedSide
     sides_differ: SideComparison
-    null_can_call: bool | None
+    discoveries: Discoveries | None
     curve: DetectionCurve | None
     holdout: EmbeddedSide | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
 
 
-def curve_of_controls(controls: DataFrame | None, options: AuditOptions) -> DetectionCurve | None:
+def curve_of_controls(
+    controls: DataFrame | None, sides_differ: SideComparison, options: AuditOptions
+) -> DetectionCurve | None:
     """The detection curve of the controls; ``None`` where none were planted."""
     if controls is None:
         return None
-    return compute_detection_curve(controls, _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER)
+    reference = _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER
+    kinds = {difference.kind for difference in sides_differ.differences}
+    return compute_detection_curve(controls, reference, {_OCCURRING[kind] for kind in kinds & _OCCURRING.keys()})
 
 
 def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditOptions) -> Gate:
@@ -97,16 +105,21 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
     opinion = seen.second_opinion
     votes = [*flags.values(), *([] if opinion is None else [np.asarray(opinion.is_suspicious, bool)])]
     rows = _rows_that_count(seen.synthetic, np.any(votes, axis=0))
+    limits = (options.max_copy_fraction, options.max_patient_fraction)
+    least = min((limit for limit in limits if limit is not None), default=None)
     evidence = GateEvidence(
         **{name: flag[rows].tolist() for name, flag in flags.items()},
         files=[file_of(seen.synthetic.usable_items[row]) for row in rows],
-        skipped_synthetic=len(seen.synthetic.skipped),
+        skipped_synthetic=_count_skipped(seen.synthetic),
         skipped_training=len(seen.training.skipped),
         ignored_files=sum(one.side.num_unread for one in (seen.training, seen.synthetic, seen.holdout) if one),
         sides_differ=uncovered[0].description if uncovered else "",
-        null_can_call=seen.null_can_call,
+        null_can_call=None if seen.discoveries is None else seen.discoveries.can_call_above(least),
+        null_remedy="" if seen.discoveries is None else seen.discoveries.remedy_above(least),
         recall=_recall(reference, options.min_recall),
         reference="" if reference is None else reference.words,
+        missed=() if seen.curve is None else _missed(seen.curve, options.min_recall),
+        is_verified=options.verify,
         patients=_count_patients(memorized, _suspicious(ordered, q_values, options.fdr), seen.training),
         chosen_by=seen.chosen_by,
         second_opinion=None if opinion is None else replace(opinion, is_suspicious=votes[-1][rows]),
@@ -137,6 +150,12 @@ def ask_detector(
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
 
 
+def _count_skipped(synthetic: EmbeddedSide) -> int:
+    skipped = {one.path for one in synthetic.skipped}
+    others = [repeat for repeat in synthetic.side.repeats if repeat.is_another_image and repeat.first in skipped]
+    return len(skipped) + len(others)
+
+
 def _rows_that_count(synthetic: EmbeddedSide, is_suspicious: np.ndarray) -> list[int]:
     """Every image once, and a suspicious one as often as it is there: no repetition may lower a share."""
     row_of = {item["path"]: row for row, item in enumerate(synthetic.usable_items)}
@@ -149,6 +168,15 @@ def _recall(reference: DetectionPoint | None, min_recall: float) -> float | None
     if reference is None or (min_recall > 0 and reference.found.total < _FEWEST_CONTROLS):
         return None
     return reference.found.value
+
+
+def _missed(curve: DetectionCurve, min_recall: float) -> tuple[str, ...]:
+    """How few controls were found after which change; the reference is told apart."""
+    return tuple(
+        f"{point.found.count} of {point.found.total} {point.words}"
+        for point in curve.missed(min_recall)
+        if point.name != curve.reference
+    )
 
 
 def _suspicious(matches: DataFrame, q_values: list[float], fdr: float) -> DataFrame:

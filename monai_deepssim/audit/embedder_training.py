@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
+from monai_deepssim.data import choose_windows
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, printable, write_text
 from monai_deepssim.networks import is_torchscript, read_checkpoint
@@ -21,7 +22,10 @@ __all__ = ["EmbedderTraining"]
 # The configs of the bundle, by what is trained.
 _CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published"]}
 # Ids of the bundle that have the name of an option, beside those that are texts.
-_SAME_NAME = ("slice_axis", "image_size", "validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers")
+_SAME_NAME = (
+    *("slice_axis", "follow_links", "all_dicom", "image_size"),
+    *("validation_fraction", "max_epochs", "items_per_batch", "seed", "num_workers"),
+)
 
 
 class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
@@ -51,6 +55,7 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
         ensure_writable(options.output_dir)
         overrides: dict[str, Any] = {name: getattr(options, name) for name in _SAME_NAME}
         overrides["image_size"] = list(options.image_size)
+        overrides["ignore"] = [as_literal(pattern) for pattern in options.ignore]
         overrides["device"] = f"$torch.device({str(options.device)!r})"
         texts = {
             "dataset_dir": options.training_dir,
@@ -59,6 +64,8 @@ class EmbedderTraining(Workflow[EmbedderTrainingOptions, dict[str, Any]]):
             "initial_weights": options.checkpoint,
         }
         overrides |= {name: as_literal(text) for name, text in texts.items() if text is not None}
+        window = choose_windows({"training": []}, options.window)["training"].window
+        overrides["window"] = as_literal(window) if window else ""
         overrides["slices"] = as_literal(options.slices)
         if options.learning_rate is not None:
             overrides["learning_rate"] = options.learning_rate

@@ -19,16 +19,11 @@ from monai_deepssim.audit.members import compare_with_members
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
-from monai_deepssim.audit.sources import Side, list_sides
+from monai_deepssim.audit.sources import Side, give_windows, list_sides
 from monai_deepssim.audit.tables import TABLES
 from monai_deepssim.audit.training_search import TrainingSearch
-from monai_deepssim.audit.verdict import (
-    Thresholds,
-)
-from monai_deepssim.calibration import (
-    MemberComparison,
-    NullScores,
-)
+from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.calibration import MemberComparison, NullScores
 from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
@@ -54,6 +49,7 @@ class Evidence:
         training: the training side.
         synthetic: the synthetic side.
         holdout: the held-out side, if there is one.
+        strangers: the held-out images that are no training images; ``None`` without any.
         sides_differ: how the preprocessing of the training and the synthetic side differs.
         pairs: one row per synthetic image (``query``) and training image that were compared, the closest first.
         pairs_of_holdout: the same pairs for the held-out images.
@@ -70,6 +66,7 @@ class Evidence:
     training: EmbeddedSide
     synthetic: EmbeddedSide
     holdout: EmbeddedSide | None
+    strangers: Strangers | None
     sides_differ: SideComparison
     pairs: DataFrame
     pairs_of_holdout: DataFrame | None
@@ -78,15 +75,6 @@ class Evidence:
     thresholds: Thresholds
     controls: DataFrame | None
     members: MemberComparison | None
-
-    @property
-    def strangers(self) -> Strangers | None:
-        """The held-out images that are no training images; ``None`` without any."""
-        rows = np.flatnonzero([not reason for reason in self.contamination])
-        if self.holdout is None or not len(rows):
-            return None
-        patients = self.holdout.patients
-        return Strangers(self.holdout.images.subset(rows), [patients[row] for row in rows])
 
     def of_subset(self, rows: np.ndarray, side: Side, options: AuditOptions) -> Evidence:
         """The same evidence, of some of the synthetic images.
@@ -131,6 +119,7 @@ def gather_evidence(
     detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)
+    sides = give_windows(sides, options.window)
     say_estimate(sides, detector, options, stages, planter.count(sides[0]))
     engine: dict[str, Any] = {"inferer": inferer, "handlers": handlers}
     embedded = embed_sides(sides, detector, options, [*_RESULT_FILES, *result_files], stages, **engine)
@@ -150,17 +139,22 @@ def gather_evidence(
         pairs_of_holdout, contamination, null = _score_strangers(search, holdout)
         if null is None:
             null = search.null_of_training(len(synthetic.usable_items), thresholds.duplicate)
-    controls = None
+    controls = members = None
     if options.controls is not None:
         with stages("controls"):
             planted = embed_controls(planter.plant(training, synthetic), detector, options, **engine)
             controls = score_controls(planted, search.find_pairs(planted), training, thresholds)
-    evidence = Evidence(
+    strangers = _strangers(holdout, contamination)
+    if holdout is not None:
+        with stages("members"):
+            members = compare_with_members(training, synthetic, strangers, detector)
+    return Evidence(
         detector=detector,
         search=search,
         training=training,
         synthetic=synthetic,
         holdout=holdout,
+        strangers=strangers,
         sides_differ=sides_differ,
         pairs=pairs,
         pairs_of_holdout=pairs_of_holdout,
@@ -168,12 +162,8 @@ def gather_evidence(
         null=null,
         thresholds=thresholds,
         controls=controls,
-        members=None,
+        members=members,
     )
-    if holdout is None:
-        return evidence
-    with stages("members"):
-        return replace(evidence, members=compare_with_members(training, synthetic, evidence.strangers, detector))
 
 
 def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
@@ -191,6 +181,13 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         )
     with stages("listing"):
         return list_sides(options)
+
+
+def _strangers(holdout: EmbeddedSide | None, contamination: Sequence[str]) -> Strangers | None:
+    rows = np.flatnonzero([not reason for reason in contamination])
+    if holdout is None or not len(rows):
+        return None
+    return Strangers(holdout.images.subset(rows), [holdout.patients[row] for row in rows])
 
 
 def _score_strangers(

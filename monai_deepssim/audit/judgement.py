@@ -16,18 +16,8 @@ from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult, EmbeddedSide
 from monai_deepssim.audit.tables import HELD_OUT_COLUMNS
-from monai_deepssim.audit.verdict import (
-    affected_patients,
-    is_copy,
-    match_images,
-    memorized_images,
-)
-from monai_deepssim.calibration import (
-    Discoveries,
-    Proportion,
-    SecondOpinion,
-    proportion_interval,
-)
+from monai_deepssim.audit.verdict import affected_patients, is_copy, match_images, memorized_images
+from monai_deepssim.calibration import Proportion, SecondOpinion, proportion_interval
 from monai_deepssim.data import check_unchanged, file_of
 from monai_deepssim.progress import Stages
 
@@ -81,8 +71,8 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         synthetic=synthetic,
         holdout=holdout,
         sides_differ=evidence.sides_differ,
-        null_can_call=_null_can_call(discoveries, options),
-        curve=curve_of_controls(evidence.controls, options),
+        discoveries=discoveries,
+        curve=curve_of_controls(evidence.controls, evidence.sides_differ, options),
         chosen_by="" if selection is None else selection.chosen_by,
         second_opinion=None if selection is None else selection.second_opinion,
     )
@@ -124,14 +114,6 @@ def _score_of_plain_copy(evidence: Evidence, options: AuditOptions) -> float:
         return 1.0
     images = evidence.training.images
     return float(evidence.detector.compare(images, images, np.zeros((1, 2), np.int64))[0])
-
-
-def _null_can_call(discoveries: Discoveries | None, options: AuditOptions) -> bool | None:
-    """Whether copies would be called if there were more than the gate accepts; without a gate, a realistic share."""
-    if discoveries is None:
-        return None
-    accepted = [share for share in (options.max_copy_fraction, options.max_patient_fraction) if share is not None]
-    return discoveries.can_call_above(min(accepted)) if accepted else discoveries.can_call
 
 
 def _match_held_out(evidence: Evidence, holdout: EmbeddedSide, pairs: DataFrame) -> DataFrame:

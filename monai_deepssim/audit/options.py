@@ -81,7 +81,8 @@ class AuditOptions(SearchOptions):
     min_recall: float = option(
         0.9,
         share(0.9, ends=True),
-        "Share of the controls of the reference change that has to be found; below it the gate is undecided.",
+        "Share of the controls that has to be found after the reference change, and not missed beyond chance after "
+        "any other mild one; else the gate is undecided. 0 asks for none, and is no clean result.",
         DECISION,
     )
     count_parts: bool = option(

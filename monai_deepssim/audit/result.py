@@ -16,6 +16,7 @@ import pandas as pd
 
 from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Thresholds, is_copy
 from monai_deepssim.calibration import (
@@ -36,6 +37,7 @@ __all__ = [
     "AuditResult",
     "EmbeddedSide",
     "EmbedderIdentity",
+    "SearchResult",
     "Skipped",
     "Strangers",
 ]
@@ -134,9 +136,9 @@ class EmbeddedSide:
         Raises:
             UnusableInputError: if they hold other images.
         """
-        converted, resampled = (
+        converted, resampled, padded, clipped = (
             np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
-            for noticed in (self.images.converted, self.images.resampled)
+            for noticed in (self.images.converted, self.images.resampled, self.images.padded, self.images.clipped)
         )
         store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
         if store.contents != [self.usable_contents[row] for row in rows]:
@@ -147,6 +149,8 @@ class EmbeddedSide:
             indices=np.arange(len(rows)),
             converted=converted,
             resampled=resampled,
+            padded=padded,
+            clipped=clipped,
         )
         return EmbeddedSide(side, images, store.fingerprint, store.contents, False, store.file_hashes)
 
@@ -164,18 +168,45 @@ class Strangers:
     patients: list[str]
 
 
-@dataclass(frozen=True, repr=False)
-class AuditResult:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SearchResult:
+    """What every search rests on.
+
+    Attributes:
+        options: the options, as given.
+        thresholds: thresholds of the score that the verdict rests on.
+        training: the training side.
+        detector: name of the detector that made the shortlist.
+        embedder: where the scores come from.
+        seconds: time spent, by step.
+    """
+
+    options: SearchOptions
+    thresholds: Thresholds
+    training: EmbeddedSide
+    detector: str
+    embedder: EmbedderIdentity
+    seconds: dict[str, float]
+
+    @property
+    def sides(self) -> list[EmbeddedSide]:
+        """All sides."""
+        return [self.training]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Files that are in none of the numbers, of all sides."""
+        return [skipped for side in self.sides for skipped in side.skipped]
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class AuditResult(SearchResult):
     """What an audit found out.
 
     Attributes:
         options: the audit's options, as given.
-        thresholds: thresholds of the score that the verdict rests on.
-        training: the training side.
         synthetic: the synthetic side.
         holdout: the held-out side, if there is one.
-        detector: name of the detector that made the shortlist.
-        embedder: where the scores come from.
         matches: each synthetic image with its nearest training image, the highest score first: the columns of
             ``matches.csv``, the index is the row of the image.
         pairs: the ``top_k`` training images of each synthetic image that were verified, or are nearest: one row per
@@ -201,16 +232,11 @@ class AuditResult:
         gate: whether the set may pass.
         sides_differ: how the preprocessing of the two sides differs.
         demo: how many planted copies were found; ``None`` in an audit of real folders.
-        seconds: time spent, by step.
     """
 
     options: AuditOptions
-    thresholds: Thresholds
-    training: EmbeddedSide
     synthetic: EmbeddedSide
     holdout: EmbeddedSide | None
-    detector: str
-    embedder: EmbedderIdentity
     matches: pd.DataFrame
     pairs: pd.DataFrame
     memorized: pd.DataFrame
@@ -228,12 +254,6 @@ class AuditResult:
     gate: Gate
     sides_differ: SideComparison
     demo: DemoResult | None
-    seconds: dict[str, float]
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """Files that are not in the audit, of all sides."""
-        return [skipped for side in self.sides for skipped in side.skipped]
 
     @property
     def sides(self) -> list[EmbeddedSide]:
@@ -256,12 +276,22 @@ class AuditResult:
         called = discoveries_at_fdr(self.matches["q_value"].astype(float).fillna(1.0).tolist(), self.options.fdr)
         return self.matches[np.asarray(called, bool) & ~is_copy(self.matches)]
 
+    @property
+    def num_similar_above_null(self) -> int | None:
+        """Similar images, not suspicious, that score above every image that is not a copy; ``None`` without these."""
+        if self.discoveries is None:
+            return None
+        others = self.matches.drop(self.close.index)
+        is_above = others["score"] > np.max(self.discoveries.null.scores)
+        return int(((others["label"] == "similar") & ~others["unexplained"].astype(bool) & is_above).sum())
+
     def __repr__(self) -> str:
         share, training = self.copy_fraction, self.memorized_fraction
-        interval = "" if self.selection else f", 95 % interval {share.low:.1%} to {share.high:.1%}"
+        interval = "" if self.selection else f", 95 % interval {100 * share.low:.1f} % to {100 * share.high:.1f} %"
         gate = "" if self.gate.result is None else f"\n  gate: {self.gate.result} ({self.gate.reason})"
         return (
-            f"AuditResult: {share.count} of {share.total} synthetic images are copies ({share.value:.1%}{interval})\n"
+            f"AuditResult: {share.count} of {share.total} synthetic images are copies "
+            f"({100 * share.value:.1f} %{interval})\n"
             f"  memorized: {training.count} of {training.total} training images, {self.num_patients} known patients\n"
             f"  similar: {self.count('similar')}, different: {self.count('different')}, skipped files: "
             f"{len(self.skipped)}{gate}"

@@ -22,6 +22,7 @@ from monai_deepssim.option_checks import (
     torch_device,
     unusable_option,
     whole,
+    windows,
     yes_or_no,
 )
 from monai_deepssim.options import option
@@ -73,9 +74,10 @@ class ImageOptions:
         (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", IMAGES
     )
     window: Any = option(
-        None,
-        anything("center,width, auto, or by side"),
-        "Window of images in Hounsfield units: 40,80 (center, width), auto, or by side training=40,80,synthetic=none.",
+        "auto",
+        windows(("training", "synthetic", "holdout")),
+        "Window of images in Hounsfield units: 40,80 (center, width), none, by side training=40,80,synthetic=none, or "
+        "auto: where other images are pictures, the one that fits them.",
         IMAGES,
     )
     ignore: tuple[str, ...] = option(

@@ -32,10 +32,12 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
     Raises:
         UnusableInputError: when a file has changed, or can no longer be read.
     """
-    return compare_sides(_sample(training, image_size), _sample(synthetic, image_size))
+    (first, first_share), (second, second_share) = (_sample(part, image_size) for part in (training, synthetic))
+    return compare_sides(first, second, hounsfield_shares=(first_share, second_share))
 
 
-def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
+def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, float]:
+    """Some of the images, and the share of them whose files are in Hounsfield units."""
     counts: dict[str, int] = {}
     chosen: list[int] = []
     for index in np.random.default_rng(_SEED).permutation(part.images.indices).tolist():
@@ -50,4 +52,5 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> Tensor:
     items = [dataset[index] for index in sorted(chosen)]
     for problem in filter(None, (item["problem"] for item in items)):
         raise UnusableInputError(problem)
-    return torch.stack([torch.as_tensor(item["image"]) for item in items])
+    share = sum(item["hounsfield"] for item in items) / max(len(items), 1)
+    return torch.stack([torch.as_tensor(item["image"]) for item in items]), share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +13,7 @@ from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.data import (
     Repeat,
+    choose_windows,
     content_keys,
     file_keys,
     files_of,
@@ -22,7 +23,7 @@ from monai_deepssim.data import (
 )
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Side", "check_sides_apart", "list_side", "list_sides", "make_side"]
+__all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
 
 
 _UNREAD = ("unread", "link")
@@ -37,6 +38,8 @@ class Side:
         source: the folder, pattern, CSV or data list that the user named.
         items: its images, as :func:`monai_deepssim.data.list_images` lists them.
         ignored: ``path``, ``reason`` and ``kind`` of the files found there that are not images.
+        window: sentence that says which window its images in Hounsfield units got, and why; empty where there was
+            nothing to choose.
         in_memory: whether a list or the images themselves were given, and ``source`` is a name for messages.
         repeats: images that are among the items already, and count once.
     """
@@ -46,6 +49,7 @@ class Side:
     items: list[dict[str, Any]]
     ignored: list[dict[str, str]]
     in_memory: bool = False
+    window: str = ""
     repeats: list[Repeat] = field(default_factory=list)
 
     @property
@@ -98,6 +102,18 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
     return sides
+
+
+def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:
+    """Give every image the window that is applied when it is read; one that a list names for it stays.
+
+    Args:
+        sides: all of them.
+        window: the option.
+    """
+    choices = choose_windows({side.name: side.items for side in sides}, window)
+    windowed = zip(sides, choices.values(), strict=True)
+    return [replace(side, items=choice.give(side.items), window=choice.reason) for side, choice in windowed]
 
 
 def check_sides_apart(sides: Sequence[Side]) -> None:

@@ -6,7 +6,7 @@ import getpass
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim import __version__
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, EmbedderIdentity
-from monai_deepssim.audit.search_options import SearchOptions
+from monai_deepssim.audit.result import AuditResult, SearchResult
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import headline
 from monai_deepssim.files import write_text
@@ -50,7 +49,6 @@ def summarize(result: AuditResult) -> dict[str, Any]:
     Returns:
         The content of ``summary.json``.
     """
-    options, thresholds = result.options, result.thresholds
     summary = {
         "schema_version": _SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -59,7 +57,7 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "training_dir": str(result.training.side.source),
         "synthetic_dir": str(result.synthetic.side.source),
         "holdout_dir": None if result.holdout is None else str(result.holdout.side.source),
-        "output_dir": str(options.output_dir),
+        "output_dir": str(result.options.output_dir),
         "num_training": result.memorized_fraction.total,
         "num_synthetic": result.copy_fraction.total,
         "num_copies": result.copy_fraction.count,
@@ -71,6 +69,7 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
         "num_unexplained": int(result.matches["unexplained"].sum()),
+        "num_similar_above_null": result.num_similar_above_null,
         "selection": result.selection or None,
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
         "memorized_fraction": result.fraction_as_json(result.memorized_fraction),
@@ -83,7 +82,7 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "second_opinion": _second_opinion(result),
         "gate": result.gate.as_json(),
         "sides_differ": result.sides_differ.as_json(),
-        **what_it_rests_on(options, thresholds, result.detector, result.embedder, result.sides, result.seconds),
+        **what_it_rests_on(result),
     }
     return {**summary, "headline": _headline(result)}
 
@@ -110,7 +109,6 @@ def _headline(result: AuditResult) -> dict[str, str]:
         result.gate,
         result.copy_fraction.total,
         num_skipped=len(result.skipped),
-        num_parts_left_out=0 if result.options.count_parts else result.count("part"),
         num_memorized=len(result.memorized),
         num_patients=result.num_patients,
     )
@@ -151,33 +149,22 @@ def thresholds_as_json(thresholds: Thresholds) -> dict[str, dict[str, Any]]:
     }
 
 
-def what_it_rests_on(
-    options: SearchOptions,
-    thresholds: Thresholds,
-    detector: str,
-    embedder: EmbedderIdentity,
-    sides: Sequence[EmbeddedSide],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
+def what_it_rests_on(result: SearchResult) -> dict[str, Any]:
     """The part of a summary that says which images were judged by what, so that a result can be checked later.
 
     Args:
-        options: the audit's options.
-        thresholds: thresholds of the score.
-        detector: its name.
-        embedder: where the scores come from.
-        sides: all of them.
-        seconds: time spent, by step.
+        result: result of the search.
 
     Returns:
         Entries of ``summary.json``.
     """
+    options, embedder, sides = result.options, result.embedder, result.sides
     return {
-        "skipped": [vars(skipped) for part in sides for skipped in part.skipped],
+        "skipped": [vars(skipped) for skipped in result.skipped],
         "ignored_files": {part.side.name: part.side.ignored for part in sides},
         "repeats": {part.side.name: [repeat.as_json() for repeat in part.side.repeats] for part in sides},
-        "thresholds": thresholds_as_json(thresholds),
-        "detector": detector,
+        "thresholds": thresholds_as_json(result.thresholds),
+        "detector": result.detector,
         "verified": options.verify,
         "embedder": {
             **vars(embedder),
@@ -190,11 +177,15 @@ def what_it_rests_on(
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],
                 "resampled_to_square_pixels": [part.side.items[index]["path"] for index in part.images.resampled],
+                "padding_replaced": [part.side.items[index]["path"] for index in part.images.padded],
+                "stray_pixels_replaced": [part.side.items[index]["path"] for index in part.images.clipped],
+                "windows": sorted({item["window"] for item in part.side.items} - {""}),
+                "window_reason": part.side.window or None,
             }
             for part in sides
         },
         "fingerprints": {part.side.name: {**part.fingerprint, "continued": part.continued} for part in sides},
         "options": {**options_as_json(options), "num_proposed": options.num_proposed},
         "versions": package_versions(),
-        "timings_seconds": {name: round(taken, 2) for name, taken in seconds.items()},
+        "timings_seconds": {name: round(taken, 2) for name, taken in result.seconds.items()},
     }

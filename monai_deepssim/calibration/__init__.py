@@ -3,7 +3,12 @@
 from monai_deepssim.calibration.bootstrap import bootstrap_weights, percentile_interval
 from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_class_thresholds
 from monai_deepssim.calibration.conformal import conformal_p_values
-from monai_deepssim.calibration.detection_curve import DetectionCurve, DetectionPoint, compute_detection_curve
+from monai_deepssim.calibration.detection_curve import (
+    MILD_CHANGES,
+    DetectionCurve,
+    DetectionPoint,
+    compute_detection_curve,
+)
 from monai_deepssim.calibration.detection_rates import compute_detection_rates, resample_detection_rates
 from monai_deepssim.calibration.duplicate_null import LeftOut, leave_out_duplicates
 from monai_deepssim.calibration.false_discovery import (
@@ -15,6 +20,7 @@ from monai_deepssim.calibration.false_discovery import (
     find_discoveries,
 )
 from monai_deepssim.calibration.gate import Gate, decide_gate
+from monai_deepssim.calibration.gate_caveats import GateCaveat
 from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules, MemorizedPatients, SecondOpinion
 from monai_deepssim.calibration.gate_headline import Headline, headline
 from monai_deepssim.calibration.gate_reasons import GateReason
@@ -51,6 +57,7 @@ __all__ = [
     "HOLDOUT_CAVEAT",
     "LEAVE_ONE_OUT_CAVEAT",
     "MEMBER_ATTACK",
+    "MILD_CHANGES",
     "MIN_MEMBER_PATIENTS",
     "REALISTIC_COPY_FRACTION",
     "TAIL_ASSUMPTION",
@@ -59,6 +66,7 @@ __all__ = [
     "DetectionPoint",
     "Discoveries",
     "Gate",
+    "GateCaveat",
     "GateEvidence",
     "GateReason",
     "GateRules",

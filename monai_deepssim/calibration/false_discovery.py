@@ -25,6 +25,8 @@ __all__ = [
 #: and gates are set at 1 %.
 REALISTIC_COPY_FRACTION = 0.01
 
+# The rate that is usually asked for, and the audit's default.
+_USUAL_FDR = 0.05
 # Conformal p-values are fractions, so q-values fall exactly on round levels, and must not be lost to rounding.
 _ROUNDING = 1e-9
 
@@ -158,31 +160,55 @@ class Discoveries:
         """The p-value of an image that is identical to a training image."""
         return float(self.null.refined_p_values([self.plain_copy_score])[0])
 
-    def can_call_above(self, max_fraction: float) -> bool:
+    def can_call_above(self, max_fraction: float | None) -> bool:
         """Whether plain copies would be called if they were just more than a share of the images.
 
         Args:
-            max_fraction: the share, 0 to 1.
+            max_fraction: the share, 0 to 1; ``None`` for :data:`REALISTIC_COPY_FRACTION`.
         """
-        return self.fewest_discoverable <= math.floor(max_fraction * len(self.p_values) + _ROUNDING) + 1
+        return self.fewest_discoverable <= self._count_above(max_fraction)
+
+    def remedy_above(self, max_fraction: float | None) -> str:
+        """Say from which number on plain copies would be called, and what would let fewer of them be called.
+
+        Args:
+            max_fraction: as for :meth:`can_call_above`.
+        """
+        images, count, fewest = len(self.p_values), self._count_above(max_fraction), self.fewest_discoverable
+        called = f"fewer than {fewest:,} copies" if fewest <= images else "no number of copies"
+        remedies = [f"held-out images of {self._comparisons_for(count, votes=1):,} patients with --holdout_dir"]
+        if self.fdr < _USUAL_FDR and fewest_discoverable(images, self.plain_copy_p_value, _USUAL_FDR) <= count:
+            remedies.insert(0, f"--fdr {_USUAL_FDR:g}")
+        if fewest <= images:
+            remedies.append(f"a limit of {math.ceil(1e4 * (fewest - 1) / images) / 100:g} % or more")
+        return (
+            f"With {self.null.num_groups:,} patients to compare with and --fdr {self.fdr:g}, {called} among "
+            f"{images:,} synthetic images could be told from chance. Give {' or '.join(remedies)}."
+        )
 
     @property
     def can_call(self) -> bool:
         """Whether plain copies would be called if they were :data:`REALISTIC_COPY_FRACTION` of the images, or one."""
-        return self.fewest_discoverable <= _realistic_count(len(self.p_values))
+        return self.can_call_above(None)
 
     @property
     def comparisons_needed(self) -> int:
         """How many patients in the null would let exact p-values call that many copies, without any assumption."""
-        count = _realistic_count(len(self.p_values))
-        votes = 1 + self.null.extra_votes
+        return self._comparisons_for(self._count_above(None), votes=1 + self.null.extra_votes)
+
+    def _comparisons_for(self, count: int, votes: int) -> int:
         return max(1, math.ceil(votes * len(self.p_values) / (self.fdr * count) - _ROUNDING) - 1)
+
+    def _count_above(self, max_fraction: float | None) -> int:
+        if max_fraction is None:
+            return max(1, math.floor(REALISTIC_COPY_FRACTION * len(self.p_values)))
+        return math.floor(max_fraction * len(self.p_values) + _ROUNDING) + 1
 
     @property
     def sentence(self) -> str:
         """What the null could have called."""
         num_images, num_patients = len(self.p_values), self.null.num_groups
-        count = _realistic_count(num_images)
+        count = self._count_above(None)
         if self.can_call:
             rests_on = "" if self.plain_copy_p_value == self.null.smallest_p_value else ", which rests on a fitted tail"
             return (
@@ -262,10 +288,6 @@ def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05, plain_
         null=null,
         plain_copy_score=plain_copy_score,
     )
-
-
-def _realistic_count(num_images: int) -> int:
-    return max(1, math.floor(REALISTIC_COPY_FRACTION * num_images))
 
 
 def _check_fdr(fdr: float) -> None:

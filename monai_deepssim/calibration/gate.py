@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from monai_deepssim.calibration.gate_caveats import GateCaveat, gate_caveats
 from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules
 from monai_deepssim.calibration.gate_reasons import GateReason, gate_reasons, why_passed
 from monai_deepssim.calibration.gate_shares import JudgedShare, measure_images, measure_patients
@@ -22,12 +23,14 @@ class Gate:
         result: ``passed``, ``exceeded``, ``undecided``, or ``None`` where no limit was asked for.
         reason: the worst of the reasons, or why it is passed.
         reasons: all of them, the worst first. Where no limit was asked for, what would have left it undecided.
+        caveats: what was not asked for: with any of these a gate that is passed is not a clean one.
         max_copy_fraction: share of suspicious images that is accepted.
         max_patient_fraction: share of memorized patients that is accepted.
         gate_on: ``generator`` or ``files``.
         min_recall: recall that is required.
         num_suspicious: suspicious images.
         suspicious: these by class, each in one class.
+        parts_left_out: copies of a part that were not to count.
         upper_limit: one-sided upper 95 % limit of their share; ``None`` where the set stands for no other images.
         upper_limit_over_recall: the limit divided by the recall; ``None`` where the recall is unknown, too.
         images_needed: images like these that would bring the limit below what is accepted, at the count seen so far;
@@ -38,12 +41,14 @@ class Gate:
     result: str | None
     reason: str
     reasons: tuple[GateReason, ...]
+    caveats: tuple[GateCaveat, ...]
     max_copy_fraction: float | None
     max_patient_fraction: float | None
     gate_on: str
     min_recall: float
     num_suspicious: int
     suspicious: dict[str, int]
+    parts_left_out: int
     upper_limit: float | None
     upper_limit_over_recall: float | None
     images_needed: int | None
@@ -56,7 +61,8 @@ class Gate:
 
     def as_json(self) -> dict[str, Any]:
         """The entry of ``summary.json``."""
-        return {**asdict(self), "reasons": [asdict(reason) for reason in self.reasons]}
+        entry = asdict(self)
+        return {**entry, "reasons": list(entry["reasons"]), "caveats": list(entry["caveats"])}
 
 
 def decide_gate(rules: GateRules, evidence: GateEvidence) -> Gate:
@@ -66,6 +72,10 @@ def decide_gate(rules: GateRules, evidence: GateEvidence) -> Gate:
     accepted. Undecided is whatever may hide more: the upper limit of the share, divided by the recall of the controls,
     is above what is accepted; the recall is unknown or low; images could not be read; the sides do not fit; nothing
     could have been told from chance. Passed is only what could have failed. Exceeded beats undecided, and that passed.
+
+    Recall is asked for twice. Of the reference change, by which the limit is divided, the share that was found has to
+    be what is asked for. Of every other change the share must not be below it beyond chance, see
+    :func:`compute_detection_curve`.
 
     Each synthetic image that was skipped counts as if it were suspicious, and a copy of one more patient.
 
@@ -89,23 +99,26 @@ def decide_gate(rules: GateRules, evidence: GateEvidence) -> Gate:
     """
     is_suspicious, counts = evidence.suspicious(rules.count_parts)
     images, patients = measure_images(rules, evidence, is_suspicious), measure_patients(rules, evidence)
-    reasons = gate_reasons(rules, evidence, images, patients)
+    reasons, caveats = gate_reasons(rules, evidence, images, patients), gate_caveats(rules, evidence)
     if not rules.is_asked:
         result, reason = None, "No limit was asked for: give one, such as --max_copy_fraction 0.01."
     elif reasons:
         result, reason = reasons[0].result, reasons[0].text
     else:
         result, reason = "passed", why_passed(rules, evidence, images, patients)
+        reason = " ".join([reason, *(caveat.text for caveat in caveats)])
     return Gate(
         result=result,
         reason=reason,
         reasons=tuple(reasons),
+        caveats=caveats,
         max_copy_fraction=rules.max_copy_fraction,
         max_patient_fraction=rules.max_patient_fraction,
         gate_on=rules.gate_on,
         min_recall=rules.min_recall,
         num_suspicious=images.count,
         suspicious=counts,
+        parts_left_out=evidence.parts_left_out(rules.count_parts),
         upper_limit=images.limit,
         upper_limit_over_recall=None if evidence.recall is None else images.limit_over_recall,
         images_needed=None if images.is_exceeded else images.needed,

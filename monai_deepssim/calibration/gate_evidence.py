@@ -22,7 +22,7 @@ class GateRules:
         max_patient_fraction: share of the training patients with a memorized image that is accepted, likewise.
         gate_on: ``"generator"``, whose share is judged by its upper 95 % limit, or ``"files"``, exactly these, whose
             count is judged.
-        min_recall: share of the controls of the reference change that has to be found, 0 to 1.
+        min_recall: share of the controls that has to be found, 0 to 1; 0 asks for none.
         count_parts: whether copies of a part of a training image are suspicious.
     """
 
@@ -91,8 +91,12 @@ class GateEvidence:
         sides_differ: differences of the sides that could hide copies, in a sentence; empty where there is none.
         null_can_call: whether the scores of images that are not copies could have called a discovery at all; ``None``
             where there are no such scores.
+        null_remedy: what they could not have called and what would do, in a few sentences.
         recall: share of the controls of the reference change that was found, 0 to 1; ``None`` without controls.
         reference: the reference change in words that follow "copies", such as ``blurred by 2 px``.
+        missed: other changes after which fewer controls were found than is asked for, beyond chance, each in words such
+            as ``1 of 20 shifted by 10 % of the side``.
+        is_verified: whether candidates were compared on the pixels.
         patients: patients that are memorized; ``None`` where no patient is known.
         chosen_by: name of the detector by whose scores the set was chosen, as a filter does; empty where it is the
             whole set.
@@ -109,8 +113,11 @@ class GateEvidence:
     ignored_files: int = 0
     sides_differ: str = ""
     null_can_call: bool | None = None
+    null_remedy: str = ""
     recall: float | None = None
     reference: str = "of the reference change"
+    missed: tuple[str, ...] = ()
+    is_verified: bool = True
     patients: MemorizedPatients | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
@@ -153,6 +160,11 @@ class GateEvidence:
             counts[name] = int(is_new.sum())
             is_counted |= is_new
         return is_counted, counts
+
+    def parts_left_out(self, count_parts: bool) -> int:
+        """Count copies of a part of a training image that are not to count, and are no copies of a whole one."""
+        classes = self._classes()
+        return 0 if count_parts else int((classes["parts"] & ~classes["copies"]).sum())
 
     def _classes(self) -> dict[str, np.ndarray]:
         classes = {

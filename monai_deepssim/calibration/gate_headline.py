@@ -31,20 +31,18 @@ def headline(
     num_synthetic: int,
     *,
     num_skipped: int = 0,
-    num_parts_left_out: int = 0,
     num_memorized: int = 0,
     num_patients: int = 0,
 ) -> Headline:
     """Say what was found in one title, and never more than that.
 
-    It is good only where no image is suspicious, all could be read, and the gate is passed or, where no limit was
-    asked for, nothing is known that would leave one undecided.
+    It is good only where no image is suspicious, all could be read, recall was asked for, and the gate is passed and
+    could have been exceeded, or, where no limit was asked for, nothing is known that would leave one undecided.
 
     Args:
         gate: the decision.
         num_synthetic: synthetic images that were audited.
         num_skipped: images of all sides that could not be used.
-        num_parts_left_out: copies of a part that the gate was told not to count.
         num_memorized: training images that have a copy.
         num_patients: known patients of these.
 
@@ -59,13 +57,14 @@ def headline(
         >>> headline(decide_gate(GateRules(0.01), evidence), 100).tone
         'unsure'
     """
-    num_copies = gate.suspicious["copies"] + gate.suspicious["parts"] + num_parts_left_out
-    num_others = gate.num_suspicious + num_parts_left_out - num_copies
+    num_copies = gate.suspicious["copies"] + gate.suspicious["parts"] + gate.parts_left_out
+    num_others = gate.num_suspicious + gate.parts_left_out - num_copies
     is_clean = not (num_copies or num_others or num_skipped)
     tone = _tone(gate, num_copies, is_clean)
     title = _finding(num_copies, num_others, num_synthetic, tone, gate)
     if gate.result is not None:
-        title = f"Release gate {gate.result}: {title}"
+        asked = ", ".join(caveat.title for caveat in gate.caveats) if gate.result == "passed" else ""
+        title = f"Release gate {gate.result}{f' ({asked})' if asked else ''}: {title}"
     title = title[0].upper() + title[1:]
     return Headline(title, tone, " ".join(_advice(gate, num_copies, is_clean, num_memorized, num_patients)))
 
@@ -73,7 +72,7 @@ def headline(
 def _tone(gate: Gate, num_copies: int, is_clean: bool) -> str:
     if gate.result == "exceeded" or (gate.result is None and num_copies):
         return "bad"
-    return "good" if is_clean and not gate.reasons else "unsure"
+    return "good" if is_clean and not (gate.reasons or gate.caveats) else "unsure"
 
 
 def _finding(num_copies: int, num_others: int, num_synthetic: int, tone: str, gate: Gate) -> str:
@@ -95,6 +94,8 @@ def _advice(gate: Gate, num_copies: int, is_clean: bool, num_memorized: int, num
     more = len(gate.reasons) - 1
     if more > 0:
         reasons.append(f"{more} more {'reason is' if more == 1 else 'reasons are'} named below.")
+    if gate.result != "passed":
+        reasons += [caveat.text for caveat in gate.caveats]
     if num_copies and num_memorized:
         reasons.insert(0, _reproduced(num_memorized, num_patients))
     if gate.result in ("exceeded", "undecided"):

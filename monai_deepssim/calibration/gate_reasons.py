@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules
 from monai_deepssim.calibration.gate_shares import JudgedShare
+from monai_deepssim.calibration.gate_words import counted, parts_beside, percent
 
 __all__ = ["GateReason", "gate_reasons", "why_passed"]
+
+_FILTER = "'monai-deepssim filter --leave_out duplicate,part,discovery,unexplained'"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def gate_reasons(
         >>> [reason.code for reason in gate_reasons(rules, evidence, measure_images(rules, evidence, none), None)]
         ['skipped_training', 'no_null', 'recall_unknown']
     """
-    exceeded = [*_copies_exceeded(rules, images), *_patients_exceeded(evidence, patients)]
+    exceeded = [*_copies_exceeded(rules, evidence, images), *_patients_exceeded(evidence, patients)]
     undecided = [
         *_not_read(rules, evidence, images, patients),
         *_not_judged(rules, evidence),
@@ -72,7 +76,8 @@ def why_passed(rules: GateRules, evidence: GateEvidence, images: JudgedShare, pa
     """
     sentences = []
     if rules.max_copy_fraction is not None:
-        sentences.append(_sentence_of_share(images, "synthetic images", "suspicious", evidence))
+        suspicious = f"suspicious{parts_beside(rules, evidence)}"
+        sentences.append(_sentence_of_share(images, "synthetic images", suspicious, evidence))
     if patients is not None and rules.max_patient_fraction is not None:
         sentences.append(_sentence_of_share(patients, "training patients", "memorized", evidence))
     return " ".join(sentences)
@@ -81,23 +86,24 @@ def why_passed(rules: GateRules, evidence: GateEvidence, images: JudgedShare, pa
 def _sentence_of_share(share: JudgedShare, noun: str, adjective: str, evidence: GateEvidence) -> str:
     seen = f"{share.count:,} of {share.total:,} {noun} {'is' if share.count == 1 else 'are'} {adjective}"
     if share.limit_over_recall is None:
-        return f"{seen}, and {_percent(share.max_fraction or 0.0)} is accepted."
+        return f"{seen}, and {percent(share.max_fraction or 0.0)} is accepted."
     return f"{seen}; {_limit_above(share, evidence)}."
 
 
-def _copies_exceeded(rules: GateRules, images: JudgedShare) -> Iterator[tuple[str, str]]:
+def _copies_exceeded(rules: GateRules, evidence: GateEvidence, images: JudgedShare) -> Iterator[tuple[str, str]]:
     if not images.is_exceeded:
         return
     verb = f"image{'' if images.total == 1 else 's'} {'is' if images.count == 1 else 'are'}"
-    remedy = "Leave out what is a copy."
+    remedy = f"Leave them out with {_FILTER}."
     if rules.gate_on == "generator":
         remedy = (
-            "Train a generator that memorizes less, or leave out the copies with 'monai-deepssim filter' and judge "
-            "the files that are kept with --gate_on files."
+            f"Train a generator that memorizes less, or leave them out with {_FILTER}, which judges the files that are "
+            "kept."
         )
     yield (
         "copies_exceeded",
-        f"{images.count:,} of {images.total:,} synthetic {verb} suspicious ({_share_above(images)}). {remedy}",
+        f"{images.count:,} of {images.total:,} synthetic {verb} suspicious ({_share_above(images)})"
+        f"{parts_beside(rules, evidence)}. {remedy}",
     )
 
 
@@ -109,7 +115,7 @@ def _patients_exceeded(evidence: GateEvidence, patients: JudgedShare | None) -> 
     yield (
         "patients_exceeded",
         f"{patients.count:,} of {at_most}{patients.total:,} training {verb} memorized ({_share_above(patients)}). "
-        "Leave out the copies of these patients.",
+        f"Leave out what resembles their images with {_FILTER}.",
     )
 
 
@@ -117,21 +123,21 @@ def _not_read(
     rules: GateRules, evidence: GateEvidence, images: JudgedShare, patients: JudgedShare | None
 ) -> Iterator[tuple[str, str]]:
     if evidence.skipped_training:
-        noun = _number(evidence.skipped_training, "training image")
+        noun = counted(evidence.skipped_training, "training image")
         yield "skipped_training", f"{noun} could not be read, and a copy of one cannot be found. Repair these files."
     shares = [images] if patients is None else [images, patients]
     if evidence.skipped_synthetic and (not rules.is_asked or any(share.is_exceeded_at_worst for share in shares)):
-        noun = _number(evidence.skipped_synthetic, "synthetic image")
+        noun = counted(evidence.skipped_synthetic, "synthetic image")
         yield (
             "skipped_synthetic",
             f"{noun} could not be read and may be copies. Repair these files, or take them out of the release.",
         )
     if evidence.ignored_files:
-        noun = _number(evidence.ignored_files, "file")
+        noun = counted(evidence.ignored_files, "file")
         yield (
             "ignored_files",
-            f"{noun} in the folders could not be taken for images and were not compared. Convert them, or take them "
-            "out of the folders.",
+            f"{noun} in the folders could hold images and were not compared: the audit lists them. Convert them, take "
+            "them out of the folders, or leave them out with --ignore.",
         )
 
 
@@ -142,10 +148,13 @@ def _not_judged(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str,
             f"The sides do not fit, which can hide copies: {evidence.sides_differ.rstrip('.')}. Preprocess both alike.",
         )
     if evidence.is_judged_by_its_chooser:
+        remedy = "Leave --verify true: the detector, which then only proposes, judges the set, too."
+        if evidence.is_verified:
+            remedy = "Give held-out images with --holdout_dir, by which a second detector can judge it."
         yield (
             "judged_by_its_chooser",
-            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. Judge "
-            "the set with a second detector.",
+            f"Only {evidence.chosen_by}, which chose this set, has judged it, and it cannot see what it missed. "
+            f"{remedy}",
         )
     if evidence.chosen_by and rules.is_asked and rules.gate_on == "generator":
         yield (
@@ -164,22 +173,29 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     elif not evidence.null_can_call:
         yield (
             "null_cannot_call",
-            "There are too few patients to compare with to tell a copy from chance. Give held-out images of more "
+            evidence.null_remedy
+            or "There are too few patients to compare with to tell a copy from chance. Give held-out images of more "
             "patients with --holdout_dir.",
         )
     if evidence.recall is None:
         yield (
             "recall_unknown",
-            "No controls were planted, or too few, so it is unknown how many copies would be found. "
-            "Give --controls 20.",
+            "No controls were planted, or fewer than 5, so it is unknown how many copies would be found. "
+            "Give --controls 20, and at least 5 training images.",
         )
-    elif evidence.recall < rules.min_recall:
+    missed = [*_missed_reference(rules, evidence), *evidence.missed]
+    if missed:
+        remedy = "Give a larger --image_size or lower --thresholds" if evidence.is_verified else "Leave --verify true"
         yield (
             "controls_missed",
-            f"Of the planted copies {evidence.reference}, {_percent(evidence.recall, rules.min_recall)} "
-            f"were found, and {_percent(rules.min_recall)} is required. Give a larger --image_size, another --detector "
-            "or other --thresholds.",
+            f"Too few planted copies were found, and {percent(rules.min_recall)} is required: {'; '.join(missed)}. "
+            f"{remedy}.",
         )
+
+
+def _missed_reference(rules: GateRules, evidence: GateEvidence) -> Iterator[str]:
+    if evidence.recall is not None and evidence.recall < rules.min_recall:
+        yield f"{percent(evidence.recall, rules.min_recall)} of those {evidence.reference}"
 
 
 def _too_few(
@@ -198,17 +214,24 @@ def _too_few(
         yield (
             "too_few_images",
             f"{images.total:,} synthetic images are too few: {_limit_above(images, evidence)}. "
-            f"{_images_that_would_do(images)}",
+            f"{_images_that_would_do(images, evidence)}",
         )
     if patients is not None and patients.is_uncertain:
         yield (
             "too_few_patients",
             f"{patients.total:,} training patients are too few: {_limit_above(patients, evidence)}. "
-            "Give a higher --max_patient_fraction, or --gate_on files.",
+            f"{_more_patients(patients)}--gate_on files would do.",
         )
 
 
-def _images_that_would_do(images: JudgedShare) -> str:
+def _more_patients(patients: JudgedShare) -> str:
+    limit = patients.limit_over_recall or 0.0
+    return f"--max_patient_fraction {math.ceil(1e4 * limit) / 1e4:g} or " if limit < 1 else ""
+
+
+def _images_that_would_do(images: JudgedShare, evidence: GateEvidence) -> str:
+    if evidence.recall == 0:
+        return "No number of images would do as long as no control is found."
     if images.needed is None or images.needed_without is None:
         return "No number of images would do: give a limit above 0, or --gate_on files."
     if not images.count:
@@ -217,25 +240,12 @@ def _images_that_would_do(images: JudgedShare) -> str:
 
 
 def _limit_above(share: JudgedShare, evidence: GateEvidence) -> str:
-    divided = "" if evidence.recall is None else f", divided by the recall of {_percent(evidence.recall)},"
+    divided = "" if evidence.recall is None else f", divided by the recall of {percent(evidence.recall)},"
     limit, accepted = share.limit_over_recall or 0.0, share.max_fraction or 0.0
-    numbers = f"{_percent(limit, accepted)}, and {_percent(accepted)} is accepted"
+    numbers = f"{percent(limit, accepted)}, and {percent(accepted)} is accepted"
     return f"the upper 95 % limit of the share{divided} is {numbers}"
 
 
 def _share_above(share: JudgedShare) -> str:
     accepted = share.max_fraction or 0.0
-    return f"{_percent(share.value, accepted)}; {_percent(accepted)} is accepted"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _percent(share: float, other: float | None = None) -> str:
-    """Write a share with as many digits as it takes to tell it from another one."""
-    for digits in range(3, 9):
-        text = f"{100 * share:.{digits}g} %"
-        if other is None or other == share or text != f"{100 * other:.{digits}g} %":
-            break
-    return text
+    return f"{percent(share.value, accepted)}; {percent(accepted)} is accepted"

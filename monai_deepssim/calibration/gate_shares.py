@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,23 +79,25 @@ def measure_images(rules: GateRules, evidence: GateEvidence, is_suspicious: np.n
         >>> share.value, round(share.limit, 4), round(share.limit_over_recall, 4), share.needed
         (0.0, 0.0295, 0.0328, 332)
     """
-    count, total = int(is_suspicious.sum()), len(is_suspicious)
-    with_skipped = np.append(is_suspicious, np.ones(evidence.skipped_synthetic, dtype=bool))
-    if rules.gate_on == "files" or evidence.chosen_by:
-        return JudgedShare(count, total, None, None, float(with_skipped.mean()), rules.max_copy_fraction)
     files: Groups | None = None if evidence.files is None else list(evidence.files)
-    limit = upper_limit(is_suspicious, files, _CONFIDENCE)
-    files_with_skipped = None if files is None else [*files, *[""] * evidence.skipped_synthetic]
-    at_worst = max(limit, upper_limit(with_skipped, files_with_skipped, _CONFIDENCE))
-    needed = _needed(rules, evidence, is_suspicious, files)
-    return JudgedShare(
-        count,
-        total,
-        limit,
-        _over_recall(limit, evidence.recall),
-        _over_recall(at_worst, evidence.recall),
+    skipped = evidence.skipped_synthetic
+    share = _judge(
+        is_suspicious,
+        np.append(is_suspicious, np.ones(skipped, dtype=bool)),
         rules.max_copy_fraction,
-        *needed,
+        evidence.recall,
+        is_sample=_stands_for_more(rules, evidence),
+        groups=files,
+        groups_at_worst=None if files is None else [*files, *[""] * skipped],
+    )
+    if share.limit is None or rules.max_copy_fraction is None:
+        return share
+    # Limit / recall <= accepted, solved for the limit.
+    accepted = min(1.0, rules.max_copy_fraction * (1.0 if evidence.recall is None else evidence.recall))
+    return replace(
+        share,
+        needed=_images_like_these(accepted, is_suspicious, files),
+        needed_without=_images_like_these(accepted, np.zeros_like(is_suspicious), files),
     )
 
 
@@ -119,20 +121,37 @@ def measure_patients(rules: GateRules, evidence: GateEvidence) -> JudgedShare | 
     patients = evidence.patients
     if patients is None or patients.total == 0:
         return None
-    count, total = patients.memorized, patients.total
-    most = min(total, count + evidence.skipped_synthetic)
-    if rules.gate_on == "files" or evidence.chosen_by or patients.unknown:
-        most_share = most / (total + patients.unknown)
-        return JudgedShare(count, total + patients.unknown, None, None, most_share, rules.max_patient_fraction)
-    limit, at_worst = (upper_limit(np.arange(total) < number, confidence=_CONFIDENCE) for number in (count, most))
-    return JudgedShare(
-        count,
-        total,
-        limit,
-        _over_recall(limit, evidence.recall),
-        _over_recall(at_worst, evidence.recall),
+    numbers = np.arange(patients.total + patients.unknown)
+    return _judge(
+        numbers < patients.memorized,
+        numbers < min(patients.total, patients.memorized + evidence.skipped_synthetic),
         rules.max_patient_fraction,
+        evidence.recall,
+        is_sample=_stands_for_more(rules, evidence) and not patients.unknown,
     )
+
+
+def _stands_for_more(rules: GateRules, evidence: GateEvidence) -> bool:
+    """Whether the set is a sample of what its generator makes, so that its shares have limits."""
+    return rules.gate_on == "generator" and not evidence.chosen_by
+
+
+def _judge(
+    flags: np.ndarray,
+    flags_at_worst: np.ndarray,
+    max_fraction: float | None,
+    recall: float | None,
+    *,
+    is_sample: bool,
+    groups: Groups | None = None,
+    groups_at_worst: Groups | None = None,
+) -> JudgedShare:
+    count, total = int(flags.sum()), len(flags)
+    if not is_sample:
+        return JudgedShare(count, total, None, None, float(flags_at_worst.mean()), max_fraction)
+    limit = upper_limit(flags, groups, _CONFIDENCE)
+    at_worst = max(limit, upper_limit(flags_at_worst, groups_at_worst, _CONFIDENCE))
+    return JudgedShare(count, total, limit, _over_recall(limit, recall), _over_recall(at_worst, recall), max_fraction)
 
 
 def _over_recall(limit: float, recall: float | None) -> float:
@@ -141,19 +160,9 @@ def _over_recall(limit: float, recall: float | None) -> float:
     return min(1.0, limit / recall) if recall > 0 else 1.0
 
 
-def _needed(
-    rules: GateRules, evidence: GateEvidence, is_suspicious: np.ndarray, files: Groups | None
-) -> tuple[int | None, int | None]:
-    if rules.max_copy_fraction is None:
-        return None, None
-    # Limit / recall <= accepted, solved for the limit.
-    accepted = min(1.0, rules.max_copy_fraction * (1.0 if evidence.recall is None else evidence.recall))
-
-    def images_like_these(flags: np.ndarray) -> int | None:
-        images = images_needed(accepted, int(flags.sum()), _CONFIDENCE)
-        if images is None or files is None:
-            return images
-        effective_total = proportion_interval(flags, files, 2 * _CONFIDENCE - 1).effective_total or len(flags)
-        return math.ceil(images * len(flags) / effective_total)
-
-    return images_like_these(is_suspicious), images_like_these(np.zeros_like(is_suspicious))
+def _images_like_these(accepted: float, flags: np.ndarray, files: Groups | None) -> int | None:
+    images = images_needed(accepted, int(flags.sum()), _CONFIDENCE)
+    if images is None or files is None:
+        return images
+    effective_total = proportion_interval(flags, files, 2 * _CONFIDENCE - 1).effective_total or len(flags)
+    return math.ceil(images * len(flags) / effective_total)

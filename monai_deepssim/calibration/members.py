@@ -75,11 +75,12 @@ class MemberComparison:
     def epsilon_conditions(self) -> str:
         """What the bound on epsilon rests on."""
         return (
-            f"Holds with a confidence of {_CONFIDENCE:.0%} for delta = {self.delta:g}, by the characterisation of "
-            "(epsilon, delta)-differential privacy by hypothesis tests (Kairouz et al. 2015) with Clopper-Pearson "
-            "limits at a threshold chosen on other patients, if it was decided at random which of these patients were "
-            "in training, and the scores of different patients are independent. It bounds the training and the "
-            "sampling of this set together, towards one patient; 0 means that nothing was shown."
+            f"With a confidence of {100 * _CONFIDENCE:.0f} %, training and sampling together were not differentially "
+            f"private towards one patient with a smaller epsilon, at delta = {self.delta:g}. 0 means that nothing was "
+            "shown. Two conditions have to hold. First, chance decided which of these patients were in training and "
+            "which were held out. Second, the scores of different patients do not depend on each other. The bound is "
+            "that of Kairouz et al. (2015), who characterise differential privacy by hypothesis tests; its rates have "
+            "Clopper-Pearson limits, at a threshold that was chosen on other patients."
         )
 
     @property
@@ -108,8 +109,8 @@ class MemberComparison:
     def _missing_rates(self) -> list[str]:
         rates = [(_LOW_FPR, self.tpr_at_1_fpr), (_LOWER_FPR, self.tpr_at_01_fpr)]
         return [
-            f"A false-positive rate of {rate:.1%} takes {round(1 / rate):,} held-out patients, and there are "
-            f"{self.num_patients[1]:,}."
+            f"How many members are recognised at {100 * rate:.2g} % false accusations was not measured: it takes "
+            f"{round(1 / rate):,} held-out patients, and there are {self.num_patients[1]:,}."
             for rate, tpr in rates
             if tpr is None
         ]

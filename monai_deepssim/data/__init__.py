@@ -28,6 +28,8 @@ from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
+from monai_deepssim.data.window_choice import WindowChoice, choose_windows
+from monai_deepssim.data.windows import level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
@@ -48,7 +50,9 @@ __all__ = [
     "Reader",
     "Repeat",
     "SliceSelection",
+    "WindowChoice",
     "check_unchanged",
+    "choose_windows",
     "content_keys",
     "content_of",
     "digest_of_images",
@@ -60,6 +64,7 @@ __all__ = [
     "hash_items",
     "insert_repeats",
     "labelled_pairs",
+    "level_distance",
     "list_images",
     "list_in_memory",
     "load_slice",

@@ -176,6 +176,7 @@ def _as_item(
         "slice": None,
         "slice_axis": 2,
         "files": "",
+        "window": "",
         "sources": sources,
         **columns,
     }

@@ -13,15 +13,16 @@ from monai_deepssim.data.items import files_of
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.tables import path_inside, read_json, read_table, refuse_link_out, why_missing
+from monai_deepssim.data.windows import window_ends, window_text
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Entry", "ImageSource", "checked_slice_axis", "read_entries"]
+__all__ = ["Entry", "ImageSource", "checked_slice_axis", "checked_window", "read_entries"]
 
 ImageSource = str | os.PathLike | Sequence[Mapping[str, Any]]
 """A folder, pattern, image, CSV or JSON file, or a MONAI data list."""
 
 _FILE_COLUMNS = ("image", "path", "filename")
-_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files"})
+_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files", "window"})
 _LARGEST_INDEX = 2**31
 _Ignored = list[dict[str, str]]
 
@@ -37,6 +38,7 @@ class Entry:
         slice_axis: 0 sagittal, 1 coronal, 2 axial; ``None`` where the source does not tell.
         hides_slice: Whether the slice that the source names does not stand in the path of the item.
         patient_id: ``""`` where the source does not tell.
+        window: ``"center,width"`` in Hounsfield units, ``""`` where the source does not tell.
         extras: Columns and keys that are passed on.
     """
 
@@ -46,6 +48,7 @@ class Entry:
     slice_axis: int | None = None
     hides_slice: bool = False
     patient_id: str = ""
+    window: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,6 +61,29 @@ def checked_slice_axis(slice_axis: Any, where: str) -> int:
     if isinstance(slice_axis, bool) or slice_axis not in (0, 1, 2):
         raise UnusableInputError(f"{where} is {slice_axis!r}, wanted 0 (sagittal), 1 (coronal) or 2 (axial).")
     return int(slice_axis)
+
+
+def checked_window(window: Any, where: str) -> str:
+    """Return a window as items have it.
+
+    Args:
+        window: ``"center,width"`` in Hounsfield units; ``""`` or ``None`` for none.
+        where: names it in the message.
+
+    Raises:
+        UnusableInputError: it is neither.
+
+    Example:
+        >>> checked_window("40, 400", "window")
+        '40,400'
+    """
+    try:
+        ends = window_ends("" if window is None else str(window))
+    except ValueError:
+        raise UnusableInputError(
+            f"{where} is {window!r}, wanted center and a width above 0 in Hounsfield units, such as '40,400'."
+        ) from None
+    return "" if ends is None else window_text((ends[0] + ends[1]) / 2, ends[1] - ends[0])
 
 
 def read_entries(source: ImageSource, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
@@ -83,12 +109,13 @@ def read_entries(source: ImageSource, rules: FolderRules) -> tuple[list[Entry], 
         return _from_csv(path, rules)
     if path.suffix.lower() == ".json":
         return _from_json(path, rules)
-    if reader_of(path) is None:
+    reader = reader_of(path)
+    if reader is None:
         raise UnusableInputError(
             f"{path}: the file is not a {format_names()} image, nor a CSV or JSON list of images. "
             "Give a folder, an image or a list."
         )
-    return [Entry((str(path),), path.name)], []
+    return [Entry(tuple(map(str, reader.files_with(path))), path.name)], []
 
 
 def _from_folder(path: Path, rules: FolderRules) -> tuple[list[Entry], _Ignored]:
@@ -144,8 +171,10 @@ def _from_rows(
             ignored += [{**file, "path": f"{entry.name}/{file['path']}"} for file in passed_over]
         elif not path.is_file():
             missing.append(f"{where}: {path} {why_missing(path)}")
-        elif reader_of(path) is None:
+        elif (reader := reader_of(path)) is None:
             raise UnusableInputError(f"{where}: {path} is not a {format_names()} image. Convert it.")
+        elif len(entry.files) == 1:
+            entries.append(replace(entry, files=tuple(map(str, reader.files_with(path)))))
         else:
             entries.append(entry)
     if missing:
@@ -172,6 +201,7 @@ def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
         slice_axis=None if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
         hides_slice=not mark,
         patient_id="" if row.get("patient_id") is None else str(row["patient_id"]),
+        window=checked_window(row.get("window"), f"{where}: window"),
         extras={key: value for key, value in row.items() if key not in _OWN_KEYS},
     )
 

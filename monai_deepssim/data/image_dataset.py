@@ -59,7 +59,9 @@ class ImageDataset(Dataset):
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
             ``problem``: why the image cannot be used, ``""`` where it can; ``problem_kind``: ``damaged``,
             ``unreadable`` (this time) or ``changed`` (since it was hashed). ``converted``: whether real colour was
-            converted to grey. ``resampled``: whether its pixels were not square and were made so.
+            converted to grey. ``resampled``: whether its pixels were not square and were made so. ``padded``: whether
+            padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``: whether its file is in
+            Hounsfield units.
             ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
         """
         try:
@@ -74,5 +76,8 @@ class ImageDataset(Dataset):
             "problem_kind": kind,
             "converted": loaded.converted,
             "resampled": loaded.resampled,
+            "padded": loaded.padded,
+            "clipped": loaded.clipped,
+            "hounsfield": loaded.hounsfield,
             "original_size": loaded.original_size,
         }

@@ -50,7 +50,8 @@ def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
         path = str(entry.get("path", f"{name}[{number}]")) if isinstance(entry, Mapping) else f"{name}[{number}]"
         image = _as_image(entry, path)
         patient_id = str(entry.get("patient_id", ""))
-        items.append({"image": image, "path": path, "patient_id": patient_id, "slice": 0, "slice_axis": 2, "files": ""})
+        rest = {"slice": 0, "slice_axis": 2, "files": "", "window": ""}
+        items.append({"image": image, "path": path, "patient_id": patient_id, **rest})
     return items
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, read_entries
+from monai_deepssim.data.entries import Entry, ImageSource, checked_slice_axis, checked_window, read_entries
 from monai_deepssim.data.folders import FolderRules
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.patient_ids import patient_id_rule
@@ -49,6 +49,7 @@ def list_images(
     ignore: Sequence[str] = (),
     follow_links: bool = False,
     all_files: bool = False,
+    window: str = "",
 ) -> list[dict[str, Any]]:
     r"""List the slices that a source of images holds, as a MONAI data list.
 
@@ -58,9 +59,10 @@ def list_images(
     - a pattern, such as ``images/*/training.png`` for the real images of the published layout;
     - a single file;
     - a CSV with a column ``image``, ``path`` or ``filename``, relative to the CSV and inside its folder, and optionally
-      ``patient_id`` and ``slice``;
-    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice`` and ``slice_axis``, or a
-      ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are kept.
+      ``patient_id``, ``slice`` and ``window``;
+    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice``, ``slice_axis`` and
+      ``window``, or a ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are
+      kept.
 
     A volume, which may be a DICOM series, gives one item for each slice asked for. The items have the same keys
     whatever they are of, so that torch's and MONAI's data loaders collate them. One file, or one slice of a volume, is
@@ -79,12 +81,15 @@ def list_images(
             source, where ``*`` stands for ``/`` too, or of their name.
         follow_links: whether symbolic links that lead out of the source are followed.
         all_files: whether files are listed that a reader passes over, such as DICOM's localizers.
+        window: ``"center,width"`` in Hounsfield units, which is applied where the source names no window of its own;
+            see :func:`~monai_deepssim.data.load_slice`.
 
     Returns:
         Items in the order of their paths, or of the rows of a list. ``image``: the file. ``path``: its POSIX path
         relative to the source, with ``#z=90`` (``#x=``, ``#y=``) behind it where slices were asked for.
         ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image. ``slice_axis``.
         ``files``: of a DICOM series, the paths of all its files as a JSON list, else ``""``; :func:`files_of` reads it.
+        ``window``: ``"center,width"``, else ``""``.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
@@ -112,6 +117,7 @@ def list_images(
         ignore=ignore,
         follow_links=follow_links,
         all_files=all_files,
+        window=window,
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
@@ -130,6 +136,7 @@ def scan_images(
     follow_links: bool = False,
     all_files: bool = False,
     keep_repeats: bool = False,
+    window: str = "",
 ) -> ImageListing:
     """List the slices of a source as :func:`list_images` does, with what was passed over and what is there twice.
 
@@ -143,6 +150,7 @@ def scan_images(
         follow_links: whether symbolic links that lead out of the source are followed.
         all_files: whether files are listed that a reader passes over.
         keep_repeats: whether rows and files that are there twice are items twice.
+        window: as in :func:`list_images`.
 
     Returns:
         Items, what was ignored for which reason, and what is an item already.
@@ -153,8 +161,14 @@ def scan_images(
     patient_of = patient_id_rule(patient_id_pattern)
     choice = parse_slices(slices)
     slice_axis = checked_slice_axis(slice_axis, "slice_axis")
-    entries, ignored = read_entries(source, FolderRules(extensions, ignore, follow_links, all_files))
-    items = [item for entry in entries for item in _items(entry, choice, slice_axis, patient_of)]
+    patterns = [ignore] if isinstance(ignore, str) else ignore
+    window = checked_window(window, "window")
+    entries, ignored = read_entries(source, FolderRules(extensions, patterns, follow_links, all_files))
+    items = [
+        {**item, "window": item["window"] or window}
+        for entry in entries
+        for item in _items(entry, choice, slice_axis, patient_of)
+    ]
     if not items:
         raise UnusableInputError(_why_empty(source, ignored))
     _check_names(items)
@@ -212,4 +226,5 @@ def _items(
             "slice": index,
             "slice_axis": axis,
             "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
+            "window": entry.window,
         }

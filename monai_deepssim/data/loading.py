@@ -15,12 +15,14 @@ from monai.transforms import MapTransform
 from monai_deepssim.data.contents import read_unchanged
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
+from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant
 from monai_deepssim.data.items import file_of, files_of
-from monai_deepssim.data.readers import content_of, format_names, reader_of
+from monai_deepssim.data.readers import describe_file, format_names, reader_of
 from monai_deepssim.data.square_pixels import are_square, make_square
+from monai_deepssim.data.windows import window_ends
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["LoadSliced", "LoadedSlice", "load_slice", "read_slice"]
+__all__ = ["LoadSliced", "LoadedSlice", "load_slice", "read_intensities", "read_slice"]
 
 _AXIAL = 2
 
@@ -34,12 +36,18 @@ class LoadedSlice:
         converted: whether real colour was converted to grey.
         original_size: rows and columns before pixels were made square.
         resampled: whether pixels were made square.
+        padded: whether padding was set to the lowest intensity of the rest.
+        clipped: whether stray pixels, such as hot ones, were set to the nearest intensity of the rest.
+        hounsfield: whether the file is in Hounsfield units.
     """
 
     image: torch.Tensor
     converted: bool = False
     original_size: tuple[int, int] = (0, 0)
     resampled: bool = False
+    padded: bool = False
+    clipped: bool = False
+    hounsfield: bool = False
 
 
 def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
@@ -49,21 +57,25 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
     leaves ordinary acquisitions as stored), and pictures are taken as a viewer shows them. Axial: front up, patient's
     right on the left. Coronal: head up, patient's right on the left. Sagittal: head up, front on the left. Where the
     header says that pixels are not square, the slice is resampled to square ones by linear interpolation, so that a
-    body has its own proportions. Intensities are scaled to [0, 1] by the slice's own minimum and maximum, so that the
-    range in which a format stores them does not matter: one slice of square pixels written as PNG, TIFF, NIfTI and
-    DICOM gives four identical tensors.
+    body has its own proportions.
+
+    Padding and stray pixels are set to intensities of the rest
+    (:func:`~monai_deepssim.data.intensities.clean_intensities`), a window is applied to Hounsfield units, and what
+    results is scaled to [0, 1] by the slice's own minimum and maximum. A scale and an offset therefore do not matter:
+    one slice of square pixels written as PNG, TIFF, NIfTI and DICOM gives four identical tensors. What was cut off
+    does: a picture of a window shows what a slice in Hounsfield units shows with the same window alone.
 
     Args:
         item: ``image``, the file; and optionally ``slice`` (position along ``slice_axis`` in RAS order, ``None`` for
-            the middle), ``slice_axis`` (0 sagittal, 1 coronal, 2 axial, the default) and ``files`` (those of a DICOM
-            series).
+            the middle), ``slice_axis`` (0 sagittal, 1 coronal, 2 axial, the default), ``files`` (those of a DICOM
+            series) and ``window`` (``"center,width"`` in Hounsfield units, for what is in these).
 
     Returns:
         ``(1, rows, columns)``, float32 in [0, 1].
 
     Raises:
-        UnusableInputError: the file is missing, empty, damaged or no image; has NaN, infinite or constant pixels; or
-            has no such slice. The message names the file and what to do.
+        UnusableInputError: the file is missing, empty, damaged or no image; has NaN that is no border, infinite or
+            constant pixels; or has no such slice. The message names the file and what to do.
 
     Example:
         >>> import tempfile
@@ -79,26 +91,9 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
 
 def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
     """Load a slice as :func:`load_slice` does, and tell what was done to it."""
-    converted, pixel_size_mm = False, None
-    if isinstance(item["image"], DerivedImage):
-        pixels = item["image"].make(*map(load_slice, item["image"].sources))[0].numpy()
-    elif isinstance(item["image"], torch.Tensor):
-        pixels = item["image"][0].numpy()
-    else:
-        pixels, pixel_size_mm = read_unchanged(item, lambda: _read_pixels(Path(item["image"]), item))
-    if pixels.ndim == 3:
-        pixels, converted = colour_to_grey(pixels)
-    if not np.isfinite(pixels).all():
-        count = int((~np.isfinite(pixels)).sum())
-        raise UnusableInputError(
-            f"{_name(item)}: {count} of {pixels.size} pixels are NaN or infinite. Replace them, for example by 0, or "
-            "remove the image."
-        )
-    if pixels.min() == pixels.max():
-        raise UnusableInputError(
-            f"{_name(item)}: every pixel is {float(pixels.min()):g}, so there is nothing to compare. Choose another "
-            "slice, or remove the image."
-        )
+    clean, converted, pixel_size_mm = read_intensities(item)
+    pixels = clean.pixels
+    _check_pixels(pixels, item, clean.is_windowed)
     original_size = (pixels.shape[0], pixels.shape[1])
     resampled = pixel_size_mm is not None and not are_square(pixel_size_mm)
     if pixel_size_mm is not None and resampled:
@@ -108,7 +103,66 @@ def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
             raise UnusableInputError(f"{_name(item)}: {error}") from error
     low, high = float(pixels.min()), float(pixels.max())
     scaled = ((pixels - low) / (high - low)).astype(np.float32)
-    return LoadedSlice(torch.from_numpy(np.ascontiguousarray(scaled))[None], converted, original_size, resampled)
+    return LoadedSlice(
+        torch.from_numpy(np.ascontiguousarray(scaled))[None],
+        converted,
+        original_size,
+        resampled,
+        padded=clean.is_padded,
+        clipped=clean.is_clipped,
+        hounsfield=clean.is_hounsfield,
+    )
+
+
+def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, tuple[float, float] | None]:
+    """Read a slice in the units of its file.
+
+    Args:
+        item: as for :func:`load_slice`.
+
+    Returns:
+        Its intensities, with the window of the item applied; whether real colour was converted to grey; and the height
+        and width of a pixel in millimetres, ``None`` where the file does not tell.
+
+    Raises:
+        UnusableInputError: the file is missing, empty, damaged or no image, or has no such slice.
+    """
+    converted, pixel_size_mm, in_header = False, None, None
+    if isinstance(item["image"], DerivedImage):
+        pixels = item["image"].make(*map(load_slice, item["image"].sources))[0].numpy()
+    elif isinstance(item["image"], torch.Tensor):
+        pixels = item["image"][0].numpy()
+    else:
+        pixels, pixel_size_mm = read_unchanged(item, lambda: _read_pixels(Path(item["image"]), item))
+        if (pixels < 0).any():  # as the Hounsfield units of air are
+            in_header = reader_of(Path(item["image"])).in_hounsfield_units(files_of(item))  # type: ignore[union-attr]
+    if pixels.ndim == 3:
+        pixels, converted = colour_to_grey(pixels)
+    clean = clean_intensities(pixels, window_ends(item.get("window", "")), in_header=in_header)
+    return clean, converted, pixel_size_mm
+
+
+def _check_pixels(pixels: np.ndarray, item: Mapping[str, Any], is_windowed: bool) -> None:
+    """Refuse pixels that cannot be compared."""
+    if not np.isfinite(pixels).all():
+        count = int((~np.isfinite(pixels)).sum())
+        raise UnusableInputError(
+            f"{_name(item)}: {count} of {pixels.size} pixels are NaN or infinite, and are no border of NaN around an "
+            "image. Replace them, for example by 0, or remove the image."
+        )
+    if pixels.min() == pixels.max():
+        where = f"in the window {item['window']} " if is_windowed else ""
+        raise UnusableInputError(
+            f"{_name(item)}: {where}every pixel is {float(pixels.min()):g}, so there is nothing to compare. Choose "
+            f"another {'window or ' if is_windowed else ''}slice, or remove the image."
+        )
+    if is_nearly_constant(pixels):
+        level = float(np.median(pixels))
+        count = int((pixels != level).sum())
+        raise UnusableInputError(
+            f"{_name(item)}: all pixels but {count} are {level:g}, so there is nothing to compare. Choose another "
+            "slice, or remove the image."
+        )
 
 
 def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple[float, float] | None]:
@@ -117,7 +171,7 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
     if path.stat().st_size == 0:
         raise UnusableInputError(f"{path}: the file is empty (0 bytes). Export it again, or remove it.")
-    reader, content = reader_of(path), content_of(path)
+    reader, content = reader_of(path), describe_file(path)
     if reader is None:
         holds = f" holds {content} and" if content else ""
         raise UnusableInputError(f"{path}: the file{holds} is not a {format_names()} image. Convert it, or remove it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = ["Repeat", "content_keys", "file_keys", "insert_repeats", "split_repea
 
 _NAMED_TWICE, _LINK = "the same file, named twice", "a link to the same file"
 _OTHER_NAME, _SAME_CONTENT = "the same file under another name", "the same content"
+_EMPTY = hashlib.sha256().hexdigest()
 _SLICE_KEYS = ("slice", "slice_axis", "window")
 
 
@@ -70,10 +72,10 @@ def content_keys(items: Sequence[Mapping[str, Any]], contents: Sequence[str]) ->
         contents: SHA-256 of the content of each, in words of those that cannot be read.
 
     Returns:
-        One key per item; ``None`` for those that cannot be read.
+        One key per item; ``None`` for those that cannot be read or are empty.
     """
     return [
-        None if content.startswith("unreadable") else (content, _shape(item), *_slice_key(item))
+        None if content.startswith("unreadable") or content == _EMPTY else (content, _shape(item), *_slice_key(item))
         for item, content in zip(items, contents, strict=True)
     ]
 

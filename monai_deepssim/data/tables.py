@@ -103,21 +103,20 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise UnusableInputError(f"{path}: the file cannot be read ({error.strerror}).") from error
     encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    if encoding == "utf-8-sig" and b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise UnusableInputError(
+            f"{path}, line {line}: there is a NUL character, so the file is no text, or UTF-16 without a byte order "
+            "mark. Save it as UTF-8."
+        )
     try:
-        text = content.decode(encoding)
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnusableInputError(
             f"{path}, line {line}: the byte 0x{content[error.start]:02x} is not UTF-8; it may be Latin-1 or "
             'Windows-1252. Save the file as UTF-8 (in Excel: "CSV UTF-8").'
         ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UnusableInputError(
-            f"{path}, line {line}: there is a NUL character, so the file is no text, or UTF-16 without a byte order "
-            "mark. Save it as UTF-8."
-        )
-    return text
 
 
 def _check_columns(path: Path, columns: tuple[str, ...]) -> None:

@@ -235,7 +235,7 @@ class _BatchCollector:
                 "converted": np.asarray(batch["converted"], dtype=bool),
                 "rows": np.asarray(rows),
                 "columns": np.asarray(columns),
-                "resampled": np.asarray(batch["resampled"], dtype=bool),
+                **{name: np.asarray(batch[name], dtype=bool) for name in ("resampled", "padded", "clipped")},
             }
         )
         has_direction = np.isfinite(embeddings).all(axis=1) & (embeddings != 0).any(axis=1)

@@ -28,7 +28,7 @@ __all__ = ["EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
-# 4: notes have a row for each image. 5: all files have checksums.
+# 4: notes have a row for each image. 5: all files have checksums; padding and stray pixels are replaced.
 _STORE_VERSION = 5
 
 
@@ -43,6 +43,8 @@ class EmbeddedImages:
         converted: positions of images whose real colour was converted to grey.
         sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file.
         resampled: positions of images whose pixels were not square and were made so.
+        padded: positions of images whose padding was replaced.
+        clipped: positions of images whose stray pixels, such as hot ones, were replaced.
     """
 
     embeddings: list[np.ndarray]
@@ -51,6 +53,8 @@ class EmbeddedImages:
     converted: list[int]
     sizes: np.ndarray
     resampled: list[int] = field(default_factory=list)
+    padded: list[int] = field(default_factory=list)
+    clipped: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.
@@ -154,8 +158,10 @@ class EmbeddingStore:
     def differences(self) -> list[str]:
         """The parts of the fingerprint in which the embeddings in the folder differ from those asked for."""
         stored = read_sealed(self.directory / _FINGERPRINT_FILE)
-        different = [] if stored is None else [n for n, value in self.fingerprint.items() if stored.get(n) != value]
-        if "num_unreadable" in different and stored["num_unreadable"] and "names" not in different:
+        if stored is None:
+            return []
+        different = [name for name, value in self.fingerprint.items() if stored.get(name) != value]
+        if stored.get("num_unreadable") and "names" not in different:
             # The same images, of which some could not be read then: their embeddings may be replaced.
             return [name for name in different if name not in ("images", "num_unreadable")]
         return different
@@ -207,7 +213,8 @@ class EmbeddingStore:
             embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
                 ``converted``, whether its real colour was converted to grey; ``rows`` and ``columns`` as in its file;
-                and ``resampled``, whether its pixels were not square and were made so.
+                and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
+                were replaced.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -238,7 +245,8 @@ class EmbeddingStore:
         if self.missing_shards():
             raise ValueError(f"{self.directory}: shards {self.missing_shards()} are missing, want all of them.")
         shards = [self._shards[shard] for shard in range(self.num_shards)]
-        empty = pd.DataFrame({"problem": [], "converted": [], "rows": [], "columns": [], "resampled": []})
+        columns = ("problem", "converted", "rows", "columns", "resampled", "padded", "clipped")
+        empty = pd.DataFrame({name: [] for name in columns})
         notes = pd.concat([empty, *(table for _, table in shards)], ignore_index=True)
         usable = notes["problem"] == ""
         return EmbeddedImages(
@@ -247,7 +255,7 @@ class EmbeddingStore:
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
             sizes=notes.loc[usable, ["rows", "columns"]].to_numpy(np.int64),
-            resampled=np.flatnonzero(notes["resampled"]).tolist(),
+            **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
         )
 
     @cached_property

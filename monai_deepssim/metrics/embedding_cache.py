@@ -30,8 +30,8 @@ class EmbeddingCache:
 
     So neither the order of the images nor their division among ranks matters, and of a training set that grew only the
     new images are embedded. The file names the embedder by a fingerprint of its layers and weights, and is refused
-    when another one asks. One in which a byte has changed is named on the terminal and made again. It is read with
-    ``weights_only=True``, and written whole or not at all.
+    when another one asks. It is read with ``weights_only=True``, and written whole or not at all. One in which a byte
+    has changed is named on the terminal, and its embeddings are computed again.
 
     Args:
         path: path of the file; it need not exist the first time.

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_deepssim.metrics.side_differences import SideDifference, name_differences
+from monai_deepssim.data import level_distance
+from monai_deepssim.metrics.side_differences import SideDifference, name_differences, name_hounsfield_difference
 from monai_deepssim.metrics.side_measures import measure_side
 
 __all__ = ["MIN_COMPARED_IMAGES", "SideComparison", "compare_sides"]
@@ -56,7 +57,9 @@ class SideComparison:
 
 
 @torch.no_grad()
-def compare_sides(training_images: Tensor, synthetic_images: Tensor) -> SideComparison:
+def compare_sides(
+    training_images: Tensor, synthetic_images: Tensor, *, hounsfield_shares: tuple[float, float] = (0.0, 0.0)
+) -> SideComparison:
     """Compare how the images of two sides were preprocessed.
 
     Each image is measured for itself (:func:`~monai_deepssim.metrics.side_measures.measure_side`): polarity,
@@ -69,10 +72,13 @@ def compare_sides(training_images: Tensor, synthetic_images: Tensor) -> SideComp
     Args:
         training_images: ``(N, 1, H, W)`` in [0, 1], a sample of up to a few hundred.
         synthetic_images: ``(M, 1, H, W)`` in [0, 1].
+        hounsfield_shares: share of the training and of the synthetic images whose files are in Hounsfield units. Where
+            one side is and the other shows pictures of them, the grey levels have to agree, for any number of images.
 
     Returns:
-        The differences and the mean images. With fewer than 5 images on a side there are no differences, and the result
-        is not testable; with 5 to 7 the ranks hardly reach the p-value, and poses and text alone can be named.
+        The differences and the mean images. With fewer than 5 images on a side there are no other differences, and
+        the result is not testable; with 5 to 7 the ranks hardly reach the p-value, and poses and text alone can be
+        named.
 
     Raises:
         ValueError: when a side has no images, its shape is not ``(N, 1, H, W)``, the sides differ in height or width,
@@ -98,6 +104,9 @@ def compare_sides(training_images: Tensor, synthetic_images: Tensor) -> SideComp
     differences: tuple[SideDifference, ...] = ()
     if min(len(training), len(synthetic)) >= MIN_COMPARED_IMAGES:
         differences = name_differences(measure_side(training[:, 0].numpy()), measure_side(synthetic[:, 0].numpy()))
+    if max(hounsfield_shares) > 0:
+        distance = level_distance(list(training[:, 0].numpy()), list(synthetic[:, 0].numpy()))
+        differences = (*name_hounsfield_difference(*hounsfield_shares, distance), *differences)
     return SideComparison(differences, training.mean(dim=0), synthetic.mean(dim=0), len(training), len(synthetic))
 
 

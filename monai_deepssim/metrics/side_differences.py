@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 from monai_deepssim.metrics.side_measures import SideMeasures
 from monai_deepssim.metrics.side_poses import POSE_NAMES, compare_poses
 
-__all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences"]
+__all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences", "name_hounsfield_difference"]
 
 # A measure differs when a random image of one side exceeds one of the other with this probability (0.5: no
 # difference), Mann and Whitney's test has this p-value, and the medians differ by the measure's own least amount.
@@ -26,6 +26,9 @@ _COVERED_SIZE_RATIO, _COVERED_CUT, _COVERED_BLUR_PIXELS, _COVERED_NOISE = 1.6, 0
 # Text: so many pixels that are bright in at least half of the images of one side, and in next to none of the other.
 _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
 
+
+# With the right window, grey levels of CT phantoms differ by up to TODO of the range, with none by TODO and more.
+_MAX_LEVEL_DISTANCE = 0.08
 
 # Description, value of the training images, value of the synthetic images, and whether it is covered.
 _Found: TypeAlias = tuple[str, float, float, bool]
@@ -70,6 +73,36 @@ def name_differences(training: SideMeasures, synthetic: SideMeasures) -> tuple[S
     return tuple(SideDifference(kind, *difference) for kind, difference in found.items() if difference is not None)
 
 
+def name_hounsfield_difference(
+    training_share: float, synthetic_share: float, level_distance: float
+) -> tuple[SideDifference, ...]:
+    """Name it where one side is in Hounsfield units, the other shows pictures, and their grey levels do not agree.
+
+    Args:
+        training_share: share of the training images whose files are in Hounsfield units.
+        synthetic_share: share of the synthetic images whose files are.
+        level_distance: distance of the grey levels of both as they are compared, with any window applied.
+
+    Returns:
+        The difference, or nothing.
+
+    Example:
+        >>> name_hounsfield_difference(1.0, 0.0, 0.01)
+        ()
+        >>> name_hounsfield_difference(1.0, 0.0, 0.3)[0].covered
+        False
+    """
+    if (training_share >= 0.5) == (synthetic_share >= 0.5) or level_distance <= _MAX_LEVEL_DISTANCE:
+        return ()
+    hounsfield, pictures = ("training", "synthetic") if training_share >= 0.5 else ("synthetic", "training")
+    description = (
+        f"The {hounsfield} images are in Hounsfield units and the {pictures} images are not, and as they are compared "
+        f"their grey levels differ by {level_distance:.0%} of the range: option window takes the center and width that "
+        f"the {pictures} images were made with."
+    )
+    return (SideDifference("hounsfield", description, training_share, synthetic_share, False),)
+
+
 def _differ(training: np.ndarray, synthetic: np.ndarray, least: float) -> bool:
     if abs(np.median(synthetic) - np.median(training)) < least:
         return False
@@ -86,9 +119,9 @@ def _pose(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     poses = compare_poses(training, synthetic)
     if poses.is_mixed:
         description = (
-            f"The synthetic images are in mixed poses: {poses.turned_share:.0%} of them fit the training images "
-            f"clearly better turned or mirrored, as do {poses.turned_training_share:.0%} of the training images among "
-            "themselves."
+            f"The synthetic images are in mixed poses: {_percent(poses.turned_share)} of them fit the training images "
+            f"clearly better turned or mirrored, as do {_percent(poses.turned_training_share)} of the training "
+            "images among themselves."
         )
         return description, poses.turned_training_share, poses.turned_share, False
     if not poses.best:
@@ -110,8 +143,8 @@ def _inverted(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     sides = [("synthetic", after), ("training", before)]
     (inverted, share), (upright, other_share) = sides if after > before else sides[::-1]
     description = (
-        f"The contrast of the {inverted} images is inverted: the background is brighter than the head in {share:.0%} "
-        f"of them, and in {other_share:.0%} of the {upright} images."
+        f"The contrast of the {inverted} images is inverted: the background is brighter than the head in "
+        f"{_percent(share)} of them, and in {_percent(other_share)} of the {upright} images."
     )
     return description, before, after, True
 
@@ -120,8 +153,8 @@ def _contrast(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
     if _differ(training.saturated, synthetic.saturated, _MIN_SATURATED):
         before, after = _medians(training.saturated, synthetic.saturated)
         description = (
-            f"The {'synthetic' if after > before else 'training'} images are windowed: {after:.0%} of the head's "
-            f"pixels are at the brightest value in the synthetic images, {before:.0%} in the training images."
+            f"The {'synthetic' if after > before else 'training'} images are windowed: {_percent(after)} of the head's "
+            f"pixels are at the brightest value in the synthetic images, {_percent(before)} in the training images."
         )
         return description, before, after, True
     if not _differ(training.log_gamma, synthetic.log_gamma, _MIN_LOG_GAMMA):
@@ -148,13 +181,13 @@ def _field_of_view(training: SideMeasures, synthetic: SideMeasures) -> _Found | 
     if size_differs:
         sentences.append(
             f"The heads of the synthetic images are {after / before:.2f} times the size of those of the training "
-            f"images: they fill {after**2:.0%} of the frame instead of {before**2:.0%}"
+            f"images: they fill {_percent(after**2)} of the frame instead of {_percent(before**2)}"
         )
     if cut_differs:
         covered = covered and max(cut_before, cut_after) < _COVERED_CUT
         sentences.append(
-            f"{'there is' if sentences else 'There is'} head at {cut_after:.0%} of the frame's edge in the synthetic "
-            f"images and at {cut_before:.0%} in the training images, so the "
+            f"{'there is' if sentences else 'There is'} head at {_percent(cut_after)} of the frame's edge in the "
+            f"synthetic images and at {_percent(cut_before)} in the training images, so the "
             f"{'synthetic' if cut_after > cut_before else 'training'} images are cropped"
         )
     values = (before, after) if size_differs else (cut_before, cut_after)
@@ -189,8 +222,8 @@ def _frame(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
         return None
     before, after = float(training.framed.mean()), float(synthetic.framed.mean())
     description = (
-        f"A bright line runs along an edge in {after:.0%} of the synthetic images and in {before:.0%} of the training "
-        "images."
+        f"A bright line runs along an edge in {_percent(after)} of the synthetic images and in {_percent(before)} of "
+        "the training images."
     )
     return description, before, after, True
 
@@ -222,6 +255,10 @@ def _background(training: SideMeasures, synthetic: SideMeasures) -> _Found | Non
     return description, before, after, True
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 _COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] = {
     "pose": _pose,
     "inverted": _inverted,
@@ -235,4 +272,4 @@ _COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] =
 }
 
 #: What may differ between two sides, in the order in which differences are listed.
-SIDE_DIFFERENCE_KINDS = tuple(_COMPARISONS)
+SIDE_DIFFERENCE_KINDS = ("hounsfield", *_COMPARISONS)

@@ -18,11 +18,13 @@ from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT
 from monai_deepssim.report.privacy_risks import members_measures, privacy_risks
 from monai_deepssim.report.sentences import (
     SCORE_NAMES,
+    above_null_words,
     control_sentences,
     error_rate_sentence,
     false_alarm_sentence,
     file_sentences,
     score_name,
+    suspicious_beside_copies,
 )
 
 __all__ = ["describe", "render_report"]
@@ -125,12 +127,14 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
         "risks": privacy_risks(summary),
         "score_name": score_name(summary["thresholds"]),
         "detector_name": SCORE_NAMES.get(detector, detector),
+        "num_others": suspicious_beside_copies(summary),
+        "above_null": above_null_words(summary["num_similar_above_null"] or 0),
         "error_rates": error_rate_sentence(summary),
         "false_alarms": None if summary["false_alarms"] is None else false_alarm_sentence(summary),
         "detection_curve": None
         if controls is None
         else draw_detection_curve(controls["curve"], summary["gate"]["min_recall"], controls["reference"]),
-        "control_sentences": None if controls is None else control_sentences(controls, summary["gate"]["min_recall"]),
+        "control_sentences": None if controls is None else control_sentences(controls),
         "members_measures": None if members is None else members_measures(members),
         "roc": None if members is None else draw_roc(members["roc"], members["auc"]),
     }

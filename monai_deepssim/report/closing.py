@@ -10,6 +10,7 @@ from pandas import DataFrame
 
 from monai_deepssim.files import printable
 from monai_deepssim.report.sentences import (
+    above_null_words,
     control_sentences,
     error_rate_sentence,
     false_alarm_sentence,
@@ -18,6 +19,7 @@ from monai_deepssim.report.sentences import (
     num_audited,
     proportions_warning,
     score_name,
+    share_words,
     side_lines,
 )
 
@@ -28,7 +30,7 @@ _NUM_SKIPPED = 20
 
 
 def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) -> list[str]:
-    """Tell the result in a few lines: copies, patients, strongest pairs, folders, gate, and where the report is.
+    """Tell the result in a few lines: headline, copies, patients, strongest pairs, folders, gate, report.
 
     Args:
         summary: content of ``summary.json``.
@@ -39,22 +41,20 @@ def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) 
         The lines, safe to print.
     """
     share, share_of_training = summary["copy_fraction"], summary["memorized_fraction"]
-    interval = ""
-    if share["interval"] is not None:
-        interval = "; 95 % interval {:.1%} to {:.1%}".format(*share["interval"])
     lines = [
         "",
-        f"{share['count']} of {share['total']} synthetic images are copies of a training image "
-        f"({share['value']:.1%}{interval}).",
+        f"{summary['headline']['title']}.",
+        f"Copies: {share['count']} of {share['total']} synthetic images, {share_words(share)}.",
         f"Memorized: {share_of_training['count']} of {share_of_training['total']} training images, "
         f"{_patients(summary)}.",
         "",
         f"Strongest pairs ({score_name(summary['thresholds'])}, synthetic image, training image, patient):",
         *_pair_lines(matches.iloc[:_NUM_PAIRS]),
     ]
-    parts = summary["num_parts"]
+    above, parts = summary["num_similar_above_null"], summary["num_parts"]
     if parts:
         lines.append(f"Of the copies, {parts} {'is' if parts == 1 else 'are'} of a part of a training image.")
+    lines += [f"Look at these as well: {above_null_words(above)}."] if above else []
     lines += ["", error_rate_sentence(summary), *side_lines(summary["sides_differ"])]
     lines += [false_alarm_sentence(summary)] if summary["false_alarms"] is not None else []
     lines += _members_lines(summary) + _skipped_lines(summary["skipped"]) + _image_lines(summary)
@@ -97,7 +97,7 @@ def _members_lines(summary: Mapping[str, Any]) -> list[str]:
     controls, members = summary["controls"], summary["members"]
     lines = []
     if controls is not None:
-        sentences = control_sentences(controls, summary["gate"]["min_recall"])
+        sentences = control_sentences(controls)
         more = len(sentences["others"])
         rest = f" After {more} other changes enough were found: see the report." if more else ""
         lines.append(f"Controls: {' '.join(sentences['first'])}{rest}")
@@ -113,6 +113,16 @@ def _image_lines(summary: Mapping[str, Any]) -> list[str]:
         if resampled:
             count = f"{resampled} {side} images"
             lines.append(f"Pixels: {count} have pixels that are not square, and were resampled to square ones.")
+        if images["padding_replaced"]:
+            count = f"{len(images['padding_replaced'])} {side} images"
+            lines.append(f"Padding: in {count} it was set to the lowest intensity of the rest.")
+        if images["stray_pixels_replaced"]:
+            count = f"{len(images['stray_pixels_replaced'])} {side} images"
+            lines.append(f"Stray pixels: in {count} pixels far from all others were set to the nearest of the rest.")
+        if images["windows"] and not images["window_reason"]:
+            lines.append(f"Window of {side} images in Hounsfield units: {'; '.join(images['windows'])}.")
+    reasons = (images["window_reason"] for images in summary["images"].values())
+    lines += [f"Window: {reason}" for reason in dict.fromkeys(reasons) if reason]
     return lines
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from monai_deepssim.report.html import INK, figure_svg, themed
-from monai_deepssim.report.sentences import control_key, control_name, score_name
+from monai_deepssim.report.sentences import control_key, control_name, percent_words, score_name
 
 __all__ = [
     "draw_detection_curve",
@@ -134,8 +134,9 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
     """Draw which share of the planted controls was found, one row per change and level, with its interval.
 
     Args:
-        curve: ``change``, ``level``, ``unit``, ``value`` and ``interval`` of each, as in ``summary.json``.
-        min_recall: share of the reference change that has to be found for a decision.
+        curve: ``change``, ``level``, ``unit``, ``value``, ``interval`` and ``upper_limit`` of each, as in
+            ``summary.json``; a change without a limit that is not the reference need not be found and has a hollow dot.
+        min_recall: share that has to be found for a decision; 0 or ``None`` for no share.
         reference: name of the reference change, such as ``blur_2``.
 
     Returns:
@@ -143,6 +144,7 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
 
     Example:
         >>> point = {"change": "blur", "level": 2.0, "unit": "px", "value": 0.95, "interval": [0.75, 1.0]}
+        >>> point["upper_limit"] = None
         >>> "blur 2 px" in draw_detection_curve([point], 0.9, "blur_2")
         True
     """
@@ -158,8 +160,11 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
         for first in [place for place in places[1:] if curve[place]["change"] != curve[place - 1]["change"]]:
             axes.axhline(first - 0.5, color="#e3e7ee", linewidth=0.8)
         axes.hlines(places, low, high, color=_COLOURS["different"], linewidth=2)
-        axes.plot(values, places, "o", color=_COLOURS["different"], markersize=5)
-        if min_recall is not None:
+        for is_asked, fill in ((True, _COLOURS["different"]), (False, "#fffffe")):
+            asked = [is_reference[row] or point["upper_limit"] is not None for row, point in enumerate(curve)]
+            rows = [row for row, one in enumerate(asked) if one == is_asked]
+            axes.plot(values[rows], rows, "o", color=_COLOURS["different"], markerfacecolor=fill, markersize=5)
+        if min_recall:
             axes.axvline(min_recall, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_yticks(places, names)
         for label, marked in zip(axes.get_yticklabels(), is_reference, strict=True):
@@ -167,7 +172,7 @@ def draw_detection_curve(curve: Sequence[Mapping[str, Any]], min_recall: float |
         axes.set_ylim(len(curve) - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("share of the planted copies that was found")
-    shares = "; ".join(f"{name}: {value:.0%}" for name, value in zip(names, values, strict=True))
+    shares = "; ".join(f"{name}: {percent_words(value, 0)}" for name, value in zip(names, values, strict=True))
     return figure_svg(figure, f"Share of planted copies found, by change. {shares}")
 
 

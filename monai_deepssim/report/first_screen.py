@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai_deepssim.report.sentences import (
+    ENOUGH_RECALL,
+    above_null_words,
     control_key,
     control_name,
     count_ignored,
     count_words,
+    percent_words,
     proportions_warning,
     share_words,
 )
@@ -51,7 +54,21 @@ def recall_words(summary: Mapping[str, Any]) -> str:
     point = next((one for one in controls["curve"] if control_key(one) == controls["reference"]), None)
     name = controls["reference"] if point is None else control_name(point)
     share, total = share_words(controls["recall"], 0), controls["recall"]["total"]
-    return f"{share} of the {total} copies that were planted after this change were found: {name}."
+    words = f"{share} of the {total} copies that were planted after this change were found: {name}."
+    return f"{words} {_mild_changes(controls)}".rstrip()
+
+
+def _mild_changes(controls: Mapping[str, Any]) -> str:
+    """Say after which mild changes copies are missed, beside the reference."""
+    mild = [one for one in controls["curve"] if one["upper_limit"] is not None]
+    mild = [one for one in mild if control_key(one) != controls["reference"]]
+    if not mild:
+        return ""
+    tried = f"{count_words(len(mild), 'other mild change was', 'other mild changes were')} tried"
+    missed = [control_name(one) for one in mild if one["upper_limit"] < ENOUGH_RECALL]
+    if not missed:
+        return f"{tried}, and none of them hides copies beyond chance."
+    return f"{tried}, and copies are missed after {', '.join(missed)}."
 
 
 def _wrong_accusations(summary: Mapping[str, Any]) -> str:
@@ -63,13 +80,13 @@ def _wrong_accusations(summary: Mapping[str, Any]) -> str:
         if null is not None and not null["can_call"]:
             words += f" {null['sentence']}"
         return words
-    if null is not None:
-        return str(null["sentence"])
     if summary["discoveries"] is None:
         return "Unknown: there were no images that are not copies to compare with."
-    return (
-        "Not measured: there were no held-out images. The training images, compared with each other, stand in for them."
+    held_out = (
+        "there were no held-out images" if summary["holdout_dir"] is None else "all held-out images are in training"
     )
+    words = f"Not measured: {held_out}. The training images, compared with each other, stand in for them."
+    return words if null is None or null["can_call"] else f"{words} {null['sentence']}"
 
 
 def _reach(summary: Mapping[str, Any]) -> str:
@@ -90,11 +107,11 @@ def _reach(summary: Mapping[str, Any]) -> str:
 
 def _missed_controls(summary: Mapping[str, Any]) -> list[str]:
     """Name the changes after which planted copies were missed."""
-    controls, min_recall = summary["controls"], summary["gate"]["min_recall"]
-    missed = [] if controls is None else [one for one in controls["curve"] if one["value"] < min_recall]
+    controls = summary["controls"]
+    missed = [] if controls is None else [one for one in controls["curve"] if one["value"] < ENOUGH_RECALL]
     if not missed:
         return []
-    names = ", ".join(f"{control_name(one)} ({100 * one['value']:.0f} % found)" for one in missed)
+    names = ", ".join(f"{control_name(one)} ({percent_words(one['value'], 0)} found)" for one in missed)
     return [f"Copies with these changes are often missed, as planted ones were: {names}."]
 
 
@@ -117,6 +134,12 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
         (left_out, f"{count_words(left_out, 'file or folder', 'files or folders')} were left out on purpose."),
         (hidden, f"Copies may be hidden by how the sides were preprocessed: {' '.join(hidden)}"),
         (proportions_warning(summary), f"Proportions: {proportions_warning(summary)}"),
+        *((True, caveat["text"]) for caveat in summary["gate"]["caveats"]),
+        (
+            summary["num_similar_above_null"],
+            f"{above_null_words(summary['num_similar_above_null'] or 0)}, and yet not apart from the rest: look at "
+            "these pairs.",
+        ),
         (summary["controls"] is None, "How many copies are missed is not known: no controls were planted."),
         (
             summary["holdout_dir"] is None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_deepssim.report.sentences import count_words
+from monai_deepssim.report.sentences import count_words, suspicious_beside_copies
 
 __all__ = ["members_measures", "privacy_risks"]
 
@@ -58,9 +58,9 @@ def privacy_risks(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _copies(summary: Mapping[str, Any]) -> str:
     copies = count_words(summary["num_copies"], "synthetic image is a copy", "synthetic images are copies")
-    num_unexplained = summary["num_unexplained"] or 0
-    others = max(summary["num_close"], num_unexplained)
-    return f"{copies} of a training image" + (f", {others} more are suspicious." if others else ".")
+    others = suspicious_beside_copies(summary)
+    more = f"; {count_words(others, 'more is', 'more are')} suspicious" if others else ""
+    return f"{copies} of a training image{more}."
 
 
 def _people(summary: Mapping[str, Any]) -> str:

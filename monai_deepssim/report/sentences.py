@@ -8,7 +8,9 @@ from typing import Any
 from monai_deepssim.metrics import MIN_COMPARED_IMAGES
 
 __all__ = [
+    "ENOUGH_RECALL",
     "SCORE_NAMES",
+    "above_null_words",
     "control_key",
     "control_name",
     "control_sentences",
@@ -19,11 +21,16 @@ __all__ = [
     "file_sentences",
     "gate_sentence",
     "num_audited",
+    "percent_words",
     "proportions_warning",
     "score_name",
     "share_words",
     "side_lines",
+    "suspicious_beside_copies",
 ]
+
+#: Share of the copies after a change below which a report says that they are often missed, whatever a gate asks for.
+ENOUGH_RECALL = 0.9
 
 #: What a score is called where people read it; others by the name of their detector.
 SCORE_NAMES = {"copy_score": "copy score", "deepssim": "DeepSSIM cosine"}
@@ -50,6 +57,16 @@ def count_words(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def percent_words(share: float, digits: int = 1) -> str:
+    """Write a share in per cent, in the one form that terminal, reports and docs have.
+
+    Example:
+        >>> percent_words(0.0), percent_words(1, 0)
+        ('0.0 %', '100 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
     """Write a share with its interval, where it has one.
 
@@ -57,10 +74,10 @@ def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
         >>> share_words({"value": 0.05, "interval": [0.01, 0.125]})
         '5.0 % (95 % interval 1.0 % to 12.5 %)'
     """
-    value = f"{100 * share['value']:.{digits}f} %"
+    value = percent_words(share["value"], digits)
     if share["interval"] is None:
         return value
-    low, high = (f"{100 * end:.{digits}f} %" for end in share["interval"])
+    low, high = (percent_words(end, digits) for end in share["interval"])
     return f"{value} (95 % interval {low} to {high})"
 
 
@@ -143,15 +160,31 @@ def gate_sentence(summary: Mapping[str, Any]) -> str:
     gate = summary["gate"]
     limits = []
     if gate["max_copy_fraction"] is not None:
-        limits.append(f"at most {gate['max_copy_fraction']:.4g} may be copies")
+        limits.append(f"at most {100 * gate['max_copy_fraction']:.4g} % of the images may be suspicious")
     if gate["max_patient_fraction"] is not None:
-        limits.append(f"at most {gate['max_patient_fraction']:.4g} of the patients may be memorized")
+        limits.append(f"at most {100 * gate['max_patient_fraction']:.4g} % of the patients may be memorized")
     if not limits:
-        return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are copies)"
-    reason = gate["reason"]
-    if summary["num_close"] and gate["suspicious"] is None:
-        reason += f"; not counted: {_close_words(summary)}"
-    return f"{' and '.join(limits)}: {str(gate['result']).upper()} ({reason})"
+        return "none (--max_copy_fraction 0.01 ends with status 3 when more than 1 % are suspicious)"
+    # The reason of a gate that is passed names its caveats.
+    caveats = [] if gate["result"] == "passed" else [caveat["text"] for caveat in gate["caveats"]]
+    return f"{' and '.join(limits)}: {str(gate['result']).upper()} ({' '.join([gate['reason'], *caveats])})"
+
+
+def above_null_words(count: int) -> str:
+    """Name similar images that are not suspicious, and yet score above every image that is not a copy.
+
+    Example:
+        >>> above_null_words(1)
+        '1 similar image scores above every image that is not a copy'
+    """
+    verb = "image scores" if count == 1 else "images score"
+    return f"{count:,} similar {verb} above every image that is not a copy"
+
+
+def suspicious_beside_copies(summary: Mapping[str, Any]) -> int:
+    """Count the images that the gate calls suspicious and the threshold no copies."""
+    counts = summary["gate"]["suspicious"]
+    return int(sum(counts.values()) - counts["copies"] - counts["parts"])
 
 
 def error_rate_sentence(summary: Mapping[str, Any]) -> str:
@@ -188,10 +221,9 @@ def error_rate_sentence(summary: Mapping[str, Any]) -> str:
 def false_alarm_sentence(summary: Mapping[str, Any]) -> str:
     """How many held-out images the threshold calls copies, though none is one."""
     share = summary["false_alarms"]
-    low, high = share["interval"]
     text = (
         f"False alarms: {share['count']} of {share['total']} held-out images, none of which is a copy, score above the "
-        f"threshold of a copy ({share['value']:.1%}; 95 % interval {low:.1%} to {high:.1%})."
+        f"threshold of a copy: {share_words(share)}."
     )
     if share["count"]:
         text += " If one of them is a training image under another name, take it out: see holdout.csv."
@@ -238,7 +270,8 @@ def side_lines(comparison: Mapping[str, Any]) -> list[str]:
     """
     compared = f"{comparison['num_training']} training and {comparison['num_synthetic']} synthetic images"
     if not comparison["is_testable"]:
-        return [f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."]
+        first = f"Preprocessing: not compared; want at least {MIN_COMPARED_IMAGES} images per side, got {compared}."
+        return [first, *(f"  Warning: {one['description']} Copies may be missed." for one in comparison["differences"])]
     differences = comparison["differences"]
     if not differences:
         return [f"Preprocessing: no difference found between {compared}."]
@@ -265,12 +298,11 @@ def control_name(point: Mapping[str, Any]) -> str:
     return " ".join(word for word in words if word)
 
 
-def control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[str, list[str]]:
+def control_sentences(controls: Mapping[str, Any]) -> dict[str, list[str]]:
     """Part the sentences of the controls.
 
     Args:
         controls: entry of ``summary.json``.
-        min_recall: share that has to be found.
 
     Returns:
         ``first``: those of the reference change and of changes after which fewer were found; ``others``.
@@ -278,7 +310,7 @@ def control_sentences(controls: Mapping[str, Any], min_recall: float) -> dict[st
     sentences, curve = controls["sentences"], controls["curve"]
     if len(sentences) != len(curve):
         return {"first": list(sentences), "others": []}
-    is_first = [one["value"] < min_recall or control_key(one) == controls["reference"] for one in curve]
+    is_first = [one["value"] < ENOUGH_RECALL or control_key(one) == controls["reference"] for one in curve]
     return {
         "first": [sentence for sentence, first in zip(sentences, is_first, strict=True) if first],
         "others": [sentence for sentence, first in zip(sentences, is_first, strict=True) if not first],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
     paths += [entry[name] for repeats in summary["repeats"].values() for entry in repeats for name in _REPEAT_PATHS]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
-    words = summary["run"]["command"].split()
+    # The name of the program is none.
+    _, *words = shlex.split(summary["run"]["command"]) or [""]
     # Names of options are no secrets; what was given for them may be.
     names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
     names += [word.partition("=")[2] for word in words if word.startswith("--")]

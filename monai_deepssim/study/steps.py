@@ -207,7 +207,7 @@ def _refuse_another_study(options: StudyOptions) -> str:
         shared[name] = values[name] if name not in _FILES else _sha256(getattr(options, name))
     text = json.dumps(shared, indent=2, default=str) + "\n"
     path = options.output_dir / "study.json"
-    earlier_text = path.read_text(encoding="utf-8") if path.is_file() else text
+    earlier_text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else text
     if earlier_text != text:
         try:
             earlier = dict(json.loads(earlier_text))

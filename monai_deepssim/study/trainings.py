@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.networks import read_checkpoint
+from monai_deepssim.stores import read_sealed, write_sealed
 from monai_deepssim.study.grid import Setting, Training
 from monai_deepssim.study.images import HOLDOUT_CSV, POOL_CSV, TrainingSet
 from monai_deepssim.study.options import StudyOptions
@@ -120,7 +120,7 @@ class StudyTrainings:
         """Steps up to a cell that a training has behind it; 0 where it cannot go on from what is there."""
         state, marker = self._folder(training) / _STATE, self._folder(training) / _MARKER
         # One that was saved at other steps cannot be taken up.
-        if not state.is_file() or not marker.is_file() or json.loads(marker.read_text()) != self._marker(training):
+        if not state.is_file() or read_sealed(marker) != self._marker(training):
             return 0
         done = int(read_checkpoint(state)["trainer"]["iteration"])
         return done if done <= self.num_steps(cell) else 0
@@ -143,7 +143,7 @@ class StudyTrainings:
         if done == 0:
             shutil.rmtree(folder, ignore_errors=True)
         ensure_writable(folder)
-        write_text(folder / _MARKER, json.dumps(self._marker(training)) + "\n")
+        write_sealed(folder / _MARKER, self._marker(training))
         interval = self._marker(training)["steps_between_checkpoints"]
         overrides = {
             **self._generator_overrides(cell, autoencoder),

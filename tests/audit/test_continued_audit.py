@@ -78,13 +78,32 @@ def test_a_half_written_shard_is_not_taken_for_a_whole_one(folders) -> None:
     assert not list((folders / "shards").glob("*.partial"))
 
 
-def test_a_damaged_shard_is_named(folders) -> None:
+@pytest.mark.parametrize("name", ["shard-00001.npy", "shard-00001.json"])
+def test_a_damaged_shard_is_named_and_made_again(folders, capsys, name) -> None:
     network = CountingNetwork()
-    embed_images(network, store(folders))
-    path = folders / "shards" / "shard-00001.npy"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UnusableInputError, match=r"shard-00001\.npy"):
-        embed_images(network, store(folders))
+    first = np.concatenate(embed_images(network, store(folders)).embeddings)
+    path = folders / "shards" / name
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    network.seen = 0
+    again = np.concatenate(embed_images(network, store(folders)).embeddings)
+    assert network.seen == 4
+    assert f"{name}: is damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(again, first)
+
+
+def test_a_shard_of_another_run_is_not_taken_for_one_of_this(folders) -> None:
+    embed_images(CountingNetwork(), store(folders))
+    other = EmbeddingStore(
+        folders / "other", list_images(folders / "training"), image_size=IMAGE_SIZE, embedder_id="x", shard_size=4
+    )
+    embed_images(CountingNetwork(), other)
+    for suffix in ("npy", "json"):
+        (folders / "shards" / f"shard-00002.{suffix}").write_bytes(
+            (folders / "other" / f"shard-00002.{suffix}").read_bytes()
+        )
+    assert store(folders).missing_shards() == [2]
 
 
 @pytest.mark.parametrize("changed", ["content", "name", "image_size", "embedder_id"])

@@ -15,7 +15,6 @@ import monai_deepssim.audit.verification_store as verification_store
 import monai_deepssim.metrics.verification as verification
 from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import VerificationStore
-from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.similarity import Alignment
 
 
@@ -186,12 +185,15 @@ def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch,
     assert len(store(tmp_path, **changed).load()) == 1
 
 
-def test_a_file_that_was_cut_short_is_named_and_a_half_written_one_is_not_there(tmp_path) -> None:
-    store(tmp_path).write(pack(PAIRS, np.ones(3), CHANGES))
-    path = tmp_path / "pairs-00000.json"
-    (tmp_path / "pairs-00001.json.partial").write_bytes(path.read_bytes()[:100])
-    assert len(store(tmp_path).load()) == 3
-
+def test_a_file_that_was_cut_short_is_named_and_its_pairs_alone_are_gone(tmp_path, capsys) -> None:
+    for row in range(3):
+        store(tmp_path).write(pack(PAIRS[row : row + 1], np.ones(1), CHANGES[row : row + 1]))
+    (tmp_path / "pairs-00003.json.partial").write_bytes(b"half")
+    path = tmp_path / "pairs-00001.json"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UnusableInputError, match=r"pairs-00000\.json"):
-        store(tmp_path).load()
+
+    assert store(tmp_path).load()["query"].tolist() == [1, 1]
+    assert "pairs-00001.json: is damaged" in capsys.readouterr().err
+    store(tmp_path).write(pack(PAIRS[1:2], np.ones(1), CHANGES[1:2]))
+    assert sorted(store(tmp_path).load()["query"]) == [0, 1, 1]
+    assert not list(tmp_path.glob("*.partial"))

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from monai_deepssim.calibration import compute_detection_curve, proportion_interval
+from monai_deepssim.calibration import MILD_CHANGES, compute_detection_curve, proportion_interval, upper_limit
+from monai_deepssim.transforms import CONTROL_CHANGES
 
 
 def controls_of(change, level, unit, found, patients=None):
@@ -95,3 +96,64 @@ def test_each_change_has_its_words(change, level, unit, words):
     point = compute_detection_curve(controls_of(change, level, unit, [True, True]), "").points[0]
     assert point.words == words
     assert point.sentence == f"A copy {words} would have been found with probability 1.00 (0.16 to 1.00)."
+
+
+def all_controls(found_of):
+    """20 controls of each change of an audit, of which as many are found as the dictionary says, or else all."""
+    return pd.concat(
+        [
+            controls_of(
+                change.change, change.level, change.unit, [row < found_of.get(change.name, 20) for row in range(20)]
+            )
+            for change in CONTROL_CHANGES
+        ]
+    )
+
+
+def test_every_change_of_an_audit_has_a_mild_level_that_has_to_be_found():
+    names = {change.name for change in CONTROL_CHANGES}
+    assert MILD_CHANGES - names == {"autoencoder"}
+    assert {change.change for change in CONTROL_CHANGES if change.name in MILD_CHANGES} == {
+        change.change for change in CONTROL_CHANGES
+    }
+
+
+def test_a_change_is_missed_where_the_exact_binomial_test_says_so_at_a_level_for_all_changes_together():
+    num_asked = len(MILD_CHANGES) - 1
+    for count in range(21):
+        (point,) = [
+            point
+            for point in compute_detection_curve(all_controls({"shift_10": count}), "blur_2").points
+            if point.name == "shift_10"
+        ]
+        p_value = binomtest(count, 20, 0.9, alternative="less").pvalue
+        assert (point.upper_limit < 0.9) == (p_value < 0.05 / num_asked), count
+    curve = compute_detection_curve(all_controls({"shift_10": 1, "rotation_5": 13, "gamma_0.5": 14}), "blur_2")
+    assert [point.name for point in curve.missed(0.9)] == ["rotation_5", "shift_10"]
+    assert curve.missed(0) == []
+
+
+def test_a_detector_that_finds_as_much_as_is_asked_for_is_seldom_called_blind_and_one_that_finds_half_nearly_always():
+    num_asked = len(MILD_CHANGES) - 1
+    confidence = 1 - 0.05 / num_asked
+    called = [upper_limit(np.arange(20) < count, confidence=confidence) < 0.9 for count in range(21)]
+    chance = {recall: binom.pmf(np.flatnonzero(called), 20, recall).sum() for recall in (0.97, 0.9, 0.7, 0.5, 0.3)}
+    # The changes go through the same patients; by the sum it does not matter what they have to do with each other.
+    assert num_asked * chance[0.9] <= 0.05
+    assert num_asked * chance[0.97] < 1e-4
+    assert (chance[0.5], chance[0.3]) > (0.94, 0.999)
+    assert 0.3 < chance[0.7] < 0.5
+
+
+def test_strong_levels_are_told_and_not_asked_for_unless_the_synthetic_images_have_them():
+    controls = all_controls({"blur_3": 0, "warp_2": 0, "crop_20": 0})
+    assert compute_detection_curve(controls, "blur_2").missed(0.9) == []
+    missed = compute_detection_curve(controls, "blur_2", occurring={"blur", "crop"}).missed(0.9)
+    assert [point.name for point in missed] == ["blur_3", "crop_20"]
+
+
+def test_of_two_patients_nothing_is_called_missed():
+    patients = ["a", "b"] * 10
+    curve = compute_detection_curve(controls_of("shift", 10.0, "%", [False] * 20, patients), "blur_2")
+    assert curve.points[0].upper_limit == pytest.approx(upper_limit([False] * 2))
+    assert curve.missed(0.7) == []

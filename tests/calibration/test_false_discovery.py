@@ -1,6 +1,7 @@
 """q-values against Benjamini and Hochberg's definition, and what a set of held-out images can show at all."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -122,3 +123,36 @@ def test_a_null_can_call_one_copy_more_than_is_accepted_or_it_cannot() -> None:
     # 399 patients: 20 images with p = 1/400 need one.
     many = find_discoveries([0.5] * 20, NullScores(np.linspace(0.3, 0.6, 399)))
     assert many.can_call_above(0.0)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_held_out", "fdr", "limit", "names_fdr"),
+    [
+        (100, 40, 1e-6, 0.5, True),
+        (100, 40, 1e-6, 0.05, False),
+        (100, 40, 0.001, 0.0, False),
+        (1000, 60, 0.05, 0.0, False),
+        (200, 30, 0.05, None, False),
+        (40, 20, 1e-9, 1.0, True),
+    ],
+)
+def test_each_remedy_for_a_null_that_can_call_nothing_lets_it_call(num_images, num_held_out, fdr, limit, names_fdr):
+    # Too few for a fitted tail, so that the exact p-values decide.
+    scores = np.linspace(0.2, 0.5, num_images)
+    before = find_discoveries(scores, NullScores(np.linspace(0.3, 0.6, num_held_out)), fdr)
+    assert not before.can_call_above(limit)
+    words = before.remedy_above(limit)
+    patients = int(re.search(r"held-out images of ([\d,]+) patients", words)[1].replace(",", ""))
+    if patients < 1e6:
+        null = NullScores(np.full(patients, 0.5))
+        assert null.tail.is_usable is False
+        assert find_discoveries(scores, null, fdr).can_call_above(limit)
+        fewer = NullScores(np.full(patients - 1, 0.5))
+        assert not find_discoveries(scores, fewer, fdr).can_call_above(limit)
+    assert ("Give --fdr 0.05 or" in words) == names_fdr
+    if names_fdr:
+        assert find_discoveries(scores, before.null, 0.05).can_call_above(limit)
+    share = re.search(r"a limit of ([\d.]+) % or more", words)
+    assert bool(share) == (before.fewest_discoverable <= num_images)
+    if share:
+        assert before.can_call_above(float(share[1]) / 100)

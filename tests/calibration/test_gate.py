@@ -88,7 +88,7 @@ def expected_codes(case):
         "no_null": case["null_can_call"] is None,
         "null_cannot_call": case["null_can_call"] is False,
         "recall_unknown": case["recall"] is None,
-        "controls_missed": half_seen,
+        "controls_missed": half_seen or case["missed"],
         "patients_unknown": patient_limit and case["patients"] in ("unnamed", "some unnamed"),
         "too_few_images": copy_limit and interval and (case["seen"] == "many" or (case["seen"] == "few" and half_seen)),
         "too_few_patients": patient_limit and interval and case["patients"] == "many",
@@ -109,6 +109,7 @@ def combinations(**choices):
         "ignored_files": [0],
         "sides_differ": [""],
         "chosen": [""],
+        "missed": [()],
     }
     choices = {**defaults, **choices}
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
@@ -123,7 +124,7 @@ def decide(case):
         skipped_synthetic=SKIPPED[case["skipped_synthetic"]],
         **{
             name: case[name]
-            for name in ("recall", "null_can_call", "skipped_training", "ignored_files", "sides_differ")
+            for name in ("recall", "null_can_call", "skipped_training", "ignored_files", "sides_differ", "missed")
         },
         **CHOSEN[case["chosen"]],
     )
@@ -148,6 +149,7 @@ ALL_OF_PATIENTS = combinations(
     recall=[None, 1.0],
     skipped_synthetic=list(SKIPPED),
     chosen=list(CHOSEN),
+    missed=[(), ("1 of 20 shifted by 10 % of the side",)],
 )
 
 
@@ -220,9 +222,13 @@ def test_part_copies_that_are_not_to_count_do_not_count_as_discoveries_and_stay_
     evidence = evidence_of(is_part=flags(20), is_discovery=flags(20))
     gate = decide_gate(GateRules(0.01, count_parts=False), evidence)
     assert (gate.result, gate.num_suspicious) == ("passed", 0)
-    words = headline(gate, NUM_IMAGES, num_parts_left_out=20)
+    words = headline(gate, NUM_IMAGES)
     assert words.tone == "unsure"
-    assert words.title == "Release gate passed: 20 of 1,000 synthetic images are copies of a training image"
+    assert words.title == (
+        "Release gate passed (with copies of a part not counted): 20 of 1,000 synthetic images are copies of a "
+        "training image"
+    )
+    assert "0 of 1,000 synthetic images are suspicious, beside 20 copies of a part that are not counted" in words.advice
     assert decide_gate(GateRules(0.01), evidence).result == "exceeded"
 
 
@@ -363,3 +369,93 @@ def test_a_generator_that_copies_more_than_is_accepted_seldom_passes(num_images)
     # At twice what is accepted, by the point estimate 40 % of the sets of 100 images passed and 6.5 % of those of 500.
     assert binom.pmf(counts, num_images, 0.02).sum() < 0.005
     assert binom.pmf(counts, num_images, 0.0101).sum() <= 0.05
+
+
+def test_a_change_that_is_missed_is_named_with_how_many_were_found():
+    missed = ("1 of 20 shifted by 10 % of the side", "0 of 20 rotated by 5 degrees")
+    evidence = evidence_of(missed=missed, recall=0.85, reference="blurred by 2 px", is_verified=False)
+    gate = decide_gate(GateRules(0.01), evidence)
+    assert (gate.result, [reason.code for reason in gate.reasons]) == ("undecided", ["controls_missed"])
+    assert gate.reason == (
+        "Too few planted copies were found, and 90 % is required: 85 % of those blurred by 2 px; 1 of 20 shifted by "
+        "10 % of the side; 0 of 20 rotated by 5 degrees. Leave --verify true."
+    )
+    assert decide_gate(GateRules(0.01), evidence_of(missed=missed[:1])).result == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("rules", "recall", "code", "title"),
+    [
+        (GateRules(0.01, min_recall=0), 1.0, "recall_not_asked", "without asking for recall"),
+        (GateRules(0.01, gate_on="files", min_recall=0), 0.0, "recall_not_asked", "without asking for recall"),
+        (GateRules(0.01, min_recall=0.1), 1.0, "little_recall_asked", "with a recall of 10 % asked for"),
+        (GateRules(1.0), 1.0, "any_share_accepted", "with any share of copies accepted"),
+        (GateRules(max_patient_fraction=1.0), 1.0, "any_share_accepted", "with any share of copies accepted"),
+    ],
+)
+def test_a_gate_that_was_not_asked_much_is_passed_and_never_a_clean_result(rules, recall, code, title):
+    gate = decide_gate(rules, evidence_of(recall=recall, patients=PATIENTS["none"]))
+    words = headline(gate, NUM_IMAGES)
+    assert (gate.result, [caveat.code for caveat in gate.caveats]) == ("passed", [code])
+    assert words.tone == "unsure"
+    assert words.title.startswith(f"Release gate passed ({title}): no copy was found among 1,000 synthetic images, but")
+    assert gate.caveats[0].text in words.advice
+    assert gate.caveats[0].text in gate.reason
+
+
+def test_without_a_limit_a_recall_that_was_not_asked_for_is_no_clean_result_either():
+    words = headline(decide_gate(GateRules(min_recall=0), evidence_of(recall=0.0)), NUM_IMAGES)
+    assert words.tone == "unsure"
+    assert "Recall was not asked for" in words.advice
+    assert headline(decide_gate(GateRules(), evidence_of()), NUM_IMAGES).tone == "good"
+
+
+def test_a_set_of_nothing_but_copies_passes_a_limit_of_all_by_the_letter_and_says_what_was_accepted():
+    copies = evidence_of(is_copy=np.ones(NUM_IMAGES, dtype=bool))
+    words = headline(decide_gate(GateRules(1.0, gate_on="files"), copies), NUM_IMAGES)
+    assert words.tone == "unsure"
+    assert words.title == (
+        "Release gate passed (with any share of copies accepted): 1,000 of 1,000 synthetic images are copies of a "
+        "training image"
+    )
+    assert "A share of 100 % was accepted, so this gate could not be exceeded." in words.advice
+    assert decide_gate(GateRules(1.0, 0.05), copies).caveats == ()
+
+
+#: Each reason that numbers alone can cause: what causes it, the words of its remedy, and what that changes.
+REMEDIES = {
+    "copies_exceeded": ({"is_copy": flags(20)}, {}, "filter --leave_out", {"is_copy": NONE}, {}),
+    "ignored_files": ({"ignored_files": 2}, {}, "take them out", {"ignored_files": 0}, {}),
+    "chosen_set": (CHOSEN["with a second"], {}, "Give --gate_on files", {}, {"gate_on": "files"}),
+    "recall_unknown": ({"recall": None}, {}, "Give --controls 20, and at least 5 training images", {"recall": 1.0}, {}),
+    "patients_unknown": (
+        {},
+        {"max_patient_fraction": 0.05},
+        "--patient_id_pattern",
+        {"patients": PATIENTS["none"]},
+        {},
+    ),
+    "too_few_images": ({}, {"max_copy_fraction": 0.0}, "--gate_on files", {}, {"gate_on": "files"}),
+    "too_few_patients": (
+        {"patients": PATIENTS["many"]},
+        {"max_patient_fraction": 0.05},
+        "--max_patient_fraction 0.0711 or --gate_on files would do",
+        {},
+        {"max_patient_fraction": 0.0711},
+    ),
+}
+
+
+@pytest.mark.parametrize("code", REMEDIES)
+def test_the_remedy_that_a_reason_names_takes_the_reason_away(code):
+    measured, asked, words, other_measured, other_asked = REMEDIES[code]
+    asked = {"max_copy_fraction": 0.01, **asked}
+    before = decide_gate(GateRules(**asked), evidence_of(**measured))
+    assert words in next(reason.text for reason in before.reasons if reason.code == code)
+    after = decide_gate(GateRules(**{**asked, **other_asked}), evidence_of(**{**measured, **other_measured}))
+    assert code not in [reason.code for reason in after.reasons]
+
+
+def test_where_no_control_is_found_no_number_of_images_is_promised():
+    reasons = decide_gate(GateRules(0.01), evidence_of(recall=0.0)).reasons
+    assert "No number of images would do as long as no control is found." in reasons[-1].text

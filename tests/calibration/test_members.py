@@ -166,7 +166,7 @@ def test_the_summary_has_what_is_agreed_and_no_number_that_json_does_not_know():
     }  # fmt: skip
     assert entry["epsilon_lower_bound"] > 2
     assert "delta = 1e-05" in entry["epsilon_conditions"]
-    assert "at random" in entry["epsilon_conditions"]
+    assert "chance decided which of these patients were in training" in entry["epsilon_conditions"]
 
 
 def test_the_sentence_says_no_more_than_the_numbers():

@@ -11,6 +11,9 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from monai_deepssim.data import load_slice
+from monai_deepssim.errors import UnusableInputError
+
 AXIAL = (1, 0, 0, 0, 1, 0)
 
 
@@ -34,6 +37,31 @@ def brain_slice(icbm152_file: Path) -> np.ndarray:
 def lopsided() -> np.ndarray:
     """A volume in RAS order whose every voxel and slice differs, so that no flip or transposition goes unnoticed."""
     return np.random.default_rng(0).permutation(6 * 7 * 8).astype(np.int16).reshape(6, 7, 8)
+
+
+@pytest.fixture
+def shows() -> Callable[..., None]:
+    """Return a function that checks that a file shows the picture expected, scaled to [0, 1]."""
+
+    def check(path: Path, picture: np.ndarray, tolerance: float = 1e-6, **item: object) -> None:
+        values = np.asarray(picture).astype(np.float64)
+        expected = (values - values.min()) / (values.max() - values.min())
+        assert load_slice({"image": str(path), **item})[0].numpy() == pytest.approx(expected, abs=tolerance)
+
+    return check
+
+
+@pytest.fixture
+def refusal() -> Callable[..., str]:
+    """Return a function that gives the message with which a file is refused, which names it."""
+
+    def message(path: Path, **item: object) -> str:
+        with pytest.raises(UnusableInputError) as caught:
+            load_slice({"image": str(path), **item})
+        assert path.name in str(caught.value)
+        return str(caught.value)
+
+    return message
 
 
 @pytest.fixture

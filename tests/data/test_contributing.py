@@ -28,11 +28,11 @@ def module_of(code, path):
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 def test_the_reader_of_the_page_passes_the_test_of_the_page(tmp_path, monkeypatch, signs, slice_axis):
-    reader = module_of(READER, tmp_path / "numpy_volumes.py")
+    reader = module_of(READER, tmp_path / "matlab_volumes.py")
     monkeypatch.setattr("monai_deepssim.data.readers.READERS", [*READERS, eval(VOLUME_LINE, vars(reader))])
     test = module_of(TEST, tmp_path / "test_of_the_page.py")
     (tmp_path / "images").mkdir()
-    test.test_a_numpy_volume_shows_what_nifti_shows(tmp_path / "images", signs, slice_axis)
+    test.test_a_matlab_volume_shows_what_nifti_shows(tmp_path / "images", signs, slice_axis)
 
 
 def test_a_picture_format_is_the_line_of_the_page(tmp_path, monkeypatch):

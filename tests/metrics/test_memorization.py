@@ -175,6 +175,21 @@ class TestCache:
             metric = MemorizationMetric(embedder, verify=True).fit([training], cache_path=path)
             torch.testing.assert_close(metric(training), without)
 
+    def test_embeddings_in_which_a_bit_was_flipped_are_computed_again(
+        self, embedder, training_images, tmp_path, capsys
+    ):
+        path = tmp_path / "embeddings.pt"
+        MemorizationMetric(embedder).fit([training_images], cache_path=path)
+        numbers = torch.load(path, weights_only=True)["embeddings"].numpy().tobytes()
+        content = bytearray(path.read_bytes())
+        content[content.index(numbers) + 2] ^= 1
+        path.write_bytes(content)
+        embedder.embedded = 0
+        MemorizationMetric(embedder).fit([training_images], cache_path=path)
+        assert embedder.embedded == 6
+        assert "embeddings.pt: is damaged" in capsys.readouterr().err
+        assert torch.load(path, weights_only=True)["embeddings"].numpy().tobytes() == numbers
+
     def test_it_is_refused_to_another_embedder_and_never_replaces_another_file(self, training_images, tmp_path):
         path, other = tmp_path / "embeddings.pt", make_embedder()
         MemorizationMetric(make_embedder()).fit([training_images], cache_path=path)

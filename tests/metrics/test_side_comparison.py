@@ -176,3 +176,14 @@ def test_the_differences_go_into_json_in_the_order_of_their_kinds() -> None:
 def test_broken_input_is_explained(images: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare_sides(make_cohort(0), images)
+
+
+def test_hounsfield_units_beside_pictures_of_other_grey_levels_are_named_for_any_number_of_images() -> None:
+    images = make_cohort(0, 4)
+    assert compare_sides(images, images, hounsfield_shares=(1.0, 0.0)).differences == ()
+    assert compare_sides(images, images**0.3, hounsfield_shares=(1.0, 1.0)).differences == ()
+    comparison = compare_sides(images, images**0.3, hounsfield_shares=(0.1, 1.0))
+    (difference,) = comparison.uncovered
+    assert difference.kind == "hounsfield"
+    assert difference.description.startswith("The synthetic images are in Hounsfield units and the training images")
+    assert not comparison.is_testable

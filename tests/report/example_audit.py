@@ -11,6 +11,7 @@ from PIL import Image
 
 CURVE = [("blur", 1.0, 20), ("blur", 2.0, 19), ("blur", 3.0, 11), ("noise", 0.05, 18), ("rotation", 10.0, 20)]
 CURVE += [("crop", 0.8, 17), ("mix", 0.5, 2), ("half_resolution", None, 20)]
+STRONG = [("blur", 2.0), ("blur", 3.0), ("noise", 0.05), ("crop", 0.8), ("mix", 0.5)]
 UNITS = {"blur": "px", "rotation": "degrees"}
 
 
@@ -162,6 +163,7 @@ def _summary(
         "num_memorized_without_patient": 0,
         "num_close": 0,
         "num_unexplained": 2 if filled else 0,
+        "num_similar_above_null": 3 if filled else None,
         "selection": None,
         "copy_fraction": share(num_copies, total, 0.12, 0.4),
         "memorized_fraction": share(num_copies, 400, 0.015, 0.05),
@@ -177,7 +179,7 @@ def _summary(
             "method": "conformal p-values, Benjamini-Hochberg",
             "caveat": "The held-out images have to be of the population of the training images.",
         },
-        "gate": _gate(num_copies, total, num_patients) if filled else _no_gate(),
+        "gate": _gate(num_copies, total, num_patients) if filled else _no_gate(num_copies),
         "sides_differ": {"num_training": 200, "num_synthetic": total, "is_testable": True, "differences": []},
         "skipped": [{"side": "training", "path": f"{training}-broken.png", "reason": "is empty"}] if filled else [],
         "ignored_files": {side: [] for side in num_images},
@@ -246,12 +248,14 @@ def _gate(num_copies: int, total: int, num_patients: int) -> dict[str, Any]:
             },
             {"code": "skipped_training", "result": "undecided", "text": "1 training image could not be read."},
         ],
+        "caveats": [],
         "max_copy_fraction": 0.01,
         "max_patient_fraction": None,
         "gate_on": "generator",
         "min_recall": 0.9,
         "num_suspicious": num_copies + 2,
         "suspicious": {"copies": num_copies, "parts": 0, "discoveries": 0, "unexplained": 2},
+        "parts_left_out": 0,
         "upper_limit": 0.41,
         "upper_limit_over_recall": 0.43,
         "images_needed": None,
@@ -259,11 +263,20 @@ def _gate(num_copies: int, total: int, num_patients: int) -> dict[str, Any]:
     }
 
 
-def _no_gate() -> dict[str, Any]:
-    names = ["max_copy_fraction", "max_patient_fraction", "num_suspicious", "suspicious", "upper_limit", "patients"]
-    names += ["upper_limit_over_recall", "images_needed", "result"]
-    absent = dict.fromkeys(names)
-    return {**absent, "reason": "no gate was asked for", "reasons": [], "gate_on": "generator", "min_recall": 0.9}
+def _no_gate(num_copies: int) -> dict[str, Any]:
+    names = ["max_copy_fraction", "max_patient_fraction", "upper_limit", "patients"]
+    absent = dict.fromkeys([*names, "upper_limit_over_recall", "images_needed", "result"])
+    return {
+        **absent,
+        "reason": "no gate was asked for",
+        "reasons": [],
+        "caveats": [],
+        "gate_on": "generator",
+        "min_recall": 0.9,
+        "num_suspicious": num_copies,
+        "suspicious": {"copies": num_copies, "parts": 0, "discoveries": 0, "unexplained": 0},
+        "parts_left_out": 0,
+    }
 
 
 def _controls() -> dict[str, Any]:
@@ -276,6 +289,7 @@ def _controls() -> dict[str, Any]:
             "total": 20,
             "value": count / 20,
             "interval": [max(0.0, count / 20 - 0.2), min(1.0, count / 20 + 0.1)],
+            "upper_limit": None if (change, level) in STRONG else min(1.0, count / 20 + 0.2),
         }
         for change, level, count in CURVE
     ]

@@ -21,8 +21,10 @@ from monai_deepssim.report import (
     draw_agreement,
     draw_image,
     render_report,
+    render_shareable,
     score_histogram,
 )
+from monai_deepssim.report.figures import draw_detection_curve
 from monai_deepssim.report.listed_pairs import explain_copy, list_pairs
 
 HOSTILE = "<script>alert(1)</script><b>'\"&{{ 7 * 7 }}</style>"
@@ -52,6 +54,7 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "48 synthetic images with all 400 training images",
         "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after this change were found:",
+        "found: blur 2 px. 3 other mild changes were tried, and none of them hides copies beyond chance.",
         "1 of 120 held-out images is called a copy, though none is: 0.8 %",
         "at most 41 % of all that this generator makes is suspicious, or 43 % with the copies that the audit misses",
         "What was not tested or may be missed",
@@ -298,13 +301,16 @@ def test_the_terminal_says_what_the_summary_says(tmp_path) -> None:
     lines = closing_lines(json.loads(json.dumps(audit.summary)), audit.tables["matches"], tmp_path / "report.html")
     text = "\n".join(lines)
     expected = [
-        "12 of 48 synthetic images are copies of a training image (25.0%; 95 % interval 12.0% to 40.0%).",
+        "Release gate exceeded: 12 of 48 synthetic images are copies of a training image.",
+        "Copies: 12 of 48 synthetic images, 25.0 % (95 % interval 12.0 % to 40.0 %).",
+        "Look at these as well: 3 similar images score above every image that is not a copy.",
         "Memorized: 12 of 400 training images, of 6 patients.",
         "Controls: A copy blurred by 2 px would have been found with probability 0.95 (0.75 to 1.00).",
         "Members: The set knows who was in training",
-        "at most 0.01 may be copies: EXCEEDED (12 of 48 synthetic images are suspicious.)",
+        "at most 1 % of the images may be suspicious: EXCEEDED (12 of 48 synthetic images are suspicious.)",
     ]
     assert [line for line in expected if line not in text] == []
+    assert next(line for line in lines if line).startswith("Release gate exceeded")
 
 
 def test_an_image_in_two_classes_is_listed_once_in_the_more_serious() -> None:
@@ -313,3 +319,80 @@ def test_an_image_in_two_classes_is_listed_once_in_the_more_serious() -> None:
     matches["q_value"] = 0.001
     kinds = pd.Series([pair["kind"] for pair in list_pairs(audit.summary, audit.tables, audit.candidates)])
     assert kinds.value_counts().to_dict() == {"discovery": 31, "copy": 2, "unexplained": 2}
+
+
+def test_every_share_is_written_in_one_form_on_the_pages_and_on_the_terminal(tmp_path) -> None:
+    for filled in (True, False):
+        audit = make_audit(filled=filled)
+        lines = closing_lines(audit.summary, audit.tables["matches"], tmp_path / "report.html")
+        pages = [words_of(page) for page in (render(audit), render_shareable(audit.summary, audit.tables))]
+        for text in ("\n".join(lines), *pages):
+            assert re.findall(r".{20}\d%", text) == []
+            assert re.search(r"\d[ \u00a0]%", text)
+
+
+def test_what_the_gate_was_not_asked_is_on_the_first_screen() -> None:
+    audit = make_audit()
+    text = "Recall was not asked for (--min_recall 0)."
+    audit.summary["gate"]["caveats"] = [{"code": "recall_not_asked", "title": "without recall", "text": text}]
+    audit.summary["gate"]["min_recall"] = 0.0
+    for page in (render(audit), render_shareable(audit.summary, audit.tables)):
+        words = words_of(page)
+        assert text in words[: words.index("Affected patients")]
+        assert "The gate asks for no recall." in words
+        # What is often missed is told by a share of the report's own.
+        assert "Copies with these changes are often missed, as planted ones were: blur 3 px (55 % found)" in words
+    lines = closing_lines(audit.summary, audit.tables["matches"], "report.html")
+    assert any(text in line and line.startswith("Gate:") for line in lines)
+
+
+def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -> None:
+    audit = make_audit()
+    audit.summary["num_close"] = 3
+    audit.summary["gate"]["suspicious"]["discoveries"] = 3
+    words = words_of(render(audit))
+    assert "Suspicious, but not copies by the threshold 5 3 closer than chance explains, 2 unexplained" in words
+    assert "12 synthetic images are copies of a training image; 5 more are suspicious." in words
+    audit.summary["gate"]["patients"]["memorized"] = 9
+    words = words_of(render(audit))
+    assert "6 of 80 by the identifiers given; 9 with those whom suspicious images resemble; upper 95 % limit" in words
+
+
+def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stands_in_for_held_out_images() -> None:
+    audit = make_audit()
+    summary = audit.summary
+    summary["controls"]["curve"][4]["upper_limit"] = 0.4
+    summary.update(false_alarms=None, holdout_dir=None)
+    words = words_of(render(audit))
+    assert "3 other mild changes were tried, and copies are missed after rotation 10 degrees." in words
+    assert "Not measured: there were no held-out images. The training images, compared with each other, stand" in words
+    first = words[: words.index("Affected patients")]
+    assert summary["null"]["sentence"] not in first
+    summary["null"]["can_call"] = False
+    assert summary["null"]["sentence"] in words_of(render(audit))
+    summary["holdout_dir"] = "/data/hospital/holdout"
+    assert "Not measured: all held-out images are in training." in words_of(render(audit))
+
+
+def test_similar_images_above_every_image_that_is_not_a_copy_are_on_the_first_screen() -> None:
+    audit = make_audit()
+    words = words_of(render(audit))
+    card = words[
+        words.index("Suspicious, but not copies by the threshold") : words.index("Release gate exceeded at most")
+    ]
+    assert "beside these, 3 similar images score above every image that is not a copy" in card
+    assert "and yet not apart from the rest: look at these pairs." in words[: words.index("Affected patients")]
+    audit.summary["num_similar_above_null"] = 0
+    assert "above every image that is not a copy" not in words_of(render(audit))
+
+
+def test_the_detection_curve_marks_the_changes_that_have_to_be_found() -> None:
+    curve = [
+        {"change": name, "level": None, "unit": "", "value": 0.9, "interval": [0.7, 1.0], "upper_limit": limit}
+        for name, limit in (("none", 0.99), ("warp", None), ("mix", None), ("blur", None))
+    ]
+    svg = str(draw_detection_curve(curve, 0.9, "blur"))
+    hollow = re.findall(r'<use [^>]*style="fill: var\(--paper\)', svg)
+    full = re.findall(r'<use [^>]*style="fill: var\(--different\)', svg)
+    assert (len(full), len(hollow)) == (2, 2)
+    assert svg.count("stroke-dasharray") > str(draw_detection_curve(curve, 0, "blur")).count("stroke-dasharray")

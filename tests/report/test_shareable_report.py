@@ -98,3 +98,29 @@ def test_a_folder_without_a_finished_audit_is_named_with_what_is_missing(tmp_pat
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     with pytest.raises(UnusableInputError, match="holds no audit of this version"):
         shareable_report(tmp_path)
+
+
+def test_it_says_how_to_read_the_scores_and_shows_them_in_bins() -> None:
+    audit = make_audit(**NAMES)
+    page = render_shareable(audit.summary, audit.tables)
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    reading = words[words.index("How to read the scores") : words.index("Scores of all synthetic images")]
+    assert "Above 0.86 it is a duplicate" in reading
+    assert "is memorized when at least one synthetic image is a copy of it" in reading
+    assert "the score only points to them: they are in the confidential report" in reading
+    assert "Histogram of the scores of 48 synthetic images" in page
+    # Bars alone: no score of a single image stands in the page but the ends of their range.
+    scores = {f"{score:.3f}" for score in audit.tables["matches"]["score"][1:-1]}
+    shown = set(re.findall(r"\d\.\d{3}", words))
+    assert shown & scores <= {f"{score:.3f}" for score in audit.tables["patients"]["max_score"]}
+
+
+def test_the_name_of_the_program_is_no_secret_and_what_was_given_to_it_is() -> None:
+    audit = make_audit(**NAMES)
+    folder, other = "/srv/jdoe/Klinikum Nord", "/srv/Haus 9"
+    audit.summary["run"]["command"] = f"monai-deepssim audit '{folder}' --holdout='{other}' --fdr 0.1"
+    audit.summary["headline"]["advice"] = f"Leave them out with 'monai-deepssim filter'. {folder}, {other}."
+    page = render_shareable(audit.summary, audit.tables)
+    assert "Leave them out with &#39;monai-deepssim filter&#39;." in page
+    assert "Klinikum" not in page
+    assert "Haus 9" not in page

@@ -151,9 +151,7 @@ def _summarize(result: DeduplicationResult) -> dict[str, Any]:
         "groups_by_patients": {name: result.count_groups(name) for name in kinds},
         "pairs_by_patients": {name: result.count_pairs(name) for name in kinds},
         "num_searches": result.duplicates.rounds,
-        **what_it_rests_on(
-            options, result.thresholds, result.detector, result.embedder, [result.training], result.seconds
-        ),
+        **what_it_rests_on(result),
     }
 
 

@@ -25,10 +25,9 @@ from monai_deepssim.audit.detector import load_detector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER, embed_sides
 from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.options import DeduplicationOptions
-from monai_deepssim.audit.result import EmbeddedSide, EmbedderIdentity
-from monai_deepssim.audit.sources import Side, list_side
+from monai_deepssim.audit.result import SearchResult
+from monai_deepssim.audit.sources import Side, give_windows, list_side
 from monai_deepssim.audit.tables import write_table
-from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import Stages, say
@@ -50,16 +49,12 @@ _STAGES = {
 _RESULT_FILES = ["summary.json", "report.html", _NEAREST, _GROUPS]
 
 
-@dataclass(frozen=True, repr=False)
-class DeduplicationResult:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DeduplicationResult(SearchResult):
     """What was found in a training set, and what of it was kept.
 
     Attributes:
         options: the deduplication's options, as given.
-        thresholds: thresholds of the score.
-        training: the set.
-        detector: its name.
-        embedder: where the scores come from.
         units: the files.
         paths: path of each, relative to its source; for a DICOM series that of its first file.
         duplicates: the groups and the nearest image of each.
@@ -69,14 +64,9 @@ class DeduplicationResult:
         folder: folder with the files that were kept; ``None`` where nothing was written.
         manifest: path of ``manifest.csv``; ``None`` where nothing was written.
         demo: how many repetitions were found; ``None`` where the set is the user's.
-        seconds: time spent, by step.
     """
 
     options: DeduplicationOptions
-    thresholds: Thresholds
-    training: EmbeddedSide
-    detector: str
-    embedder: EmbedderIdentity
     units: list[FileUnit]
     paths: list[str]
     duplicates: Duplicates
@@ -86,7 +76,6 @@ class DeduplicationResult:
     folder: Path | None
     manifest: Path | None
     demo: RepetitionsResult | None
-    seconds: dict[str, float]
 
     @property
     def num_kept(self) -> int:
@@ -164,6 +153,7 @@ def perform_deduplication(
     detector = load_detector(options)
     if side is None:
         side = _read_side(options, stages)
+    (side,) = give_windows([side], options.window)
     say_estimate([side], detector, options, stages)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
     detector.fit(training.images)

@@ -7,6 +7,8 @@ from pathlib import Path
 from monai_deepssim.data.readers.base import Reader
 from monai_deepssim.data.readers.content import describe_content, first_bytes
 from monai_deepssim.data.readers.dicom import DicomReader
+from monai_deepssim.data.readers.dicom_classes import PASSED_OVER_CLASSES, PASSED_OVER_TYPES, SECONDARY_CAPTURES
+from monai_deepssim.data.readers.dicom_codecs import COMPRESSED_SYNTAXES
 from monai_deepssim.data.readers.itk import ItkReader
 from monai_deepssim.data.readers.jpeg2000 import Jpeg2000Reader, is_jpeg2000_compiled_in
 from monai_deepssim.data.readers.mgh import MghReader
@@ -17,9 +19,13 @@ from monai_deepssim.data.readers.png import PngReader
 from monai_deepssim.data.readers.tiff import TiffReader
 
 __all__ = [
+    "COMPRESSED_SYNTAXES",
+    "PASSED_OVER_CLASSES",
+    "PASSED_OVER_TYPES",
     "READERS",
+    "SECONDARY_CAPTURES",
     "Reader",
-    "content_of",
+    "describe_file",
     "format_names",
     "reader_of",
     "supported_suffixes",
@@ -47,23 +53,9 @@ READERS: list[Reader] = [
 _IMAGE_SUFFIXES = (
     *(".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jls", ".jxl", ".jxr", ".avif", ".heic", ".heif"),
     *(".pgm", ".ppm", ".pnm", ".pcx", ".tga", ".exr", ".psd", ".dng", ".svg"),
-    *(".npy", ".npz", ".h5", ".hdf5", ".zarr", ".mat", ".fits"),
-    *(
-        ".mha",
-        ".mhd",
-        ".nrrd",
-        ".nhdr",
-        ".mgz",
-        ".mgh",
-        ".hdr",
-        ".img",
-        ".mnc",
-        ".par",
-        ".rec",
-        ".gipl",
-        ".vtk",
-        ".vti",
-    ),
+    *(".npy", ".npz", ".h5", ".hdf5", ".zarr", ".fits"),
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr", ".img", ".mnc", ".par", ".rec"),
+    *(".gipl", ".vtk", ".vti"),
     *(".svs", ".ndpi", ".czi", ".lif", ".nd2"),
 )
 
@@ -90,7 +82,7 @@ def reader_of(path: Path) -> Reader | None:
     return next((reader for reader in READERS if reader.recognizes(head)), named)
 
 
-def content_of(path: Path) -> str:
+def describe_file(path: Path) -> str:
     """Say what a file holds by its first bytes, ``""`` where they do not tell: for messages about what is not read.
 
     Args:

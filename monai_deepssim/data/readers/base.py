@@ -57,6 +57,14 @@ class Reader(ABC):
         """
         return [(path,) for path in paths], {}
 
+    def files_with(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that hold the image or volume of a file that is named alone, such as a header and its data.
+
+        Args:
+            path: A file of this format.
+        """
+        return (path,)
+
     def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
         """Return the size of a volume, from its header if possible.
 
@@ -70,6 +78,22 @@ class Reader(ABC):
             Exception: Whatever a parser raises for a damaged file: it stays in the list and is refused when loaded.
         """
         return None
+
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        """Whether the file says that its values are Hounsfield units; ``None`` where it does not tell.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return None
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        """Center and width of the windows in which the file is to be viewed, in its own units.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return ()
 
     @abstractmethod
     def read(

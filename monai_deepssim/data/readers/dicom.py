@@ -14,6 +14,7 @@ from monai_deepssim.data.readers.dicom_file import is_dicom
 from monai_deepssim.data.readers.dicom_header import SPACING_TAGS, DicomHeader, read_header
 from monai_deepssim.data.readers.dicom_pixels import decode, decode_stack, fill_padding
 from monai_deepssim.data.readers.dicom_series import DicomVolume, images_of_series, volume_of
+from monai_deepssim.data.readers.dicom_window import in_hounsfield_units, viewing_windows
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DicomReader"]
@@ -65,6 +66,12 @@ class DicomReader(Reader):
     def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
         volume = volume_of(files)
         return None if volume is None else ras_shape(volume.axes, volume.shape)
+
+    def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
+        return in_hounsfield_units(Path(files[0]))
+
+    def viewing_windows(self, files: Sequence[str]) -> tuple[tuple[float, float], ...]:
+        return viewing_windows(Path(files[0]))
 
     def read(
         self, files: Sequence[str], index: int | None, slice_axis: int

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset, uid
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.common import CoderBase
 from pydicom.pixels.utils import get_expected_length
 
+from monai_deepssim.data.readers.dicom_gdcm import decode_with_gdcm
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["COMPRESSED_SYNTAXES", "check_frame", "decoding_error"]
+__all__ = ["COMPRESSED_SYNTAXES", "decode_frame"]
 
 _ALWAYS, _EXTRA = "nothing more", "`pip install 'monai-deepssim[dicom]'`"
 _GPL = "pip install pylibjpeg pylibjpeg-libjpeg"
@@ -40,22 +43,38 @@ _JPEG_START, _END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"  # ISO 15444-1 A.4.1 and A.5.1
 
 
-def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
-    """Check, before anything is decoded, that there is a decoder and that a frame is what its header says.
+def decode_frame(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
+    """Return the stored values of a frame, decompressed.
 
     Args:
         path: Path of the file.
         dataset: Its elements, with the pixels.
         frame: Which of its images, from 0.
 
+    Returns:
+        ``(rows, columns)``, or ``(rows, columns, 3)`` for colour, in red, green and blue.
+
     Raises:
-        UnusableInputError: There is no decoder, or the frame is cut short or of another size.
+        UnusableInputError: There is no decoder, or it does not succeed.
     """
+    code = _checked_code(path, dataset, frame)
+    plugins = get_decoder(dataset.file_meta.TransferSyntaxUID).available_plugins
+    try:
+        if plugins == ("gdcm",):
+            return decode_with_gdcm(dataset, code)
+        others = [name for name in plugins if name != "gdcm"]
+        return pixel_array(dataset, index=frame, decoding_plugin=others[0] if others else "", correct_unused_bits=False)
+    except Exception as error:
+        raise _decoding_error(path, dataset, error) from error
+
+
+def _checked_code(path: Path, dataset: Dataset, frame: int) -> bytes:
+    """Return a compressed frame, which has a decoder, is whole and is what its header says; nothing for others."""
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = _decoder(path, syntax)
     if not syntax.is_encapsulated:
         _check_plain(path, dataset)
-        return
+        return b""
     if not decoder.is_available:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: they are compressed as {syntax.name}, which needs another package: "
@@ -63,29 +82,32 @@ def check_frame(path: Path, dataset: Dataset, frame: int) -> None:
         )
     try:
         code = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        size = _coded_size(code)
+        coded = _coded_picture(code)
     except Exception as error:
-        raise decoding_error(path, dataset, error) from error
-    is_jpeg = syntax != uid.RLELossless
-    if is_jpeg and code.rstrip(b"\0\xff")[-2:] != _END:
+        raise _decoding_error(path, dataset, error) from error
+    if syntax == uid.RLELossless:
+        return code
+    if code.rstrip(b"\0\xff")[-2:] != _END:
         raise UnusableInputError(
             f"{path}: the pixels cannot be read: the {syntax.name} of frame {frame} is cut short. Export it again."
         )
-    if is_jpeg and size is not None and size != (dataset.Rows, dataset.Columns):
+    if coded is None or not coded.fits(dataset):
+        size = "something else" if coded is None else f"{coded.rows} x {coded.columns} of {coded.bits} bits"
         raise UnusableInputError(
-            f"{path}: the header promises {dataset.Rows} x {dataset.Columns} pixels, and the compressed picture has "
-            f"{size[0]} x {size[1]}. Export the file again."
+            f"{path}: the pixels cannot be read: the header promises {dataset.Rows} x {dataset.Columns} pixels of "
+            f"{dataset.BitsStored} bits, and the {syntax.name} holds {size}. Export the file again."
         )
+    return code
 
 
-def decoding_error(path: Path, dataset: Dataset, error: Exception) -> UnusableInputError:
+def _decoding_error(path: Path, dataset: Dataset, error: Exception) -> UnusableInputError:
     """Say why pixels could not be decoded, and what might help."""
     syntax = dataset.file_meta.TransferSyntaxUID
     reason = " ".join(str(error).split()) or type(error).__name__
     remedy = "The file may be damaged: export it again, or remove it."
     if syntax == uid.JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
         remedy = f"Twelve bits need {_GPL} (GPL)."
-    elif syntax in COMPRESSED_SYNTAXES and any("libjpeg>" not in name for name in _missing(syntax)):
+    elif syntax in COMPRESSED_SYNTAXES and any("pylibjpeg-libjpeg" not in name for name in _missing(syntax)):
         remedy = f"More decoders come with {_EXTRA.strip('`')}; or the file is damaged: export it again."
     return UnusableInputError(f"{path}: the pixels cannot be read as {syntax.name}: {reason}. {remedy}")
 
@@ -119,17 +141,40 @@ def _check_plain(path: Path, dataset: Dataset) -> None:
         )
 
 
-def _coded_size(code: bytes) -> tuple[int, int] | None:
-    """Return rows and columns of a JPEG, JPEG-LS or JPEG 2000 picture, ``None`` where it does not tell."""
+@dataclass(frozen=True)
+class _CodedPicture:
+    """What a compressed picture says of itself.
+
+    Attributes:
+        rows: Its height.
+        columns: Its width.
+        bits: Of each sample.
+        num_samples: 1 for grey, 3 for colour.
+    """
+
+    rows: int
+    columns: int
+    bits: int
+    num_samples: int
+
+    def fits(self, dataset: Dataset) -> bool:
+        """Whether it is the picture that a header promises. Decoders may crash on another one, or fill the memory."""
+        expected = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+        return (self.rows, self.columns, self.num_samples) == expected and self.bits <= int(dataset.BitsAllocated)
+
+
+def _coded_picture(code: bytes) -> _CodedPicture | None:
+    """Read the header of a JPEG, JPEG-LS or JPEG 2000 picture; ``None`` where there is none."""
     start = code.find(_JPEG_2000_START)
-    if start in range(200):  # behind the boxes of a JP2 file, which do not belong there
+    if start in range(4096):  # behind the boxes of a JP2 file, which do not belong there
         right, bottom, left, top = struct.unpack_from(">4L", code, start + 8)
-        return bottom - top, right - left
+        (num_samples,) = struct.unpack_from(">H", code, start + 40)
+        return _CodedPicture(bottom - top, right - left, (code[start + 42] & 0x7F) + 1, num_samples)
     position = 2 if code[:2] == _JPEG_START else len(code)
-    while position + 9 <= len(code):
+    while position + 10 <= len(code):
         marker, length = code[position + 1], int.from_bytes(code[position + 2 : position + 4], "big")
         if marker in _FRAME_MARKERS:
-            rows, columns = struct.unpack_from(">HH", code, position + 5)
-            return (rows, columns) if rows else None
+            bits, rows, columns, num_samples = struct.unpack_from(">BHHB", code, position + 4)
+            return _CodedPicture(rows, columns, bits, num_samples)
         position += 1 if marker == 0xFF else 2 + length
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,17 +23,27 @@ from pydicom.valuerep import VR
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["MAX_PIXELS", "PixelElement", "check_length", "is_cut_short", "is_dicom", "read_dataset", "read_elements"]
+__all__ = [
+    "MAX_INFLATED_BYTES",
+    "MAX_PIXELS",
+    "PixelElement",
+    "check_length",
+    "is_cut_short",
+    "is_dicom",
+    "read_dataset",
+    "read_elements",
+]
 
 #: Rows x columns x frames that one file may have: a volume of 512 x 512 x 2,048. Larger ones would fill the memory.
 MAX_PIXELS = 2**29
-_MAX_INFLATED_BYTES = 2 * MAX_PIXELS  # two bytes per pixel
+#: What a deflated file may grow to: two bytes per pixel.
+MAX_INFLATED_BYTES = 2 * MAX_PIXELS
+_MAX_PLAIN_READ = 2**16  # bytes; most elements are smaller, and asking for the position takes time
 _HEAD_BYTES = 132  # the preamble and the letters DICM
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 _PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"})
 # Groups 0002 and 0008 begin with short elements: UIDs of 64 bytes, dates and names.
 _LONGEST_FIRST_ELEMENT = 1024
 
@@ -52,6 +63,19 @@ class PixelElement:
     num_bytes_left: int
 
 
+class _BoundedFile(io.BufferedReader):
+    """A file of which no more is read than there is: a damaged length of 4 GB would ask for as much memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._num_bytes = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MAX_PLAIN_READ:
+            size = min(size, max(0, self._num_bytes - self.tell()))
+        return super().read(size)
+
+
 def is_dicom(head: bytes) -> bool:
     """Whether a file is DICOM, by its first 132 bytes: with the preamble of the standard, or without.
 
@@ -63,21 +87,19 @@ def is_dicom(head: bytes) -> bool:
 
 
 def _has_elements(head: bytes, order: str) -> bool:
-    """Whether bytes begin with two or more elements of groups 0002 and 0008, in the order of their tags."""
-    position, last_tag, count = 0, 0, 0
-    while position + 8 <= len(head):
+    """Whether bytes begin with an element of group 0002 or 0008 and another one of a higher tag."""
+    position, last_tag = 0, 0
+    for _ in range(2):
+        if position + 8 > len(head):
+            return False
         group, element, vr, short_length = struct.unpack_from(f"{order}HH2sH", head, position)
-        (long_length,) = struct.unpack_from(f"{order}L", head, position + 4)
         tag = group << 16 | element
-        if group not in (0x0002, 0x0008) or tag < last_tag:
+        length = short_length if vr in _VRS else struct.unpack_from(f"{order}L", head, position + 4)[0]
+        is_first = position == 0
+        if tag <= last_tag or (is_first and (group not in (0x0002, 0x0008) or length > _LONGEST_FIRST_ELEMENT)):
             return False
-        if vr in _LONG_VRS:
-            break  # a sequence or text of any length
-        length = short_length if vr in _VRS else long_length
-        if length > _LONGEST_FIRST_ELEMENT:
-            return False
-        position, last_tag, count = position + 8 + length, tag, count + 1
-    return count >= 2
+        position, last_tag = position + 8 + length, tag
+    return vr in _VRS or order == "<"  # only explicit types are written in big endian
 
 
 def read_elements(path: Path, tags: Sequence[str | int]) -> tuple[Dataset, PixelElement | None]:
@@ -101,7 +123,7 @@ def read_elements(path: Path, tags: Sequence[str | int]) -> tuple[Dataset, Pixel
         return bool(pixels)
 
     force = _checked_head(path)
-    with path.open("rb") as file:
+    with _BoundedFile(path) as file:
         dataset = read_partial(file, at_pixels, force=force, specific_tags=[Tag(tag) for tag in tags])
         num_bytes_left = path.stat().st_size - file.tell()
     _complete_transfer_syntax(dataset)
@@ -114,7 +136,9 @@ def read_elements(path: Path, tags: Sequence[str | int]) -> tuple[Dataset, Pixel
 
 def read_dataset(path: Path) -> Dataset:
     """Read a whole DICOM file, pixels too, with the transfer syntax in ``file_meta``."""
-    dataset = dcmread(path, force=_checked_head(path))
+    force = _checked_head(path)
+    with _BoundedFile(path) as file:
+        dataset = dcmread(file, force=force)
     _complete_transfer_syntax(dataset)
     return dataset
 
@@ -137,24 +161,29 @@ def _checked_head(path: Path) -> bool:
 def _check_inflated_size(path: Path) -> None:
     """Inflate a deflated file piece by piece, without keeping it, to see that it stays within the limit."""
     content = path.read_bytes()
-    # PS3.10 7.1: the first element of group 0002 tells the length of the others, which are not deflated.
-    if content[132:136] != b"\x02\x00\x00\x00":
-        raise UnusableInputError(
-            f"{path}: the deflated DICOM file does not tell where its data begins. Export it again."
-        )
-    start = 144 + int.from_bytes(content[140:144], "little")
-    inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), content[start:], 0
+    inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), content[_end_of_meta(content) :], 0
     while rest and not inflater.eof:
         try:
             piece = inflater.decompress(rest, 2**24)
         except zlib.error as error:
             raise UnusableInputError(f"{path}: the deflated DICOM file cannot be read ({error}).") from error
         rest, size = inflater.unconsumed_tail, size + len(piece)
-        if size > _MAX_INFLATED_BYTES:
+        if size > MAX_INFLATED_BYTES:
             raise UnusableInputError(
-                f"{path}: the deflated DICOM file of {len(content):,} bytes grows beyond {_MAX_INFLATED_BYTES:,}, "
+                f"{path}: the deflated DICOM file of {len(content):,} bytes grows beyond {MAX_INFLATED_BYTES:,}, "
                 "which is more than is read. Remove it."
             )
+
+
+def _end_of_meta(content: bytes) -> int:
+    """Return where group 0002 ends, which is never deflated: PS3.10 7.1, PS3.5 7.1.2."""
+    position = _HEAD_BYTES
+    while content[position : position + 2] == b"\x02\x00":
+        if content[position + 4 : position + 6] in (b"OB", b"UN"):
+            position += 12 + int.from_bytes(content[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(content[position + 6 : position + 8], "little")
+    return position
 
 
 def _complete_transfer_syntax(dataset: Dataset) -> None:

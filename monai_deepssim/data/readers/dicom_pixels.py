@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-from monai_deepssim.data.readers.dicom_codecs import check_frame, decoding_error
+from monai_deepssim.data.readers.dicom_codecs import decode_frame
 from monai_deepssim.data.readers.dicom_file import read_dataset
 from monai_deepssim.data.readers.dicom_header import file_stamp
 from monai_deepssim.data.readers.dicom_series import DicomSlice
@@ -51,7 +51,7 @@ def decode(path: Path, frame: int) -> np.ndarray:
             f"{path}: PhotometricInterpretation is {photometric!r}, which is not read. Convert the file to "
             f"{', '.join(_GREY)} or RGB."
         )
-    pixels = _stored(path, dataset, frame)
+    pixels = decode_frame(path, dataset, frame)
     if photometric == "PALETTE COLOR":
         return apply_color_lut(pixels, dataset)[..., :3]
     if pixels.ndim == 3:
@@ -89,15 +89,6 @@ def _dataset(path: str, modified_ns: int, num_bytes: int) -> Dataset:
     return read_dataset(Path(path))
 
 
-def _stored(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
-    """Return the stored values of a frame, decompressed."""
-    check_frame(path, dataset, frame)
-    try:
-        return pixel_array(dataset, index=frame, correct_unused_bits=False)
-    except Exception as error:
-        raise decoding_error(path, dataset, error) from error
-
-
 def _used_bits(path: Path, dataset: Dataset, pixels: np.ndarray, is_padding: np.ndarray) -> np.ndarray:
     """Take the values from the bits that are used: the others may hold an old overlay."""
     used = _without_unused_bits(dataset, pixels)
@@ -130,8 +121,7 @@ def _has_overlay_bits(dataset: Dataset) -> bool:
 def _padding(path: Path, dataset: Dataset, pixels: np.ndarray, frame: int) -> np.ndarray:
     """Return which pixels are padding, by their stored values.
 
-    Scanners (GE among others) call 0 the padding of every MR image. There it is the black that it is everywhere else,
-    and stays.
+    Some scanners call 0 the padding of every MR image. There it is the black that it is in other images, and stays.
     """
     value_keyword, limit_keyword = next(names for keyword, names in _PADDING_KEYWORDS.items() if keyword in dataset)
     bounds = [_in_type(path, dataset, name, pixels.dtype) for name in (value_keyword, limit_keyword)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -43,13 +43,16 @@ class ItkReader(VolumeReader):
         self, paths: Sequence[Path], *, all_files: bool = False
     ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
         headers = [path for path in paths if path.name.lower().endswith(_HEADER_SUFFIXES)]
-        volumes = [(path, *_data_files(path)) for path in headers]
+        volumes = [_files(path, paths) for path in headers]
         with_header = {path for volume in volumes for path in volume}
         return volumes + [(path,) for path in paths if path not in with_header], {}
 
+    def files_with(self, path: Path) -> tuple[Path, ...]:
+        return _files(path) if path.name.lower().endswith(_HEADER_SUFFIXES) else (path,)
+
     def read_header(self, files: Sequence[str]) -> VolumeHeader:
         path = Path(files[0])
-        data_file_of(path, read_itk_header(path))
+        data_file_of(path, read_itk_header(path), files)
         reader = _reader(path)
         _run(reader.ReadImageInformation)
         dtype = _dtype(reader.GetPixelID(), reader.GetNumberOfComponents())
@@ -63,18 +66,20 @@ class ItkReader(VolumeReader):
 
     def read_plane(self, files: Sequence[str], stored_axis: int, position: int) -> np.ndarray:
         path = Path(files[0])
-        status = [file.stat() for file in (path, *_data_files(path))]
         header = self.read_header(files)
         num_bytes = math.prod(header.shape) * header.dtype.itemsize
-        voxels = _whole_volume(path, num_bytes, tuple((entry.st_mtime_ns, entry.st_size) for entry in status))
+        data_file = data_file_of(path, read_itk_header(path), files)
+        status = [file.stat() for file in (path, data_file)]
+        versions = tuple((entry.st_mtime_ns, entry.st_size) for entry in status)
+        voxels = _whole_volume(path, data_file, num_bytes, versions)
         return voxels.reshape(header.shape).take(position, stored_axis)
 
 
 @lru_cache(maxsize=1)
-def _whole_volume(path: Path, num_bytes: int, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
+def _whole_volume(path: Path, data_file: Path, num_bytes: int, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
     import SimpleITK
 
-    check_voxels(path, read_itk_header(path), num_bytes)
+    check_voxels(data_file, read_itk_header(path), num_bytes)
     image = _run(_reader(path).Execute)
     return SimpleITK.GetArrayViewFromImage(image).T.copy()
 
@@ -106,9 +111,9 @@ def _dtype(pixel_id: int, num_components: int) -> np.dtype:
     return types.get(pixel_id, np.dtype("c16"))
 
 
-def _data_files(path: Path) -> tuple[Path, ...]:
-    """The file with the voxels, where the header can be read and it is another one that lies beside it."""
+def _files(path: Path, listed: Collection[Path] = ()) -> tuple[Path, ...]:
+    """The header and the file with the voxels, where the header can be read and that lies beside it."""
     with suppress(OSError, ValueError):
-        data_file = data_file_of(path, read_itk_header(path))
-        return () if data_file == path else (data_file,)
-    return ()
+        data_file = data_file_of(path, read_itk_header(path), listed)
+        return (path,) if data_file == path else (path, data_file)
+    return (path,)

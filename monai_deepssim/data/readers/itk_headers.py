@@ -10,23 +10,25 @@ import bz2
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from monai_deepssim.data.readers.volumes import is_beside
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ItkHeader", "check_voxels", "data_file_of", "is_itk_header", "read_itk_header"]
 
 _MAX_HEADER_BYTES = 2**20
-_MAX_LINE_BYTES = 2**12  # what MetaIO reserves for a value
+_MAX_LINE_LENGTH = 400  # of a field that has a meaning: in longer ones that are wrong, teem, ITK's NRRD, loses itself
 _MAX_AXES = 4
 _META_START = re.compile(rb"(ObjectType|ObjectSubType|Comment|Name|ID|NDims)\s*=")
 _META_DATA = re.compile(rb"^ElementDataFile\s*=[^\n]*\n?", re.MULTILINE)
 _NRRD_DATA = re.compile(rb"\r?\n\r?\n")
 _META_LINE = re.compile(r"^\s*(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 _NRRD_LINE = re.compile(r"^([\w ]+?): ?(.*?)\s*$", re.MULTILINE)
+_NRRD_OWN_LINE = re.compile(r"#|[^:]*:=")  # comments, and keys of a user's own
 _CHUNK = 2**20
 
 
@@ -76,8 +78,9 @@ def read_itk_header(path: Path) -> ItkHeader:
         raise ValueError("its header has no ElementDataFile")
     pairs = (_NRRD_LINE if is_nrrd else _META_LINE).findall(text)
     fields = {name.lower().replace(" ", ""): value for name, value in pairs}
-    if max(map(len, text.splitlines())) > _MAX_LINE_BYTES:
-        raise ValueError(f"a line of its header has more than {_MAX_LINE_BYTES:,} characters")
+    lines = [line for line in text.splitlines() if not (is_nrrd and _NRRD_OWN_LINE.match(line))]
+    if max(map(len, lines)) > _MAX_LINE_LENGTH:
+        raise ValueError(f"a line of its header has more than {_MAX_LINE_LENGTH} characters")
     num_axes = fields.get("dimension" if is_nrrd else "ndims", "")
     lengths = fields.get("sizes" if is_nrrd else "dimsize", "").split()
     if num_axes not in map(str, range(2, _MAX_AXES + 1)):
@@ -87,8 +90,13 @@ def read_itk_header(path: Path) -> ItkHeader:
     return ItkHeader(is_nrrd, fields, size)
 
 
-def data_file_of(path: Path, header: ItkHeader) -> Path:
+def data_file_of(path: Path, header: ItkHeader, listed: Collection[str | Path] = ()) -> Path:
     """Return the file with the voxels, which is the header itself or lies beside it.
+
+    Args:
+        path: Path of the header.
+        header: As :func:`read_itk_header` returns it.
+        listed: Files that were listed; any other one must not be a link.
 
     Raises:
         UnusableInputError: the header names several files, or one that is elsewhere or missing.
@@ -101,9 +109,9 @@ def data_file_of(path: Path, header: ItkHeader) -> Path:
             f"{path}: the header names {name!r} as the file with its voxels, wanted one file in the same folder. Save "
             "the volume again, best in one file (.mha, .nrrd or .nii.gz)."
         )
-    if not (path.parent / name).is_file():
+    if not is_beside(path.parent / name, listed):
         raise UnusableInputError(
-            f"{path}: the file with its voxels, {name}, is not beside it. Restore it, or remove this one."
+            f"{path}: the file with its voxels, {name}, is not beside it, or is a link. Restore it, or remove this one."
         )
     return path.parent / name
 
@@ -112,7 +120,7 @@ def check_voxels(path: Path, header: ItkHeader, num_bytes: int) -> None:
     """Unpack compressed voxels to the end, without keeping them, so that their checksum is compared.
 
     Args:
-        path: Path of the header.
+        path: Path of the file with the voxels.
         header: As :func:`read_itk_header` returns it.
         num_bytes: What the size of the volume says that the voxels take.
 
@@ -126,10 +134,10 @@ def check_voxels(path: Path, header: ItkHeader, num_bytes: int) -> None:
         return
     if any(name in header.fields for name in ("lineskip", "byteskip", "headersize")):
         raise ValueError("its voxels are compressed behind a part that is skipped, which is not read")
-    file_size = data_file_of(path, header).stat().st_size
+    file_size = path.stat().st_size
     if int(header.fields.get("compresseddatasize") or 0) > file_size:
         raise ValueError(f"CompressedDataSize is more than the {file_size:,} bytes of the file")
-    with data_file_of(path, header).open("rb") as file:
+    with path.open("rb") as file:
         file.seek(header.size if not header.data_file else 0)
         count = 0
         for chunk in _unpacked(file, encoding):

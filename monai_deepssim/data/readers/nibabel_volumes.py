@@ -44,6 +44,11 @@ class NibabelVolume:
         return self.header.get_data_offset() + math.prod(map(int, self.header.get_data_shape())) * self.dtype.itemsize
 
     @property
+    def is_compressed(self) -> bool:
+        """Whether the file with the voxels is: by its content, but not where two of its voxels look like gzip."""
+        return is_compressed(self.data_file) and os.path.getsize(self.data_file) != self.num_bytes
+
+    @property
     def dtype(self) -> np.dtype:
         """Type of the voxels as stored."""
         return self.header.get_data_dtype()
@@ -70,7 +75,7 @@ class NibabelReader(VolumeReader):
                 f"{files[0]}: the header says that the voxels begin at byte {offset:,}, wanted at most "
                 f"{_MAX_OFFSET:,}. Export it again."
             )
-        compressed = is_compressed(volume.data_file)
+        compressed = volume.is_compressed
         num_bytes = os.path.getsize(volume.data_file)
         if not compressed and num_bytes < volume.num_bytes:
             raise UnusableInputError(
@@ -84,7 +89,7 @@ class NibabelReader(VolumeReader):
         where: list[slice | int] = [slice(None), slice(None), slice(None), 0, 0, 0, 0]
         where[stored_axis] = position
         selection = tuple(where[: len(volume.header.get_data_shape())])
-        if not is_compressed(volume.data_file):
+        if not volume.is_compressed:
             with open(volume.data_file, "rb") as file:
                 return np.asanyarray(ArrayProxy(file, volume.header)[selection])
         # A compressed file can only be read from its start: all slices of one volume share one pass.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -12,12 +12,17 @@ from nibabel.nifti2 import Nifti2PairHeader
 
 from monai_deepssim.data.readers.nibabel_volumes import NibabelReader, NibabelVolume, read_start
 from monai_deepssim.data.readers.streams import inflated_head
+from monai_deepssim.data.readers.volumes import is_beside
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["NiftiPairReader", "NiftiReader"]
 
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _PAIR_HEADERS = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
+_LACKS = (
+    "{file}: the file with its {role}, of the same name with {suffix}, is not beside it, or is a link. Restore it, "
+    "or remove this one."
+)
 _ANALYZE_STARTS = ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
 # Byte 252 of an Analyze header, by Mayo's analyze_db.h: 0 is transverse and not flipped, 1 to 5 are other planes.
 _ANALYZE_ORIENT_BYTE = 252
@@ -69,19 +74,19 @@ class NiftiPairReader(NibabelReader):
     def gather(
         self, paths: Sequence[Path], *, all_files: bool = False
     ) -> tuple[list[tuple[Path, ...]], dict[Path, str]]:
-        pairs = {path: _pair_of(path) for path in paths}
-        return sorted({tuple(file for file in pair if file is not None) for pair in pairs.values()}), {}
+        return sorted({_files(path, paths) for path in paths}), {}
+
+    def files_with(self, path: Path) -> tuple[Path, ...]:
+        return _files(path)
 
     def open_volume(self, files: Sequence[str]) -> NibabelVolume:
-        header_file, data_file = _pair_of(Path(files[0]))
-        if header_file is None or data_file is None:
-            lacking, role = (".img", "voxels") if data_file is None else (".hdr", "header")
-            raise UnusableInputError(
-                f"{files[0]}: the file with its {role}, of the same name with {lacking}, is not beside it. Restore it, "
-                "or remove this one."
-            )
+        header_file, data_file = _pair_of(Path(files[0]), files)
+        if header_file is None:
+            raise UnusableInputError(_LACKS.format(file=data_file, role="header", suffix=".hdr"))
         start = read_start(str(header_file), 348)
         size = _header_size(start)
+        if data_file is None:
+            raise UnusableInputError(_LACKS.format(file=header_file, role="voxels", suffix=".img"))
         header: AnalyzeHeader
         if start[344:347] in (b"ni1", b"n+1") or size == 540:
             header = _PAIR_HEADERS[size](read_start(str(header_file), size))
@@ -103,7 +108,11 @@ def _header_size(start: bytes) -> int:
     raise ValueError("it does not begin with 348 or 540, the size of its header")
 
 
-def _pair_of(path: Path) -> tuple[Path | None, Path | None]:
+def _files(path: Path, listed: Collection[Path] = ()) -> tuple[Path, ...]:
+    return tuple(file for file in _pair_of(path, listed) if file is not None)
+
+
+def _pair_of(path: Path, listed: Collection[str | Path]) -> tuple[Path | None, Path | None]:
     """The header and the file with the voxels, as far as they are on disk."""
     name = path.name
     compressed = name.lower().endswith(".gz")
@@ -114,7 +123,9 @@ def _pair_of(path: Path) -> tuple[Path | None, Path | None]:
     # Its like comes first: a.hdr.gz belongs to a.img.gz, where there is also a.img.
     candidates = [stem + kind + end for end in (".gz", "") for kind in kinds]
     candidates = candidates if compressed else candidates[2:] + candidates[:2]
-    other = next((path.with_name(candidate) for candidate in candidates if path.with_name(candidate).exists()), None)
+    other = next(
+        (path.with_name(candidate) for candidate in candidates if is_beside(path.with_name(candidate), listed)), None
+    )
     return (path, other) if is_header else (other, path)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from monai_deepssim.data.readers.base import Reader
 from monai_deepssim.data.readers.limits import check_volume_size
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["VolumeHeader", "VolumeReader", "check_voxel_type", "spatial_shape"]
+__all__ = ["VolumeHeader", "VolumeReader", "check_voxel_type", "is_beside", "spatial_shape"]
 
 
 @dataclass(frozen=True)
@@ -125,3 +126,13 @@ def check_voxel_type(file: str, dtype: np.dtype) -> None:
         return
     kind = "colours" if dtype.names is not None else "complex numbers" if dtype.kind == "c" else f"of type {dtype}"
     raise UnusableInputError(f"{file}: the voxels are {kind}. Save the file with one number per voxel.")
+
+
+def is_beside(file: Path, listed: Collection[str | Path] = ()) -> bool:
+    """Whether the second file of a volume is there and may be read, of which only its name is known.
+
+    Args:
+        file: Path of the file, in the folder of the first one.
+        listed: Files that were listed. Any other one must not be a link, which could lead anywhere.
+    """
+    return file.is_file() and (not file.is_symlink() or str(file) in map(str, listed))
