@@ -225,5 +225,5 @@ def _parse(text: str) -> Any:
     """A number, a list or another plain value where the text is one, else the text; nothing is evaluated."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ __all__ = [
 #: Names, or a function that knows them once they are asked for.
 Names = Iterable[str] | Callable[[], Iterable[str]]
 
+_LONGEST_SHOWN = 200
+
 
 @dataclass(frozen=True)
 class Check:
@@ -59,7 +63,13 @@ def unusable_option(name: str, value: Any, wanted: str) -> UnusableInputError:
         >>> unusable_option("seed", -1, "a whole number of at least 0")
         UnusableInputError('--seed: is -1, wanted a whole number of at least 0.')
     """
-    return UnusableInputError(f"--{name}: is {value!r}, wanted {wanted}.")
+    try:
+        shown = repr(value)
+    except (RecursionError, ValueError):  # Python writes no integer of 5,000 digits
+        shown = f"a {type(value).__name__} that cannot be shown"
+    if len(shown) > _LONGEST_SHOWN:
+        shown = f"{shown[:_LONGEST_SHOWN]}..."
+    return UnusableInputError(f"--{name}: is {shown}, wanted {wanted}.")
 
 
 def whole(low: int, high: int | None = None, *, or_none: bool = False) -> Check:
@@ -152,7 +162,22 @@ def _read_text(name: str, value: Any) -> str | None:
 
 def _read_path(name: str, value: Any) -> Path | None:
     found = _read_text(name, value)
-    return None if found is None else Path(found).expanduser()
+    return None if found is None else _as_path(name, found)
+
+
+def _as_path(name: str, text: str) -> Path:
+    """The path that a text names; whether anything is there does not matter."""
+    try:
+        found = Path(text).expanduser()
+        os.lstat(found)
+    except RuntimeError as error:  # ~somebody
+        raise UnusableInputError(f"--{name}: {text!r} names the home of a user who is not known here.") from error
+    except ValueError as error:
+        raise UnusableInputError(f"--{name}: holds a null character, which no name of a file has.") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UnusableInputError(f"--{name}: {text[:_LONGEST_SHOWN]!r}... is longer than a name can be.") from error
+    return found
 
 
 #: Take a text, or nothing.
@@ -187,7 +212,7 @@ def paths(missing: str) -> Check:
         given = [value] if isinstance(value, (str, PathLike)) else value
         if not _is_list(given) or not all(isinstance(entry, (str, PathLike)) for entry in given):
             raise unusable_option(name, value, f"{missing}, or a list of them")
-        files = tuple(Path(entry).expanduser() for entry in given)
+        files = tuple(_as_path(name, fspath(entry)) for entry in given)
         for file in files:
             if not file.is_file():
                 raise UnusableInputError(f"--{name}: {file} is not a file. Give {missing}.")
@@ -332,7 +357,10 @@ def _read_named_values(name: str, value: Any) -> dict[str, Any]:
         if not all("=" in part for part in parts):
             raise unusable_option(name, value, "values by name, such as hash_size=16,layers=[blocks.3,blocks.7]")
         value = dict(part.split("=", 1) for part in parts)
-        value = {key.strip(): _plain_value(text) for key, text in value.items()}
+        try:
+            value = {key.strip(): _plain_value(text) for key, text in value.items()}
+        except RecursionError as error:
+            raise unusable_option(name, value, "lists that are not nested, such as layers=[a,b]") from error
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise unusable_option(name, value, "values by name, such as {'hash_size': 16}")
     return dict(value)

@@ -228,7 +228,7 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Se
     if isinstance(source, (str, os.PathLike)):
         side = list_side(name, Path(source).expanduser(), options)
     elif isinstance(source, (list, tuple)) and source and not _holds_images(source):
-        entries = [entry if isinstance(entry, Mapping) else {"image": os.fspath(entry)} for entry in source]
+        entries = [entry if isinstance(entry, Mapping) else {"image": entry} for entry in source]
         listing = scan_images(entries, **options.listing, keep_repeats=True)
         side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored, in_memory=True)
     else:

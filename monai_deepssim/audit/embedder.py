@@ -92,6 +92,9 @@ def deepssim(x: Any, y: Any, *, embedder: nn.Module | None = None) -> Tensor:
         torch.stack([torch.as_tensor(fit(item["image"])) for item in list_in_memory(images, name)])
         for images, name in ((x, "x"), (y, "y"))
     )
+    for images, name in ((first, "x"), (second, "y")):
+        if not images.isfinite().all():
+            raise UnusableInputError(f"{name}: holds NaN or infinite values, want intensities in [0, 1].")
     if len(first) != len(second):
         raise UnusableInputError(f"y: got {len(second)} images, want {len(first)}, one for each image of x.")
     return compute_deepssim(_shipped_embedder() if embedder is None else embedder, first, second)[:, 0]

@@ -37,8 +37,10 @@ def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
                 f"{name}: got images of shape {tuple(images.shape)}, want (N, 1, rows, columns) with one grey channel."
             )
         entries: list[Mapping[str, Any]] = [{"image": image} for image in images]
-    elif not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-        raise UnusableInputError(f"{name}: got {images!r}, want a folder, a list, images (N, 1, H, W) or a dataset.")
+    elif isinstance(images, Mapping) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+        raise UnusableInputError(
+            f"{name}: got {type(images).__name__}, want a folder, a list, images (N, 1, H, W) or a dataset."
+        )
     else:
         entries = [images[number] for number in range(len(images))]
     if not entries:
@@ -56,8 +58,14 @@ def list_in_memory(images: Any, name: str) -> list[dict[str, Any]]:
 def _as_image(entry: Any, path: str) -> torch.Tensor:
     if not isinstance(entry, Mapping) or "image" not in entry:
         raise UnusableInputError(f"{path}: got {type(entry).__name__}, want a dictionary with an image under 'image'.")
-    image = torch.as_tensor(np.asarray(entry["image"])).float()
-    if image.ndim != 3 or image.shape[0] != 1:
+    try:
+        values = torch.as_tensor(np.asarray(entry["image"]))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnusableInputError(f"{path}: got {type(entry['image']).__name__} that is no array ({error}).") from error
+    if values.is_complex():
+        raise UnusableInputError(f"{path}: got complex numbers, want intensities in [0, 1]. Take their magnitude.")
+    image = values.float()
+    if image.ndim != 3 or image.shape[0] != 1 or image.numel() == 0:
         raise UnusableInputError(f"{path}: got an image of shape {tuple(image.shape)}, want (1, rows, columns).")
     finite = image[image.isfinite()]
     if len(finite) and not (finite.min() >= 0 and finite.max() <= 1):

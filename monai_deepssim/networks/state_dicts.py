@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,7 +139,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
             f"{path}: a TorchScript file, which is a program. Give a state dict, as torch.save writes it of "
             "network.state_dict()."
         )
-    _refuse_compression(path)
+    _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a file that is none of its own
@@ -158,7 +159,7 @@ def is_torchscript(path: str | os.PathLike[str]) -> bool:
         >>> is_torchscript(path)
         True
     """
-    names = [entry.filename for entry in _entries(path)]
+    names = [entry.filename for entry in _entries(path)] if Path(path).is_file() else []  # a pipe would wait for ever
     # The second is what torch.load goes by.
     return any("/code/" in name or name.endswith("/constants.pkl") for name in names)
 
@@ -172,9 +173,11 @@ def _entries(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
         return []
 
 
-def _refuse_compression(path: Path) -> None:
-    """Refuse an archive that needs more memory than its file has bytes: torch.save compresses nothing."""
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that needs more memory than its file has bytes, or whose checksums torch would not look at."""
     entries = _entries(path)
+    if not entries:
+        return
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
         sum(entry.file_size for entry in entries) > path.stat().st_size
     ):
@@ -182,6 +185,10 @@ def _refuse_compression(path: Path) -> None:
             f"{path}: a compressed archive, which torch.save never writes, and which can fill the memory. Give the "
             "file as torch.save wrote it."
         )
+    with zipfile.ZipFile(path) as archive, suppress(zipfile.BadZipFile):
+        if archive.testzip() is None:
+            return
+    raise UnusableInputError(f"{path}: a damaged checkpoint: a checksum in it is wrong. Download or copy it again.")
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

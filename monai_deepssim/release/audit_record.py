@@ -110,7 +110,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path}: is not there, so the audit is not finished. Give the output folder of an audit or a filter, or "
             "repeat its command, which goes on where it stopped."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableInputError(f"{path}: cannot be read ({error}). Repeat the audit.") from error
     if not isinstance(content, dict):
         raise UnusableInputError(f"{path}: holds {type(content).__name__}, want an object. Repeat the audit.")

@@ -47,7 +47,7 @@ def shareable_report(folder: Path) -> str:
         raise UnusableInputError(
             f"{folder}: has no {Path(error.filename).name}, want the folder of a finished audit. Give its --output_dir."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableInputError(
             f"{folder}: holds no audit of this version ({type(error).__name__}: {error}). Rerun the audit, which "
             "continues with what is there."

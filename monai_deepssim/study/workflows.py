@@ -64,7 +64,7 @@ def _read(settings: Sequence[Path]) -> dict[str, Any]:
     for file in settings:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UnusableInputError(f"{file}: is not JSON ({error}). Correct it.") from error
         if not isinstance(found, dict):
             raise UnusableInputError(f"{file}: holds {type(found).__name__}, wanted settings by id. Correct it.")
