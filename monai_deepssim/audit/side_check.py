@@ -33,7 +33,8 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
         UnusableInputError: when a file has changed, or can no longer be read.
     """
     (first, first_share), (second, second_share) = (_sample(part, image_size) for part in (training, synthetic))
-    return compare_sides(first, second, hounsfield_shares=(first_share, second_share))
+    has_window = any(part.side.window or part.usable_items[0].get("window") for part in (training, synthetic))
+    return compare_sides(first, second, hounsfield_shares=(first_share, second_share), has_window=has_window)
 
 
 def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, float]:

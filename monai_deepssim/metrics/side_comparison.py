@@ -58,7 +58,11 @@ class SideComparison:
 
 @torch.no_grad()
 def compare_sides(
-    training_images: Tensor, synthetic_images: Tensor, *, hounsfield_shares: tuple[float, float] = (0.0, 0.0)
+    training_images: Tensor,
+    synthetic_images: Tensor,
+    *,
+    hounsfield_shares: tuple[float, float] = (0.0, 0.0),
+    has_window: bool = True,
 ) -> SideComparison:
     """Compare how the images of two sides were preprocessed.
 
@@ -73,7 +77,8 @@ def compare_sides(
         training_images: ``(N, 1, H, W)`` in [0, 1], a sample of up to a few hundred.
         synthetic_images: ``(M, 1, H, W)`` in [0, 1].
         hounsfield_shares: share of the training and of the synthetic images whose files are in Hounsfield units. Where
-            one side is and the other shows pictures of them, the grey levels have to agree, for any number of images.
+            one side is and the other shows pictures, the grey levels have to agree, for any number of images.
+        has_window: whether a window was chosen for those, be it the full range.
 
     Returns:
         The differences and the mean images. With fewer than 5 images on a side there are no other differences, and
@@ -105,7 +110,8 @@ def compare_sides(
     if min(len(training), len(synthetic)) >= MIN_COMPARED_IMAGES:
         differences = name_differences(measure_side(training[:, 0].numpy()), measure_side(synthetic[:, 0].numpy()))
     if max(hounsfield_shares) > 0:
-        distance = level_distance(list(training[:, 0].numpy()), list(synthetic[:, 0].numpy()))
+        sides = [list(side[:, 0].numpy()) for side in (training, synthetic)]
+        distance = level_distance(*sides) if has_window else None
         differences = (*name_hounsfield_difference(*hounsfield_shares, distance), *differences)
     return SideComparison(differences, training.mean(dim=0), synthetic.mean(dim=0), len(training), len(synthetic))
 

@@ -71,13 +71,13 @@ def test_without_a_window_the_gate_is_undecided_and_says_what_to_do(audit, compu
     assert end.value.code == 2
     summary = json.loads((computed_tomography / "out" / "summary.json").read_text())
     (reason,) = (one for one in summary["gate"]["reasons"] if one["code"] == "sides_differ")
-    assert "training images are in Hounsfield units and the synthetic images are not" in reason["sentence"]
-    assert "option window" in reason["sentence"]
+    assert "training images are in Hounsfield units and the synthetic images are not" in reason["text"]
+    assert "option window" in reason["text"]
 
 
 def test_another_window_is_another_audit(audit, computed_tomography):
     audit(window="40,80")
-    audit(window={"training": "40,80"})
+    audit(window=(40, 80))
     with pytest.raises(SystemExit):
         audit(window="40,400")
 

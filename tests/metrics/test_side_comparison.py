@@ -182,6 +182,7 @@ def test_hounsfield_units_beside_pictures_of_other_grey_levels_are_named_for_any
     images = make_cohort(0, 4)
     assert compare_sides(images, images, hounsfield_shares=(1.0, 0.0)).differences == ()
     assert compare_sides(images, images**0.3, hounsfield_shares=(1.0, 1.0)).differences == ()
+    assert compare_sides(images, images, hounsfield_shares=(1.0, 0.0), has_window=False).uncovered
     comparison = compare_sides(images, images**0.3, hounsfield_shares=(0.1, 1.0))
     (difference,) = comparison.uncovered
     assert difference.kind == "hounsfield"
