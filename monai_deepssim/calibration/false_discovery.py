@@ -189,7 +189,7 @@ class Discoveries:
     @property
     def can_call(self) -> bool:
         """Whether plain copies would be called if they were :data:`REALISTIC_COPY_FRACTION` of the images, or one."""
-        return self.can_call_above(None)
+        return self.fewest_discoverable <= self._count_above(None)
 
     @property
     def comparisons_needed(self) -> int:

@@ -86,7 +86,7 @@ def test_the_filter_is_run_by_its_json_and_its_result_passes_the_gate(command_li
     assert [path.name for path in Path("out/filtered").iterdir()] == ["new.png"]
     told = capsys.readouterr().out
     assert "Before: 1 of 2 synthetic images are copies" in told
-    assert "0 of 1 synthetic images are copies" in told
+    assert "Copies: 0 of 1 synthetic images" in told
     assert "PASSED" in told
 
 
