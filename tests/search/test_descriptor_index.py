@@ -136,7 +136,7 @@ def test_text_that_all_images_have_is_no_sign_of_a_copy_and_repeats_keep_their_k
     features = [extract_local_features(with_text(image)) for image in phantoms[:11]]
     stranger = extract_local_features(with_text(phantoms[11]))
     every = [match_local_features(stranger, entry, VERSIONS[0]) for entry in features]
-    assert max(found.num_inliers for found in every if found) > 25, "without more, the text alone is a match"
+    assert max(found.num_inliers for found in every if found) > 20, "without more, the text alone is a match"
     search = LocalFeatureSearch().fit(features)
     assert max((found.num_inliers for _, found in search.query(stranger)), default=0) < 12
     image, found = search.query(features[3])[0]
