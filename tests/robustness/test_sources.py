@@ -82,9 +82,7 @@ def place(tmp_path, monkeypatch):
         yield tmp_path
 
 
-LONG_NAME = pytest.mark.xfail(
-    strict=True, reason="a name longer than a system takes ends with an OSError in data.entries"
-)
+LONG_NAME = pytest.mark.xfail(strict=True, reason="data.entries: a name that is too long ends with an OSError")
 
 
 @pytest.mark.parametrize("what", [pytest.param(what, marks=LONG_NAME if what == "long name" else ()) for what in CSVS])
