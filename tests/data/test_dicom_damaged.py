@@ -66,7 +66,7 @@ def test_a_file_without_transfer_syntax_is_read(tmp_path, brain_slice, write_dic
 
 
 @pytest.mark.parametrize(
-    "content", [b"<html><body>404</body></html>", b"\x89PNG\r\n\x1a\n", bytes(500), b"\x08\x00", b" "]
+    "content", [b"<html><body>404</body></html>", b"DICM at the wrong place", bytes(500), b"\x08\x00", b" "]
 )
 def test_what_is_only_named_dicom_is_refused_in_words(tmp_path, content):
     (tmp_path / "a.dcm").write_bytes(content)
