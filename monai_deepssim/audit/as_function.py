@@ -201,6 +201,10 @@ def _prepared(
     if patient_ids is not None and not isinstance(patient_ids, str):
         known_ids = patient_ids if isinstance(patient_ids, Mapping) else {"training": patient_ids}
     given = {name: source for name, source in sources.items() if source is not None}
+    if not given:
+        raise UnusableInputError(
+            f"{next(iter(sources))}: got None, want images: a folder, a pattern, a list, or (N, 1, H, W) in [0, 1]."
+        )
     directories = {f"{name}_dir": _source_path(source, name) for name, source in given.items()}
     values = {**options, **directories, "output_dir": IN_MEMORY if output_dir is None else output_dir}
     with quiet(not progress), ExitStack() as stack:

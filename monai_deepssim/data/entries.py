@@ -24,6 +24,7 @@ ImageSource = str | os.PathLike | Sequence[Mapping[str, Any]]
 _FILE_COLUMNS = ("image", "path", "filename")
 _OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files", "window"})
 _LARGEST_INDEX = 2**31
+_LONGEST_NAME = 255  # NAME_MAX of Linux, of macOS and, in characters, of Windows
 _Ignored = list[dict[str, str]]
 
 
@@ -187,6 +188,10 @@ def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
     image = row.get("image") if isinstance(row, Mapping) else None
     if not isinstance(image, str | os.PathLike) or not str(image):
         raise UnusableInputError(f"{where}: {row!r} has no file under 'image'. Give each entry one file.")
+    if max(len(part) for part in os.fsencode(image).split(b"/")) > _LONGEST_NAME:
+        raise UnusableInputError(
+            f"{where}: {str(image)[:40]!r}... is longer than the {_LONGEST_NAME} bytes of a name. Correct it."
+        )
     own_slice = _optional_integer(row.get("slice"), f"{where}: slice")
     own_axis = row.get("slice_axis")
     if isinstance(own_axis, str):

@@ -34,7 +34,7 @@ PIXELS = np.random.default_rng(0).permutation(12 * 17).reshape(12, 17).astype(np
         ("a.h5", b"\x89HDF\r\n\x1a\n", "holds HDF5 and is not a PNG"),
         ("a.jxl", b"\xff\x0a", "holds a JPEG XL image and is not a PNG"),
         ("a.jls", b"\xff\xd8\xff\xf7", "holds a JPEG-LS image and is not a PNG"),
-        ("a.png", gzip.compress(b"words"), "holds gzip data"),
+        ("a.png", gzip.compress(b"words", mtime=0), "holds gzip data"),
         ("a.hdr", b"#?RADIANCE\n" + bytes(500), "holds a Radiance image"),
         ("a.gif", b"", r"empty \(0 bytes\)"),
     ],

@@ -82,10 +82,7 @@ def place(tmp_path, monkeypatch):
         yield tmp_path
 
 
-LONG_NAME = pytest.mark.xfail(strict=True, reason="data.entries: a name that is too long ends with an OSError")
-
-
-@pytest.mark.parametrize("what", [pytest.param(what, marks=LONG_NAME if what == "long name" else ()) for what in CSVS])
+@pytest.mark.parametrize("what", CSVS)
 def test_a_list_that_cannot_be_used_is_named_with_its_line(place, what):
     Path("list.csv").write_bytes(CSVS[what])
     message = refusal_of(list_images, "list.csv")
@@ -176,18 +173,8 @@ IN_MEMORY = {
 }
 
 
-# What is refused by no one: an image is used without its NaN; and nothing at all is a fault of find_duplicates.
-FAULTS = {"nothing": "find_duplicates(None) ends with an IndexError"}
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(what, marks=pytest.mark.xfail(strict=True, reason=FAULTS[what]) if what in FAULTS else ())
-        for what in IN_MEMORY
-        if what != "one NaN"
-    ],
-)
+# A set of several images is used without the one that has a NaN.
+@pytest.mark.parametrize("what", [what for what in IN_MEMORY if what != "one NaN"])
 def test_images_in_memory_that_cannot_be_used_are_refused_by_the_name_of_their_side(place, what):
     value = IN_MEMORY[what]
     for call, side in (
