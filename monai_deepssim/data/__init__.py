@@ -60,7 +60,6 @@ __all__ = [
     "file_keys",
     "file_of",
     "files_of",
-    "find_image_files",
     "hash_items",
     "insert_repeats",
     "labelled_pairs",
