@@ -107,7 +107,6 @@ def _headline(result: AuditResult) -> dict[str, str]:
     """The verdict joined with the gate; a demo says so."""
     first = headline(
         result.gate,
-        result.copy_fraction.total,
         num_skipped=len(result.skipped),
         num_memorized=len(result.memorized),
         num_patients=result.num_patients,

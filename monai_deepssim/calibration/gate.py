@@ -28,7 +28,8 @@ class Gate:
         max_patient_fraction: share of memorized patients that is accepted.
         gate_on: ``generator`` or ``files``.
         min_recall: recall that is required.
-        num_suspicious: suspicious images.
+        num_images: images that count: a suspicious one as often as it is there, any other once.
+        num_suspicious: suspicious images among them.
         suspicious: these by class, each in one class.
         parts_left_out: copies of a part that were not to count.
         upper_limit: one-sided upper 95 % limit of their share; ``None`` where the set stands for no other images.
@@ -46,6 +47,7 @@ class Gate:
     max_patient_fraction: float | None
     gate_on: str
     min_recall: float
+    num_images: int
     num_suspicious: int
     suspicious: dict[str, int]
     parts_left_out: int
@@ -116,6 +118,7 @@ def decide_gate(rules: GateRules, evidence: GateEvidence) -> Gate:
         max_patient_fraction=rules.max_patient_fraction,
         gate_on=rules.gate_on,
         min_recall=rules.min_recall,
+        num_images=len(is_suspicious),
         num_suspicious=images.count,
         suspicious=counts,
         parts_left_out=evidence.parts_left_out(rules.count_parts),

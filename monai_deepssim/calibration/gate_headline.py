@@ -28,7 +28,6 @@ class Headline:
 
 def headline(
     gate: Gate,
-    num_synthetic: int,
     *,
     num_skipped: int = 0,
     num_memorized: int = 0,
@@ -41,7 +40,6 @@ def headline(
 
     Args:
         gate: the decision.
-        num_synthetic: synthetic images that were audited.
         num_skipped: images of all sides that could not be used.
         num_memorized: training images that have a copy.
         num_patients: known patients of these.
@@ -52,16 +50,16 @@ def headline(
         >>> from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules
         >>> none = np.zeros(100)
         >>> evidence = GateEvidence(none, none, none, none, recall=0.95, null_can_call=True)
-        >>> headline(decide_gate(GateRules(0.01, gate_on="files"), evidence), 100).title
+        >>> headline(decide_gate(GateRules(0.01, gate_on="files"), evidence)).title
         'Release gate passed: no copy was found among 100 synthetic images'
-        >>> headline(decide_gate(GateRules(0.01), evidence), 100).tone
+        >>> headline(decide_gate(GateRules(0.01), evidence)).tone
         'unsure'
     """
     num_copies = gate.suspicious["copies"] + gate.suspicious["parts"] + gate.parts_left_out
     num_others = gate.num_suspicious + gate.parts_left_out - num_copies
     is_clean = not (num_copies or num_others or num_skipped)
     tone = _tone(gate, num_copies, is_clean)
-    title = _finding(num_copies, num_others, num_synthetic, tone, gate)
+    title = _finding(num_copies, num_others, tone, gate)
     if gate.result is not None:
         asked = ", ".join(caveat.title for caveat in gate.caveats) if gate.result == "passed" else ""
         title = f"Release gate {gate.result}{f' ({asked})' if asked else ''}: {title}"
@@ -75,8 +73,8 @@ def _tone(gate: Gate, num_copies: int, is_clean: bool) -> str:
     return "good" if is_clean and not (gate.reasons or gate.caveats) else "unsure"
 
 
-def _finding(num_copies: int, num_others: int, num_synthetic: int, tone: str, gate: Gate) -> str:
-    of_all = f"of {num_synthetic:,} synthetic images"
+def _finding(num_copies: int, num_others: int: int, tone: str, gate: Gate) -> str:
+    of_all = f"of {gate.num_images:,} synthetic images"
     if num_copies:
         more = f", and {num_others:,} more {'is' if num_others == 1 else 'are'} suspicious" if num_others else ""
         return f"{num_copies:,} {of_all} {'is a copy' if num_copies == 1 else 'are copies'} of a training image{more}"
@@ -86,7 +84,7 @@ def _finding(num_copies: int, num_others: int, num_synthetic: int, tone: str, ga
     if tone == "bad" and gate.patients is not None:
         return f"{gate.patients['memorized']:,} training patients are memorized"
     missed = "" if tone == "good" else ", but copies may have been missed"
-    return f"no copy was found among {num_synthetic:,} synthetic images{missed}"
+    return f"no copy was found among {gate.num_images:,} synthetic images{missed}"
 
 
 def _advice(gate: Gate, num_copies: int, is_clean: bool, num_memorized: int, num_patients: int) -> list[str]:

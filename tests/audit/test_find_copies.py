@@ -126,7 +126,7 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
         ({"topk": 3}, "--topk: there is no such option. Did you mean --top_k?"),
         ({"training_dir": "a"}, "--training_dir: there is no such option"),
         ({"training": "no_such_folder"}, "no_such_folder"),
-        ({"training": 5}, "training: got 5, want a folder"),
+        ({"training": 5}, "training: got int, want a folder"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_in_words(sides, change, words):

@@ -46,7 +46,7 @@ def test_a_set_of_nothing_but_proven_copies_needs_no_screening(audit, folders, p
 
 @pytest.mark.parametrize(("name", "counts"), [("notes.txt", 0), ("manifest.csv", 0), ("scan.xyz", 1)])
 def test_a_note_beside_the_images_leaves_no_gate_undecided_and_what_may_be_an_image_does(audit, folders, name, counts):
-    (folders / "synthetic" / name).write_bytes(b"not an image")
+    (folders / "synthetic" / name).write_bytes(bytes(range(256)) if name == "scan.xyz" else b"not an image")
     with pytest.raises(SystemExit) as end:
         audit(max_copy_fraction=1.0, gate_on="files")
     assert end.value.code == 2

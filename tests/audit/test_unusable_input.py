@@ -88,10 +88,10 @@ def test_unusable_images_are_skipped_with_their_reason_and_counted(audit, folder
     Image.fromarray(holes).save(synthetic / "holes.tiff")
     (synthetic / "notes.txt").write_text("no image")
     # A format that is not read is no reason to audit fewer images than there are.
-    Image.fromarray(axial(60)).save(synthetic / "copy-of-60.bmp")
-    np.save(synthetic / "slice.npy", axial(60))
+    (synthetic / "copy-of-60.pgm").write_bytes(b"P5 2 2 255\n" + bytes(4))
+    np.save(synthetic / "volume.npy", np.stack([axial(60)] * 5))
     result = audit()
-    bad = ["constant.png", "copy-of-60.bmp", "empty.png", "holes.tiff", "slice.npy", "text.png", "truncated.png"]
+    bad = ["constant.png", "copy-of-60.pgm", "empty.png", "holes.tiff", "text.png", "truncated.png", "volume.npy"]
     assert [entry.path for entry in result.skipped] == bad
     assert result.copy_fraction.total == 4
     summary = json.loads((folders / "out" / "summary.json").read_text())

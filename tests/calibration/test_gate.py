@@ -176,7 +176,7 @@ def test_every_combination_has_its_result_its_reasons_in_order_and_a_headline_th
 
 
 def check_headline(gate, num_skipped, case):
-    words = headline(gate, NUM_IMAGES, num_skipped=num_skipped)
+    words = headline(gate, num_skipped=num_skipped)
     is_clean = gate.num_suspicious == 0 and not num_skipped
     tones = {
         "exceeded": "bad",
@@ -200,7 +200,7 @@ def test_each_kind_of_suspicion_alone_fails_a_gate(kind):
     gate = decide_gate(GateRules(0.01, gate_on="files"), evidence_of(**{kind: few}, **chosen))
     assert (gate.result, gate.num_suspicious) == ("exceeded", 20)
     without_limit = decide_gate(GateRules(), evidence_of(**{kind: few}, **chosen))
-    words = headline(without_limit, NUM_IMAGES)
+    words = headline(without_limit)
     assert words.tone == ("bad" if kind in ("is_copy", "is_part") else "unsure")
     assert words.title.startswith("20 of 1,000")
 
@@ -222,7 +222,7 @@ def test_part_copies_that_are_not_to_count_do_not_count_as_discoveries_and_stay_
     evidence = evidence_of(is_part=flags(20), is_discovery=flags(20))
     gate = decide_gate(GateRules(0.01, count_parts=False), evidence)
     assert (gate.result, gate.num_suspicious) == ("passed", 0)
-    words = headline(gate, NUM_IMAGES)
+    words = headline(gate)
     assert words.tone == "unsure"
     assert words.title == (
         "Release gate passed (with copies of a part not counted): 20 of 1,000 synthetic images are copies of a "
@@ -330,7 +330,7 @@ def test_numbers_that_differ_are_written_so_that_they_do():
 
 def test_the_headline_names_what_is_reproduced_and_how_many_more_reasons_there_are():
     evidence = evidence_of(is_copy=flags(20), is_unexplained=flags(21), recall=None, skipped_training=1)
-    words = headline(decide_gate(GateRules(0.01), evidence), NUM_IMAGES, num_memorized=3, num_patients=2)
+    words = headline(decide_gate(GateRules(0.01), evidence), num_memorized=3, num_patients=2)
     assert words.title == (
         "Release gate exceeded: 20 of 1,000 synthetic images are copies of a training image, and 1 more is suspicious"
     )
@@ -338,7 +338,7 @@ def test_the_headline_names_what_is_reproduced_and_how_many_more_reasons_there_a
         "The copies match 3 training images of 2 known patients, repeated or neighbouring ones included. 21 of 1,000"
     )
     assert "2 more reasons are named below." in words.advice
-    unknown = headline(decide_gate(GateRules(), evidence), NUM_IMAGES, num_memorized=3)
+    unknown = headline(decide_gate(GateRules(), evidence), num_memorized=3)
     assert "their patients are not known" in unknown.advice
 
 
@@ -395,7 +395,7 @@ def test_a_change_that_is_missed_is_named_with_how_many_were_found():
 )
 def test_a_gate_that_was_not_asked_much_is_passed_and_never_a_clean_result(rules, recall, code, title):
     gate = decide_gate(rules, evidence_of(recall=recall, patients=PATIENTS["none"]))
-    words = headline(gate, NUM_IMAGES)
+    words = headline(gate)
     assert (gate.result, [caveat.code for caveat in gate.caveats]) == ("passed", [code])
     assert words.tone == "unsure"
     assert words.title.startswith(f"Release gate passed ({title}): no copy was found among 1,000 synthetic images, but")
@@ -404,15 +404,15 @@ def test_a_gate_that_was_not_asked_much_is_passed_and_never_a_clean_result(rules
 
 
 def test_without_a_limit_a_recall_that_was_not_asked_for_is_no_clean_result_either():
-    words = headline(decide_gate(GateRules(min_recall=0), evidence_of(recall=0.0)), NUM_IMAGES)
+    words = headline(decide_gate(GateRules(min_recall=0), evidence_of(recall=0.0)))
     assert words.tone == "unsure"
     assert "Recall was not asked for" in words.advice
-    assert headline(decide_gate(GateRules(), evidence_of()), NUM_IMAGES).tone == "good"
+    assert headline(decide_gate(GateRules(), evidence_of())).tone == "good"
 
 
 def test_a_set_of_nothing_but_copies_passes_a_limit_of_all_by_the_letter_and_says_what_was_accepted():
     copies = evidence_of(is_copy=np.ones(NUM_IMAGES, dtype=bool))
-    words = headline(decide_gate(GateRules(1.0, gate_on="files"), copies), NUM_IMAGES)
+    words = headline(decide_gate(GateRules(1.0, gate_on="files"), copies))
     assert words.tone == "unsure"
     assert words.title == (
         "Release gate passed (with any share of copies accepted): 1,000 of 1,000 synthetic images are copies of a "

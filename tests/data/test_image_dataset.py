@@ -15,7 +15,7 @@ def items(tmp_path, brain_slice, icbm152_file):
     Image.fromarray(np.stack([brain_slice, brain_slice // 2, brain_slice], -1)).save(tmp_path / "b_colour.png")
     (tmp_path / "c_broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
     Image.fromarray(brain_slice[:136, :112]).save(tmp_path / "d_fits.png")
-    (tmp_path / "e.nii.gz").symlink_to(icbm152_file)
+    (tmp_path / "e.nii.gz").write_bytes(icbm152_file.read_bytes())
     return list_images(tmp_path)
 
 

@@ -62,13 +62,13 @@ def test_an_axial_slice_has_the_front_up_and_the_patients_right_on_the_left(tmp_
     front, right = (
         np.round(np.linalg.inv(image.affine) @ (*point, 1))[:3].astype(int) for point in ((0, 80, 10), (70, 0, 10))
     )
-    volume[tuple(slice(c - 3, c + 4) for c in front)] = 5 * volume.max()
+    volume[tuple(slice(c - 3, c + 4) for c in front)] = 3 * volume.max()
     nib.save(nib.Nifti1Image(volume, image.affine), tmp_path / "front.nii")
     rows, columns = np.nonzero(load(tmp_path / "front.nii", slice=int(front[2])) > 0.9)
     assert rows.mean() < 0.2 * volume.shape[1]
     assert abs(columns.mean() - volume.shape[0] / 2) < 3
     volume = image.get_fdata(dtype=np.float32).copy()
-    volume[tuple(slice(c - 3, c + 4) for c in right)] = 5 * volume.max()
+    volume[tuple(slice(c - 3, c + 4) for c in right)] = 3 * volume.max()
     nib.save(nib.Nifti1Image(volume, image.affine), tmp_path / "right.nii")
     rows, columns = np.nonzero(load(tmp_path / "right.nii", slice=int(right[2])) > 0.9)
     assert columns.mean() < 0.25 * volume.shape[0]

@@ -153,7 +153,7 @@ def test_files_that_differ_are_status_2_even_where_the_gate_was_exceeded(audit, 
 def test_it_is_said_why_a_file_was_not_judged(audit, audited):
     details = {d.file: d.detail for d in verify_release(audit, audited.parent / "synthetic").differences}
     assert details["broken.png"] == "the audit could not use it"
-    assert details["notes.txt"].startswith("the audit ignored it: not a")
+    assert details["notes.txt"].startswith("the audit ignored it: a table or note")
 
 
 def test_a_folder_that_cannot_be_opened_is_refused(audit, release, monkeypatch):
