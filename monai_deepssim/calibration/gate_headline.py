@@ -73,7 +73,7 @@ def _tone(gate: Gate, num_copies: int, is_clean: bool) -> str:
     return "good" if is_clean and not (gate.reasons or gate.caveats) else "unsure"
 
 
-def _finding(num_copies: int, num_others: int: int, tone: str, gate: Gate) -> str:
+def _finding(num_copies: int, num_others: int, tone: str, gate: Gate) -> str:
     of_all = f"of {gate.num_images:,} synthetic images"
     if num_copies:
         more = f", and {num_others:,} more {'is' if num_others == 1 else 'are'} suspicious" if num_others else ""

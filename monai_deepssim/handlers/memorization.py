@@ -56,6 +56,7 @@ class MemorizationHandler(UnevenSharesMetricHandler):
         device: the same.
         top_k: the same.
         verify_threshold: the same.
+        allow_torchscript: the same.
         cache_path: as for :meth:`~monai_deepssim.metrics.MemorizationMetric.fit`.
         output_transform: makes ``(y_pred, None)`` of ``engine.state.output``.
         save_details: whether ``engine.state.metric_details`` gets the score of every image.
@@ -80,12 +81,19 @@ class MemorizationHandler(UnevenSharesMetricHandler):
         *,
         top_k: int = 10,
         verify_threshold: float = ALIGNED_SSIM_THRESHOLDS[1],
+        allow_torchscript: bool = False,
         cache_path: str | os.PathLike[str] | None = None,
         output_transform: Callable = predictions_only,
         save_details: bool = True,
     ) -> None:
         metric_fn = MemorizationMetric(
-            embedder, threshold, verify, device, top_k=top_k, verify_threshold=verify_threshold
+            embedder,
+            threshold,
+            verify,
+            device,
+            top_k=top_k,
+            verify_threshold=verify_threshold,
+            allow_torchscript=allow_torchscript,
         )
         super().__init__(metric_fn=metric_fn, output_transform=output_transform, save_details=save_details)
         self._training_loader = training_loader

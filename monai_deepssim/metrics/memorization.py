@@ -56,6 +56,7 @@ class MemorizationMetric(DeepSSIMDetector):
         top_k: length of a shortlist, with ``verify``.
         verify_threshold: aligned SSIM above which an image is a copy; the default was measured on phantom subjects,
             see :data:`~monai_deepssim.metrics.ALIGNED_SSIM_THRESHOLDS`.
+        allow_torchscript: whether the checkpoint may be TorchScript, a program that can run code of its own.
 
     Raises:
         ValueError: when ``top_k`` is below 1.
@@ -81,13 +82,16 @@ class MemorizationMetric(DeepSSIMDetector):
         *,
         top_k: int = 10,
         verify_threshold: float = ALIGNED_SSIM_THRESHOLDS[1],
+        allow_torchscript: bool = False,
     ) -> None:
         if top_k < 1:
             raise ValueError(f"got top_k={top_k}, want 1 or more")
         if device is None and isinstance(embedder, nn.Module):
             first_weight = next(embedder.parameters(), None)
             device = None if first_weight is None else first_weight.device
-        super().__init__(embedder, verify_threshold if verify else threshold, device)
+        super().__init__(
+            embedder, verify_threshold if verify else threshold, device, allow_torchscript=allow_torchscript
+        )
         self.verify = verify
         self.top_k = top_k
         self._aligned: AlignedDetector | None = None

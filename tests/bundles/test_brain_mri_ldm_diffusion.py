@@ -86,7 +86,8 @@ def run_bundle(*configs, **overrides):
 
 
 def train(output, **overrides):
-    settings = {**TRAINING, "output_dir": str(output), "deepssim_checkpoint": str(output / "coarse.pt"), **overrides}
+    settings = {**TRAINING, "output_dir": str(output), "deepssim_checkpoint": str(output / "coarse.pt")}
+    settings |= {"allow_torchscript": True, **overrides}
     run_bundle("train_diffusion", **settings)
 
 
@@ -304,6 +305,7 @@ def test_an_override_of_the_small_config_names_something_in_one_of_the_workflows
 
 def test_two_processes_train_and_validate_together(output):
     settings = {**TRAINING, "output_dir": output, "deepssim_checkpoint": output / "coarse.pt", "diffusion_epochs": 1}
+    settings["allow_torchscript"] = True
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     configs = [str(CONFIGS / f"{name}.json") for name in ("train_diffusion", "multi_gpu_diffusion")]
     command += ["-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(BUNDLE)]

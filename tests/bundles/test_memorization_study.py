@@ -64,6 +64,7 @@ def settings(tmp_path_factory):
         "generator_settings": str(folder / "generator.json"),
         "copy_detector_settings": str(folder / "copy_detector.json"),
         "checkpoint": str(folder / "coarse.pt"),
+        "allow_torchscript": True,
         "deepssim_image_size": [40, 32],
         "top_k": 3,
         "device": "cpu",

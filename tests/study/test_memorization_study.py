@@ -167,6 +167,7 @@ def judged(tmp_path_factory):
         deepssim_image_size=(64, 56),
         top_k=4,
         device=torch.device("cpu"),
+        allow_torchscript=True,
     )
     return judges, study, folder
 
@@ -179,9 +180,9 @@ def test_copies_are_found_by_both_detectors_and_scored_by_aligned_ssim(judged):
     assert scores["nearest"][:2].tolist() == [2, 4]
     is_copy = scores["aligned_ssim"] > judges.controls.aligned_ssim_threshold
     assert is_copy.tolist() == [True, True, False, False, False, False]  # image 1 of the pool is not in training
-    detector = AlignedDetector(DeepSSIMDetector(folder / "coarse.pt"), top_k=4, local_features=False).fit(
-        [study.pool[rows]]
-    )
+    detector = AlignedDetector(
+        DeepSSIMDetector(folder / "coarse.pt", allow_torchscript=True), top_k=4, local_features=False
+    ).fit([study.pool[rows]])
     np.testing.assert_allclose(scores["aligned_ssim"], detector(samples)[:, 0], atol=1e-6)
     assert judges.controls.found_deepssim.all()
     assert judges.controls.found_copy_detection.all()
@@ -225,7 +226,8 @@ def test_what_looks_real_is_judged_behind_the_autoencoder(judged):
         with_encoder_nonlocal_attn=False,
         with_decoder_nonlocal_attn=False,
     ).eval()
-    judges = Judges(study, folder / "coarse.pt", folder / "copy_detector.pt", network, (64, 56), 4, torch.device("cpu"))
+    weights = folder / "coarse.pt", folder / "copy_detector.pt"
+    judges = Judges(study, *weights, network, (64, 56), 4, torch.device("cpu"), allow_torchscript=True)
     with torch.no_grad():
         passed = network.reconstruct(study.for_control).clamp(0, 1)
     assert judges.controls.looks_real(judges.score(passed, np.arange(24))).mean() >= 0.85
