@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, make_folder
-from monai_deepssim.networks import read_checkpoint
+from monai_deepssim.networks import DamagedCheckpointError, read_checkpoint
 from monai_deepssim.stores import discard_damaged
 
 __all__ = ["EmbeddingCache"]
@@ -111,6 +111,9 @@ class EmbeddingCache:
             version, embedder = content["version"], content["embedder"]
             digests, embeddings = content["digests"], content["embeddings"]
             checksum = content.get("sha256")
+        except DamagedCheckpointError as error:
+            discard_damaged(self.path, error)
+            return {}
         # torch.load fails in many ways, depending on what the file is.
         except Exception as error:
             raise UnusableInputError(

@@ -10,6 +10,7 @@ from monai_deepssim.networks.layer_features import LayerFeatures, find_stages
 from monai_deepssim.networks.mri_core import MRICoreEncoder
 from monai_deepssim.networks.pair_similarity import PairSimilarity
 from monai_deepssim.networks.state_dicts import (
+    DamagedCheckpointError,
     describe_difference,
     is_torchscript,
     load_weights,
@@ -22,6 +23,7 @@ __all__ = [
     "SUPPORTED_BACKBONES",
     "AutoencoderWeights",
     "CopyDetector",
+    "DamagedCheckpointError",
     "DeepSSIMEmbedder",
     "ImageAutoencoder",
     "LayerFeatures",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = [
+    "DamagedCheckpointError",
     "describe_difference",
     "existing_file",
     "is_torchscript",
@@ -112,6 +113,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
 
 
+class DamagedCheckpointError(UnusableInputError):
+    """A checkpoint that is not as torch wrote it: a checksum in it is wrong."""
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     """Read what ``torch.save`` wrote, with ``weights_only=True``: tensors and plain values, and no code.
 
@@ -122,7 +127,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         Its content, on the CPU.
 
     Raises:
-        UnusableInputError: when the file is missing, damaged, none of torch's, or holds code.
+        DamagedCheckpointError: when a checksum in the file is wrong.
+        UnusableInputError: when the file is missing, damaged otherwise, none of torch's, or holds code.
 
     Example:
         >>> import tempfile
@@ -188,7 +194,7 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive, suppress(zipfile.BadZipFile):
         if archive.testzip() is None:
             return
-    raise UnusableInputError(f"{path}: a damaged checkpoint: a checksum in it is wrong. Download or copy it again.")
+    raise DamagedCheckpointError(f"{path}: a damaged checkpoint: a checksum in it is wrong. Download or copy it again.")
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

@@ -213,7 +213,7 @@ def search_of(angles_degrees: list[float], duplicate_within_degrees: float, top_
     items = [{"image": f"/{n:03d}.png", "path": f"{n:03d}.png", "patient_id": ""} for n in range(len(radians))]
     sizes = np.zeros((len(items), 2), np.int64)
     images = EmbeddedImages([embeddings], np.arange(len(items)), {}, [], sizes)
-    training = EmbeddedSide(Side("training", Path("set"), items, []), images, {}, [], continued=False)
+    training = EmbeddedSide(Side("training", Path("set"), items, []), images, {"images": "a set"}, [], continued=False)
     thresholds = Thresholds(None, float(np.cos(np.deg2rad(duplicate_within_degrees))), "deepssim", "this test")
     detector = CosineDetector(embeddings)
     options = SimpleNamespace(
