@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -13,7 +14,7 @@ from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import verification_store
+from monai_deepssim.audit.verification_store import VerificationStore, verification_store
 from monai_deepssim.metrics import tabulate_candidates, verify_candidates
 
 __all__ = ["SelfSearch", "patients_of_pair"]
@@ -61,9 +62,12 @@ class SelfSearch:
         self.thresholds = thresholds
         self.options = options
         self.units = np.asarray(unit_of)[training.images.indices]
-        self._store = verification_store(training, training, options)
         self._images = SideImages(training, options.image_size)
         self._largest_unit = max(Counter(self.units.tolist()).values())
+
+    @cached_property
+    def _store(self) -> VerificationStore:
+        return verification_store(self.training, self.training, self.options)
 
     def find(self, rows: np.ndarray, among: np.ndarray) -> DataFrame:
         """Find the ``top_k`` nearest images of each image, and verify them.
