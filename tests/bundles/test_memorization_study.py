@@ -1,5 +1,6 @@
 """The bundle that studies what prevents copies, run as users run it, with tiny networks on a few small phantoms."""
 
+import ast
 import json
 import shutil
 from collections import Counter
@@ -76,6 +77,11 @@ def run(output_dir, settings, **overrides):
     monai.bundle.run(config_file=str(BUNDLE / "configs" / "inference.json"), bundle_root=str(BUNDLE), **overrides)
 
 
+def path_in(override):
+    """The path that MONAI makes of an override: a literal, so that nothing in its name is evaluated."""
+    return Path(ast.literal_eval(override.removeprefix("$")))
+
+
 class Counting:
     """Counts what is run and from where trainings go on, and kills the study at the beginning of one of the runs."""
 
@@ -87,7 +93,7 @@ class Counting:
     def __call__(self, bundle, config, files, overrides):
         self.runs.append(config)
         if config == "train_diffusion":
-            state = Path(overrides["output_dir"]) / "diffusion_training.pt"
+            state = path_in(overrides["output_dir"]) / "diffusion_training.pt"
             begin = torch.load(state, weights_only=True)["trainer"]["iteration"] if state.is_file() else 0
             self.steps.append((begin, overrides["diffusion_epochs"] * overrides["diffusion_iterations_per_epoch"]))
             self.trained.append(overrides)
@@ -131,7 +137,7 @@ def test_a_level_that_is_added_is_trained_alone(study, settings, monkeypatch, tm
     counting = Counting(monkeypatch)
     run(folder, settings, factors={**FACTORS, "repetitions": ["high"], "augmentation": [True]})
     assert Counter(counting.runs) == {"train_diffusion": 2, "inference": 2}
-    given = [(Path(one["duplication"]).name, one["augmentation"]) for one in counting.trained]
+    given = [(path_in(one["duplication"]).name, one["augmentation"]) for one in counting.trained]
     assert given == [("training-0004-high-seed0.csv", False), ("training-0004-none-seed0.csv", True)]
     assert all(one["dataset_dir"] == one["duplication"] for one in counting.trained)
     cells = pd.read_csv(folder / "cells.csv")
