@@ -112,6 +112,8 @@ class EmbeddingCache:
             digests, embeddings = content["digests"], content["embeddings"]
             checksum = content.get("sha256")
         except DamagedCheckpointError as error:
+            if not _is_cache(self.path):
+                raise
             discard_damaged(self.path, error)
             return {}
         # torch.load fails in many ways, depending on what the file is.
@@ -129,6 +131,15 @@ class EmbeddingCache:
             discard_damaged(self.path, "its checksum does not fit")
             return {}
         return dict(zip((row.numpy().tobytes() for row in digests), embeddings, strict=True))
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether a damaged file is one of cached embeddings, which may be removed, and not somebody's weights."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load fails in many ways
+        return False
+    return isinstance(content, dict) and {"version", "embedder", "digests", "embeddings"} <= content.keys()
 
 
 def _checksum(digests: Tensor, embeddings: Tensor) -> str:

@@ -116,6 +116,8 @@ def _run(request: dict, report: int) -> None:
     from monai_deepssim.__main__ import main
 
     folder, calls, status = request["folder"], [0], 70
+    # A shell starts what runs in its background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     for descriptor, name in ((1, "out"), (2, "err")):
         target = os.open(f"{folder}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
