@@ -138,6 +138,8 @@ def test_a_disk_that_is_full_from_any_call_on_is_said_and_later_the_run_goes_on(
         pytest.skip("the command makes fewer calls")
     folder = make_folders(tmp_path / name)
     outcome = fork_server.run(COMMANDS[name], folder, how="full", at=call)
+    if outcome.calls < call:  # removals do not count here: a full disk can be cleaned up
+        pytest.skip("the command makes fewer calls that need room")
     assert outcome.status == 2, (outcome.status, outcome.err)
     assert "No space left on device" in is_told(outcome)
     assert_ends_undisturbed(fork_server, undisturbed, name, folder)
