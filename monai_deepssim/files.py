@@ -210,6 +210,11 @@ def write_text(path: Path, text: str, *, private: bool = True) -> None:
 
 def unwritable(path: Path, error: OSError) -> UnusableInputError:
     """The error for a place that cannot be written."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return UnusableInputError(
+            f"{path}: cannot be written, since it is, or lies below, a file where a folder is wanted. Give another "
+            "--output_dir."
+        )
     return UnusableInputError(
         f"{path}: cannot be written ({error.strerror or error}). Give an --output_dir on a disk with free space where "
         "you may write."

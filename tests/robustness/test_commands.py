@@ -247,3 +247,8 @@ def test_a_value_that_is_passed_on_to_a_config_arrives_as_it_is(tmp_path, monkey
 @pytest.mark.parametrize("slices", [str([f"${RUN}"]), "{'_target_': 'os.mkdir', 'path': 'ran'}"])
 def test_slices_of_a_training_are_no_code(place, capfd, slices):
     refusal(capfd, [*TRAIN, "--slices", slices])
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_told_as_such(place, capfd):
+    Path("out").write_text("notes")
+    assert "it is, or lies below, a file where a folder is wanted" in refusal(capfd, ["audit", "a", "b", "-o", "out"])
