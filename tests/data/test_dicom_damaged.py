@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from monai_deepssim.data import list_images, load_slice, scan_images
-from monai_deepssim.data.readers import dicom_file, dicom_pixels, reader_of
+from monai_deepssim.data.readers import dicom_file, dicom_pixels, limits, reader_of
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -169,7 +169,7 @@ def test_a_header_that_promises_more_than_the_memory_holds_is_refused_unread(
     dataset.Rows = dataset.Columns = 65535 if frames == 1 else 8192
     dataset.save_as(path)
     monkeypatch.setattr(dicom_pixels, "read_dataset", None)
-    assert f"more than the {dicom_file.MAX_PIXELS:,} pixels that are read" in refusal(path)
+    assert f"more than the {limits.MAX_DICOM_PIXELS:,} pixels that are read" in refusal(path)
 
 
 def test_an_element_that_claims_to_be_huge_takes_no_memory(tmp_path, brain_slice, write_dicom):

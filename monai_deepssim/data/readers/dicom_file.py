@@ -21,11 +21,10 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
+from monai_deepssim.data.readers.limits import MAX_DICOM_PIXELS, MAX_INFLATED_BYTES
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = [
-    "MAX_INFLATED_BYTES",
-    "MAX_PIXELS",
     "PixelElement",
     "check_length",
     "is_cut_short",
@@ -34,10 +33,6 @@ __all__ = [
     "read_elements",
 ]
 
-#: Rows x columns x frames that one file may have: a volume of 512 x 512 x 2,048. Larger ones would fill the memory.
-MAX_PIXELS = 2**29
-#: What a deflated file may grow to: two bytes per pixel.
-MAX_INFLATED_BYTES = 2 * MAX_PIXELS
 _MAX_PLAIN_READ = 2**16  # bytes; most elements are smaller, and asking for the position takes time
 _HEAD_BYTES = 132  # the preamble and the letters DICM
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -214,8 +209,8 @@ def check_length(dataset: Dataset, pixels: PixelElement | None, shape: tuple[int
     """
     rows, columns, frames = shape
     size = f"{rows} x {columns} pixels" + (f" x {frames} frames" if frames > 1 else "")
-    if rows * columns * frames > MAX_PIXELS:
-        raise ValueError(f"the header promises {size}, more than the {MAX_PIXELS:,} pixels that are read")
+    if rows * columns * frames > MAX_DICOM_PIXELS:
+        raise ValueError(f"the header promises {size}, more than the {MAX_DICOM_PIXELS:,} pixels that are read")
     if pixels is None:
         raise ValueError("it ends before its pixels")
     if pixels.num_bytes is None:

@@ -10,7 +10,15 @@ import numpy as np
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["MAX_LENGTH", "MAX_VALUES", "MAX_VOLUME_BYTES", "check_image_size", "check_volume_size"]
+__all__ = [
+    "MAX_DICOM_PIXELS",
+    "MAX_INFLATED_BYTES",
+    "MAX_LENGTH",
+    "MAX_VALUES",
+    "MAX_VOLUME_BYTES",
+    "check_image_size",
+    "check_volume_size",
+]
 
 #: Values (pixels times channels) of one image or slice: 11,585 x 11,585 in grey, 1 GiB as float64. Whole-slide images
 #: are larger, and are read in tiles by other programs.
@@ -19,6 +27,10 @@ MAX_VALUES = 2**27
 MAX_VOLUME_BYTES = 2**31
 #: Voxels along one axis of a volume, which may all be listed as slices: what NIfTI-1 can hold.
 MAX_LENGTH = 2**15 - 1
+#: Rows x columns x frames of one DICOM file, which is read as a whole: a volume of 512 x 512 x 2,048.
+MAX_DICOM_PIXELS = 2**29
+#: What a deflated DICOM file may grow to: two bytes per pixel.
+MAX_INFLATED_BYTES = 2 * MAX_DICOM_PIXELS
 
 
 def check_image_size(file: str | Path, shape: Sequence[int]) -> None:

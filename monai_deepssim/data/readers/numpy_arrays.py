@@ -56,9 +56,7 @@ def _array_of_archive(path: str, file: IO[bytes]) -> np.ndarray:
                 "file of its own."
             )
         with closing(archive.open(names[0])) as member:
-            array = _array(path, member)
-            member.read(1)  # at the end the checksum is compared
-    return array
+            return _array(path, member)
 
 
 def _array(path: str, file: IO[bytes]) -> np.ndarray:
