@@ -96,7 +96,6 @@ def test_an_audit_needs_no_network_and_no_home(tmp_path):
         "PATH": os.environ["PATH"],
         "USER": "auditor",
         "HOME": str(home),
-        "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
     }
     ended = subprocess.run(
         [*alone, sys.executable, "-c", code],

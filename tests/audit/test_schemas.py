@@ -68,7 +68,8 @@ def test_a_detector_of_two_classes_has_the_shape_of_the_schema(audit, folders):
 def test_a_demo_and_what_a_filter_keeps_of_it_have_the_shape_of_the_schemas(tmp_path, checkpoint, monkeypatch):
     small = partial(write_copies_demo, num_training=10, num_synthetic=5, num_copies=2, augmentation_prob=0.5)
     monkeypatch.setattr(evidence, "write_copies_demo", small)
-    CopyFilter(output_dir=str(tmp_path), checkpoint=str(checkpoint), image_size=IMAGE_SIZE, device="cpu").run()
+    options = {"checkpoint": str(checkpoint), "image_size": IMAGE_SIZE, "device": "cpu", "controls": 2}
+    CopyFilter(output_dir=str(tmp_path), **options).run()
     assert check(tmp_path / "summary.json", "summary")["demo"]["planted"] == 2
     after = check(tmp_path / "filtered_audit" / "summary.json", "summary")
     assert after["selection"]
@@ -78,15 +79,13 @@ def test_a_demo_and_what_a_filter_keeps_of_it_have_the_shape_of_the_schemas(tmp_
 
 def test_a_list_and_a_set_of_which_nothing_is_left_have_the_shape_of_the_schema(folders, checkpoint):
     options = {"training_dir": str(folders / "training"), "checkpoint": str(checkpoint), "image_size": IMAGE_SIZE}
+    options |= {"device": "cpu", "controls": None}
     (folders / "synthetic" / "list.csv").write_text("image,patient_id\ncopy-of-60.png,a\nother-120.png,b\n")
     source = str(folders / "synthetic" / "list.csv")
-    thresholds = {"thresholds": [0.9, 0.999], "device": "cpu"}
-    CopyFilter(**options, **thresholds, synthetic_dir=source, output_dir=str(folders / "kept")).run()
+    CopyFilter(**options, thresholds=[0.9, 0.999], synthetic_dir=source, output_dir=str(folders / "kept")).run()
     assert check(folders / "kept" / "filter.json", "filter")["list"]["file"] == "list.csv"
     with pytest.raises(SystemExit):
-        CopyFilter(
-            **options, device="cpu", thresholds=[-1, -1], synthetic_dir=source, output_dir=str(folders / "none")
-        ).run()
+        CopyFilter(**options, thresholds=[-1, -1], synthetic_dir=source, output_dir=str(folders / "none")).run()
     assert check(folders / "none" / "filter.json", "filter")["after"] is None
 
 
