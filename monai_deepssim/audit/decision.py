@@ -112,6 +112,7 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
         files=[file_of(seen.synthetic.usable_items[row]) for row in rows],
         skipped_synthetic=_count_skipped(seen.synthetic),
         skipped_training=len(seen.training.skipped),
+        skipped_holdout=len(seen.holdout.skipped) if seen.holdout else 0,
         ignored_files=sum(one.side.num_unread for one in (seen.training, seen.synthetic, seen.holdout) if one),
         sides_differ=uncovered[0].description if uncovered else "",
         null_can_call=None if seen.discoveries is None else seen.discoveries.can_call_above(least),

@@ -87,6 +87,7 @@ class GateEvidence:
             image has a file of its own.
         skipped_synthetic: synthetic images that could not be used.
         skipped_training: training images that could not be used.
+        skipped_holdout: held-out images that could not be used.
         ignored_files: files in the folders that were not taken for images.
         sides_differ: differences of the sides that could hide copies, in a sentence; empty where there is none.
         null_can_call: whether the scores of images that are not copies could have called a discovery at all; ``None``
@@ -110,6 +111,7 @@ class GateEvidence:
     files: Groups | None = None
     skipped_synthetic: int = 0
     skipped_training: int = 0
+    skipped_holdout: int = 0
     ignored_files: int = 0
     sides_differ: str = ""
     null_can_call: bool | None = None

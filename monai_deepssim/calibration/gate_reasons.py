@@ -132,6 +132,13 @@ def _not_read(
             "skipped_synthetic",
             f"{noun} could not be read and may be copies. Repair these files, or take them out of the release.",
         )
+    if evidence.skipped_holdout:
+        noun = counted(evidence.skipped_holdout, "held-out image")
+        yield (
+            "skipped_holdout",
+            f"{noun} could not be read, and those that were may score lower than all would. Repair these files, or "
+            "take them out.",
+        )
     if evidence.ignored_files:
         noun = counted(evidence.ignored_files, "file")
         yield (

@@ -151,6 +151,16 @@ def test_with_a_skipped_training_image_no_gate_passes(audit, folders) -> None:
     assert ended.value.code == 2
 
 
+def test_with_a_skipped_held_out_image_no_gate_passes(audit, folders, axial) -> None:
+    write_png(folders / "holdout" / "sub-9_z105.png", axial(105))
+    (folders / "holdout" / "broken.png").write_bytes(b"")
+    with pytest.raises(SystemExit) as ended:
+        audit(max_copy_fraction=1.0, holdout_dir="holdout", **LENIENT_GATE)
+    assert ended.value.code == 2
+    gate = json.loads((folders / "out" / "summary.json").read_text())["gate"]
+    assert "skipped_holdout" in [reason["code"] for reason in gate["reasons"]]
+
+
 def test_a_skipped_training_image_does_not_shift_the_others(audit, folders) -> None:
     (folders / "training" / "a-broken.png").write_bytes(b"")  # before all others
     result = audit()

@@ -81,6 +81,7 @@ def expected_codes(case):
         "skipped_synthetic": (skipped != "none" and not asked)
         or (skipped == "one" and (one_too_many or one_patient_too_many))
         or (skipped == "thirty" and (copy_limit or (patient_limit and case["patients"] != "unnamed"))),
+        "skipped_holdout": case["skipped_holdout"],
         "ignored_files": case["ignored_files"],
         "sides_differ": case["sides_differ"],
         "judged_by_its_chooser": case["chosen"] in ("alone", "by itself"),
@@ -106,6 +107,7 @@ def combinations(**choices):
         "null_can_call": [True],
         "skipped_training": [0],
         "skipped_synthetic": ["none"],
+        "skipped_holdout": [0],
         "ignored_files": [0],
         "sides_differ": [""],
         "chosen": [""],
@@ -124,7 +126,10 @@ def decide(case):
         skipped_synthetic=SKIPPED[case["skipped_synthetic"]],
         **{
             name: case[name]
-            for name in ("recall", "null_can_call", "skipped_training", "ignored_files", "sides_differ", "missed")
+            for name in (
+                *("recall", "null_can_call", "skipped_training", "skipped_holdout", "ignored_files", "sides_differ"),
+                "missed",
+            )
         },
         **CHOSEN[case["chosen"]],
     )
@@ -141,6 +146,14 @@ ALL_OF_IMAGES = combinations(
     ignored_files=[0, 3],
     sides_differ=["", "the training images are darker."],
     chosen=["", "alone", "with a second"],
+)
+ALL_OF_IMAGES += combinations(
+    limits=[(False, False), (True, False)],
+    seen=list(SEEN),
+    skipped_training=[0, 2],
+    skipped_synthetic=list(SKIPPED),
+    skipped_holdout=[1],
+    ignored_files=[0, 3],
 )
 ALL_OF_PATIENTS = combinations(
     limits=[(False, True), (True, True)],
@@ -170,9 +183,13 @@ def test_every_combination_has_its_result_its_reasons_in_order_and_a_headline_th
         assert gate.exit_status == {None: 0, "passed": 0, "undecided": 2, "exceeded": 3}[expected]
         if asked and codes:
             assert gate.reason == gate.reasons[0].text
-        check_headline(gate, SKIPPED[case["skipped_synthetic"]] + case["skipped_training"], case)
+        check_headline(gate, sum_of_skipped(case), case)
         results[expected] += 1
     assert min(results.values()) > 10, results
+
+
+def sum_of_skipped(case):
+    return SKIPPED[case["skipped_synthetic"]] + case["skipped_training"] + case["skipped_holdout"]
 
 
 def check_headline(gate, num_skipped, case):
