@@ -71,6 +71,8 @@ def judge_file(path: Path, otherwise: str) -> Ignored:
         size = path.stat().st_size
         if size <= _LARGEST_SYSTEM_BYTES and _is_system_file(path):
             return Ignored("system", "a file of the operating system")
+        if path.suffix == ".dvc" and not path.with_suffix("").exists():
+            return Ignored("unread", f"a DVC pointer to {path.stem}, which is not there (run: dvc pull)")
         if size <= _LARGEST_NOTE_BYTES and _is_note(path.read_bytes()):
             return Ignored("note", "a table or note beside the images" if size else "an empty file")
     except OSError as error:

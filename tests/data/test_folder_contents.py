@@ -113,6 +113,14 @@ def test_tables_and_notes_are_known_by_their_content(folder, text, encoding, nam
     assert ignored(scan_images(folder)) == {name: "note"}
 
 
+def test_a_pointer_of_dvc_to_a_file_that_is_not_there_is_an_image_that_was_not_read(folder):
+    for name in ("a.png.dvc", "b.png.dvc"):
+        (folder / name).write_text("outs:\n- md5: a304afb96060aad90176268345e10355\n  path: b.png\n")
+    listing = scan_images(folder)
+    assert ignored(listing) == {"a.png.dvc": "note", "b.png.dvc": "unread"}
+    assert "b.png, which is not there (run: dvc pull)" in listing.ignored[1]["reason"]
+
+
 def test_files_of_systems_are_known_by_name_and_content(folder, pixels):
     written = {
         ".DS_Store": b"\0\0\0\1Bud1" + bytes(50),
