@@ -179,8 +179,6 @@ class Discoveries:
         remedies = [f"held-out images of {self._comparisons_for(count, votes=1):,} patients with --holdout_dir"]
         if self.fdr < _USUAL_FDR and fewest_discoverable(images, self.plain_copy_p_value, _USUAL_FDR) <= count:
             remedies.insert(0, f"--fdr {_USUAL_FDR:g}")
-        if fewest <= images:
-            remedies.append(f"a limit of {math.ceil(1e4 * (fewest - 1) / images) / 100:g} % or more")
         return (
             f"With {self.null.num_groups:,} patients to compare with and --fdr {self.fdr:g}, {called} among "
             f"{images:,} synthetic images could be told from chance. Give {' or '.join(remedies)}."

@@ -91,7 +91,9 @@ def _advice(gate: Gate, num_copies: int, is_clean: bool, num_memorized: int, num
     reasons = [gate.reason] if gate.result is not None else [reason.text for reason in gate.reasons[:1]]
     more = len(gate.reasons) - 1
     if more > 0:
-        reasons.append(f"{more} more {'reason is' if more == 1 else 'reasons are'} named below.")
+        unsettled = gate.result == "exceeded" and gate.reasons[-1].result == "undecided"
+        settled = ", and leaving images out alone would not make the set releasable" if unsettled else ""
+        reasons.append(f"{more} more {'reason is' if more == 1 else 'reasons are'} named below{settled}.")
     if gate.result != "passed":
         reasons += [caveat.text for caveat in gate.caveats]
     if num_copies and num_memorized:

@@ -128,7 +128,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
         "score_name": score_name(summary["thresholds"]),
         "detector_name": SCORE_NAMES.get(detector, detector),
         "num_others": suspicious_beside_copies(summary),
-        "above_null": above_null_words(summary["num_similar_above_null"] or 0),
+        "above_null": above_null_words(summary),
         "error_rates": error_rate_sentence(summary),
         "false_alarms": None if summary["false_alarms"] is None else false_alarm_sentence(summary),
         "detection_curve": None

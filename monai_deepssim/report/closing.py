@@ -19,6 +19,7 @@ from monai_deepssim.report.sentences import (
     num_audited,
     proportions_warning,
     score_name,
+    score_words,
     share_words,
     side_lines,
 )
@@ -49,12 +50,12 @@ def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) 
         f"{_patients(summary)}.",
         "",
         f"Strongest pairs ({score_name(summary['thresholds'])}, synthetic image, training image, patient):",
-        *_pair_lines(matches.iloc[:_NUM_PAIRS]),
+        *_pair_lines(matches.iloc[:_NUM_PAIRS], summary["thresholds"]["duplicate"]["value"]),
     ]
-    above, parts = summary["num_similar_above_null"], summary["num_parts"]
+    above, parts = above_null_words(summary), summary["num_parts"]
     if parts:
         lines.append(f"Of the copies, {parts} {'is' if parts == 1 else 'are'} of a part of a training image.")
-    lines += [f"Look at these as well: {above_null_words(above)}."] if above else []
+    lines += [f"Look at these as well: {above}."] if above else []
     lines += ["", error_rate_sentence(summary), *side_lines(summary["sides_differ"])]
     lines += [false_alarm_sentence(summary)] if summary["false_alarms"] is not None else []
     lines += _members_lines(summary) + _skipped_lines(summary["skipped"]) + _image_lines(summary)
@@ -75,9 +76,9 @@ def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) 
     return [printable(line) for line in lines]
 
 
-def _pair_lines(matches: DataFrame) -> list[str]:
+def _pair_lines(matches: DataFrame, threshold: float) -> list[str]:
     return [
-        f"  {match.score:.3f}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  "
+        f"  {score_words(match.score, threshold)}  {match.label:9}  {match.synthetic_path}  <-  {match.training_path}  "
         f"({match.patient_id or 'patient unknown'})"
         for match in matches.itertuples()
     ]

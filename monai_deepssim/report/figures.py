@@ -23,6 +23,7 @@ __all__ = [
 
 # The three classes: told apart in print and by the colour-blind (Okabe and Ito's palette, darkened to a contrast of 3).
 _COLOURS = {"duplicate": "#b93f0c", "similar": "#8a6100", "different": "#3c668f"}
+_HATCHES = {"duplicate": "//////", "similar": "....", "different": ""}  # for print in grey
 _SOFT = "#5b6676"
 # In inches: as wide as a telephone, so that its text is readable on one.
 _WIDTH = 4.9
@@ -96,6 +97,9 @@ def plot_scores(
             np.clip(members - 1e-7, edges[0], edges[-1]),
             bins=edges.tolist(),
             color=_COLOURS[name],
+            edgecolor="white",
+            linewidth=0,
+            hatch=_HATCHES[name],
             label=f"{shown.get(name, name)} ({len(members)})",
         )
     if null_scores is not None and len(null_scores):

@@ -42,6 +42,9 @@ def _compared(summary: Mapping[str, Any]) -> str:
     words = f"{count_words(summary['num_synthetic'], 'synthetic image')} with all "
     words += f"{count_words(summary['num_training'], 'training image')}"
     how = "by a search, then on the pixels after alignment" if summary["verified"] else "by the detector's score alone"
+    repeats = len(summary["repeats"].get("synthetic", []))
+    if repeats:
+        words += f" ({count_words(repeats, 'more repeats one of these', 'more repeat some of these')})"
     words += f"; {how}."
     return words + (f" {count_words(skipped, 'image')} could not be read." if skipped else "")
 
@@ -77,6 +80,8 @@ def _wrong_accusations(summary: Mapping[str, Any]) -> str:
         verb = "is called a copy" if false_alarms["count"] == 1 else "are called copies"
         words = f"{false_alarms['count']} of {false_alarms['total']} held-out images {verb}, though none is: "
         words += f"{share_words(false_alarms)}."
+        if summary["num_copies"] and false_alarms["interval"][1] >= summary["copy_fraction"]["value"]:
+            words += " So few held-out images cannot exclude that each copy is a false alarm: the pictures can."
         if null is not None and not null["can_call"]:
             words += f" {null['sentence']}"
         return words
@@ -98,11 +103,11 @@ def _reach(summary: Mapping[str, Any]) -> str:
     limit, over_recall = gate["upper_limit"], gate["upper_limit_over_recall"]
     if limit is None:
         return f"Of all that this generator makes, {share_words(summary['copy_fraction'])} are copies."
-    words = "With 95 % confidence, one-sided, "
-    words += f"at most {100 * limit:.2g} % of all that this generator makes is suspicious"
+    words = "With 95 % confidence, one-sided, this audit would call at most "
+    words += f"{100 * limit:.2g} % of all that this generator makes suspicious"
     if over_recall is not None and over_recall > limit:
-        words += f", or {100 * over_recall:.2g} % with the copies that the audit misses"
-    return words + "."
+        return f"{words}; with the copies that it misses, {100 * over_recall:.2g} %."
+    return f"{words}; copies that it misses come on top."
 
 
 def _missed_controls(summary: Mapping[str, Any]) -> list[str]:
@@ -137,8 +142,7 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
         *((True, caveat["text"]) for caveat in summary["gate"]["caveats"]),
         (
             summary["num_similar_above_null"],
-            f"{above_null_words(summary['num_similar_above_null'] or 0)}, and yet not apart from the rest: look at "
-            "these pairs.",
+            f"{above_null_words(summary)}, and yet not apart from the rest: look at these pairs.",
         ),
         (summary["controls"] is None, "How many copies are missed is not known: no controls were planted."),
         (
@@ -150,7 +154,12 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             summary["memorized_fraction"]["count"] and not summary["num_patients"],
             "No patient identifiers were given: whom the copies concern is not known.",
         ),
-        (options["slices"] is None, "Of a volume the middle slice alone was audited."),
+        (
+            summary["verified"] and summary["memorized_fraction"]["count"],
+            f"At most {options['top_k']} training images are compared with each synthetic image on the pixels: a copy "
+            "that resembles more of them exposes more than are counted.",
+        ),
+        (options["slices"] is None, "Of a volume, if there is one, the middle slice alone was audited."),
         (
             True,
             "A copy of a small part of an image, or a heavily blurred one, may be missed: look below the threshold.",

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from monai_deepssim.files import printable
-from monai_deepssim.report.sentences import percent_words
+from monai_deepssim.report.sentences import percent_words, score_words
 from monai_deepssim.report.versions import package_versions
 
 __all__ = [
@@ -74,6 +74,7 @@ def report_environment(room: str = "report") -> Environment:
     )
     environment.filters["shown"] = lambda text: printable(str(text))
     environment.filters["percent"] = lambda share, digits=1: percent_words(share, digits).replace(" ", "\u00a0")
+    environment.filters["score"] = score_words
     environment.filters["date"] = lambda text: f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC"
     environment.tests["given"] = lambda value: value is not None and bool(pd.notna(value))
     return environment

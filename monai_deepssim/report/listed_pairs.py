@@ -25,6 +25,8 @@ KINDS = {
 
 # Of the images that are no evidence of anything the strongest are shown, to see where the threshold lies.
 _NUM_DIFFERENT, _MOST_SIMILAR, _NUM_RUNNERS_UP = 8, 1000, 4
+# Paper holds fewer: all copies and suspicious images, and as many similar ones as make up this number.
+_NUM_PRINTED = 24
 # Score above which neighbouring slices were not seen; of the pairs at 0.86 to 0.90 they were a third.
 _CERTAIN_SCORE = 0.97
 
@@ -67,8 +69,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
 
     Returns:
         The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
-        patient, ``match`` with the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up``
-        and ``note``.
+        patient, ``is_printed`` (on paper), ``match`` with the cells of ``matches.csv``, ``alignment`` in words,
+        ``detector_score``, ``runners_up`` and ``note``.
     """
     matches = tables["matches"]
     matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))
@@ -98,6 +100,7 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
                 "number": number,
                 "row": row,
                 "kind": match["kind"],
+                "is_printed": match["kind"] != "different" and (match["kind"] != "similar" or number <= _NUM_PRINTED),
                 "kind_name": KINDS[match["kind"]][0],
                 "group": KINDS[match["kind"]][1],
                 "title": patient + place,

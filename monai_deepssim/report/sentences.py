@@ -24,6 +24,7 @@ __all__ = [
     "percent_words",
     "proportions_warning",
     "score_name",
+    "score_words",
     "share_words",
     "side_lines",
     "suspicious_beside_copies",
@@ -65,6 +66,21 @@ def percent_words(share: float, digits: int = 1) -> str:
         ('0.0 %', '100 %')
     """
     return f"{100 * share:.{digits}f} %"
+
+
+def score_words(score: float, threshold: float) -> str:
+    """Write a score with three digits that lies on the side of the threshold on which the score lies.
+
+    Example:
+        >>> score_words(0.859788, 0.86), score_words(0.86, 0.86), score_words(0.8601, 0.86)
+        ('0.859', '0.860', '0.861')
+    """
+    rounded = round(score, 3)
+    if score > threshold >= rounded:
+        rounded += 0.001
+    elif score <= threshold < rounded or score < threshold == rounded:
+        rounded -= 0.001
+    return f"{rounded:.3f}"
 
 
 def share_words(share: Mapping[str, Any], digits: int = 1) -> str:
@@ -170,15 +186,20 @@ def gate_sentence(summary: Mapping[str, Any]) -> str:
     return f"{' and '.join(limits)}: {str(gate['result']).upper()} ({' '.join([gate['reason'], *caveats])})"
 
 
-def above_null_words(count: int) -> str:
+def above_null_words(summary: Mapping[str, Any]) -> str:
     """Name similar images that are not suspicious, and yet score above every image that is not a copy.
 
-    Example:
-        >>> above_null_words(1)
-        '1 similar image scores above every image that is not a copy'
+    Args:
+        summary: ``num_similar_above_null``, and ``holdout_dir`` and ``null`` with what the images were compared with.
+
+    Returns:
+        Words such as ``3 similar images score above all 110 held-out images``; empty where there is none.
     """
-    verb = "image scores" if count == 1 else "images score"
-    return f"{count:,} similar {verb} above every image that is not a copy"
+    count = summary["num_similar_above_null"] or 0
+    against = "every image that is not a copy"
+    if summary["holdout_dir"] is not None and summary["null"] is not None:
+        against = f"all {count_words(summary['null']['num_scores'], 'held-out image')}"
+    return f"{count_words(count, 'similar image scores', 'similar images score')} above {against}" if count else ""
 
 
 def suspicious_beside_copies(summary: Mapping[str, Any]) -> int:
@@ -204,8 +225,8 @@ def error_rate_sentence(summary: Mapping[str, Any]) -> str:
         f"than {against}, {rate}."
     )
     if not discoveries["num_discoveries"]:
-        text = f"Error rates: no synthetic image is known to be closer to a training image than {against}, {rate}. "
-        text += "This clears no image that scores as a copy."
+        text = f"Error rates: no synthetic image can be told from {against} by its score alone, {rate}. "
+        text += "This clears no image that scores as a copy: that rests on its threshold and its pictures."
     if summary["num_close"]:
         text += f" Of these, {_close_words(summary)}: look at the pairs."
     fewest = discoveries["fewest_discoverable"]

@@ -152,7 +152,4 @@ def test_each_remedy_for_a_null_that_can_call_nothing_lets_it_call(num_images, n
     assert ("Give --fdr 0.05 or" in words) == names_fdr
     if names_fdr:
         assert find_discoveries(scores, before.null, 0.05).can_call_above(limit)
-    share = re.search(r"a limit of ([\d.]+) % or more", words)
-    assert bool(share) == (before.fewest_discoverable <= num_images)
-    if share:
-        assert before.can_call_above(float(share[1]) / 100)
+    assert "limit" not in words  # a limit is not raised so that it can be decided

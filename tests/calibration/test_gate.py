@@ -354,7 +354,7 @@ def test_the_headline_names_what_is_reproduced_and_how_many_more_reasons_there_a
     assert words.advice.startswith(
         "The copies match 3 training images of 2 known patients, repeated or neighbouring ones included. 21 of 1,000"
     )
-    assert "2 more reasons are named below." in words.advice
+    assert "2 more reasons are named below, and leaving images out alone" in words.advice
     unknown = headline(decide_gate(GateRules(), evidence), num_memorized=3)
     assert "their patients are not known" in unknown.advice
 
