@@ -14,7 +14,7 @@ import torch
 from audit_files import write_dicom, write_png
 from scipy.ndimage import rotate
 
-from monai_deepssim.audit import find_copies, find_duplicates, remove_copies
+from monai_deepssim import find_copies, find_duplicates, remove_copies
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
@@ -39,7 +39,7 @@ def write_volume(path: Path, voxels: np.ndarray, spacing: tuple[float, float, fl
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, phantoms: list[np.ndarray]) -> Path:
-    """``training``; ``synthetic`` with a copy that is flipped and turned, and one with half of the slices; ``holdout``."""
+    """``training``; ``synthetic`` with a copy that is flipped and turned, and one of half the slices; ``holdout``."""
     folder = tmp_path_factory.mktemp("volumes")
     for number, voxels in enumerate(phantoms[:8]):
         write_volume(folder / "training" / f"sub-{number}.nii.gz", voxels)
