@@ -15,7 +15,6 @@ from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
-from monai_deepssim.audit.tables import TABLES as COLUMNS
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.data.readers import (
@@ -29,6 +28,7 @@ from monai_deepssim.data.readers import (
 )
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
+from monai_deepssim.report import TABLES as COLUMNS
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.workflow.workflow import Workflow

@@ -163,8 +163,8 @@ def _load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]
             probe = network(torch.zeros(1, 1, *options.image_size, device=options.device))
     except RuntimeError as error:
         raise UnusableInputError(
-            f"--checkpoint: {path} does not take images of {options.image_size[0]} x {options.image_size[1]} with one "
-            f"channel ({str(error).strip().splitlines()[-1]}). Give the weights of a DeepSSIM embedder."
+            f"--checkpoint: {path} does not take images of {' x '.join(map(str, options.image_size))} with one channel "
+            f"({str(error).strip().splitlines()[-1]}). Give the weights of a DeepSSIM embedder."
         ) from error
     identity = EmbedderIdentity(
         name=f"{getattr(network, 'original_name', type(network).__name__)}, {parameters / 1e6:.1f} M parameters",

@@ -36,6 +36,7 @@ from monai_deepssim.calibration.members import (
     MemberComparison,
     compare_members,
 )
+from monai_deepssim.calibration.null_images import choose_null_images, keep_strangers, num_null_images
 from monai_deepssim.calibration.null_scores import (
     HOLDOUT_CAVEAT,
     LEAVE_ONE_OUT_CAVEAT,
@@ -83,6 +84,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_weights",
     "choose_class_thresholds",
+    "choose_null_images",
     "choose_threshold",
     "compare_members",
     "compute_detection_curve",
@@ -99,9 +101,11 @@ __all__ = [
     "generalized_pareto_survival",
     "headline",
     "images_needed",
+    "keep_strangers",
     "leave_one_out_null",
     "leave_out_duplicates",
     "measure_threshold",
+    "num_null_images",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",

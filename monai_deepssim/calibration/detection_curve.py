@@ -22,6 +22,8 @@ MILD_CHANGES = frozenset(
         "gamma_0.5",
         "gamma_1.5",
         "rotation_5",
+        "rotation_10",
+        "shift_5",
         "shift_10",
         "zoom_0.9",
         "zoom_1.1",
@@ -30,6 +32,7 @@ MILD_CHANGES = frozenset(
         "bias_field",
         "mix_0.3",
         "half_resolution",
+        "slices_dropped",
         "autoencoder",
     }
 )
@@ -50,6 +53,7 @@ _CHANGES = {
     "bias_field": "under a bias field",
     "mix": "mixed with a share of {amount} of another image",
     "half_resolution": "at half the resolution",
+    "slices_dropped": "without every second slice",
     "autoencoder": "passed through the generator's autoencoder",
 }
 

@@ -12,13 +12,16 @@ from monai_deepssim.transforms.perturbations import (
     Perturbation,
     Perturbationd,
 )
+from monai_deepssim.transforms.planes import lay_out_planes, orthogonal_planes
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
+from monai_deepssim.transforms.volume_changes import VOLUME_CONTROL_CHANGES
 
 __all__ = [
     "CONTROL_CHANGES",
     "PARTNER_PERTURBATIONS",
     "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
+    "VOLUME_CONTROL_CHANGES",
     "ControlChange",
     "FitImageSize",
     "FitImageSized",
@@ -31,4 +34,6 @@ __all__ = [
     "RandStructurePreserving",
     "RandStructurePreservingd",
     "RandWarp",
+    "lay_out_planes",
+    "orthogonal_planes",
 ]
