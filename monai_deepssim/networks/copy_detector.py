@@ -16,7 +16,8 @@ from monai_deepssim.networks.state_dicts import existing_file, load_fitting, rea
 
 __all__ = ["CopyDetector", "load_copy_detector"]
 
-_BACKBONES = ("resnet18", "resnet34", "resnet50")
+_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet18_narrow")
+_NARROW = [32, 64, 128, 256]  # channels of the stages: half of a ResNet-18's
 _MIN_SIDE = 32  # pixels: a ResNet halves an image five times
 
 
@@ -33,7 +34,8 @@ class CopyDetector(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        backbone: ``resnet18``, ``resnet34`` or ``resnet50``.
+        backbone: ``resnet18``, ``resnet34`` or ``resnet50``; or ``resnet18_narrow``, a ResNet-18 of half the channels
+            (2.8 M parameters in 2-D), of which the shipped weights are.
         embedding_dim: length of an embedding.
         pretrained: ``True`` for torchvision's ImageNet weights (downloaded), or the path of such a state dict; the
             first and the last layer are random all the same. Only in 2-D.
@@ -67,8 +69,8 @@ class CopyDetector(nn.Module):
             raise UnusableInputError(f"unknown backbone {backbone!r}: choose one of {', '.join(_BACKBONES)}")
         self.spatial_dims = spatial_dims
         self.backbone = backbone
-        build = _build_2d if spatial_dims == 2 else _build_3d
-        self.model = build(backbone, embedding_dim, pretrained)
+        build = _build_2d if spatial_dims == 2 and backbone != "resnet18_narrow" else _build_of_monai
+        self.model = build(spatial_dims, backbone, embedding_dim, pretrained)
         # Not trained, so that a distributed training does not wait for its gradient.
         self.fc_end = nn.Linear(embedding_dim, 1).requires_grad_(False)
 
@@ -135,17 +137,25 @@ def load_copy_detector(path: str | os.PathLike[str]) -> CopyDetector:
     return detector
 
 
-def _build_2d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
+def _build_2d(spatial_dims: int, backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
     classifier: Any = build_classifier(backbone, pretrained)
     classifier.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     classifier.fc = nn.Linear(classifier.fc.in_features, embedding_dim)
     return classifier
 
 
-def _build_3d(backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
+def _build_of_monai(spatial_dims: int, backbone: str, embedding_dim: int, pretrained: bool | str | Path) -> nn.Module:
+    """MONAI's ResNet, where torchvision has none: in 3-D, and narrow."""
     if pretrained:
-        raise UnusableInputError("there are no ImageNet weights in 3-D: set pretrained to false")
+        raise UnusableInputError(
+            f"there are no ImageNet weights of a {spatial_dims}-D {backbone}: set pretrained to false"
+        )
+    build = partial(nets.ResNet, "basic", [2, 2, 2, 2], _NARROW) if backbone == "resnet18_narrow" else None
     # The stride and the missing biases are those of torchvision's 2-D ResNet.
-    return getattr(nets, backbone)(
-        spatial_dims=3, n_input_channels=1, conv1_t_stride=2, bias_downsample=False, num_classes=embedding_dim
+    return (build or getattr(nets, backbone))(
+        spatial_dims=spatial_dims,
+        n_input_channels=1,
+        conv1_t_stride=2,
+        bias_downsample=False,
+        num_classes=embedding_dim,
     )
