@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -133,8 +134,12 @@ def _padded_convolution(
     in_channels: int, out_channels: int, kernel_size: int, stride: Sequence[int] = (1, 1, 1)
 ) -> nn.Sequential:
     """A convolution whose output has the input's size over the stride; an odd voxel of padding comes first."""
-    padding = [side for step in reversed(stride) for side in (-(-(kernel_size - step) // 2), (kernel_size - step) // 2)]
-    convolution = nn.Conv3d(in_channels, out_channels, kernel_size, stride=tuple(stride))
+    # Padding is told of the last axis first, in front and behind.
+    padding: Any = [
+        pad for step in reversed(stride) for pad in (-(-(kernel_size - step) // 2), (kernel_size - step) // 2)
+    ]
+    strides: Any = tuple(stride)
+    convolution = nn.Conv3d(in_channels, out_channels, kernel_size, stride=strides)
     return nn.Sequential(OrderedDict(pad=nn.ReplicationPad3d(tuple(padding)), conv=convolution))
 
 
