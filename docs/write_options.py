@@ -105,7 +105,7 @@ def with_detectors(detectors: dict[str, Any]) -> dict[str, Any]:
     added = {}
     for name, kind in SUPPORTED_DETECTORS.items():
         parameters = inspect.signature(kind).parameters
-        weights = {"embedder": "@checkpoint" if kind.runs_on_deepssim else None} if "embedder" in parameters else {}
+        weights = {"embedder": "@checkpoint" if kind.shipped_weights else None} if "embedder" in parameters else {}
         target = f"{kind.__module__}.{kind.__name__}"
         added[name] = {"_target_": target, "_mode_": "callable", **weights, "device": "@device"}
     return {**detectors, **{name: added[name] for name in SUPPORTED_DETECTORS if name not in detectors}}

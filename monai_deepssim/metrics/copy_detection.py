@@ -74,8 +74,8 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     title: ClassVar[str] = ""
     #: What has to be given to run it.
     needs: ClassVar[str] = "nothing"
-    #: Whether it runs on the weights of DeepSSIM that ship, where no others are given.
-    runs_on_deepssim: ClassVar[bool] = False
+    #: File below the folder of the bundles with the weights that it runs on where no others are given.
+    shipped_weights: ClassVar[str | None] = None
     #: Score above which an image is a copy, if the method's authors gave one; their source in words.
     default_threshold: ClassVar[float | None] = None
     threshold_source: ClassVar[str] = ""
