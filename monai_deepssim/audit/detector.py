@@ -119,10 +119,10 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     """
     name, path, arguments = options.detector, options.checkpoint, options.detector_options
     kind = SUPPORTED_DETECTORS[name]
-    takes_weights = "embedder" in inspect.signature(kind).parameters
-    if not takes_weights and path is not None:
+    weights = inspect.signature(kind).parameters.get("embedder")
+    if weights is None and path is not None:
         raise UnusableInputError(f"--checkpoint: --detector {name} has no weights. Leave the option out.")
-    if takes_weights and path is None:
+    if weights is not None and weights.default is weights.empty and path is None:
         if kind.shipped_weights is None:
             raise UnusableInputError(
                 f"--checkpoint: was not given, but --detector {name} needs weights. Give the path of its checkpoint."

@@ -47,6 +47,7 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
     title: ClassVar[str] = "Copy detection"
     needs: ClassVar[str] = "nothing: weights for slices ship; of volumes its checkpoint"
     shipped_weights: ClassVar[str | None] = "copy_detector/models/model.pt"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
     threshold_source: ClassVar[str] = (
         "95th percentile of the training images' highest correlation to a held-out image, arXiv 2402.01054"
     )
