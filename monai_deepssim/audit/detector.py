@@ -123,11 +123,11 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     if weights is None and path is not None:
         raise UnusableInputError(f"--checkpoint: --detector {name} has no weights. Leave the option out.")
     if weights is not None and weights.default is weights.empty and path is None:
-        if not kind.runs_on_deepssim:
+        if kind.shipped_weights is None:
             raise UnusableInputError(
                 f"--checkpoint: was not given, but --detector {name} needs weights. Give the path of its checkpoint."
             )
-        path = shipped_weights()
+        path = shipped_weights(kind.shipped_weights)
     if path is not None and not path.exists():
         raise UnusableInputError(f"--checkpoint: {path} is not a file or folder. Give the path of {name}'s weights.")
     is_deepssim = kind is DeepSSIMDetector
@@ -138,7 +138,10 @@ def load_detector(options: SearchOptions) -> AuditDetector:
         raise UnusableInputError(f"--detector {name}: {error}") from error
     if network is not None and identity is not None:
         return AuditDetector(name, metric, network, prepare_standardized_batch, identity)
-    probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
+    try:
+        probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
+    except ValueError as error:
+        raise UnusableInputError(f"--image_size: does not suit --detector {name}: {error}.") from error
     # CLIP's weights may be a folder.
     files = [] if path is None else sorted(file for file in path.rglob("*") if file.is_file()) or [path]
     content = [name.encode() + b"\0", *(file.read_bytes() for file in files)]
