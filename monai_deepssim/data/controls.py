@@ -180,7 +180,7 @@ def _as_item(
         "patient_id": item["patient_id"],
         "slice": None,
         "slice_axis": 2,
-        "volume": item["volume"],
+        "volume": bool(item.get("volume")),
         "files": "",
         "window": "",
         "sources": sources,

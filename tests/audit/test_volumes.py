@@ -209,7 +209,7 @@ def test_the_files_of_a_dicom_series_are_one_volume(phantoms: list[np.ndarray], 
         ({"volumes": "all"}, "--volumes: is 'all', wanted one of none, slices, whole, true"),
         ({"volumes": "slices", "detector": "ncc"}, "--volumes slices: .*slice_votes"),
         ({"volumes": "none"}, "--image_size: is .*give --volumes true"),
-        ({"volumes": "none", "image_size": (64, 64)}, r"training: got images of shape .* Give volumes='true'"),
+        ({"volumes": "none", "image_size": (64, 64)}, r"training: got images of shape .* Option volumes takes volumes"),
         ({"volumes": "none", "image_size": (64, 64), "detector": "deepssim_3d"}, "takes volumes alone"),
     ],
 )
