@@ -20,7 +20,7 @@ from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
 
-SIDE = 40
+SIDE = 32
 OPTIONS: dict[str, Any] = {"volumes": "true", "image_size": (SIDE, SIDE, SIDE), "top_k": 1, "device": "cpu"}
 COPIES = {"copy-of-3.nii.gz": "sub-3.nii.gz", "copy-of-5.nii.gz": "sub-5.nii.gz"}
 
@@ -101,13 +101,13 @@ def test_the_summary_says_that_volumes_were_compared(audit: AuditResult) -> None
     summary = json.loads((audit.options.output_dir / "summary.json").read_text())
     assert summary["options"]["volumes"] == "whole"
     assert summary["options"]["image_size"] == [SIDE] * 3
-    assert summary["images"]["synthetic"]["original_sizes"] == {"40 x 40 x 40": 5, "40 x 40 x 20": 1}
+    assert summary["images"]["synthetic"]["original_sizes"] == {"32 x 32 x 32": 5, "32 x 32 x 16": 1}
     assert summary["sides_differ"]["is_testable"]
 
 
 def test_the_report_shows_planes_of_both_volumes_and_where_they_agree(audit: AuditResult) -> None:
     page = (audit.options.output_dir / "report.html").read_text()
-    assert page.count('width="80" height="80"') == 4 * 6
+    assert page.count('width="64" height="64"') == 4 * 6
     assert "shown by their middle planes" in page
     assert "keypoints" not in page
     assert "middle slice alone" not in page
@@ -143,7 +143,7 @@ def test_the_command_exceeds_its_gate_and_verifies_what_was_audited(
     assert "2 of 6" in capsys.readouterr().out
     shareable = next((tmp_path / "out").glob("*share*.html")).read_text()
     assert "sub-3" not in shareable
-    assert "40 x 40 x 40 voxels" in shareable
+    assert "32 x 32 x 32 voxels" in shareable
     assert main(["verify", str(tmp_path / "out"), str(folders / "synthetic")]) == 3
     assert "copy-of-3.nii.gz" in capsys.readouterr().out
 
