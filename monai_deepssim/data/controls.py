@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.items import file_of
-from monai_deepssim.data.loading import load_slice
+from monai_deepssim.data.loading import read_image
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import warn
 from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange, FitImageSize
@@ -127,7 +127,7 @@ def plant_reconstructions(
         Items as :func:`plant_controls` makes them, of the change ``autoencoder``.
     """
     drawn, fit = draw_controls(items, num_controls), FitImageSize(tuple(image_size))
-    images = [fit(load_slice(items[position])) for position in drawn]
+    images = [fit(read_image(items[position])) for position in drawn]
     network = weights.fit(torch.stack(images[:_NUM_EXAMPLES]).to(device))
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     identity = f"control {_VERSION}: {_AUTOENCODER} {digest} {tuple(image_size)}"

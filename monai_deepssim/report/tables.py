@@ -64,7 +64,7 @@ _MATCHES = {
         "`--verify false`, as what follows of the alignment",
         _SIX_DIGITS,
     ),
-    "flip": Column("how the training image was flipped; of a volume also `front-back`"),
+    "flip": Column("how the training image was flipped; of a volume `left-right`, `back-front`, `feet-head`"),
     "rotation_degrees": Column(
         'by how many degrees it was rotated, clockwise; of a volume about its three axes, "x,y,z"', "{:.2f}"
     ),
@@ -178,7 +178,7 @@ def alignment_columns(alignment: Alignment | None) -> dict[str, Any]:
     if alignment is None:
         return {}
     is_volume = len(alignment.shift_pixels) == 3
-    names = ("left-right", "front-back", "top-bottom") if is_volume else ("top-bottom", "left-right")
+    names = ("left-right", "back-front", "feet-head") if is_volume else ("top-bottom", "left-right")
     return {
         "flip": " ".join(names[axis] for axis in alignment.flips),
         "rotation_degrees": _join(alignment.rotation_degrees) if is_volume else alignment.rotation_degrees[0],

@@ -1,7 +1,7 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
 from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, ControlChange
-from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
+from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized, resize_antialiased
 from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
 from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
 from monai_deepssim.transforms.perturbation_intensity import JPEGCompression
@@ -36,4 +36,5 @@ __all__ = [
     "RandWarp",
     "lay_out_planes",
     "orthogonal_planes",
+    "resize_antialiased",
 ]
