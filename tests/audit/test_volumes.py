@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -103,6 +105,8 @@ def test_the_summary_says_that_volumes_were_compared(audit: AuditResult) -> None
     assert summary["options"]["image_size"] == [SIDE] * 3
     assert summary["images"]["synthetic"]["original_sizes"] == {"32 x 32 x 32": 5, "32 x 32 x 16": 1}
     assert summary["sides_differ"]["is_testable"]
+    schema = json.loads(files("monai_deepssim.audit").joinpath("summary.schema.json").read_text(encoding="utf-8"))
+    assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(summary)] == []
 
 
 def test_the_report_shows_planes_of_both_volumes_and_where_they_agree(audit: AuditResult) -> None:
