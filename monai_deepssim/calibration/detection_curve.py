@@ -22,8 +22,6 @@ MILD_CHANGES = frozenset(
         "gamma_0.5",
         "gamma_1.5",
         "rotation_5",
-        "rotation_10",
-        "shift_5",
         "shift_10",
         "zoom_0.9",
         "zoom_1.1",
@@ -32,7 +30,6 @@ MILD_CHANGES = frozenset(
         "bias_field",
         "mix_0.3",
         "half_resolution",
-        "slices_dropped",
         "autoencoder",
     }
 )
@@ -53,7 +50,6 @@ _CHANGES = {
     "bias_field": "under a bias field",
     "mix": "mixed with a share of {amount} of another image",
     "half_resolution": "at half the resolution",
-    "slices_dropped": "without every second slice",
     "autoencoder": "passed through the generator's autoencoder",
 }
 

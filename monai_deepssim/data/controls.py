@@ -17,7 +17,7 @@ from monai_deepssim.data.items import file_of
 from monai_deepssim.data.loading import read_image
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import warn
-from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange, FitImageSize
+from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange, FitImageSize
 
 __all__ = ["draw_controls", "plant_controls", "plant_reconstructions"]
 
@@ -63,21 +63,18 @@ def plant_controls(
     items: Sequence[Item],
     num_controls: int,
     image_size: Sequence[int],
-    changes: Sequence[ControlChange] | None = None,
+    changes: Sequence[ControlChange] = CONTROL_CHANGES,
 ) -> list[dict[str, Any]]:
     """Make copies of training images under graded changes, as items that are listed like those of files.
 
-    An image is changed at its own size, a volume at the size at which volumes are compared, when it is read
-    (:class:`~monai_deepssim.data.DerivedImage`). The same images go through every change, so that levels compare; what
-    a change draws follows from its name and the image's path.
+    An image is changed at its own size, when it is read (:class:`~monai_deepssim.data.DerivedImage`). The same images
+    go through every change, so that levels compare; what a change draws follows from its name and the image's path.
 
     Args:
         items: the training images.
         num_controls: number of copies for each change and level; as many as there are images at most.
-        image_size: rows and columns at which images are compared, or the three sides of volumes.
-        changes: the changes; by default :data:`~monai_deepssim.transforms.CONTROL_CHANGES`, and of volumes
-            :data:`~monai_deepssim.transforms.VOLUME_CONTROL_CHANGES`. One that needs an image of another patient is
-            left out where there is none.
+        image_size: rows and columns at which images are compared.
+        changes: the changes. One that needs an image of another patient is left out where there is none.
 
     Returns:
         One item per control, by change: ``change``, ``level`` and ``unit``, and ``sources``, the positions of the
@@ -90,8 +87,6 @@ def plant_controls(
         >>> len(controls), controls[2]["change"], load_slice(controls[2]).shape
         (42, 'blur', torch.Size([1, 64, 64]))
     """
-    if changes is None:
-        changes = CONTROL_CHANGES if len(image_size) == 2 else VOLUME_CONTROL_CHANGES
     drawn = draw_controls(items, num_controls)
     order = draw_controls(items, len(items))
     controls = []
@@ -160,7 +155,7 @@ def _plant(
     change: ControlChange, items: Sequence[Item], sources: tuple[int, ...], image_size: Sequence[int]
 ) -> dict[str, Any]:
     item = items[sources[0]]
-    size = tuple(int(side) for side in image_size)
+    size = (int(image_size[0]), int(image_size[1]))
     seed = int(_digest(change.name, item["path"])[:8], 16)
     image = DerivedImage(
         tuple(items[source] for source in sources),
@@ -193,10 +188,8 @@ def _made(source: Tensor, *, made: Tensor) -> Tensor:
 
 
 def _make(
-    image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, ...]
+    image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, int]
 ) -> Tensor:
-    if len(image_size) == 3:
-        image = FitImageSize(image_size)(image)
     return change.apply(image, partner, seed=seed, image_size=image_size)
 
 

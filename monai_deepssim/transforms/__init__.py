@@ -14,14 +14,12 @@ from monai_deepssim.transforms.perturbations import (
 )
 from monai_deepssim.transforms.planes import lay_out_planes, orthogonal_planes
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
-from monai_deepssim.transforms.volume_changes import VOLUME_CONTROL_CHANGES
 
 __all__ = [
     "CONTROL_CHANGES",
     "PARTNER_PERTURBATIONS",
     "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
-    "VOLUME_CONTROL_CHANGES",
     "ControlChange",
     "FitImageSize",
     "FitImageSized",

@@ -53,10 +53,10 @@ class RandWarp(RandPixelTransform):
 
 
 class RandCropResize(RandPixelTransform):
-    """Cut a window at a random place out of an image or a volume, and scale it to the image's size.
+    """Cut a window at a random place out of an image, and scale it to the image's size.
 
     Args:
-        crop: Share of the rows and of the columns (and of the slices) that is lost, at least 0 and below 1.
+        crop: Share of the rows and of the columns that is lost, at least 0 and below 1.
 
     Raises:
         ValueError: ``crop`` is out of its range.
@@ -115,16 +115,16 @@ def warp_by_share(pixels: Tensor, random: np.random.RandomState, displacement: f
 
 
 def _crop_and_resize(pixels: Tensor, random: np.random.RandomState, crop: float) -> Tensor:
-    window = pixels[None]
-    for axis, side in enumerate(pixels.shape[1:], start=2):
-        size = max(1, round(side * (1 - crop)))
-        window = window.narrow(axis, round(random.random() * (side - size)), size)
-    mode = "bilinear" if pixels.ndim == 3 else "trilinear"
-    return F.interpolate(window, size=tuple(pixels.shape[1:]), mode=mode, align_corners=False)[0]
+    rows, columns = (max(1, round(side * (1 - crop))) for side in pixels.shape[1:])
+    row, column = (
+        round(random.random() * (side - size)) for side, size in zip(pixels.shape[1:], (rows, columns), strict=True)
+    )
+    window = pixels[None, :, row : row + rows, column : column + columns]
+    return F.interpolate(window, size=tuple(pixels.shape[1:]), mode="bilinear", align_corners=False)[0]
 
 
 def shift_by_share(pixels: Tensor, random: np.random.RandomState, share: float) -> Tensor:
-    """Shift an image along all axes by a share of its side, in a random direction; bilinear, zeros from outside."""
+    """Shift an image along both axes by a share of its side, in a random direction; bilinear, zeros from outside."""
     shift = [side * share * random.choice([-1, 1]) for side in pixels.shape[1:]]
     shifted = Affine(translate_params=shift, padding_mode="zeros", image_only=True)(pixels)
     return pixels_of(shifted)  # type: ignore[arg-type]
