@@ -204,8 +204,8 @@ def test_controls_of_volumes_are_volumes_under_the_changes_of_volumes():
     assert all(control["volume"] for control in controls)
     samples = list(ImageDataset(controls, (16, 16, 16)))
     assert {(sample["problem"], tuple(sample["image"].shape)) for sample in samples} == {("", (1, 16, 16, 16))}
-    plain = ImageDataset(items, (16, 16, 16))
-    drawn = controls[0]["sources"][0]
+    drawn = ImageDataset(items, (16, 16, 16))[controls[0]["sources"][0]]["image"]
+    plain = drawn / drawn.max()  # a control is made at this size, and scaled to [0, 1] when it is read
     flipped = next(number for number, control in enumerate(controls) if control["change"] == "flip_y")
-    assert torch.allclose(samples[0]["image"], plain[drawn]["image"], atol=1e-6)
-    assert torch.allclose(samples[flipped]["image"], plain[drawn]["image"].flip(2), atol=1e-5)
+    assert torch.allclose(samples[0]["image"], plain, atol=1e-6)
+    assert torch.allclose(samples[flipped]["image"], plain.flip(2), atol=1e-5)
