@@ -1,6 +1,6 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
-from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, ControlChange
+from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange
 from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized, resize_antialiased
 from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
 from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
@@ -20,6 +20,7 @@ __all__ = [
     "PARTNER_PERTURBATIONS",
     "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
+    "VOLUME_CONTROL_CHANGES",
     "ControlChange",
     "FitImageSize",
     "FitImageSized",
