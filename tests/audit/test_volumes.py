@@ -171,6 +171,14 @@ def test_arrays_of_volumes_are_compared_as_files_are(phantoms: list[np.ndarray])
     assert result.matches.loc[0, "training_path"] == "training[2]"
 
 
+def test_the_slices_of_volumes_vote_where_that_is_asked_for(phantoms: list[np.ndarray]) -> None:
+    synthetic = as_tensor([phantoms[2][::-1].copy(), phantoms[9]])
+    result = find_copies(as_tensor(phantoms[:6]), synthetic, controls=None, **{**OPTIONS, "volumes": "slices"})
+    assert result.detector == result.thresholds.score == "slice_votes"
+    assert result.matches.loc[0, ["training_path", "label"]].tolist() == ["training[2]", "duplicate"]
+    assert result.matches["aligned_ssim"].isna().all()
+
+
 def test_a_filter_keeps_the_volumes_that_are_not_copies(folders: Path, tmp_path: Path) -> None:
     sides = folders / "training", folders / "synthetic"
     result = remove_copies(*sides, output_dir=tmp_path / "out", controls=None, **OPTIONS)
