@@ -159,7 +159,15 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             f"At most {options['top_k']} training images are compared with each synthetic image on the pixels: a copy "
             "that resembles more of them exposes more than are counted.",
         ),
-        (options["slices"] is None, "Of a volume, if there is one, the middle slice alone was audited."),
+        (
+            options["slices"] is None and options.get("volumes", "none") == "none",
+            "Of a volume, if there is one, the middle slice alone was audited.",
+        ),
+        (
+            options.get("volumes", "none") != "none",
+            "Volumes were compared as a whole: one that shares a few slices with a training volume may be missed; "
+            "audit the slices, too (--slices all, without --volumes).",
+        ),
         (
             True,
             "A copy of a small part of an image, or a heavily blurred one, may be missed: look below the threshold.",
