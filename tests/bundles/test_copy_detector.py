@@ -86,9 +86,7 @@ def test_a_training_on_volumes_gives_a_detector_of_volumes_with_its_threshold_an
     fractions = detector.compute_fractions([torch.cat([training[1:2], new])])
     assert (fractions.is_copy[0], fractions.is_memorized[1]) == (True, True)
     assert detector.score_pairs(training[:1], training[:1]).item() == pytest.approx(1, abs=1e-5)
-    with pytest.raises(
-        ValueError, match=r"got slices .* the weights are of volumes: give those of a 2-D copy detector"
-    ):
+    with pytest.raises(ValueError, match="the weights are of volumes: give those of a 2-D copy detector"):
         detector.fit([volumes[:, :, 0]])
 
 

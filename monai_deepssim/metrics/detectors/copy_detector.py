@@ -69,10 +69,10 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
         """
         spatial_dims = getattr(self.embedder, "spatial_dims", images.ndim - 2)
         if images.ndim != spatial_dims + 2:
-            kinds = {2: "slices", 3: "volumes"}
+            kinds = ["slices", "volumes"]
             raise ValueError(
-                f"got {kinds.get(images.ndim - 2, 'images')} of shape {tuple(images.shape[1:])}, and the weights are of "
-                f"{kinds[spatial_dims]}: give those of a {images.ndim - 2}-D copy detector, such as the bundle "
+                f"got images of shape {tuple(images.shape[1:])}, and the weights are of "
+                f"{kinds[spatial_dims - 2]}: give those of a {images.ndim - 2}-D copy detector, such as the bundle "
                 "copy_detector trains (volumes.json for volumes)"
             )
         embeddings = self.embedder(images)
