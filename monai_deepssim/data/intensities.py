@@ -38,7 +38,7 @@ class CleanIntensities:
     """The intensities of a slice, as they are compared.
 
     Attributes:
-        pixels: ``(rows, columns)``, float64.
+        pixels: ``(rows, columns)`` or ``(X, Y, Z)``, floating point.
         is_padded: Whether padding was set to the lowest intensity of the rest.
         is_clipped: Whether stray pixels were set to the nearest intensity of the rest.
         is_hounsfield: Whether the slice is in Hounsfield units.
@@ -73,7 +73,7 @@ def clean_intensities(
     all that reaches -50: a crop of an organ holds fat and no air.
 
     Args:
-        pixels: ``(rows, columns)``, float64.
+        pixels: ``(rows, columns)`` or ``(X, Y, Z)``, floating point.
         window: the ends of the window; ``None`` for none.
         in_header: whether the file says that these are Hounsfield units; ``None`` where it does not tell.
 
@@ -146,7 +146,7 @@ def _fill_nan(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     if not missing.any() or missing.all():
         return pixels, False
     labels, _ = ndimage.label(missing)
-    on_border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    on_border = np.concatenate([labels.take(end, axis).ravel() for axis in range(labels.ndim) for end in (0, -1)])
     if not np.isin(labels[missing], on_border).all():
         return pixels, False
     return np.where(missing, pixels[~missing].min(), pixels), True
