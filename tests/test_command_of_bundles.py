@@ -20,13 +20,13 @@ TINY = ["--base#width", "16", "--base#epochs=20", "--phantom#num_subjects", "70"
 def test_a_benchmark_has_the_detectors_of_the_bundle_and_the_options_that_were_typed(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     named = "$__import__('os').system('touch pwned')"
-    arguments = ["--only", "deepssim,ncc,copy_detector", "--device", "cpu", "-o", named, "--json"]
+    arguments = ["--only", "deepssim,ncc,torchscript", "--device", "cpu", "-o", named, "--json"]
     assert main(["benchmark", *FEW, *arguments, "--detectors#ncc#threshold", "0.99"]) == 0
     printed = capfd.readouterr()
     summary = json.loads(printed.out)
     assert summary["detectors"]["ncc"]["own_threshold"] == 0.99
     assert summary["detectors"]["deepssim"]["made_of"]["device"] == "cpu"
-    assert summary["left_out"]["copy_detector"] == "no weights: give --copy_detector_checkpoint"
+    assert summary["left_out"]["torchscript"] == "no weights: give --torchscript_file"
     assert "| `ncc` |" in printed.err
     assert Path(named, "report.html").is_file()
     assert not Path("pwned").exists()

@@ -220,9 +220,10 @@ class TestBundle:
                 assert not value.startswith("$") or len(value) <= 200, f"{path.name}: {value}"
 
 
-def test_the_audit_finds_weights_of_a_few_megabytes():
-    weights = find_bundle("deepssim_brain_mri") / "models" / "model.pt"
-    assert 0 < weights.stat().st_size < 20 * MEGABYTE
+@pytest.mark.parametrize(("bundle", "megabytes"), [("deepssim_brain_mri", 20), ("copy_detector", 6)])
+def test_the_audit_finds_weights_of_a_few_megabytes(bundle, megabytes):
+    weights = find_bundle(bundle) / "models" / "model.pt"
+    assert 0 < weights.stat().st_size < megabytes * MEGABYTE
 
 
 def test_no_file_is_larger_than_20_megabytes(tracked_files):

@@ -169,7 +169,9 @@ class BenchmarkCommandOptions(BenchmarkOptions):
         "Whether that checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
         _DETECTORS,
     )
-    copy_detector_checkpoint: Path | None = option(None, path("file"), "Weights of copy_detector.", _DETECTORS)
+    copy_detector_checkpoint: Path | None = option(
+        None, path("file"), "Weights of copy_detector; by default the shipped weights.", _DETECTORS
+    )
     mri_core_checkpoint: Path | None = option(None, path("file"), "Weights of mri_core.", _DETECTORS)
     torchscript_file: Path | None = option(None, path("file"), "Descriptor of torchscript.", _DETECTORS)
     open_clip_weights: Path | None = option(None, path("file"), "Weights of open_clip.", _DETECTORS)

@@ -210,6 +210,19 @@ def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
 
 
 @pytest.mark.parametrize(("detector", "threshold"), [("ssim", 0.9), ("ncc", 0.999), ("mse", -0.0001), ("phash", 0.97)])
+def test_the_copy_detector_that_ships_takes_its_threshold_from_held_out_images(audit, folders, axial) -> None:
+    for level in (100, 105, 110):
+        write_png(folders / "holdout" / f"new-{level}.png", axial(level))
+    result = audit(detector="copy_detector", checkpoint=None, verify=False, thresholds=None, holdout_dir="holdout")
+
+    rows = read_matches(folders)
+    assert rows["copy-of-60.png"]["training_path"] == "sub-2_z60.png"
+    assert rows["copy-of-60.png"]["label"] == rows["copy-of-75.png"]["label"] == "duplicate"
+    assert result.thresholds.source.startswith("95th percentile")
+    shipped = json.loads((folders / "out" / "summary.json").read_text())["embedder"]
+    assert shipped["embedding_dim"] == 128
+
+
 def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, threshold) -> None:
     result = audit(detector=detector, checkpoint=None, verify=False, thresholds=threshold)
 
@@ -223,8 +236,9 @@ def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, 
     assert summary["detector"] == summary["thresholds"]["duplicate"]["score"] == detector
 
 
-def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(audit, folders) -> None:
-    result = audit(detector="ncc", checkpoint=None)
+@pytest.mark.parametrize("detector", ["ncc", "copy_detector"])
+def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(audit, folders, detector) -> None:
+    result = audit(detector=detector, checkpoint=None)
 
     copies = result.matches[result.matches["label"].isin(["duplicate", "part"])]
     assert set(copies["synthetic_path"]) == {"copy-of-60.png", "copy-of-75.png"}
@@ -236,7 +250,9 @@ def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(aud
     [
         ({"detector": "ncc", "checkpoint": None, "verify": False, "thresholds": None}, "no published threshold"),
         ({"detector": "ncc", "thresholds": None}, "has no weights"),
-        ({"detector": "copy_detector", "checkpoint": None}, "needs weights"),
+        ({"detector": "mri_core", "checkpoint": None}, "needs weights"),
+        ({"detector": "copy_detector", "checkpoint": None, "image_size": [16, 16]}, "sides of at least 32 pixels"),
+        ({"detector": "copy_detector", "checkpoint": None, "verify": False, "thresholds": None}, "--holdout_dir"),
         ({"detector": "deepsim"}, "one of deepssim"),
         ({"fdr": 0}, "a share between 0 and 1"),
         ({"deformation_cost": -0.1}, "an SSIM of 0 or more"),

@@ -16,6 +16,8 @@ from monai.losses import ContrastiveLoss
 from monai.utils import set_determinism
 from PIL import Image
 
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.metrics import ContrastiveCopyDetector
 from monai_deepssim.networks import CopyDetector, load_copy_detector
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "copy_detector"
@@ -66,6 +68,44 @@ def test_a_training_of_two_epochs_is_taken_up_for_a_third(tmp_path):
     assert resumed["optimizer"]["state"][0]["step"] == 3 * 2
     assert torch.equal(resumed["network"]["fc_end.weight"], saved["network"]["fc_end.weight"])
     assert not torch.equal(resumed["network"]["model.fc.weight"], saved["network"]["model.fc.weight"])
+
+
+def test_a_training_on_volumes_gives_a_detector_of_volumes_with_its_threshold_and_fractions(tmp_path):
+    sizes = {**TINY, "image_size": [32, 32, 32], "max_epochs": 1, "output_dir": str(tmp_path)}
+    run_bundle("train", "volumes", "small_volumes", **sizes)
+    network = load_copy_detector(tmp_path / "model.pt")
+    assert (network.backbone, network.spatial_dims) == ("resnet18_narrow", 3)
+    cohort = PhantomBrainDataset(9, seed=5, image_size=(32, 32, 32), volume=True, progress=False)
+    volumes = torch.stack([item["image"].as_tensor() for item in cohort])
+    training, holdout, new = volumes.split([4, 4, 1])
+    detector = ContrastiveCopyDetector(tmp_path / "model.pt").fit(training.split(3))
+    threshold = detector.fit_threshold([holdout])
+    with torch.no_grad():
+        correlations = np.corrcoef(network(torch.cat([training, holdout])).numpy())[:4, 4:]
+    assert threshold == pytest.approx(np.percentile(correlations.max(axis=1), 95), abs=1e-5)
+    fractions = detector.compute_fractions([torch.cat([training[1:2], new])])
+    assert (fractions.is_copy[0], fractions.is_memorized[1]) == (True, True)
+    assert detector.score_pairs(training[:1], training[:1]).item() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ValueError, match="the weights are of volumes: give those of a 2-D copy detector"):
+        detector.fit([volumes[:, :, 0]])
+
+
+def test_a_view_of_a_volume_is_turned_about_every_axis_and_flipped_left_to_right():
+    parser = configuration("train", "volumes")
+    change = parser.get_parsed_content("train#preprocessing").set_random_state(0)
+    cohort = PhantomBrainDataset(1, seed=5, image_size=(32, 32, 32), volume=True, progress=False)
+    volume = cohort[0]["image"].as_tensor()
+    views = [change({"image": volume})["image"] for _ in range(60)]
+    unchanged, flipped = (sum(torch.equal(view, other) for view in views) for other in (volume, volume.flip(1)))
+    assert 5 < unchanged < 25  # a quarter of each
+    assert 5 < flipped < 25
+    assert parser["images"]["items"]["volumes"] is True
+    network = parser.get_parsed_content("network_def")
+    assert (network.spatial_dims, network.backbone, parser["images_per_batch"]) == (3, "resnet18", 10)
+    turned = next(view for view in views if not any(torch.equal(view, other) for other in (volume, volume.flip(1))))
+    for axis in (1, 2, 3):  # a turn about one axis leaves the sums along it as they were turned, those of others differ
+        assert not torch.allclose(turned.sum(axis), volume.sum(axis), atol=0.5)
+        assert not torch.allclose(turned.sum(axis), volume.flip(1).sum(axis), atol=0.5)
 
 
 def test_two_processes_train_together_each_contrasts_its_own_batch_and_one_of_them_saves(tmp_path):
@@ -151,7 +191,8 @@ def test_every_required_property_of_monai_is_in_the_config(name):
     assert [identifier for identifier in required if identifier not in parser] == []
 
 
-def test_an_override_of_the_small_config_names_something_in_the_config():
+def test_what_lies_over_the_config_names_something_in_the_config():
     parser = configuration("train")
-    small = json.loads((CONFIGS / "small.json").read_text())
-    assert [name for name in small if name not in parser] == []
+    for override in ("small", "shipped", "volumes", "small_volumes"):
+        names = json.loads((CONFIGS / f"{override}.json").read_text())
+        assert [name for name in names if name not in parser] == []

@@ -24,7 +24,6 @@ FEW_PAIRS = {"num_pairs": 12, "gallery_size": 14, "num_resamples": 50}
 FEW_ALIGNED = {"detectors#deepssim_aligned#top_k": 3}
 OPTION_OF_WEIGHTS = {
     "mri_core": "mri_core_checkpoint",
-    "copy_detector": "copy_detector_checkpoint",
     "torchscript": "torchscript_file",
     "open_clip": "open_clip_weights",
 }
@@ -91,7 +90,7 @@ def test_the_summary_has_seeds_versions_hashes_and_what_was_left_out(summary):
 
 def test_a_two_class_detector_has_one_threshold(summary):
     found = {name: entry["thresholds"] for name, entry in summary["detectors"].items() if entry["two_class"]}
-    assert list(found) == ["memorization_index"]
+    assert list(found) == ["memorization_index", "copy_detector"]
     assert found["memorization_index"][0] == found["memorization_index"][1]
 
 

@@ -62,7 +62,19 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
         self.embedder = self.prepare_embedder(embedder, load_copy_detector)
 
     def represent(self, images: Tensor) -> Tensor:
-        """Embed images as ``(B, D)``, less each embedding's mean, so that the cosine is Pearson's correlation."""
+        """Embed images as ``(B, D)``, less each embedding's mean, so that the cosine is Pearson's correlation.
+
+        Raises:
+            ValueError: when the embedder is one of slices and these are volumes, or the other way round.
+        """
+        spatial_dims = getattr(self.embedder, "spatial_dims", images.ndim - 2)
+        if images.ndim != spatial_dims + 2:
+            kinds = ["slices", "volumes"]
+            raise ValueError(
+                f"got images of shape {tuple(images.shape[1:])}, and the weights are of "
+                f"{kinds[spatial_dims - 2]}: give those of a {images.ndim - 2}-D copy detector, such as the bundle "
+                "copy_detector trains (volumes.json for volumes)"
+            )
         embeddings = self.embedder(images)
         return embeddings - embeddings.mean(1, keepdim=True)
 
