@@ -21,8 +21,11 @@ from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.other_files import IGNORED_KINDS
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.phantom_chest import GenerateChestd, PhantomChestDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
+from monai_deepssim.data.phantom_organs import PHANTOM_ORGANS, make_phantom_cohort
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
+from monai_deepssim.data.phantom_shapes import GenerateShapesd, PhantomShapesDataset
 from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
 from monai_deepssim.data.slices import SliceSelection
@@ -35,18 +38,23 @@ __all__ = [
     "AXIAL_LEVELS_MM",
     "CHANGED",
     "IGNORED_KINDS",
+    "PHANTOM_ORGANS",
     "PHANTOM_VARIABLES",
     "READERS",
     "UNREADABLE",
     "DerivedImage",
     "FileContent",
+    "GenerateChestd",
     "GeneratePhantomd",
+    "GenerateShapesd",
     "ImageDataset",
     "ImageListing",
     "ImageSource",
     "LoadSliced",
     "PhantomBrainDataset",
+    "PhantomChestDataset",
     "PhantomPairDataset",
+    "PhantomShapesDataset",
     "Reader",
     "Repeat",
     "SliceSelection",
@@ -67,6 +75,7 @@ __all__ = [
     "list_images",
     "list_in_memory",
     "load_slice",
+    "make_phantom_cohort",
     "path_inside",
     "plant_controls",
     "plant_reconstructions",

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset, MetaTensor
-from monai.transforms import Compose, Transform
+from monai.data import MetaTensor
+from monai.transforms import Transform
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from monai_deepssim.data.phantom_chest_anatomy import draw_chest, ray_lengths
+from monai_deepssim.data.phantom_chest_anatomy import ray_lengths
+from monai_deepssim.data.phantom_chest_form import draw_chest
+from monai_deepssim.data.phantom_cohort import PhantomCohort
 
 __all__ = ["GenerateChestd", "PhantomChestDataset"]
 
-# Linear attenuation in 1/mm at about 60 keV, the mean energy of a chest radiograph (NIST XCOM: water, inflated lung with a
+# Linear attenuation in 1/mm at about 60 keV, the mean energy of a chest radiograph (NIST XCOM: water, lung with a
 # quarter of its density, cortical bone above the soft tissue that it replaces), and of metal, enough to stop all.
 _ATTENUATION = {"soft": 0.0206, "lung": 0.0052, "bone": 0.036, "metal": 0.5}
 # The image is drawn this fine, in pixels along its longer side or more, and averaged.
 _DRAWN_SIDE = 200
 
 
-class PhantomChestDataset(CacheDataset):
+class PhantomChestDataset(PhantomCohort):
     """Frontal radiographs of individual phantom chests, one a subject.
 
     Ribs, clavicles, shoulder blades, spine, lungs with branching vessels, heart, great vessels, airways, diaphragm,
     breasts, shoulders and, in some, opacities, effusions and devices are random shapes. A pixel is the logarithm of
-    what is left of the beam after it (thickness times attenuation), with scatter, focal blur, quantum noise, processing,
-    rotation, field of view, collimation and markers of any department. Subject i of seed s is drawn from the seed
-    sequence ``(s, i)``: it is the same in a cohort of any size, and two seeds never share a subject. Such a cohort shows
-    that a method separates individuals and that a workflow runs; it says little of disease.
+    what is left of the beam behind them (thickness times attenuation), with the scatter, focal blur, quantum noise,
+    processing, rotation, field of view, collimation and markers of any department. Subject i of seed s is drawn from
+    the seed sequence ``(s, i)``: it is the same in a cohort of any size, and two seeds never share a subject. Such a
+    cohort shows that a method separates individuals and that a workflow runs; it says little of disease.
 
     Args:
         num_subjects: number of subjects.
         seed: seed of the cohort, at least 0.
         image_size: rows and columns of an image in pixels.
-        transform: applied to each item after it was made; random transforms are applied anew at each access.
-        cache_rate: share of the items that is held in memory, 0 to 1.
-        num_workers: threads that fill the cache.
-        progress: whether to show a progress bar while the cache is filled.
+        **options: ``transform``, ``cache_rate``, ``num_workers`` and ``progress``, as
+            :class:`~monai_deepssim.data.PhantomBrainDataset` takes them.
 
     Returns:
         Items with ``image``, a ``(1, *image_size)`` float32 MetaTensor in [0, 1], bone bright and the patient's right
@@ -55,31 +55,8 @@ class PhantomChestDataset(CacheDataset):
         (2, 'chest-7-1', (1, 128, 128))
     """
 
-    def __init__(
-        self,
-        num_subjects: int,
-        seed: int,
-        image_size: Sequence[int] = (128, 128),
-        *,
-        transform: Sequence[Callable] | Callable | None = None,
-        cache_rate: float = 1.0,
-        num_workers: int | None = 1,
-        progress: bool = True,
-    ) -> None:
-        if num_subjects < 1 or seed < 0:
-            raise ValueError(
-                f"got num_subjects={num_subjects}, seed={seed}, want at least 1 subject and a seed of at least 0"
-            )
-        names = [f"chest-{seed}-{i}" for i in range(num_subjects)]
-        items = [{"patient_id": name, "path": name, "subject": (seed, i)} for i, name in enumerate(names)]
-        further = [] if transform is None else [transform] if callable(transform) else list(transform)
-        super().__init__(
-            items,
-            Compose([GenerateChestd(image_size), *further]),
-            cache_rate=cache_rate,
-            num_workers=num_workers,
-            progress=progress,
-        )
+    def __init__(self, num_subjects: int, seed: int, image_size: Sequence[int] = (128, 128), **options: Any) -> None:
+        super().__init__("chest", GenerateChestd(image_size), num_subjects, seed, **options)
 
 
 class GenerateChestd(Transform):
@@ -104,7 +81,7 @@ class GenerateChestd(Transform):
         finer = max(1, -(-_DRAWN_SIDE // max(self.image_size)))
         x, y, pixel_size = _pixel_places(rng, self.image_size, finer, chest.lung_height, chest.half_width)
         lengths = ray_lengths(chest, x, y)
-        attenuation = sum(_ATTENUATION[tissue] * length for tissue, length in lengths.items())
+        attenuation = np.sum([_ATTENUATION[tissue] * length for tissue, length in lengths.items()], axis=0)
         rows, columns = self.image_size
         averaged = attenuation.reshape(rows, finer, columns, finer).mean((1, 3))
         image = _display(rng, _expose(rng, averaged, pixel_size))
