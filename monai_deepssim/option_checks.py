@@ -229,7 +229,7 @@ def _known(names: Names) -> list[str]:
     return list(names() if callable(names) else names)
 
 
-def one_of(names: Names) -> Check:
+def one_of(names: Names, or_none: bool = False) -> Check:
     """Take one of some names.
 
     Example:
@@ -237,8 +237,10 @@ def one_of(names: Names) -> Check:
         'symlink'
     """
 
-    def read(name: str, value: Any) -> str:
+    def read(name: str, value: Any) -> str | None:
         known = _known(names)
+        if value is None and or_none:
+            return None
         if value not in known:
             raise unusable_option(name, value, f"one of {', '.join(known)}")
         return str(value)
