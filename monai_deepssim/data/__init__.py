@@ -32,12 +32,13 @@ from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.data.window_choice import WindowChoice, choose_windows
-from monai_deepssim.data.windows import level_distance
+from monai_deepssim.data.windows import NAMED_WINDOWS, level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
     "CHANGED",
     "IGNORED_KINDS",
+    "NAMED_WINDOWS",
     "PHANTOM_ORGANS",
     "PHANTOM_VARIABLES",
     "READERS",
