@@ -3,8 +3,8 @@
     python benchmarks/other_organs.py
     python benchmarks/other_organs.py --organs chest --checkpoint chest_training/model.pt
 
-Phantoms of each organ, of subjects that nothing was trained or chosen on: a training set, changed copies of a part of it
-and images of other subjects, changed likewise. The audit's searches, alignment and threshold; beside them where the
+Phantoms of each organ, of subjects that nothing was trained or chosen on: a training set, changed copies of a part of
+it, and images of other subjects, changed likewise. The audit's searches, alignment and threshold; beside them where the
 embedder alone ranks the source.
 """
 
@@ -56,9 +56,7 @@ def measure(organ: str, changes: list[str], arguments: argparse.Namespace) -> li
 
 
 def print_tables(rows: list[dict], changes: list[str], organs: list[str]) -> None:
-    print(
-        "\nRecall at FPR 1 % / source called / strangers called / source among the ten of the embedder / source proposed\n"
-    )
+    print("\nRecall at FPR 1 % / source called / strangers called / among ten by the embedder / proposed by both\n")
     print(f"| change | {' | '.join(organs)} |\n| --- |{' --- |' * len(organs)}")
     by = {(row["organ"], row["change"]): row for row in rows}
     names = ("tpr_at_1_fpr", "named", "called_strangers", "among_ten", "proposed")

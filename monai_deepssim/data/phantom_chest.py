@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from monai_deepssim.data.phantom_chest_anatomy import ray_lengths
@@ -94,12 +94,12 @@ def _pixel_places(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Draw a field of view: where the pixels lie in the chest's mm, and the side of a pixel of the image."""
     rows, columns = image_size
-    seen = max((lung_height + 75) / rows, (2 * half_width + 60) / columns) * rng.uniform(0.95, 1.25)
+    seen = max((lung_height + 75) / rows, (2 * half_width + 60) / columns) * rng.uniform(0.86, 1.2)
     down, across = np.meshgrid(
         *((np.arange(finer * side) + 0.5 - finer * side / 2) / finer * seen for side in image_size), indexing="ij"
     )
-    turn = rng.normal(0, 0.03)
-    center_y, center_x = lung_height * 0.5 + rng.normal(22, 12), rng.normal(0, 9)
+    turn = rng.normal(0, 0.04)
+    center_y, center_x = lung_height * 0.5 + rng.normal(18, 16), rng.normal(0, 12)
     x = np.cos(turn) * across - np.sin(turn) * down + center_x
     y = np.sin(turn) * across + np.cos(turn) * down + center_y
     return x, y, seen
@@ -108,7 +108,7 @@ def _pixel_places(
 def _expose(rng: np.random.Generator, attenuation: np.ndarray, pixel_size_mm: float) -> np.ndarray:
     """What a detector measures, as a logarithm: Beer and Lambert's law, scatter, focal blur and quantum noise."""
     primary = gaussian_filter(np.exp(-attenuation), rng.uniform(0.25, 0.75))
-    scatter = rng.uniform(0.5, 1.8) * gaussian_filter(primary, 30 / pixel_size_mm) + 0.002
+    scatter = rng.uniform(0.2, 1.2) * gaussian_filter(primary, 30 / pixel_size_mm) + 0.002
     quanta = np.exp(rng.uniform(np.log(3e4), np.log(6e5)))
     measured = rng.poisson((primary + scatter) * quanta) / quanta
     return -np.log(np.maximum(measured, 1 / quanta))
@@ -116,8 +116,9 @@ def _expose(rng: np.random.Generator, attenuation: np.ndarray, pixel_size_mm: fl
 
 def _display(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a workstation shows: a window, a curve and, mostly, contrast that is evened out over the image."""
-    evened = rng.uniform(0.1, 0.6) if rng.random() < 0.7 else 0.0
-    image = image - evened * gaussian_filter(image, rng.uniform(0.08, 0.2) * image.shape[1])
+    evened = rng.uniform(0.3, 0.8) if rng.random() < 0.85 else 0.0
+    image = image - evened * gaussian_filter(image, rng.uniform(0.06, 0.2) * image.shape[1])
+    image = image + rng.uniform(0, 0.8) * (image - gaussian_filter(image, 0.02 * image.shape[1]))
     low, high = np.percentile(image, [rng.uniform(0.5, 8), rng.uniform(90, 99.8)])
     image = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
     steep, middle = rng.uniform(0.5, 6), rng.uniform(0.35, 0.65)
@@ -128,22 +129,26 @@ def _display(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 def _mark(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The marker of a side, and text, in some images."""
+    canvas = Image.new("L", image.shape[::-1])
     if rng.random() < 0.5:
-        return image
-    rows, columns = image.shape
-    canvas = Image.new("L", (columns, rows))
-    pen = ImageDraw.Draw(canvas)
-    letter, size = (
-        ("L", columns * rng.uniform(0.86, 0.94)) if rng.random() < 0.7 else ("R", columns * rng.uniform(0.03, 0.1))
-    )
-    pen.text((size, rows * rng.uniform(0.03, 0.3)), letter, fill=int(rng.integers(170, 256)))
-    if rng.random() < 0.2:
-        pen.text(
-            (columns * rng.uniform(0.02, 0.4), rows * rng.choice([0.01, 0.9])),
-            str(rng.choice(["PA", "AP", "ERECT", "SUPINE"])),
-            fill=230,
-        )
+        left = rng.random() < 0.7
+        across = rng.uniform(0.84, 0.95) if left else rng.uniform(0.02, 0.1)
+        _write(rng, canvas, "L" if left else "R", across, rng.uniform(0.02, 0.35))
+    if rng.random() < 0.15:
+        word = str(rng.choice(["PA", "AP", "ERECT", "SUPINE", "PORTABLE", "SITTING", "10:42", "AP SEMI"]))
+        _write(rng, canvas, word, rng.uniform(0.02, 0.6), rng.choice([0.01, 0.9]))
     return np.maximum(image, np.asarray(canvas) / 255)
+
+
+def _write(rng: np.random.Generator, canvas: Image.Image, text: str, across: float, down: float) -> None:
+    """Write a text of any size and slant on a canvas, at a place in shares of its sides."""
+    size = max(6.0, rng.uniform(0.04, 0.1) * canvas.height)
+    patch = Image.new("L", (int(size * (len(text) + 1)), int(2 * size)))
+    ImageDraw.Draw(patch).text(
+        (size / 4, size / 4), text, fill=int(rng.integers(150, 256)), font=ImageFont.load_default(size)
+    )
+    patch = patch.rotate(rng.normal(0, 6) + 90 * (rng.random() < 0.05), expand=True)
+    canvas.paste(patch, (int(across * canvas.width), int(down * canvas.height)), patch)
 
 
 def _collimate(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

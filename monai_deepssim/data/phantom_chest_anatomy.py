@@ -115,7 +115,7 @@ def _mediastinum(chest: Chest, rng: np.random.Generator, u: np.ndarray, y: np.nd
 def _add_vessels(chest: Chest, rng: np.random.Generator, tubes: Tubes) -> None:
     """Branching vessels from both hila."""
     steps = np.linspace(0, 1, 16)
-    full = rng.uniform(0.7, 1.5)
+    full = rng.uniform(0.8, 2.4)
     for side in (-1, 1):
         count = rng.integers(8, 12)
         angles = np.linspace(-1.35, 1.45, count) + rng.normal(0, 0.13, count)

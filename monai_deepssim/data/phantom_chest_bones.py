@@ -14,7 +14,8 @@ _RIBS = range(11)  # the twelfth is hidden behind the abdomen
 
 def add_ribs(chest: Chest, rng: np.random.Generator, tubes: Tubes) -> None:
     """Ribs as half turns from the spine to the front, where cartilage that casts no shadow takes over."""
-    spacing, first = chest.lung_height / rng.uniform(9.2, 10.2), rng.uniform(-2, 8)
+    spacing, first = chest.lung_height / rng.uniform(8.8, 10.6), rng.uniform(-4, 14)
+    density = rng.uniform(1.0, 2.4)
     for side in (-1, 1):
         asymmetry = rng.normal(0, 2)
         for rib in _RIBS:
@@ -27,7 +28,7 @@ def add_ribs(chest: Chest, rng: np.random.Generator, tubes: Tubes) -> None:
             x = chest.midline(y) + side * width * (np.cos(turn) + 0.02)
             depth = chest.half_depth * np.sin(turn) * (width / chest.half_width) ** 0.7
             radii = chest.rib_size * (0.85 + 0.3 * front) * rng.uniform(0.92, 1.08)
-            tubes.add(np.stack([x, y, depth], -1), radii, rng.uniform(1.1, 1.5) - 0.4 * front.mean(), hollow=0.8)
+            tubes.add(np.stack([x, y, depth], -1), radii, density - 0.4 * front.mean(), hollow=0.8)
 
 
 def add_shoulders(chest: Chest, rng: np.random.Generator, tubes: Tubes) -> None:

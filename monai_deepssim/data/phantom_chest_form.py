@@ -56,19 +56,19 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         >>> 190 < draw_chest(np.random.default_rng(0)).lung_height < 300
         True
     """
-    half_width = float(np.clip(rng.normal(136, 11), 108, 165))
+    half_width = float(np.clip(rng.normal(136, 13), 105, 170))
     female = rng.random() < 0.5
-    long_axis = float(np.clip(rng.normal(76, 10), 58, 110))
+    long_axis = float(np.clip(rng.normal(76, 13), 54, 120))
     return Chest(
-        lung_height=float(np.clip(rng.normal(235, 26), 165, 300)),
+        lung_height=float(np.clip(rng.normal(235, 32), 155, 310)),
         half_width=half_width,
         half_depth=float(np.clip(rng.normal(88, 10), 64, 115)),
-        wall=float(np.clip(rng.gamma(4, 6), 10, 60)),
+        wall=float(np.clip(rng.gamma(3, 9), 8, 75)),
         breast=float(rng.uniform(10, 55)) if female else 0.0,
-        shape=float(rng.uniform(1.9, 3.0)),
-        curve=(float(rng.normal(0, 4)), float(rng.normal(0, 3))),
-        left_dome=float(rng.normal(10, 8)),
-        rib_drop=float(np.clip(rng.normal(85, 18), 35, 130)),
+        shape=float(rng.uniform(1.6, 3.6)),
+        curve=(float(rng.normal(0, 6)), float(rng.normal(0, 4))),
+        left_dome=float(rng.normal(10, 11)),
+        rib_drop=float(np.clip(rng.normal(85, 24), 25, 140)),
         rib_size=float(rng.uniform(5.2, 7.2)),
         heart=(long_axis, long_axis * float(rng.uniform(0.68, 0.85)), float(rng.uniform(0.55, 1.05))),
         seed=int(rng.integers(2**31)),
