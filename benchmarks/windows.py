@@ -36,6 +36,7 @@ WINDOWS = {
     "lung": ("chest", -600, 1500),
     "bone": ("chest", 300, 1500),
     "mediastinum": ("chest", 50, 350),
+    "coronary": ("chest", 200, 1000),
     "wide head": ("head", 55, 210),
     "unusual abdomen": ("abdomen", 95, 650),
     "unusual chest": ("chest", -330, 1180),

@@ -17,6 +17,7 @@ from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
+from monai_deepssim.data import NAMED_WINDOWS
 from monai_deepssim.data.readers import (
     COMPRESSED_SYNTAXES,
     PASSED_OVER_CLASSES,
@@ -183,6 +184,10 @@ def formats(name: str) -> str:
         return ", ".join(f"`{suffix}`" for suffix in unread_suffixes())
     if name in _DICOM_TABLES:
         lines = _DICOM_TABLES[name]()
+    elif name == "windows":
+        lines = ["| name | center, width | shows | as in |", "| --- | --- | --- | --- |"]
+        for key, window in NAMED_WINDOWS.items():
+            lines.append(f"| `{key}` | {window.center}, {window.width} | {window.shows} | {window.source} |")
     elif name == "pixel_sizes":
         sources: dict[str, list[str]] = {}
         for reader in READERS:

@@ -229,7 +229,7 @@ def _known(names: Names) -> list[str]:
     return list(names() if callable(names) else names)
 
 
-def one_of(names: Names) -> Check:
+def one_of(names: Names, or_none: bool = False) -> Check:
     """Take one of some names.
 
     Example:
@@ -237,8 +237,10 @@ def one_of(names: Names) -> Check:
         'symlink'
     """
 
-    def read(name: str, value: Any) -> str:
+    def read(name: str, value: Any) -> str | None:
         known = _known(names)
+        if value is None and or_none:
+            return None
         word = str(value).lower() if value is None or isinstance(value, bool) else value
         if word not in known:
             raise unusable_option(name, value, f"one of {', '.join(known)}")
@@ -288,8 +290,10 @@ def _read_patterns(name: str, value: Any) -> tuple[str, ...]:
 patterns = Check(_read_patterns, "patterns", is_text=True)
 
 
-def _read_window(name: str, value: Any) -> str:
-    wanted = "center and width in Hounsfield units, such as 40,400, auto or none"
+def _read_window(name: str, value: Any, names: Sequence[str]) -> str:
+    wanted = f"center and width in Hounsfield units, such as 40,400, {', '.join(names)}, auto or none"
+    if isinstance(value, str) and value.strip().lower() in names:
+        return value.strip().lower()
     if value is None or (isinstance(value, str) and value.strip().lower() in ("auto", "none")):
         return "auto" if value is None else value.strip().lower()
     numbers = value.strip(" ()[]").split(",") if isinstance(value, str) else list(value) if _is_list(value) else []
@@ -302,14 +306,14 @@ def _read_window(name: str, value: Any) -> str:
     return f"{center:g},{width:g}"
 
 
-def windows(sides: Sequence[str]) -> Check:
-    """Take a window of Hounsfield units: for all sides, or one for each by its name.
+def windows(sides: Sequence[str], names: Names = ()) -> Check:
+    """Take a window of Hounsfield units, by numbers or by its name: for all sides, or one for each.
 
     Example:
         >>> windows(["training", "synthetic"]).read("window", [40, 400])
         '40,400'
-        >>> windows(["training", "synthetic"]).read("window", "training=-600,1500,synthetic=none")
-        {'training': '-600,1500', 'synthetic': 'none'}
+        >>> windows(["training", "synthetic"], ["lung"]).read("window", "training=lung,synthetic=none")
+        {'training': 'lung', 'synthetic': 'none'}
     """
 
     def read(name: str, value: Any) -> str | dict[str, str]:
@@ -317,13 +321,13 @@ def windows(sides: Sequence[str]) -> Check:
             parts = re.split(r",(?=\s*\w+\s*=)", value)
             value = {key.strip(): text for key, _, text in (part.partition("=") for part in parts)}
         if not isinstance(value, Mapping):
-            return _read_window(name, value)
+            return _read_window(name, value, _known(names))
         for side in value:
             if side not in sides:
                 raise UnusableInputError(f"--{name}: {side!r} is no side. The sides are: {', '.join(sides)}.")
-        return {side: _read_window(f"{name} of {side}", window) for side, window in value.items()}
+        return {side: _read_window(f"{name} of {side}", window, _known(names)) for side, window in value.items()}
 
-    return Check(read, "center,width, auto, none, or by side", is_text=True)
+    return Check(read, "center,width, a name, auto, none, or by side", is_text=True)
 
 
 def image_sides(smallest: int, smallest_of_volume: int | None = None) -> Check:

@@ -46,6 +46,12 @@ def _detector_names() -> Iterable[str]:
     return SUPPORTED_DETECTORS
 
 
+def _window_names() -> Iterable[str]:
+    from monai_deepssim.data import NAMED_WINDOWS
+
+    return NAMED_WINDOWS
+
+
 @dataclass(frozen=True)
 class ImageOptions:
     """Which images a workflow of this room has, and how they are read."""
@@ -76,9 +82,9 @@ class ImageOptions:
     )
     window: Any = option(
         "auto",
-        windows(("training", "synthetic", "holdout")),
-        "Window of images in Hounsfield units: 40,80 (center, width), none, by side training=40,80,synthetic=none, or "
-        "auto: where other images are pictures, the one that fits them.",
+        windows(("training", "synthetic", "holdout"), _window_names),
+        "Window of images in Hounsfield units: 40,80 (center, width), brain, soft, lung, bone, coronary, none, by side "
+        "training=lung,synthetic=none, or auto: where other images are pictures, the one that fits them.",
         IMAGES,
     )
     ignore: tuple[str, ...] = option(

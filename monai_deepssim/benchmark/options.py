@@ -12,6 +12,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.option_checks import (
     anything,
     image_sides,
+    one_of,
     path,
     several_of,
     share,
@@ -40,6 +41,12 @@ def _perturbation_names() -> Iterable[str]:
     from monai_deepssim.transforms import SUPPORTED_PERTURBATIONS
 
     return SUPPORTED_PERTURBATIONS
+
+
+def _phantom_organs() -> Iterable[str]:
+    from monai_deepssim.data import PHANTOM_ORGANS
+
+    return PHANTOM_ORGANS
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class BenchmarkOptions:
     patient_id_pattern: str | None = option(
         None, text, "Regular expression whose group finds the patient in an image's path.", _IMAGES
     )
+    phantom: str | None = option(
+        None,
+        one_of(_phantom_organs, or_none=True),
+        "Organ of the phantoms that stand in for images of your own; by default labelled pairs of brains are made.",
+        _IMAGES,
+    )
     num_copies: int = option(60, whole(1), "Images of your own that are changed and searched for.", _MEASURING)
     num_strangers: int = option(40, whole(1), "Images of other groups that are changed and searched for.", _MEASURING)
     tuning_fraction: float = option(
@@ -84,7 +97,7 @@ class BenchmarkOptions:
     gallery_size: int = option(
         None,
         whole(1, or_none=True),
-        "Real images among which the source has to be found; by default 1000 phantoms, or 600 images of your own.",
+        "Real images among which the source has to be found; by default 1000 of phantom pairs, else 600.",
         _MEASURING,
     )
     test_seed: int = option(9402, whole(0), "Seed of the test, and of what the perturbations draw.", _MEASURING)
@@ -106,7 +119,7 @@ class BenchmarkOptions:
     def __post_init__(self) -> None:
         self._check_images()
         if self.gallery_size is None:
-            object.__setattr__(self, "gallery_size", _PHANTOM_GALLERY if self.images is None else _OWN_GALLERY)
+            object.__setattr__(self, "gallery_size", _OWN_GALLERY if self.has_groups else _PHANTOM_GALLERY)
         if self.output_dir is None:
             object.__setattr__(self, "output_dir", type(self).output_dir)
         if not isinstance(self.detectors, Mapping) or not self.detectors:
@@ -122,13 +135,18 @@ class BenchmarkOptions:
         object.__setattr__(self, "left_out", left_out)
         if not self.perturbations:
             object.__setattr__(self, "perturbations", tuple(_perturbation_names()))
-        if self.pairs_csv is None and self.images is None and self.gallery_size < self.num_pairs:
+        if self.pairs_csv is None and not self.has_groups and self.gallery_size < self.num_pairs:
             raise unusable_option("gallery_size", self.gallery_size, f"at least num_pairs, {self.num_pairs}")
         if self.test_seed == self.tuning_seed:
             raise UnusableInputError(
                 f"--tuning_seed: is {self.tuning_seed}, and so is --test_seed. Thresholds are chosen on images that "
                 "the test does not have: give another seed."
             )
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether copies and strangers are made of images in groups, and not read or made as labelled pairs."""
+        return self.images is not None or self.phantom is not None
 
     def _check_images(self) -> None:
         if (self.pairs_csv is None) != (self.images_dir is None):
@@ -141,6 +159,11 @@ class BenchmarkOptions:
             raise UnusableInputError(
                 "--images: was given together with --pairs_csv. Give labelled pairs, or images of your own of which "
                 "the benchmark makes copies."
+            )
+        if self.phantom is not None and (self.images is not None or self.pairs_csv is not None):
+            other = "images" if self.images is not None else "pairs_csv"
+            raise UnusableInputError(
+                f"--phantom: was given together with --{other}. Give phantoms or images, not both."
             )
         for name in ("group_column", "patient_id_pattern"):
             if getattr(self, name) is not None and self.images is None:

@@ -101,7 +101,7 @@ def write_summary(path: Path, result: BenchmarkResult) -> None:
         "schema_version": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "pairs": {
-            "source": str(options.images or options.pairs_csv or "phantoms"),
+            "source": str(options.images or options.pairs_csv or f"phantoms: {options.phantom or 'pairs'}"),
             "group_column": options.group_column,
             "patient_id_pattern": options.patient_id_pattern,
             "images_dir": None if options.images_dir is None else str(options.images_dir),
@@ -169,10 +169,11 @@ def _caption(result: BenchmarkResult) -> str:
     options = result.options
     counts = ", ".join(f"{count} {name}" for name, count in result.test.items())
     num_tuning = sum(result.tuning.values())
-    if options.images is not None:
+    if options.has_groups:
         num_scores = num_tuning * len(options.perturbations)
+        name = f"phantoms ({options.phantom})" if options.images is None else f"images of {options.images.name}"
         origin = (
-            f"images of {options.images.name}, seed {options.test_seed}; one threshold from {num_tuning} strangers of "
+            f"{name}, seed {options.test_seed}; one threshold from {num_tuning} strangers of "
             f"other groups under all perturbations ({num_scores} scores)"
         )
     elif options.pairs_csv is None:

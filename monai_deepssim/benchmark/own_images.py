@@ -1,4 +1,4 @@
-"""The user's own images as galleries, copies and strangers, with no group on both sides of anything."""
+"""The user's own images, or phantoms, as galleries, copies and strangers, with no group on both sides of anything."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.benchmark.queries import QuerySet, stack_images
-from monai_deepssim.data import list_images, load_slice
+from monai_deepssim.data import list_images, load_slice, make_phantom_cohort
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.transforms import FitImageSize
 
-__all__ = ["find_repeats", "group_images", "read_own_images"]
+__all__ = ["draw_phantoms", "find_repeats", "group_images", "read_own_images"]
 
 _GALLERY_SHARE = 2 / 3  # of the groups of a half
 # One for the gallery, and two of which each is the other's partner.
@@ -69,6 +69,69 @@ def read_own_images(
             f"--images: {source} has {len(groups)} groups, want at least {2 * _FEWEST_GROUPS}: each half needs a "
             "gallery, a stranger and the stranger's partner, of different groups. Give more images, or other groups."
         )
+    fit = FitImageSize(image_size)
+    return _draw_halves(
+        groups,
+        lambda position: fit(load_slice(items[position])),
+        num_copies=num_copies,
+        num_strangers=num_strangers,
+        gallery_size=gallery_size,
+        tuning_seed=tuning_seed,
+        test_seed=test_seed,
+    )
+
+
+def draw_phantoms(
+    organ: str,
+    *,
+    num_copies: int,
+    num_strangers: int,
+    gallery_size: int,
+    tuning_seed: int,
+    test_seed: int,
+    image_size: Sequence[int],
+) -> tuple[QuerySet, QuerySet]:
+    """Draw phantoms of an organ in the place of images of one's own, each subject a group.
+
+    The subjects are those of one cohort, whose seed is ``test_seed``.
+
+    Args:
+        organ: Name out of :data:`~monai_deepssim.data.PHANTOM_ORGANS`.
+        num_copies: As in :func:`read_own_images`, as all others.
+        num_strangers: Likewise.
+        gallery_size: Likewise.
+        tuning_seed: Likewise.
+        test_seed: Likewise.
+        image_size: Rows and columns of the images.
+
+    Returns:
+        The tuning and the test queries, with galleries of ``gallery_size``.
+    """
+    in_half = max(_FEWEST_GROUPS, round(gallery_size / _GALLERY_SHARE), gallery_size + num_strangers)
+    cohort = make_phantom_cohort(
+        organ, num_subjects=2 * in_half, seed=test_seed, image_size=tuple(image_size), cache_rate=0.0, progress=False
+    )
+    return _draw_halves(
+        {f"{organ}-{position}": [position] for position in range(len(cohort))},
+        lambda position: cohort[position]["image"],
+        num_copies=num_copies,
+        num_strangers=num_strangers,
+        gallery_size=gallery_size,
+        tuning_seed=tuning_seed,
+        test_seed=test_seed,
+    )
+
+
+def _draw_halves(
+    groups: Mapping[str, list[int]],
+    load_image: Callable[[int], Tensor],
+    *,
+    num_copies: int,
+    num_strangers: int,
+    gallery_size: int,
+    tuning_seed: int,
+    test_seed: int,
+) -> tuple[QuerySet, QuerySet]:
     names = list(groups)
     np.random.default_rng(tuning_seed).shuffle(names)
     middle, generators = len(names) // 2, [np.random.default_rng(seed) for seed in (tuning_seed, test_seed)]
@@ -77,11 +140,10 @@ def read_own_images(
         for part, generator in zip((names[:middle], names[middle:]), generators, strict=True)
     ]
     size = min(gallery_size, *(sum(map(len, gallery_groups.values())) for gallery_groups, _ in halves))
-    fit = FitImageSize(image_size)
 
     def load(positions: Sequence[int]) -> Tensor:
         bar = progress_bar(positions, desc="Reading images", leave=False, disable=not sys.stderr.isatty())
-        return stack_images([fit(load_slice(items[position])) for position in bar])
+        return stack_images([load_image(position) for position in bar])
 
     tuning, test = (
         _draw_queries(*half, generator, copies, num_strangers, size, load)

@@ -21,7 +21,7 @@ from monai_deepssim.benchmark.measures import (
     measure_search,
 )
 from monai_deepssim.benchmark.options import BenchmarkOptions
-from monai_deepssim.benchmark.own_images import read_own_images
+from monai_deepssim.benchmark.own_images import draw_phantoms, read_own_images
 from monai_deepssim.benchmark.pairs import PairSet, make_phantom_pairs, perturb_in_turn, read_pairs
 from monai_deepssim.benchmark.queries import QuerySet, perturb
 from monai_deepssim.calibration import ClassThresholds, choose_class_thresholds
@@ -162,17 +162,16 @@ def _search_column(name: str) -> str:
 
 def _read_queries(options: BenchmarkOptions) -> tuple[QuerySet, QuerySet, int]:
     """Return the tuning and the test queries, and the number of pairs that are in neither."""
+    drawing = {
+        name: getattr(options, name)
+        for name in ("num_copies", "num_strangers", "gallery_size", "tuning_seed", "test_seed", "image_size")
+    }
+    if options.phantom is not None:
+        return *draw_phantoms(options.phantom, **drawing), 0
     if options.images is not None:
+        pattern = options.patient_id_pattern
         tuning, test = read_own_images(
-            options.images,
-            group_column=options.group_column,
-            patient_id_pattern=options.patient_id_pattern,
-            num_copies=options.num_copies,
-            num_strangers=options.num_strangers,
-            gallery_size=options.gallery_size,
-            tuning_seed=options.tuning_seed,
-            test_seed=options.test_seed,
-            image_size=options.image_size,
+            options.images, group_column=options.group_column, patient_id_pattern=pattern, **drawing
         )
         return tuning, test, 0
     if options.pairs_csv is not None and options.images_dir is not None:

@@ -22,32 +22,41 @@ from monai_deepssim.data.load_transform import LoadSliced
 from monai_deepssim.data.loading import load_slice, load_volume, read_image
 from monai_deepssim.data.other_files import IGNORED_KINDS
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
+from monai_deepssim.data.phantom_chest import GenerateChestd, PhantomChestDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
+from monai_deepssim.data.phantom_organs import PHANTOM_ORGANS, make_phantom_cohort
 from monai_deepssim.data.phantom_pairs import PhantomPairDataset
+from monai_deepssim.data.phantom_shapes import GenerateShapesd, PhantomShapesDataset
 from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.data.window_choice import WindowChoice, choose_windows
-from monai_deepssim.data.windows import level_distance
+from monai_deepssim.data.windows import NAMED_WINDOWS, level_distance
 
 __all__ = [
     "AXIAL_LEVELS_MM",
     "CHANGED",
     "IGNORED_KINDS",
+    "NAMED_WINDOWS",
+    "PHANTOM_ORGANS",
     "PHANTOM_VARIABLES",
     "READERS",
     "UNREADABLE",
     "DerivedImage",
     "FileContent",
+    "GenerateChestd",
     "GeneratePhantomd",
+    "GenerateShapesd",
     "ImageDataset",
     "ImageListing",
     "ImageSource",
     "LoadSliced",
     "PhantomBrainDataset",
+    "PhantomChestDataset",
     "PhantomPairDataset",
+    "PhantomShapesDataset",
     "Reader",
     "Repeat",
     "SliceSelection",
@@ -69,6 +78,7 @@ __all__ = [
     "list_in_memory",
     "load_slice",
     "load_volume",
+    "make_phantom_cohort",
     "path_inside",
     "plant_controls",
     "plant_reconstructions",

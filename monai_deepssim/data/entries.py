@@ -13,7 +13,7 @@ from monai_deepssim.data.items import files_of
 from monai_deepssim.data.orientation import AXIS_LETTERS
 from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.tables import path_inside, read_json, read_table, refuse_link_out, why_missing
-from monai_deepssim.data.windows import window_ends, window_text
+from monai_deepssim.data.windows import NAMED_WINDOWS, resolve_window
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["Entry", "ImageSource", "checked_slice_axis", "checked_window", "read_entries"]
@@ -68,23 +68,24 @@ def checked_window(window: Any, where: str) -> str:
     """Return a window as items have it.
 
     Args:
-        window: ``"center,width"`` in Hounsfield units; ``""`` or ``None`` for none.
+        window: ``"center,width"`` in Hounsfield units, or a name of
+            :data:`~monai_deepssim.data.windows.NAMED_WINDOWS`; ``""`` or ``None`` for none.
         where: names it in the message.
 
     Raises:
         UnusableInputError: it is neither.
 
     Example:
-        >>> checked_window("40, 400", "window")
-        '40,400'
+        >>> checked_window("40, 400", "window"), checked_window("lung", "window")
+        ('40,400', '-600,1500')
     """
     try:
-        ends = window_ends("" if window is None else str(window))
+        return resolve_window("" if window is None else str(window))
     except ValueError:
         raise UnusableInputError(
-            f"{where} is {window!r}, wanted center and a width above 0 in Hounsfield units, such as '40,400'."
+            f"{where} is {window!r}, wanted center and a width above 0 in Hounsfield units, such as '40,400', or one "
+            f"of the names {', '.join(NAMED_WINDOWS)}."
         ) from None
-    return "" if ends is None else window_text((ends[0] + ends[1]) / 2, ends[1] - ends[0])
 
 
 def read_entries(source: ImageSource, rules: FolderRules) -> tuple[list[Entry], _Ignored]:

@@ -82,7 +82,8 @@ def list_images(
             source, where ``*`` stands for ``/`` too, or of their name.
         follow_links: whether symbolic links that lead out of the source are followed.
         all_files: whether files are listed that a reader passes over, such as DICOM's localizers.
-        window: ``"center,width"`` in Hounsfield units, which is applied where the source names no window of its own;
+        window: ``"center,width"`` in Hounsfield units, or a name such as ``"lung"``
+            (:data:`~monai_deepssim.data.NAMED_WINDOWS`), which is applied where the source names no window of its own;
             see :func:`~monai_deepssim.data.load_slice`.
         volumes: list whole volumes, one item each, in place of their slices.
 

@@ -12,7 +12,7 @@ import numpy as np
 from monai_deepssim.data.items import files_of
 from monai_deepssim.data.loading import read_intensities
 from monai_deepssim.data.readers import reader_of
-from monai_deepssim.data.windows import FittedWindow, fit_window
+from monai_deepssim.data.windows import FittedWindow, fit_window, resolve_window
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import say
 
@@ -49,8 +49,9 @@ def choose_windows(sides: Mapping[str, Sequence[_Item]], window: str | Mapping[s
 
     Args:
         sides: items of each set by its name.
-        window: ``"auto"``, ``"none"`` or ``"center,width"``; by the name of the set, or for all. A set that is not
-            named has ``"auto"``.
+        window: ``"auto"``, ``"none"``, ``"center,width"`` or a name out of
+            :data:`~monai_deepssim.data.NAMED_WINDOWS`; by the name of the set, or for all. A set that is not named has
+            ``"auto"``.
 
     Returns:
         The window of each set.
@@ -58,9 +59,13 @@ def choose_windows(sides: Mapping[str, Sequence[_Item]], window: str | Mapping[s
     Example:
         >>> choose_windows({"training": [], "synthetic": []}, "40,400")["training"]
         WindowChoice(window='40,400', reason='')
+        >>> choose_windows({"training": [], "synthetic": []}, {"training": "lung"})["training"].window
+        '-600,1500'
     """
     asked = {name: window if isinstance(window, str) else window.get(name, "auto") for name in sides}
-    choices = {name: WindowChoice("" if text in ("auto", "none") else text) for name, text in asked.items()}
+    choices = {
+        name: WindowChoice("" if text in ("auto", "none") else resolve_window(text)) for name, text in asked.items()
+    }
     if len(sides) < 2 or "auto" not in asked.values():
         return choices
     looks = {name: _look_at(items, _FEW) for name, items in sides.items()}

@@ -10,8 +10,46 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["STANDARD_WINDOWS", "FittedWindow", "fit_window", "level_distance", "window_ends", "window_text"]
+__all__ = [
+    "NAMED_WINDOWS",
+    "STANDARD_WINDOWS",
+    "FittedWindow",
+    "NamedWindow",
+    "fit_window",
+    "level_distance",
+    "resolve_window",
+    "window_ends",
+    "window_text",
+]
 
+
+@dataclass(frozen=True)
+class NamedWindow:
+    """A window that is asked for by its name.
+
+    Attributes:
+        center: In Hounsfield units.
+        width: Likewise.
+        shows: What it is for.
+        source: Who uses it.
+    """
+
+    center: float
+    width: float
+    shows: str
+    source: str
+
+
+#: Windows that options, CSVs and :func:`~monai_deepssim.data.list_images` take by name.
+NAMED_WINDOWS: Mapping[str, NamedWindow] = {
+    "brain": NamedWindow(40, 80, "grey and white matter", 'radiopaedia.org, "Windowing (CT)"'),
+    "soft": NamedWindow(40, 400, "organs and muscle", "the presets of the OHIF viewer"),
+    "lung": NamedWindow(-600, 1500, "lungs", 'radiopaedia.org, "Windowing (CT)"'),
+    "bone": NamedWindow(300, 1500, "bone", "the presets of the OsiriX viewer"),
+    "coronary": NamedWindow(
+        200, 1000, "vessels with contrast medium and their plaques", "Shmilovich et al., Academic Radiology 21 (2014)"
+    ),
+}
 #: Center and width in Hounsfield units of the windows that viewers offer (radiopaedia.org, "Windowing (CT)") and of the
 #: ranges that networks are often trained on.
 STANDARD_WINDOWS: Mapping[str, tuple[float, float]] = {
@@ -29,6 +67,7 @@ STANDARD_WINDOWS: Mapping[str, tuple[float, float]] = {
     "bone": (300, 1500),
     "bone, wide": (400, 1800),
     "temporal bone": (600, 2800),
+    "coronary": (200, 1000),
     "-1000 to 1000": (0, 2000),
     "-1000 to 400": (-300, 1400),
     "-200 to 300": (50, 500),
@@ -74,6 +113,29 @@ def window_text(center: float, width: float) -> str:
         '40,400'
     """
     return f"{center:g},{width:g}"
+
+
+def resolve_window(window: str) -> str:
+    """Turn what a user wrote for a window into what items have.
+
+    Args:
+        window: name out of :data:`NAMED_WINDOWS`, or ``"center,width"`` in Hounsfield units; ``""`` for none.
+
+    Returns:
+        ``"center,width"``, or ``""``.
+
+    Raises:
+        ValueError: when it is neither, with the names.
+
+    Example:
+        >>> resolve_window("lung"), resolve_window(" 40, 400"), resolve_window("")
+        ('-600,1500', '40,400', '')
+    """
+    named = NAMED_WINDOWS.get(window.strip().lower())
+    if named is not None:
+        return window_text(named.center, named.width)
+    ends = window_ends(window)
+    return "" if ends is None else window_text((ends[0] + ends[1]) / 2, ends[1] - ends[0])
 
 
 def window_ends(window: str) -> tuple[float, float] | None:

@@ -21,9 +21,9 @@ from monai_deepssim.csv_cells import safe_table
 from monai_deepssim.data import (
     ImageSource,
     LoadSliced,
-    PhantomBrainDataset,
     SliceSelection,
     list_images,
+    make_phantom_cohort,
     split_by_patient,
     write_png,
 )
@@ -49,8 +49,9 @@ class GeneratorImages(CacheDataset):
 
     Args:
         dataset_dir: the user's images, as :func:`~monai_deepssim.data.list_images` takes them.
-        phantom: arguments of :class:`~monai_deepssim.data.PhantomBrainDataset` (``num_subjects``, ``seed`` and others),
-            which is then used in place of ``dataset_dir``; ``None`` for the user's images.
+        phantom: arguments of :func:`~monai_deepssim.data.make_phantom_cohort` (``organ``, brain by default,
+            ``num_subjects``, ``seed`` and others), whose cohort is then used in place of ``dataset_dir``; ``None`` for
+            the user's images.
         image_size: rows and columns that every image is brought to, its aspect kept.
         duplication: ``"none"``, ``"low"``, ``"high"`` or a CSV of counts, see
             :func:`~monai_deepssim.generators.repetition_counts`. Validation images are there once.
@@ -218,7 +219,7 @@ class GeneratorImages(CacheDataset):
 
 def _phantoms(phantom: Mapping[str, Any], image_size: Sequence[int], progress: bool) -> list[dict[str, Any]]:
     try:
-        cohort = PhantomBrainDataset(**{"progress": progress, **phantom, "image_size": tuple(image_size)})
+        cohort = make_phantom_cohort(**{"progress": progress, **phantom, "image_size": tuple(image_size)})
     except (ImportError, TypeError, ValueError) as error:
         raise UnusableInputError(f"phantom is {dict(phantom)}, which makes no cohort: {error}") from error
     return [cohort[position] for position in range(len(cohort))]

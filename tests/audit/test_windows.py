@@ -78,6 +78,7 @@ def test_without_a_window_the_gate_is_undecided_and_says_what_to_do(audit, compu
 def test_another_window_is_another_audit(audit, computed_tomography):
     audit(window="40,80")
     audit(window=(40, 80))
+    audit(window="brain")
     with pytest.raises(SystemExit):
         audit(window="40,400")
 
@@ -104,7 +105,11 @@ def test_padding_and_stray_pixels_are_counted(audit, computed_tomography, axial,
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ("40", "--window: is '40', wanted center and width in Hounsfield units, such as 40,400, auto or none"),
+        (
+            "40",
+            "--window: is '40', wanted center and width in Hounsfield units, such as 40,400, brain, soft, lung, bone, "
+            "coronary, auto or none",
+        ),
         ([40, -80], "the width is above 0"),
         ({"train": "auto"}, "--window: 'train' is no side. The sides are: training, synthetic, holdout"),
         ("training=wide", "--window of training: is 'wide', wanted center and width"),

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from monai_deepssim.data import choose_windows, list_images, load_slice
+from monai_deepssim.data import NAMED_WINDOWS, choose_windows, list_images, load_slice
 from monai_deepssim.data.loading import read_item
-from monai_deepssim.data.windows import fit_window, window_ends
+from monai_deepssim.data.windows import STANDARD_WINDOWS, fit_window, resolve_window, window_ends
 from monai_deepssim.errors import UnusableInputError
 
 SOFT_TISSUE = "40,400"
@@ -99,6 +99,31 @@ def test_a_list_names_windows_of_its_own_and_keeps_those_of_an_earlier_list(tmp_
     (tmp_path / "list.csv").write_text("image,window\na.nii,wide\n")
     with pytest.raises(UnusableInputError, match=r"line 2: window is 'wide', wanted center and a width"):
         list_images(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("name", NAMED_WINDOWS)
+def test_a_name_is_the_window_of_that_name_in_calls_lists_and_csvs(tmp_path, name):
+    write_nifti(tmp_path / "a.nii", make_body(4))
+    window = NAMED_WINDOWS[name]
+    numbers = f"{window.center},{window.width}"
+    (tmp_path / "list.csv").write_text(f"image,window\na.nii,{name.upper()}\n")
+    by_name, by_numbers = (list_images(tmp_path, window=text) for text in (name, numbers))
+    assert by_name == by_numbers
+    assert list_images(tmp_path / "list.csv")[0]["window"] == by_name[0]["window"] == numbers
+    assert torch.equal(load_slice(by_name[0]), load_slice({"image": str(tmp_path / "a.nii"), "window": numbers}))
+    assert choose_windows({"training": by_name, "synthetic": []}, {"training": name})["training"].window == numbers
+    assert (window.center, window.width) in STANDARD_WINDOWS.values()  # and is tried by auto
+    assert window.source
+
+
+def test_a_name_that_is_unknown_is_answered_with_the_names(tmp_path):
+    write_nifti(tmp_path / "a.nii", make_body(4))
+    with pytest.raises(
+        UnusableInputError, match=r"window is 'lungs', wanted .* names brain, soft, lung, bone, coronary"
+    ):
+        list_images(tmp_path, window="lungs")
+    with pytest.raises(ValueError, match="lungs"):
+        resolve_window("lungs")
 
 
 def test_a_window_that_shows_nothing_is_named(tmp_path):
