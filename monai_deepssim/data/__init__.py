@@ -22,9 +22,10 @@ from monai_deepssim.data.loading import LoadSliced, load_slice
 from monai_deepssim.data.other_files import IGNORED_KINDS
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
-from monai_deepssim.data.phantom_pairs import PhantomPairDataset
+from monai_deepssim.data.phantom_pairs import PhantomPairDataset, write_phantom_pairs
 from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
+from monai_deepssim.data.score_matrices import ScoreMatrix, read_score_matrix, write_score_matrix
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
@@ -49,6 +50,7 @@ __all__ = [
     "PhantomPairDataset",
     "Reader",
     "Repeat",
+    "ScoreMatrix",
     "SliceSelection",
     "WindowChoice",
     "check_unchanged",
@@ -71,6 +73,7 @@ __all__ = [
     "plant_controls",
     "plant_reconstructions",
     "read_planted",
+    "read_score_matrix",
     "read_table",
     "reader_of",
     "scan_images",
@@ -78,6 +81,8 @@ __all__ = [
     "split_by_patient",
     "split_repeats",
     "write_copies_demo",
+    "write_phantom_pairs",
     "write_png",
     "write_repetitions_demo",
+    "write_score_matrix",
 ]
