@@ -89,8 +89,10 @@ def ssims(real: Tensor, synthetic: Tensor) -> Tensor:
 
 def _deepssim(weights: Path, options: Any) -> ProtocolDetector:
     embedder = load_deepssim(weights, allow_torchscript=options.allow_torchscript).to(options.device).eval()
-    # Standardised before it is augmented, and not again after it, as published.
-    return ProtocolDetector(standardize, lambda images: embedder(images.to(options.device)).cpu(), cosines)
+    # The published network was trained on images that are standardised before they are augmented and not again after
+    # it. One that measures the pose of an image first, as the shipped one does, takes standardised images.
+    again = standardize if getattr(embedder, "canonical_size", None) else nn.Identity()
+    return ProtocolDetector(standardize, lambda images: embedder(again(images.to(options.device))).cpu(), cosines)
 
 
 def _sscd(weights: Path, options: Any) -> ProtocolDetector:
@@ -126,4 +128,3 @@ PROTOCOL: dict[str, ProtocolEntry] = {
         ProtocolEntry("deepssim", "DeepSSIM", DEEPSSIM_THRESHOLDS, "checkpoint", _deepssim),
     )
 }
-

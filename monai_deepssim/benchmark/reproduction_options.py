@@ -34,8 +34,8 @@ class ReproductionOptions:
     images_dir: Path | None = option(
         None,
         path("folder"),
-        "Folder of the images: <uid>/training.png is real, <uid>/gen-<i>.png was generated for it. By default phantom "
-        "pairs are made.",
+        "Folder of the images: UID/training.png is real, UID/gen-0.png, gen-1.png, ... were generated for it. By "
+        "default phantom pairs are made.",
         _DATA,
     )
     testset_csv: Path | None = option(
@@ -50,7 +50,8 @@ class ReproductionOptions:
     matrices_dir: Path | None = option(
         None,
         path("folder"),
-        "Published score matrices, <name>.npz and <name>_augmented.npz: scores are taken from those that are there.",
+        "Published score matrices, such as deepssim.npz and deepssim_augmented.npz: scores are taken from those that "
+        "are there.",
         _DATA,
     )
     indices_dir: Path | None = option(

@@ -53,9 +53,7 @@ def render_protocol_table(result: ReproductionResult) -> str:
 
 def _headings() -> dict[str, str]:
     """Headings of the columns of the table, by their columns in ``results.csv``."""
-    by_class = {
-        f"{measure}_{name}": f"{name}: {measure}" for name in _CLASSES for measure in ("precision", "recall")
-    }
+    by_class = {f"{measure}_{name}": f"{name}: {measure}" for name in _CLASSES for measure in ("precision", "recall")}
     return {"title": "detector", "augmented": "augmented", **by_class, **_SINGLE}
 
 
@@ -111,8 +109,7 @@ def make_histograms(result: ReproductionResult) -> pd.DataFrame:
         scores = result.scores[column_of(row["detector"], row["augmented"])].to_numpy(np.float64)
         edges = np.histogram_bin_edges(scores, _NUM_BINS)
         counts = {
-            name: np.histogram(scores[result.scores["label"] == CLASS_NAMES.index(name)], edges)[0]
-            for name in _CLASSES
+            name: np.histogram(scores[result.scores["label"] == CLASS_NAMES.index(name)], edges)[0] for name in _CLASSES
         }
         ends = {"score_from": edges[:-1].round(DIGITS), "score_to": edges[1:].round(DIGITS)}
         tables.append(pd.DataFrame({"detector": row["detector"], "augmented": row["augmented"], **ends, **counts}))

@@ -103,7 +103,7 @@ def perform_reproduction(options: ReproductionOptions) -> ReproductionResult:
             row["scores_from"] = "images" if matrix is None else str(matrix[0])
             wanted = keys if augmented or name not in _SCORES_OF_SSIM else [*keys, *training_keys]
             scores = scorer.score(name, detectors[name], matrix, wanted, augmented)
-            table[column_of(name, augmented)] = scores[: len(keys)]
+            table[column_of(name, augmented)] = scores[: len(keys)].astype(np.float64)
             row |= evaluate_pairs(scores[: len(keys)], labels, entry.thresholds, inclusive=entry.inclusive)
             if len(wanted) > len(keys):
                 errors += _ssim_errors(name, scores[len(keys) :], training)
@@ -153,9 +153,7 @@ def _ssim_errors(name: str, scores: np.ndarray, pairs: Sequence[Mapping[str, Any
 class _Scorer:
     """Scores pairs of keys, from published matrices where they are given, else from the images."""
 
-    def __init__(
-        self, options: ReproductionOptions, images_dir: Path | None, items: dict[str, dict[str, Any]]
-    ) -> None:
+    def __init__(self, options: ReproductionOptions, images_dir: Path | None, items: dict[str, dict[str, Any]]) -> None:
         self.options = options
         self.images = None if images_dir is None else ProtocolImages(images_dir, items, options)
 
@@ -200,7 +198,8 @@ class _Scorer:
         """Score pairs of keys: ``(N,)``."""
         if matrix is not None:
             return matrix[1].look_up(pairs)
-        assert detector is not None and self.images is not None
+        assert detector is not None
+        assert self.images is not None
         what = f"{PROTOCOL[name].title}, augmented" if augmented else PROTOCOL[name].title
         if self.options.write_matrices:
             return self._write_matrix(name, detector, augmented, what).look_up(pairs)
@@ -217,9 +216,7 @@ class _Scorer:
         """Score all real with all synthetic images of the folder, and write the matrix and its index files."""
         assert self.images is not None
         real_keys, synth_keys = self.images.all_keys()
-        real, synthetic = (
-            self.images.represent(detector, keys, augmented, what) for keys in (real_keys, synth_keys)
-        )
+        real, synthetic = (self.images.represent(detector, keys, augmented, what) for keys in (real_keys, synth_keys))
         # In half precision, as it is published: two bytes per pair.
         scores = np.empty((len(real_keys), len(synth_keys)), np.float16)
         for start in progress_bar(range(0, len(real_keys), _BLOCK_ROWS), desc=f"{what}: matrix", unit=" blocks"):

@@ -173,14 +173,18 @@ def _write_pairs(
 ) -> list[tuple[str, str, int, float]]:
     """Write the images of pairs: of each its keys, its label and its SSIM."""
     pairs = []
-    for number, pair in enumerate(PhantomPairDataset(num_pairs, seed, image_size, similar="both", progress=progress)):
-        uid = f"phantom{seed}-{number:04d}"
+    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", progress=progress)
+    for number in range(num_pairs):
+        pair, uid = dataset[number], f"phantom{seed}-{number:04d}"
         make_folder(images / uid)
-        quantized = []
         for name, side in (("training", "real"), ("gen-0", "synthetic")):
             write_png(images / uid / f"{name}.png", pair[side])
-            pixels = torch.as_tensor(pair[side]).clamp(0, 1).mul(255).round() / 255
-            quantized.append(standardize(pixels[None].float()))
-        ssim = pairwise_ssim(*quantized).item()
+        real, synthetic = (_as_in_a_file(pair[side]) for side in ("real", "synthetic"))
+        ssim = pairwise_ssim(standardize(real), standardize(synthetic)).item()
         pairs.append((f"{uid}___training", f"{uid}___gen-0", pair["label"], ssim))
     return pairs
+
+
+def _as_in_a_file(image: Any) -> torch.Tensor:
+    """An image ``(1, 1, H, W)`` in the 8 bits of :func:`write_png`."""
+    return torch.as_tensor(image).clamp(0, 1).mul(255).round().div(255).float()[None]

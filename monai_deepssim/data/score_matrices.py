@@ -127,7 +127,7 @@ def write_score_matrix(
     arrays = (matrix.scores.astype(np.float16), np.array(matrix.real_keys), np.array(matrix.synth_keys))
     for file, array in zip((matrix_file, real_index_file, synth_index_file), arrays, strict=True):
         with atomic_file(file) as stream:
-            np.savez(stream, **{_ARRAY: array})
+            np.savez(stream, data=array)
 
 
 def _read_array(path: Path, wanted: str) -> np.ndarray:
