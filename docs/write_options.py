@@ -15,8 +15,9 @@ from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
-from monai_deepssim.benchmark import DetectorBenchmark
+from monai_deepssim.benchmark import DetectorBenchmark, Reproduction
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
+from monai_deepssim.benchmark.reproduction_options import ReproductionOptions
 from monai_deepssim.data import NAMED_WINDOWS
 from monai_deepssim.data.readers import (
     COMPRESSED_SYNTAXES,
@@ -41,6 +42,7 @@ CONFIGS: dict[str, type[Workflow]] = {
     "memorization_audit/configs/filter.json": CopyFilter,
     "memorization_audit/configs/deduplicate.json": Deduplication,
     "detector_benchmark/configs/inference.json": DetectorBenchmark,
+    "deepssim_brain_mri/configs/reproduce.json": Reproduction,
     "memorization_study/configs/inference.json": MemorizationStudy,
 }
 # The table of a page, by the name in its marker: a dataclass, those whose options are left out, and the config.
@@ -49,6 +51,7 @@ TABLES = {
     "filter": (FilterOptions, AuditOptions, "memorization_audit/configs/filter.json"),
     "benchmark": (BenchmarkOptions, None, "detector_benchmark/configs/inference.json"),
     "detector_files": (BenchmarkCommandOptions, BenchmarkOptions, "detector_benchmark/configs/inference.json"),
+    "reproduce": (ReproductionOptions, None, "deepssim_brain_mri/configs/reproduce.json"),
     "study": (StudyOptions, None, "memorization_study/configs/inference.json"),
 }
 _LONGEST_DEFAULT, _LINE_LENGTH = 40, 120

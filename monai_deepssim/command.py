@@ -175,7 +175,7 @@ def _own_messages_alone(is_quiet: bool) -> Iterator[None]:
 
 def _find_workflow(command: str) -> type[Workflow]:
     from monai_deepssim.audit import Audit, CopyFilter, Deduplication, EmbedderTraining
-    from monai_deepssim.benchmark import DetectorBenchmark
+    from monai_deepssim.benchmark import DetectorBenchmark, Reproduction
     from monai_deepssim.study import MemorizationStudy
 
     workflows: dict[str, type[Workflow]] = {
@@ -183,6 +183,7 @@ def _find_workflow(command: str) -> type[Workflow]:
         "deduplicate": Deduplication,
         "train-embedder": EmbedderTraining,
         "benchmark": DetectorBenchmark,
+        "reproduce": Reproduction,
         "study": MemorizationStudy,
     }
     return workflows.get(command, Audit)

@@ -12,6 +12,7 @@ import monai_deepssim
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions
+from monai_deepssim.benchmark.reproduction_options import ReproductionOptions
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import option_fields
 from monai_deepssim.progress import PROGRAM
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
         "train the embedder on images of your own",
     ),
     "benchmark": (BenchmarkCommandOptions, (), ("detectors",), "compare copy detectors on the same changed images"),
+    "reproduce": (ReproductionOptions, (), (), "evaluate detectors by the protocol published with DeepSSIM"),
     "study": (StudyOptions, (), (), "train generators along a grid, and measure what makes them copy less"),
 }
 #: Commands whose defaults are those of a bundle's config.

@@ -114,7 +114,11 @@ def test_an_embedder_starts_from_what_is_asked_for(folders, monkeypatch):
     Path("other.pt").write_bytes(b"")
     for start in (["--start", "random"], ["--start", "published"], ["--checkpoint", "other.pt"]):
         assert main(["train-embedder", "training", *start]) == 2  # no training, no result
-    assert started == [(["train"], None), (["train", "published"], None), (["train", "fine_tune"], "$'other.pt'")]
+    assert started == [
+        (["train"], None),
+        (["train", "published_network"], None),
+        (["train", "fine_tune"], "$'other.pt'"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from monai_deepssim.workflow.workflow import Workflow
 __all__ = ["EmbedderTraining"]
 
 # The configs of the bundle, by what is trained.
-_CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published"]}
+_CONFIGS = {"shipped": ["train", "fine_tune"], "random": ["train"], "published": ["train", "published_network"]}
 # Ids of the bundle that have the name of an option, beside those that are texts.
 _SAME_NAME = (
     *("slice_axis", "follow_links", "all_dicom", "image_size"),

@@ -1,5 +1,7 @@
-"""Detectors compared on labelled pairs and searches, under many perturbations: the bundle ``detector_benchmark``."""
+"""Detectors compared under many perturbations (bundle ``detector_benchmark``) and by DeepSSIM's published protocol."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"benchmark": ["DetectorBenchmark"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"benchmark": ["DetectorBenchmark"], "reproduction": ["Reproduction"]}
+)

@@ -25,10 +25,11 @@ from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, Gene
 from monai_deepssim.data.phantom_chest import GenerateChestd, PhantomChestDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
 from monai_deepssim.data.phantom_organs import PHANTOM_ORGANS, make_phantom_cohort
-from monai_deepssim.data.phantom_pairs import PhantomPairDataset
+from monai_deepssim.data.phantom_pairs import PhantomPairDataset, write_phantom_pairs
 from monai_deepssim.data.phantom_shapes import GenerateShapesd, PhantomShapesDataset
 from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
+from monai_deepssim.data.score_matrices import ScoreMatrix, read_score_matrix, write_score_matrix
 from monai_deepssim.data.slices import SliceSelection
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
@@ -59,6 +60,7 @@ __all__ = [
     "PhantomShapesDataset",
     "Reader",
     "Repeat",
+    "ScoreMatrix",
     "SliceSelection",
     "WindowChoice",
     "check_unchanged",
@@ -84,6 +86,7 @@ __all__ = [
     "plant_reconstructions",
     "read_image",
     "read_planted",
+    "read_score_matrix",
     "read_table",
     "reader_of",
     "scan_images",
@@ -91,6 +94,8 @@ __all__ = [
     "split_by_patient",
     "split_repeats",
     "write_copies_demo",
+    "write_phantom_pairs",
     "write_png",
     "write_repetitions_demo",
+    "write_score_matrix",
 ]

@@ -15,6 +15,8 @@ __all__ = ["labelled_pairs"]
 
 _SEPARATOR = "___"
 _AXIAL = 2
+# A later release of the data set has the labels of three raters, and the one that they agreed on.
+_OTHER_NAMES = {"final_label": "label"}
 _WANTED = {
     "label": "a label, wanted 0 (different), 1 (duplicate) or 2 (similar)",
     "ssim": "an SSIM, wanted a number from -1 to 1",
@@ -22,7 +24,7 @@ _WANTED = {
 }
 
 
-def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -> list[dict[str, Any]]:
+def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike | None) -> list[dict[str, Any]]:
     """Read a list of (real, synthetic) pairs in the layout of the published DeepSSIM data set.
 
     A key ``<uid>___<name>``, such as ``IXI002___training`` or ``IXI002___gen-3``, is the file
@@ -30,14 +32,14 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     taken.
 
     Args:
-        csv_file: path of a CSV with ``real_key, synth_key`` and ``label`` (the published test set), or ``ssim, split``
-            (its training set).
-        images_dir: the folder of the images.
+        csv_file: path of a CSV with ``real_key, synth_key`` and ``label`` (the published test set; where three raters
+            labelled it, the column is ``final_label``), or ``ssim, split`` (its training set).
+        images_dir: the folder of the images; ``None`` where only the keys are wanted, as for score matrices.
 
     Returns:
-        One dictionary a row, in the order of the rows: ``real`` and ``synthetic``, items that
-        :func:`~monai_deepssim.data.load_slice` takes, with ``patient_id`` the uid; and ``label`` (0 different,
-        1 duplicate, 2 similar), or ``ssim`` (float) and ``split`` (``"train"`` or ``"valid"``).
+        One dictionary per row, in the order of the rows: ``real`` and ``synthetic``, items that
+        :func:`~monai_deepssim.data.load_slice` takes, with their ``key`` and the uid as ``patient_id``; and ``label``
+        (0 different, 1 duplicate, 2 similar), or ``ssim`` (float) and ``split`` (``"train"`` or ``"valid"``).
 
     Raises:
         UnusableInputError: the CSV cannot be read or lacks a column, or a row names an image that is not there, lies
@@ -61,10 +63,10 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
         ('IXI002/training.png', 'IXI002/gen-0.png', 1)
     """
     table = read_table(Path(csv_file))
-    folder = Path(images_dir)
-    if not folder.is_dir():
+    folder = None if images_dir is None else Path(images_dir)
+    if folder is not None and not folder.is_dir():
         raise UnusableInputError(f"{folder}: there is no such folder of images. Check images_dir.")
-    columns = set(table.columns)
+    columns = {_OTHER_NAMES.get(name, name) for name in table.columns}
     if not ({"real_key", "synth_key", "label"} <= columns or {"real_key", "synth_key", "ssim", "split"} <= columns):
         raise UnusableInputError(
             f"{table.path}: the columns are {', '.join(table.columns)}, wanted 'real_key, synth_key, label' or "
@@ -74,6 +76,7 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     pairs: list[dict[str, Any]] = []
     for line, cells in table:
         where = f"{table.path}, line {line}"
+        cells = {**{_OTHER_NAMES[name]: text for name, text in cells.items() if name in _OTHER_NAMES}, **cells}
         pair: dict[str, Any] = {}
         for role, column in (("real", "real_key"), ("synthetic", "synth_key")):
             key = cells[column]
@@ -87,12 +90,14 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike) -
     return pairs
 
 
-def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
+def _item(folder: Path | None, key: str, where: str) -> dict[str, Any]:
     uid, separator, name = key.rpartition(_SEPARATOR)
     if not (uid and separator and name):
         raise UnusableInputError(
             f"{where}: {key!r} is not a key, wanted <uid>{_SEPARATOR}<name>, as in IXI002___training."
         )
+    if folder is None:
+        return {"key": key, "patient_id": uid}
     wanted = path_inside(folder, f"{uid}/{name}.png", where)
     candidates = [wanted, *(wanted.with_name(f"{Path(name).name}{suffix}") for suffix in supported_suffixes())]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -101,7 +106,7 @@ def _item(folder: Path, key: str, where: str) -> dict[str, Any]:
             f"{where}: the image {key!r} is missing; {wanted} was looked for. Restore it, or remove the row."
         )
     relative = path.relative_to(folder).as_posix()
-    return {"image": str(path), "path": relative, "patient_id": uid, "slice_axis": _AXIAL}
+    return {"image": str(path), "path": relative, "key": key, "patient_id": uid, "slice_axis": _AXIAL}
 
 
 def _value(column: str, text: str, where: str) -> Any:

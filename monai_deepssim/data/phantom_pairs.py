@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, Transform
 
 from monai_deepssim.data.phantom import GeneratePhantomd
+from monai_deepssim.data.phantom_demo import write_png
+from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import make_folder, unwritable, write_text
+from monai_deepssim.similarity import pairwise_ssim, standardize
 from monai_deepssim.transforms import GradedVariants
 
-__all__ = ["PhantomPairDataset"]
+__all__ = ["PhantomPairDataset", "write_phantom_pairs"]
 
 _DIFFERENT, _DUPLICATE, _SIMILAR = range(3)
 # A usual distance of slices in clinical scans; neighbours then have SSIM 0.65 to 0.82.
 _SLICE_DISTANCE_MM = 3.0
+# Every so many pairs of a training list are for validation.
+_VALIDATION_TURN = 5
 
 
 class PhantomPairDataset(CacheDataset):
@@ -100,3 +109,82 @@ class _MakePair(Transform):
     def _draw(self, subject: tuple[int, int], data: Mapping[str, Any], height_offset_mm: float = 0.0) -> Any:
         item = {"subject": subject, "level": data["level"], "height_offset_mm": height_offset_mm}
         return self.generate(item)["image"]
+
+
+def write_phantom_pairs(
+    folder: str | os.PathLike[str],
+    num_pairs: int,
+    *,
+    num_training_pairs: int = 0,
+    seed: int = 4000,
+    image_size: Sequence[int] = (136, 112),
+    progress: bool = True,
+) -> Path:
+    """Write phantom pairs in the layout of the published DeepSSIM data set, to try its protocol on.
+
+    Args:
+        folder: an existing or new folder. It gets ``images/<uid>/training.png`` and ``images/<uid>/gen-0.png`` of
+            every pair, a uid each, and ``test.csv`` with ``real_key, synth_key, label``, a third of each label.
+        num_pairs: pairs of the test list.
+        num_training_pairs: pairs of a second list, ``train.csv`` with ``real_key, synth_key, ssim, split``, of other
+            subjects; by default there is none. Every fifth is for validation.
+        seed: seed of the subjects.
+        image_size: rows and columns in pixels.
+        progress: whether to show a progress bar while the pairs are made.
+
+    Returns:
+        The folder of the images; the lists lie beside it.
+
+    Raises:
+        UnusableInputError: when the folder cannot be written, or nilearn is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> images = write_phantom_pairs(tempfile.mkdtemp(), 3, progress=False)
+        >>> sorted(path.name for path in images.iterdir())
+        ['phantom4000-0000', 'phantom4000-0001', 'phantom4000-0002']
+    """
+    folder = Path(folder)
+    images = folder / "images"
+    try:
+        make_folder(images)
+        tests = _write_pairs(images, num_pairs, seed, image_size, progress)
+        rows = [f"{real},{synth},{label}" for real, synth, label, _ in tests]
+        write_text(folder / "test.csv", "\n".join(["real_key,synth_key,label", *rows, ""]))
+        if num_training_pairs:
+            trainings = _write_pairs(images, num_training_pairs, seed + 1, image_size, progress)
+            rows = [
+                f"{real},{synth},{ssim:.4f},{'valid' if (number + 1) % _VALIDATION_TURN == 0 else 'train'}"
+                for number, (real, synth, _, ssim) in enumerate(trainings)
+            ]
+            write_text(folder / "train.csv", "\n".join(["real_key,synth_key,ssim,split", *rows, ""]))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    except ImportError as error:
+        raise UnusableInputError(
+            f"Phantom pairs need a package that is not installed ({error}). Run pip install 'monai-deepssim[demo]', or "
+            "give pairs of your own."
+        ) from error
+    return images
+
+
+def _write_pairs(
+    images: Path, num_pairs: int, seed: int, image_size: Sequence[int], progress: bool
+) -> list[tuple[str, str, int, float]]:
+    """Write the images of pairs: of each its keys, its label and its SSIM."""
+    pairs = []
+    dataset = PhantomPairDataset(num_pairs, seed, image_size, similar="both", progress=progress)
+    for number in range(num_pairs):
+        pair, uid = dataset[number], f"phantom{seed}-{number:04d}"
+        make_folder(images / uid)
+        for name, side in (("training", "real"), ("gen-0", "synthetic")):
+            write_png(images / uid / f"{name}.png", pair[side])
+        real, synthetic = (_as_in_a_file(pair[side]) for side in ("real", "synthetic"))
+        ssim = pairwise_ssim(standardize(real), standardize(synthetic)).item()
+        pairs.append((f"{uid}___training", f"{uid}___gen-0", pair["label"], ssim))
+    return pairs
+
+
+def _as_in_a_file(image: Any) -> torch.Tensor:
+    """An image ``(1, 1, H, W)`` in the 8 bits of :func:`write_png`."""
+    return torch.as_tensor(image).clamp(0, 1).mul(255).round().div(255).float()[None]

@@ -44,7 +44,9 @@ DEEPSSIM_THRESHOLDS = (0.60, 0.85)
 ALIGNED_SSIM_THRESHOLDS = (0.63, 0.86)
 
 
-def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS) -> np.ndarray:
+def classify_scores(
+    scores: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS, *, inclusive: bool = False
+) -> np.ndarray:
     """Sort scores into different, duplicate and similar.
 
     At most the lower threshold is different (0), above the upper one a duplicate (1), between them similar (2).
@@ -52,6 +54,7 @@ def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_T
     Args:
         scores: ``(N,)`` similarities, higher is closer.
         thresholds: the lower and the upper one; they belong to one kind of score.
+        inclusive: whether a score that equals a threshold is in the class above it; it is in the one below otherwise.
 
     Returns:
         ``(N,)`` int64 class numbers, indices into :data:`CLASS_NAMES`.
@@ -70,11 +73,18 @@ def classify_scores(scores: Values, thresholds: tuple[float, float] = DEEPSSIM_T
     if not np.isfinite(scores).all():
         position = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"score {position} of {len(scores)} is {scores[position]}. Leave out the pair or repair it.")
-    return np.where(scores <= lower, _DIFFERENT, np.where(scores > upper, _DUPLICATE, _SIMILAR)).astype(np.int64)
+    is_above = np.greater_equal if inclusive else np.greater
+    return np.where(
+        is_above(scores, upper), _DUPLICATE, np.where(is_above(scores, lower), _SIMILAR, _DIFFERENT)
+    ).astype(np.int64)
 
 
 def evaluate_pairs(
-    scores: Values, labels: Values, thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS
+    scores: Values,
+    labels: Values,
+    thresholds: tuple[float, float] = DEEPSSIM_THRESHOLDS,
+    *,
+    inclusive: bool = False,
 ) -> dict[str, Any]:
     """Evaluate scores of labelled pairs as DeepSSIM's paper does.
 
@@ -85,12 +95,14 @@ def evaluate_pairs(
         scores: ``(N,)`` similarities, higher is closer.
         labels: ``(N,)`` true classes: 0 different, 1 duplicate, 2 similar.
         thresholds: the lower and the upper one, see :func:`classify_scores`.
+        inclusive: whether a score that equals a threshold is in the class above it.
 
     Returns:
         Plain values, ready for JSON:
 
         - ``num_pairs``, ``thresholds``, and ``counts``, pairs of each true class by name;
-        - ``macro_f1`` over the classes that occur among the labels or the predictions, as scikit-learn's;
+        - ``macro_f1`` over the classes that occur among the labels or the predictions, as scikit-learn's, and
+          ``weighted_f1``, where each class counts as often as it is among the labels;
         - ``precision`` and ``recall`` of each class by name; None where no pair was predicted or labelled so;
         - ``silhouette`` of the scores grouped by label, in [-1, 1]; None with only one class, or each pair its own;
         - ``roc_auc`` of the scores, duplicates against the rest; None unless there are both;
@@ -119,7 +131,7 @@ def evaluate_pairs(
             "2 (similar)."
         )
     labels = labels.astype(np.int64)
-    predicted = classify_scores(scores, thresholds)
+    predicted = classify_scores(scores, thresholds, inclusive=inclusive)
     classes = list(range(len(CLASS_NAMES)))
     duplicate, num_groups = labels == _DUPLICATE, len(np.unique(labels))
     by_class = {"labels": classes, "average": None, "zero_division": np.nan}
@@ -128,6 +140,7 @@ def evaluate_pairs(
         "thresholds": [float(threshold) for threshold in thresholds],
         "counts": {name: int((labels == number).sum()) for number, name in enumerate(CLASS_NAMES)},
         "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0)),
         "precision": _by_name(precision_score(labels, predicted, **by_class)),
         "recall": _by_name(recall_score(labels, predicted, **by_class)),
         "silhouette": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ class DeepSSIMEmbedder(nn.Module):
             DeepSSIM checkpoint, whose backbone and statistics of the features are taken, and a new head is trained.
         frozen_stages: number of stages of a pretrained backbone are not trained, stem included; random weights are
             never frozen.
+        frozen_parameters: regular expression: parameters of the backbone in whose names it is found are not trained,
+            whatever the weights are, and their layers stay in training mode. The published code has ``[01]``, which is
+            not what the paper says of two stages.
         hidden_dim: width of the head's hidden layer.
         fold_flips: whether images are folded (:func:`~monai_deepssim.networks.fold_flips`) before the backbone, which
             then takes seven channels of a quarter of the area: a flip of the image changes nothing at all (in a
@@ -74,6 +78,7 @@ class DeepSSIMEmbedder(nn.Module):
         pretrained: bool | str | Path = False,
         frozen_stages: int = 2,
         *,
+        frozen_parameters: str | None = None,
         hidden_dim: int = 512,
         fold_flips: bool = False,
         canonical_size: Sequence[int] | None = None,
@@ -115,6 +120,9 @@ class DeepSSIMEmbedder(nn.Module):
             self._take_features(own, pretrained)
         self._frozen = children_of_stages(backbone, frozen_stages) if pretrained and frozen_stages else 0
         self.feature_extractor[: self._frozen].requires_grad_(False)
+        for name, parameter in self.feature_extractor.named_parameters():
+            if frozen_parameters is not None and re.search(frozen_parameters, name):
+                parameter.requires_grad_(False)
 
     def _take_features(self, state: Mapping[str, Tensor], path: bool | str | Path) -> None:
         """Take backbone and norm of a DeepSSIM checkpoint: the norm belongs to the features, where they are as many."""

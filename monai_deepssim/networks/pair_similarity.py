@@ -1,4 +1,4 @@
-"""An embedder as a network over pairs, so that MONAI's evaluators can score them."""
+"""An embedder as a network over pairs, so that MONAI's trainers can train it on them."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class PairSimilarity(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 2:
             raise ValueError(f"got a tensor of shape {tuple(x.shape)}, want pairs (N, 2, H, W)")
-        first, second = self.embedder(x.flatten(0, 1)[:, None]).view(len(x), 2, -1).unbind(1)
-        return F.cosine_similarity(first, second)[:, None]
+        # Two passes: in a training, batch statistics are those of the one side and then of the other, as published.
+        return F.cosine_similarity(self.embedder(x[:, :1]), self.embedder(x[:, 1:]))[:, None]

@@ -80,19 +80,20 @@ def report_environment(room: str = "report") -> Environment:
     return environment
 
 
-def render_page(room: str, **values: Any) -> str:
-    """Render ``report.html`` of a room: HTML without scripts that needs no other file and no network.
+def render_page(room: str, template: str = "report.html", **values: Any) -> str:
+    """Render a report of a room: HTML without scripts that needs no other file and no network.
 
     Args:
         room: Room of the template.
+        template: Name of the template.
         values: What the template shows, beside ``created`` and ``versions``.
 
     Returns:
         The HTML.
     """
     created = datetime.now(timezone.utc).strftime("%d %B %Y, %H:%M UTC")
-    template = report_environment(room).get_template("report.html")
-    return template.render(created=created, versions=package_versions(), **values)
+    page = report_environment(room).get_template(template)
+    return page.render(created=created, versions=package_versions(), **values)
 
 
 def inline_script(name: str) -> tuple[Markup, str]:

@@ -13,6 +13,7 @@ CONFIGS = [
     "memorization_audit/configs/deduplicate.json",
     "detector_benchmark/configs/inference.json",
     "memorization_study/configs/inference.json",
+    "deepssim_brain_mri/configs/reproduce.json",
 ]
 
 

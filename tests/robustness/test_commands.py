@@ -94,6 +94,12 @@ REFUSED = {
     "verify a file": (["verify", "file", "synthetic"], "file"),
     "verify text": (["verify", "text", "synthetic"], "text"),
     "verify deep": (["verify", "deep", "synthetic"], "deep"),
+    "reproduce missing": (["reproduce", "--images_dir", "nowhere", "--testset_csv", "text"], "text"),
+    "reproduce without a list": (["reproduce", "--images_dir", "training"], "--testset_csv"),
+    "reproduce matrices that are none": (
+        ["reproduce", "--images_dir", "training", "--testset_csv", "file", "--matrices_dir", "training"],
+        "--indices_dir",
+    ),
     "report nothing": (["report", "training", "--shareable"], "training"),
     "report missing": (["report", "nowhere", "--shareable"], "nowhere"),
     "report text": (["report", "text", "--shareable"], "text"),

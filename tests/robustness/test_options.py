@@ -9,6 +9,7 @@ from refusals import refusal_of
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions
+from monai_deepssim.benchmark.reproduction_options import ReproductionOptions
 from monai_deepssim.options import option_fields, read_options
 from monai_deepssim.release.options import ReportOptions, VerifyOptions
 from monai_deepssim.study.options import StudyOptions
@@ -52,6 +53,7 @@ KINDS = (
     DeduplicationOptions,
     EmbedderTrainingOptions,
     BenchmarkCommandOptions,
+    ReproductionOptions,
     StudyOptions,
     VerifyOptions,
     ReportOptions,

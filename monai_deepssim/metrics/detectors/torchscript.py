@@ -30,7 +30,8 @@ class TorchScriptDetector(CopyDetectionMetric):
         embedder: path of the TorchScript file, such as SSCD's ``sscd_disc_mixup.torchscript.pt``; a program runs when
             it is loaded, so name only files that you trust. Or a module that takes what is prepared here.
         resize: number of pixels of the shorter side, the aspect kept; or rows and columns; or ``None`` for neither.
-        normalization: ``imagenet``, ``standardize`` (each image to mean 0 and standard deviation 1) or ``none``.
+        normalization: ``imagenet``, ``standardize`` (each image to mean 0 and standard deviation 1) or ``none``; or
+            means and standard deviations of the three channels.
         threshold: cosine above which an image is a copy; SSCD's authors gave none for medical images.
         device: where images are embedded.
 
@@ -55,23 +56,23 @@ class TorchScriptDetector(CopyDetectionMetric):
         self,
         embedder: nn.Module | str | os.PathLike[str],
         resize: int | Sequence[int] | None = 288,
-        normalization: str = "imagenet",
+        normalization: str | Sequence[Sequence[float]] = "imagenet",
         threshold: float | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(threshold, device)
-        if normalization not in ("imagenet", "standardize", "none"):
+        if isinstance(normalization, str) and normalization not in ("imagenet", "standardize", "none"):
             raise ValueError(f"got normalization={normalization!r}, want imagenet, standardize or none")
         self.resize = resize
-        self.normalization = normalization
+        self.normalization = (_IMAGENET_MEAN, _IMAGENET_STD) if normalization == "imagenet" else normalization
         self.embedder = self.prepare_embedder(embedder, self._load)
 
     def _load(self, path: str | os.PathLike[str]) -> TorchScriptEmbedder:
         fixed = None if self.resize is None or isinstance(self.resize, int) else tuple(self.resize)
         embedder = TorchScriptEmbedder(path) if fixed is None else TorchScriptEmbedder(path, fixed)
-        if embedder.channels == 1 and self.normalization == "imagenet":
+        if embedder.channels == 1 and not isinstance(self.normalization, str):
             raise UnusableInputError(
-                f"{path}: this program takes one channel, and ImageNet's normalization has three. Set normalization to "
+                f"{path}: this program takes one channel, and its normalization has three. Set normalization to "
                 "standardize or none, whichever it was trained with."
             )
         return embedder
@@ -94,7 +95,7 @@ class TorchScriptDetector(CopyDetectionMetric):
         return nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
 
     def _normalize(self, images: Tensor) -> Tensor:
-        if self.normalization == "imagenet":
-            mean, std = images.new_tensor(_IMAGENET_MEAN), images.new_tensor(_IMAGENET_STD)
-            return (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+        if not isinstance(self.normalization, str):
+            mean, std = (images.new_tensor(numbers).view(1, 3, 1, 1) for numbers in self.normalization)
+            return (images - mean) / std
         return standardize(images) if self.normalization == "standardize" else images
