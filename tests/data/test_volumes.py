@@ -15,6 +15,7 @@ from monai_deepssim.data import (
     ImageDataset,
     LoadSliced,
     PhantomBrainDataset,
+    Reader,
     hash_items,
     list_images,
     list_in_memory,
@@ -249,6 +250,19 @@ def test_an_array_is_a_volume_in_ras_order_without_spacing(tmp_path, lopsided):
     assert reader_of(tmp_path / "a.npy").read_volume([str(tmp_path / "a.npy")])[1] is None
     with pytest.raises(UnusableInputError, match="wanted \\(rows, columns\\)"):
         load_slice({"image": str(tmp_path / "a.npy")})
+
+
+def test_a_format_that_reads_slices_alone_gives_whole_volumes_too(tmp_path, lopsided):
+    nib.save(turned(lopsided, "PIR"), tmp_path / "a.nii")
+    files = [str(tmp_path / "a.nii")]
+    nifti = reader_of(tmp_path / "a.nii")
+    expected, spacing = nifti.read_volume(files)
+    voxels, same_spacing = Reader.read_volume(nifti, files)
+    assert np.array_equal(voxels, expected)
+    assert same_spacing == pytest.approx(spacing)
+    image = nib.Nifti1Image(lopsided, np.diag([2.0, 3.0, 5.0, 1.0]))
+    nib.save(image, tmp_path / "a.nii")
+    assert Reader.read_volume(nifti, files)[1] == pytest.approx((2, 3, 5))
 
 
 def test_a_volume_that_is_too_large_is_refused_by_its_header(tmp_path, monkeypatch, lopsided):
