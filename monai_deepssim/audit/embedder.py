@@ -100,9 +100,10 @@ def deepssim(x: Any, y: Any, *, embedder: nn.Module | None = None) -> Tensor:
     return compute_deepssim(_shipped_embedder() if embedder is None else embedder, first, second)[:, 0]
 
 
-def shipped_weights() -> Path:
-    """Find the weights of the embedder that ships with the package."""
-    return find_bundle("deepssim_brain_mri") / "models" / "model.pt"
+def shipped_weights(file: str = "deepssim_brain_mri/models/model.pt") -> Path:
+    """Find weights that ship with the package, by their file below the bundles' folder; by default the embedder's."""
+    bundle, _, path = file.partition("/")
+    return find_bundle(bundle) / path
 
 
 @cache

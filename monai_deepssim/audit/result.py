@@ -123,7 +123,7 @@ class EmbeddedSide:
     @property
     def sizes(self) -> list[tuple[str, int]]:
         """Sizes as in the files ("256 x 256", rows x columns) with the number of images, the most frequent first."""
-        counts = Counter(f"{rows} x {columns}" for rows, columns in self.images.sizes.tolist())
+        counts = Counter(" x ".join(map(str, size)) for size in self.images.sizes.tolist())
         return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
     def subset(self, rows: np.ndarray, side: Side) -> EmbeddedSide:

@@ -5,6 +5,7 @@ from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_
 from monai_deepssim.calibration.conformal import conformal_p_values
 from monai_deepssim.calibration.detection_curve import (
     MILD_CHANGES,
+    MILD_VOLUME_CHANGES,
     DetectionCurve,
     DetectionPoint,
     compute_detection_curve,
@@ -36,6 +37,7 @@ from monai_deepssim.calibration.members import (
     MemberComparison,
     compare_members,
 )
+from monai_deepssim.calibration.null_images import choose_null_images, keep_strangers, num_null_images
 from monai_deepssim.calibration.null_scores import (
     HOLDOUT_CAVEAT,
     LEAVE_ONE_OUT_CAVEAT,
@@ -58,6 +60,7 @@ __all__ = [
     "LEAVE_ONE_OUT_CAVEAT",
     "MEMBER_ATTACK",
     "MILD_CHANGES",
+    "MILD_VOLUME_CHANGES",
     "MIN_MEMBER_PATIENTS",
     "REALISTIC_COPY_FRACTION",
     "TAIL_ASSUMPTION",
@@ -83,6 +86,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_weights",
     "choose_class_thresholds",
+    "choose_null_images",
     "choose_threshold",
     "compare_members",
     "compute_detection_curve",
@@ -99,9 +103,11 @@ __all__ = [
     "generalized_pareto_survival",
     "headline",
     "images_needed",
+    "keep_strangers",
     "leave_one_out_null",
     "leave_out_duplicates",
     "measure_threshold",
+    "num_null_images",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",

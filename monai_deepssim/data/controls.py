@@ -14,10 +14,10 @@ from torch import Tensor
 
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.items import file_of
-from monai_deepssim.data.loading import load_slice
+from monai_deepssim.data.loading import read_image
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import warn
-from monai_deepssim.transforms import CONTROL_CHANGES, ControlChange, FitImageSize
+from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange, FitImageSize
 
 __all__ = ["draw_controls", "plant_controls", "plant_reconstructions"]
 
@@ -63,18 +63,21 @@ def plant_controls(
     items: Sequence[Item],
     num_controls: int,
     image_size: Sequence[int],
-    changes: Sequence[ControlChange] = CONTROL_CHANGES,
+    changes: Sequence[ControlChange] | None = None,
 ) -> list[dict[str, Any]]:
     """Make copies of training images under graded changes, as items that are listed like those of files.
 
-    An image is changed at its own size, when it is read (:class:`~monai_deepssim.data.DerivedImage`). The same images
+    An image is changed at its own size, when it is read (:class:`~monai_deepssim.data.DerivedImage`); a volume at no
+    more than that at which volumes are compared. The same images
     go through every change, so that levels compare; what a change draws follows from its name and the image's path.
 
     Args:
         items: the training images.
         num_controls: number of copies for each change and level; as many as there are images at most.
-        image_size: rows and columns at which images are compared.
-        changes: the changes. One that needs an image of another patient is left out where there is none.
+        image_size: rows and columns at which images are compared, of volumes three sides.
+        changes: the changes, by default :data:`~monai_deepssim.transforms.CONTROL_CHANGES`, of volumes
+            :data:`~monai_deepssim.transforms.VOLUME_CONTROL_CHANGES`. One that needs an image of another patient is
+            left out where there is none.
 
     Returns:
         One item per control, by change: ``change``, ``level`` and ``unit``, and ``sources``, the positions of the
@@ -89,6 +92,8 @@ def plant_controls(
     """
     drawn = draw_controls(items, num_controls)
     order = draw_controls(items, len(items))
+    if changes is None:
+        changes = CONTROL_CHANGES if len(image_size) == 2 else VOLUME_CONTROL_CHANGES
     controls = []
     for change in changes:
         for position in drawn:
@@ -122,7 +127,7 @@ def plant_reconstructions(
         Items as :func:`plant_controls` makes them, of the change ``autoencoder``.
     """
     drawn, fit = draw_controls(items, num_controls), FitImageSize(tuple(image_size))
-    images = [fit(load_slice(items[position])) for position in drawn]
+    images = [fit(read_image(items[position])) for position in drawn]
     network = weights.fit(torch.stack(images[:_NUM_EXAMPLES]).to(device))
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     identity = f"control {_VERSION}: {_AUTOENCODER} {digest} {tuple(image_size)}"
@@ -155,7 +160,7 @@ def _plant(
     change: ControlChange, items: Sequence[Item], sources: tuple[int, ...], image_size: Sequence[int]
 ) -> dict[str, Any]:
     item = items[sources[0]]
-    size = (int(image_size[0]), int(image_size[1]))
+    size = tuple(map(int, image_size))
     seed = int(_digest(change.name, item["path"])[:8], 16)
     image = DerivedImage(
         tuple(items[source] for source in sources),
@@ -175,8 +180,10 @@ def _as_item(
         "patient_id": item["patient_id"],
         "slice": None,
         "slice_axis": 2,
+        "volume": bool(item.get("volume")),
         "files": "",
         "window": "",
+        "spacing": "",
         "sources": sources,
         **columns,
     }
@@ -187,7 +194,7 @@ def _made(source: Tensor, *, made: Tensor) -> Tensor:
 
 
 def _make(
-    image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, int]
+    image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, ...]
 ) -> Tensor:
     return change.apply(image, partner, seed=seed, image_size=image_size)
 

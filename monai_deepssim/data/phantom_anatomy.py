@@ -7,8 +7,17 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.spatial.transform import Rotation
 
-__all__ = ["head_around", "icbm152_maps", "individual_tissues", "pixel_axes"]
+__all__ = [
+    "fitting_voxel_size",
+    "head_around",
+    "icbm152_maps",
+    "individual_tissues",
+    "pixel_axes",
+    "unevenness",
+    "volume_axes",
+]
 
 # (spacing of the control points, standard deviation of the displacement), both in mm: individual proportions, lobes
 # and gyri. With these, two subjects look like two people (docs/phantom_cohort.md shows them).
@@ -19,6 +28,10 @@ _FOLDS_MM, _FOLDS_STRENGTH = 6.0, 1.1
 _SHARPNESS = 2.0
 # Middle of the brain in mm of MNI space, along the axes of an image in each plane: columns, rows.
 _MIDDLE_MM = {"axial": (0.0, -18.0), "coronal": (0.0, 8.0), "sagittal": (-18.0, 8.0)}
+# Middle and extent of the brain mask along x, y and z.
+_MIDDLE_OF_VOLUME_MM, _EXTENT_MM = (0.0, -17.0, 5.0), (144.0, 180.0, 154.0)
+# A brain of usual size leaves this share of the longest side as a margin.
+_MARGIN = 1.06
 
 
 @lru_cache(maxsize=1)
@@ -48,6 +61,27 @@ def pixel_axes(
     )
 
 
+def volume_axes(
+    image_size: Sequence[int], voxel_size: Sequence[float], shift: Sequence[float] = (0.0, 0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place of each voxel in mm of MNI space along x, y and z, of a volume around the middle of the brain."""
+    x, y, z = (
+        (np.arange(side) - side / 2 + 0.5 + moved * side) * size + middle
+        for side, size, moved, middle in zip(image_size, voxel_size, shift, _MIDDLE_OF_VOLUME_MM, strict=True)
+    )
+    return x, y, z
+
+
+def fitting_voxel_size(image_size: Sequence[int]) -> float:
+    """Side of a cubic voxel in mm with which a brain of usual size just fits into a volume.
+
+    Example:
+        >>> round(fitting_voxel_size((64, 64, 64)), 2)
+        2.98
+    """
+    return _MARGIN * max(extent / side for extent, side in zip(_EXTENT_MM, image_size, strict=True))
+
+
 def _posed_points(
     rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str
 ) -> np.ndarray:
@@ -63,6 +97,14 @@ def _posed_points(
     return np.stack(axes[plane])
 
 
+def _posed_volume(rng: np.random.Generator, axes: Sequence[np.ndarray], tilt_degrees: float) -> np.ndarray:
+    """MNI coordinates in mm ``(3, X, Y, Z)`` of a volume with a pose and a head size of its own."""
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) - _MIDDLE_OF_VOLUME_MM
+    scaled = points / rng.normal(1.0, 0.025, 3)
+    turned = scaled @ Rotation.from_euler("xyz", rng.normal(0, tilt_degrees, 3), degrees=True).as_matrix()
+    return np.moveaxis(turned + rng.normal(0, 1.0, 3) + _MIDDLE_OF_VOLUME_MM, -1, 0)
+
+
 def _spline_matrix(positions: np.ndarray, size: int) -> np.ndarray:
     """Uniform cubic B-spline weights ``(len(positions), size)`` of the control points around each position."""
     first = np.floor(positions).astype(int)
@@ -73,53 +115,89 @@ def _spline_matrix(positions: np.ndarray, size: int) -> np.ndarray:
     return matrix
 
 
-def _smooth_field(
-    rng: np.random.Generator, spacing: float, rows: np.ndarray, columns: np.ndarray, height: float
-) -> np.ndarray:
-    """Three random fields of unit variance ``(3, rows, columns)``, cubic B-splines through white noise in 3-D.
+def _smooth_field(rng: np.random.Generator, spacing: float, axes: Sequence[np.ndarray]) -> np.ndarray:
+    """Three random fields of unit variance ``(3, *lengths of the axes)``, cubic B-splines through white noise in 3-D.
 
-    Each plane of noise has a seed of its own, so that neighbouring slices of a subject fit together although only the
-    planes around ``height`` are drawn.
+    Each plane of noise along the third axis has a seed of its own, so that neighbouring slices of a subject fit
+    together although only the planes around a slice are drawn.
     """
     key = int(rng.integers(2**62))
-    low = np.array([rows.min(), columns.min()])
-    size = np.ceil((np.array([rows.max(), columns.max()]) - low) / spacing).astype(int) + 4
-    at_height = height / spacing + 1000.0  # seeds are not negative
-    below = int(np.floor(at_height))
-    planes = [np.random.default_rng([key, plane]).standard_normal((3, *size)) for plane in range(below, below + 4)]
-    weights = _spline_matrix(np.array([at_height - below]), 4)[0]
-    control = sum(weight * plane for weight, plane in zip(weights, planes, strict=True))
-    along_rows = _spline_matrix((rows - low[0]) / spacing, size[0])
-    along_columns = _spline_matrix((columns - low[1]) / spacing, size[1])
+    low = np.array([axis.min() for axis in axes[:2]])
+    size = np.ceil((np.array([axis.max() for axis in axes[:2]]) - low) / spacing).astype(int) + 4
+    at_heights = axes[2] / spacing + 1000.0  # seeds are not negative
+    below, above = int(np.floor(at_heights.min())), int(np.floor(at_heights.max())) + 4
+    planes = [np.random.default_rng([key, plane]).standard_normal((3, *size)) for plane in range(below, above)]
+    control = np.tensordot(np.stack(planes, axis=-1), _spline_matrix(at_heights - below, above - below), (3, 1))
+    for position in (1, 0):
+        along = _spline_matrix((axes[position] - low[position]) / spacing, size[position])
+        control = np.moveaxis(np.tensordot(control, along, (position + 1, 1)), -1, position + 1)
     # A cubic B-spline leaves 151/315 of the variance of white noise along each axis, on average over the positions.
-    return along_rows @ control @ along_columns.T / (151 / 315) ** 1.5
+    return control / (151 / 315) ** 1.5
 
 
 def individual_tissues(
-    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, height: float, plane: str = "axial"
+    rng: np.random.Generator,
+    axes: Sequence[np.ndarray],
+    height: float = 0.0,
+    plane: str = "axial",
+    tilt_degrees: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of grey matter, white matter and CSF ``(3, rows, columns)`` of one subject, and its brain mask."""
-    points = _posed_points(rng, rows, columns, height, plane)
+    """Shares of grey matter, white matter and CSF of one subject, and its brain mask.
+
+    Args:
+        rng: what is drawn from.
+        axes: rows and columns of a slice (:func:`pixel_axes`), or the three axes of a volume (:func:`volume_axes`).
+        height: of a slice, along the normal of its plane, in mm of MNI space.
+        plane: of a slice, ``axial``, ``coronal`` or ``sagittal``.
+        tilt_degrees: of a volume, standard deviation of its rotation about each axis.
+
+    Returns:
+        ``(3, *lengths of the axes)`` and ``(*lengths of the axes)``.
+    """
+    if len(axes) == 3:
+        points, grid = _posed_volume(rng, axes, tilt_degrees), tuple(axes)
+    else:
+        points, grid = _posed_points(rng, axes[0], axes[1], height, plane), (*axes, np.array([height]))
     for spacing, amplitude in _WARPS_MM:
-        points = points + amplitude * _smooth_field(rng, spacing, rows, columns, height)
+        points = points + amplitude * _smooth_field(rng, spacing, grid).reshape(points.shape)
     grey, white, mask, affine = icbm152_maps()
     to_voxels = np.linalg.inv(affine)
     voxels = (to_voxels[:3, :3] @ points.reshape(3, -1) + to_voxels[:3, 3:]).reshape(points.shape)
     grey, white, mask = (map_coordinates(tissue, voxels, order=1) for tissue in (grey, white, mask))
     fluid = np.clip(mask - grey - white, 0, 1)
     # The maps are an average; folds of its own and sharper borders make an individual of it.
-    folds = np.exp(_FOLDS_STRENGTH * _smooth_field(rng, _FOLDS_MM, rows, columns, height))
+    folds = np.exp(_FOLDS_STRENGTH * _smooth_field(rng, _FOLDS_MM, grid).reshape(points.shape))
     shares = np.clip(np.stack([grey, white, fluid]), 1e-4, 1) ** _SHARPNESS * folds
     return mask * shares / shares.sum(0), mask
+
+
+def unevenness(rng: np.random.Generator, offsets: Sequence[np.ndarray], strength: float) -> np.ndarray:
+    """By how much a disc or a ball is larger in each direction, as a share of its radius from -0.5 to 0.5.
+
+    Args:
+        rng: what is drawn from.
+        offsets: distance from its centre along each axis, two of a slice or three of a volume.
+        strength: standard deviation of the slowest of four waves.
+    """
+    uneven = np.zeros_like(offsets[0], dtype=float)
+    for k in (1, 2, 3, 4):
+        amplitude = rng.normal(0, strength / k)
+        if len(offsets) == 2:
+            uneven = uneven + amplitude * np.cos(k * np.arctan2(*offsets) + rng.uniform(0, 2 * np.pi))
+            continue
+        # In space, waves about an axis of their own each: without a phase they are smooth at its poles.
+        direction = rng.standard_normal(3)
+        radius = np.sqrt(sum(offset**2 for offset in offsets)) + 1e-6
+        cosine = sum(part * offset for part, offset in zip(direction, offsets, strict=True)) / radius
+        uneven = uneven + amplitude * np.cos(k * np.arccos(np.clip(cosine / np.linalg.norm(direction), -1, 1)))
+    return np.clip(uneven, -0.5, 0.5)
 
 
 def head_around(rng: np.random.Generator, mask: np.ndarray, fluid: float, pixel_size: float) -> np.ndarray:
     """Fluid, dark bone with a line of marrow, and bright scalp around the brain, of uneven thickness."""
     distance = distance_transform_edt(gaussian_filter(mask, 1.0) < 0.5) * pixel_size
-    rows, columns = mask.shape
-    angle = np.arctan2(*np.meshgrid(np.arange(rows) - rows / 2, np.arange(columns) - columns / 2, indexing="ij"))
-    unevenness = sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4))
-    distance = distance / (1 + np.clip(unevenness, -0.5, 0.5))
+    offsets = np.meshgrid(*(np.arange(side) - side / 2 for side in mask.shape), indexing="ij")
+    distance = distance / (1 + unevenness(rng, offsets, 0.12))
     space, bone, scalp = rng.uniform(1.0, 3.0), rng.uniform(4.0, 7.0), rng.uniform(3.0, 6.0)
 
     def band(inner: float, outer: float) -> np.ndarray:

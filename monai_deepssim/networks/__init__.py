@@ -18,6 +18,7 @@ from monai_deepssim.networks.state_dicts import (
     read_state_dict,
     shapes_of,
 )
+from monai_deepssim.networks.volume_copy_detector import VolumeCopyDetector
 
 __all__ = [
     "SUPPORTED_BACKBONES",
@@ -30,6 +31,7 @@ __all__ = [
     "MRICoreEncoder",
     "PairSimilarity",
     "TorchScriptEmbedder",
+    "VolumeCopyDetector",
     "describe_difference",
     "find_stages",
     "fold_flips",

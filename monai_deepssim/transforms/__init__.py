@@ -1,7 +1,7 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
-from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, ControlChange
-from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
+from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange
+from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized, resize_antialiased
 from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
 from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
 from monai_deepssim.transforms.perturbation_intensity import JPEGCompression
@@ -12,6 +12,7 @@ from monai_deepssim.transforms.perturbations import (
     Perturbation,
     Perturbationd,
 )
+from monai_deepssim.transforms.planes import lay_out_planes, orthogonal_planes
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PARTNER_PERTURBATIONS",
     "PART_PERTURBATIONS",
     "SUPPORTED_PERTURBATIONS",
+    "VOLUME_CONTROL_CHANGES",
     "ControlChange",
     "FitImageSize",
     "FitImageSized",
@@ -31,4 +33,7 @@ __all__ = [
     "RandStructurePreserving",
     "RandStructurePreservingd",
     "RandWarp",
+    "lay_out_planes",
+    "orthogonal_planes",
+    "resize_antialiased",
 ]

@@ -108,10 +108,10 @@ class RandWrapper(Randomizable):
 
 
 def as_image(img: NdarrayOrTensor) -> Tensor:
-    """Convert an image to float32.
+    """Convert an image or a volume to float32.
 
     Args:
-        img: ``(1, H, W)``.
+        img: ``(1, H, W)`` or ``(1, X, Y, Z)``.
 
     Returns:
         The image, with its metadata if it has some.
@@ -120,8 +120,8 @@ def as_image(img: NdarrayOrTensor) -> Tensor:
         ValueError: It has another shape.
     """
     image = convert_to_tensor(img, track_meta=get_track_meta(), dtype=torch.float32)
-    if image.ndim != 3:
-        raise ValueError(f"got an image of shape {tuple(image.shape)}, want (1, H, W)")
+    if image.ndim not in (3, 4):
+        raise ValueError(f"got an image of shape {tuple(image.shape)}, want (1, H, W) or (1, X, Y, Z)")
     return image
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,21 @@ def test_a_training_of_two_epochs_is_taken_up_for_a_third(tmp_path):
     assert not torch.equal(resumed["network"]["model.fc.weight"], saved["network"]["model.fc.weight"])
 
 
+def test_two_processes_train_together_each_contrasts_its_own_batch_and_one_of_them_saves(tmp_path):
+    arguments = {**TINY, "validate#images#num_subjects": 3, "max_epochs": 1, "output_dir": str(tmp_path)}
+    (tmp_path / "tiny.json").write_text(json.dumps(arguments))
+    configs = [str(CONFIGS / f"{name}.json") for name in ("train", "small", "multi_gpu_train")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str([*configs, str(tmp_path / "tiny.json")])]
+    finished = subprocess.run([*command, "--bundle_root", str(BUNDLE)], capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert load_copy_detector(tmp_path / "model.pt").backbone == "resnet18"
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["trainer"]["iteration"] == 1  # 4 images, 2 a process
+    assert not any(name.startswith("module.") for name in saved["network"])
+    assert finished.stdout.count("Key metric: nt_xent best value") == 1
+
+
 def test_a_folder_of_images_is_embedded_in_the_range_that_the_network_was_trained_on(tmp_path, phantoms):
     torch.manual_seed(0)
     detector = CopyDetector(backbone="resnet18", embedding_dim=16).eval()
@@ -122,7 +139,7 @@ def test_the_published_settings_are_the_defaults():
     assert (parser["learning_rate"], parser["images_per_batch"], parser["max_epochs"]) == (1e-4, 64, 200)
     assert parser["optimizer"]["_target_"] == "torch.optim.Adam"
     assert parser["max_rotation_degrees"] == 5.0
-    transforms = {item["_target_"]: item for item in parser["train"]["preprocessing"]["transforms"]}
+    transforms = {item["_target_"]: item for item in parser["train"]["augmentation"]}
     assert transforms["RandRotated"]["prob"] == transforms["RandFlipd"]["prob"] == 0.5
 
 

@@ -99,7 +99,13 @@ def test_drawing_on_demand_gives_what_the_cache_holds():
     assert torch.equal(stack(cohort(3, seed=6)), stack(cohort(3, seed=6, cache_rate=0.0)))
 
 
-@pytest.mark.parametrize("wrong", [{"num_subjects": 0}, {"seed": -1}, {"skull_fraction": 1.5}, {"levels": ("toe",)}])
+WRONG = (
+    *({"num_subjects": 0}, {"seed": -1}, {"skull_fraction": 1.5}, {"levels": ("toe",)}),
+    *({"volume": True, "image_size": (64, 64)}, {"image_size": (64, 64, 64)}),
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_values_out_of_range_are_errors(wrong):
     with pytest.raises(ValueError, match="want"):
         PhantomBrainDataset(**{"num_subjects": 1, "seed": 0, "progress": False, **wrong})
@@ -166,3 +172,49 @@ def test_a_lesion_lies_in_the_brain_and_an_image_without_one_stays():
     assert all(change[30:66, 30:66].mean() > 0 for change in changed)
     constant = vary_acquisition(np.random.default_rng(1), np.zeros((32, 32)))
     assert np.isfinite(constant).all()
+
+
+@pytest.mark.parametrize("randomized", [False, True])
+def test_a_volume_is_one_head_in_ras_order_the_same_at_each_seed(randomized):
+    options = {"volume": True, "image_size": (24, 32, 28), "randomized": randomized}
+    items = list(cohort(2, seed=5, **options))
+    assert items[0]["image"].shape == (1, 24, 32, 28)
+    assert (items[0]["image"].dtype, items[0]["image"].min(), items[0]["image"].max()) == (torch.float32, 0, 1)
+    assert (items[1]["path"], items[1]["patient_id"]) == ("phantom-5-1", "phantom-5-1")
+    assert torch.equal(items[1]["image"], cohort(3, seed=5, cache_rate=0.0, **options)[1]["image"])
+    assert not torch.equal(items[1]["image"], cohort(2, seed=6, **options)[1]["image"])
+    assert items[0].keys() == cohort(1, seed=5)[0].keys()
+
+
+def test_a_volume_shows_the_maps_it_was_made_from_where_its_affine_says():
+    from nibabel.affines import apply_affine
+    from scipy.ndimage import map_coordinates
+
+    from monai_deepssim.data.phantom_anatomy import icbm152_maps
+
+    _, _, mask, affine = icbm152_maps()
+    for item in cohort(3, seed=1, volume=True, image_size=(32, 32, 32), skull_fraction=0.0):
+        points = np.moveaxis(np.indices((32, 32, 32)), 0, -1).reshape(-1, 3)
+        voxels = apply_affine(np.linalg.inv(affine) @ item["image"].affine.numpy(), points)
+        expected = map_coordinates(mask, voxels.T, order=1).reshape(32, 32, 32) > 0.5
+        shown = item["image"][0].numpy() > 0.1
+        # Dice's overlap; a brain that lies back to front or upside down has 0.8 at most.
+        assert 2 * (shown & expected).sum() / (shown.sum() + expected.sum()) > 0.85
+        assert 2 * (shown & expected[:, ::-1, ::-1]).sum() / (shown.sum() + expected.sum()) < 0.85
+
+
+def test_the_brains_of_volumes_differ_and_stay_inside():
+    volumes = stack(cohort(6, seed=2, volume=True, image_size=(32, 32, 32), skull_fraction=0.5))
+    ssim = pairwise_ssim(standardize(volumes))
+    assert ssim.fill_diagonal_(0).max() < 0.8
+    for axis in (2, 3, 4):
+        assert volumes.movedim(axis, 0)[[0, -1]].mean() < 0.05 * volumes.mean() + 0.02
+
+
+def test_a_lesion_of_a_volume_is_a_ball():
+    brain = np.zeros((32, 32, 32))
+    brain[15, 15, 15] = 1
+    changed = add_lesions(np.random.default_rng(0), np.full(brain.shape, 0.5), brain, 3.0) - 0.5
+    inside = abs(changed) > 0.01
+    extents = [np.ptp(np.flatnonzero(inside.any(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1))]
+    assert min(extents) > 0.6 * max(extents) > 1

@@ -69,7 +69,7 @@ def test_imagenet_weights_are_taken_from_a_file_but_for_the_first_and_the_last_l
     detector = CopyDetector(backbone="resnet18", pretrained=path)
     assert torch.equal(detector.model.layer4[1].conv2.weight, classifier.layer4[1].conv2.weight)
     assert detector.model.conv1.weight.shape[1] == 1
-    with pytest.raises(UnusableInputError, match="no ImageNet weights in 3-D"):
+    with pytest.raises(UnusableInputError, match="no ImageNet weights of a 3-D resnet18"):
         CopyDetector(3, "resnet18", pretrained=True)
 
 
@@ -107,3 +107,19 @@ def test_images_of_another_shape_are_refused_in_words(small):
         CopyDetector(1)
     with pytest.raises(UnusableInputError, match="resnet18, resnet34, resnet50"):
         CopyDetector(backbone="vgg11")
+
+
+def test_a_narrow_backbone_has_half_the_channels_in_2_d_and_3_d_and_is_recognised(tmp_path):
+    wide, narrow = CopyDetector(backbone="resnet18"), CopyDetector(backbone="resnet18_narrow").eval()
+    assert list(narrow.state_dict()) == list(wide.state_dict())
+    assert narrow.model.layer3[1].conv2.weight.shape == (128, 128, 3, 3)
+    halved = {name: value.half() for name, value in narrow.state_dict().items()}
+    loaded = load_copy_detector(save(halved, tmp_path / "narrow.pt"))
+    assert (loaded.backbone, loaded.spatial_dims) == ("resnet18_narrow", 2)
+    images = torch.rand(2, 1, 64, 48)
+    torch.testing.assert_close(loaded(images), narrow(images), atol=5e-3, rtol=5e-3)
+    deep = CopyDetector(3, "resnet18_narrow").eval()
+    loaded = load_copy_detector(save(deep.state_dict(), tmp_path / "deep.pt"))
+    assert (loaded.backbone, loaded.spatial_dims) == ("resnet18_narrow", 3)
+    with pytest.raises(UnusableInputError, match="no ImageNet weights of a 2-D resnet18_narrow"):
+        CopyDetector(backbone="resnet18_narrow", pretrained=True)

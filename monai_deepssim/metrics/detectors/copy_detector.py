@@ -20,6 +20,8 @@ __all__ = ["ContrastiveCopyDetector"]
 class ContrastiveCopyDetector(CopyDetectionMetric):
     """Pearson correlation of embeddings that were trained by contrast, with a threshold from held-out images.
 
+    Volumes want an embedder in 3-D, such as the bundle ``copy_detector`` trains with ``volumes.json``.
+
     Args:
         embedder: takes ``(N, 1, H, W)`` in [0, 1], or ``(N, 1, H, W, D)``, and gives ``(N, D)``; or the path of a
             checkpoint that :func:`~monai_deepssim.networks.load_copy_detector` takes.
@@ -43,7 +45,9 @@ class ContrastiveCopyDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "Copy detection"
-    needs: ClassVar[str] = "its checkpoint"
+    needs: ClassVar[str] = "nothing: weights for slices ship; of volumes its checkpoint"
+    shipped_weights: ClassVar[str | None] = "copy_detector/models/model.pt"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
     threshold_source: ClassVar[str] = (
         "95th percentile of the training images' highest correlation to a held-out image, arXiv 2402.01054"
     )

@@ -42,7 +42,7 @@ class DeepSSIMDetector(CopyDetectionMetric):
 
     title: ClassVar[str] = "DeepSSIM"
     needs: ClassVar[str] = "nothing: its weights ship"
-    runs_on_deepssim: ClassVar[bool] = True
+    shipped_weights: ClassVar[str | None] = "deepssim_brain_mri/models/model.pt"
     default_threshold: ClassVar[float | None] = DEEPSSIM_THRESHOLDS[1]
     threshold_source: ClassVar[str] = "arXiv 2509.16582"
 

@@ -95,7 +95,7 @@ class MemorizationIndexMetric(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "MI"
-    runs_on_deepssim: ClassVar[bool] = True
+    shipped_weights: ClassVar[str | None] = "deepssim_brain_mri/models/model.pt"
 
     def __init__(
         self,

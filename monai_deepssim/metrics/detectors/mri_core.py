@@ -33,7 +33,7 @@ class MRICoreMemorizationIndexMetric(MemorizationIndexMetric):
 
     title: ClassVar[str] = "MI (MRI-CORE)"
     needs: ClassVar[str] = "a checkpoint of MRI-CORE, timm"
-    runs_on_deepssim: ClassVar[bool] = False
+    shipped_weights: ClassVar[str | None] = None
 
     def __init__(self, embedder: nn.Module | str | os.PathLike[str], image_size: int = 1024, **kwargs: Any) -> None:
         encoder = embedder if isinstance(embedder, nn.Module) else MRICoreEncoder(image_size, embedder)
