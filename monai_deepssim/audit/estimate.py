@@ -23,7 +23,7 @@ from monai_deepssim.similarity import compile_kernels, extract_local_features, m
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
 # Below so many images, what follows would take as long as the audit itself.
-_NUM_IMAGES, _SMALL_SET = 8, 100
+_NUM_IMAGES, _NUM_VOLUMES, _SMALL_SET = 8, 3, 100
 # Local features prove most of the controls, of which fewer pairs are compared then: 1,195 of the 420 of 400 phantoms.
 _PAIRS_OF_CONTROL = 3
 
@@ -97,7 +97,8 @@ def estimate_seconds(
 
 
 def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, options: SearchOptions) -> _Speed:
-    chosen = np.unique(np.linspace(0, len(items) - 1, _NUM_IMAGES).astype(int)).tolist()
+    number = _NUM_IMAGES if options.volumes == "none" else _NUM_VOLUMES
+    chosen = np.unique(np.linspace(0, len(items) - 1, number).astype(int)).tolist()
     start = time.perf_counter()
     dataset = ImageDataset([items[index] for index in chosen], image_size=options.image_size)
     loaded = [sample for sample in (dataset[number] for number in range(len(dataset))) if not sample["problem"]]

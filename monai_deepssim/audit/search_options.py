@@ -206,7 +206,7 @@ class SearchOptions(ImageOptions):
     @property
     def listing(self) -> dict[str, Any]:
         """How images are listed: arguments of :func:`~monai_deepssim.data.scan_images`."""
-        return {**super().listing, **({} if self.volumes == "none" else {"volumes": True})}
+        return {**super().listing, "volumes": self.volumes != "none"}
 
     @property
     def demo(self) -> bool:

@@ -5,6 +5,7 @@ from monai_deepssim.calibration.class_thresholds import ClassThresholds, choose_
 from monai_deepssim.calibration.conformal import conformal_p_values
 from monai_deepssim.calibration.detection_curve import (
     MILD_CHANGES,
+    MILD_VOLUME_CHANGES,
     DetectionCurve,
     DetectionPoint,
     compute_detection_curve,
@@ -59,6 +60,7 @@ __all__ = [
     "LEAVE_ONE_OUT_CAVEAT",
     "MEMBER_ATTACK",
     "MILD_CHANGES",
+    "MILD_VOLUME_CHANGES",
     "MIN_MEMBER_PATIENTS",
     "REALISTIC_COPY_FRACTION",
     "TAIL_ASSUMPTION",

@@ -11,7 +11,7 @@ import pandas as pd
 from monai_deepssim.calibration.limits import upper_limit
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
 
-__all__ = ["MILD_CHANGES", "DetectionCurve", "DetectionPoint", "compute_detection_curve"]
+__all__ = ["MILD_CHANGES", "MILD_VOLUME_CHANGES", "DetectionCurve", "DetectionPoint", "compute_detection_curve"]
 
 #: The mildest level of each change, which any generator may do to a copy: copies under these have to be found.
 MILD_CHANGES = frozenset(
@@ -22,8 +22,6 @@ MILD_CHANGES = frozenset(
         "gamma_0.5",
         "gamma_1.5",
         "rotation_5",
-        "rotation_10",
-        "shift_5",
         "shift_10",
         "zoom_0.9",
         "zoom_1.1",
@@ -32,8 +30,15 @@ MILD_CHANGES = frozenset(
         "bias_field",
         "mix_0.3",
         "half_resolution",
-        "slices_dropped",
         "autoencoder",
+    }
+)
+#: Those of volumes alone: copies of them under these have to be found too.
+MILD_VOLUME_CHANGES = frozenset(
+    {
+        *("flip_x", "flip_y", "flip_z"),
+        *("rotation_x_10", "rotation_y_10", "rotation_z_10"),
+        *("shift_5", "slices_2"),
     }
 )
 # The chance that any of the changes is called missed although of each as many copies are found as is asked for.
@@ -53,8 +58,14 @@ _CHANGES = {
     "bias_field": "under a bias field",
     "mix": "mixed with a share of {amount} of another image",
     "half_resolution": "at half the resolution",
-    "slices_dropped": "without every second slice",
     "autoencoder": "passed through the generator's autoencoder",
+    "flip_x": "with left and right exchanged",
+    "flip_y": "with front and back exchanged",
+    "flip_z": "with head and feet exchanged",
+    "rotation_x": "rotated by {amount} about the axis from left to right",
+    "rotation_y": "rotated by {amount} about the axis from back to front",
+    "rotation_z": "rotated by {amount} about the axis from feet to head",
+    "slices": "with one slice in {amount} kept",
 }
 
 
@@ -171,11 +182,12 @@ def compute_detection_curve(controls: pd.DataFrame, reference: str, occurring: C
     The interval is :func:`proportion_interval`'s: exact where all controls of a change are of different patients, and
     clustered by patient where one patient occurs twice.
 
-    Changes that are asked for, :data:`MILD_CHANGES` and all levels of those that occur, have one more limit each:
-    the one-sided upper limit at :math:`1 - 0.05 / m`, m being their number (Bonferroni). Whatever the changes have to
-    do with each other, in at least 95 % of the audits none of these limits is below its true share. A change whose
-    limit is below the recall that is wanted is missed beyond chance. For independent controls that is the exact
-    binomial test: with 20 controls of each of 14 changes, 13 or fewer found are too few for a recall of 0.9.
+    Changes that are asked for, :data:`MILD_CHANGES`, :data:`MILD_VOLUME_CHANGES` and all levels of those that occur,
+    have one more limit each: the one-sided upper limit at :math:`1 - 0.05 / m`, m being their number (Bonferroni).
+    Whatever the changes have to do with each other, in at least 95 % of the audits none of these limits is below its
+    true share. A change whose limit is below the recall that is wanted is missed beyond chance. For independent
+    controls that is the exact binomial test: with 20 controls of each of 14 changes, 13 or fewer found are too few for
+    a recall of 0.9.
 
     Args:
         controls: one row per control with the columns ``change``, ``level`` (missing where a change has one strength),
@@ -209,7 +221,7 @@ def compute_detection_curve(controls: pd.DataFrame, reference: str, occurring: C
             )
         )
         samples.append(sample)
-    is_asked = [point.name in MILD_CHANGES or point.change in occurring for point in points]
+    is_asked = [point.name in MILD_CHANGES | MILD_VOLUME_CHANGES or point.change in occurring for point in points]
     confidence = 1 - _FAMILY_WISE_ERROR / max(1, sum(is_asked))
     limited = [
         replace(point, upper_limit=upper_limit(*sample, confidence)) if asked else point

@@ -18,7 +18,8 @@ from monai_deepssim.data.in_memory import list_in_memory
 from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.labelled_pairs import labelled_pairs
 from monai_deepssim.data.listing import ImageListing, list_images, scan_images
-from monai_deepssim.data.loading import LoadSliced, load_slice
+from monai_deepssim.data.load_transform import LoadSliced
+from monai_deepssim.data.loading import load_slice, load_volume, read_image
 from monai_deepssim.data.other_files import IGNORED_KINDS
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
@@ -67,9 +68,11 @@ __all__ = [
     "list_images",
     "list_in_memory",
     "load_slice",
+    "load_volume",
     "path_inside",
     "plant_controls",
     "plant_reconstructions",
+    "read_image",
     "read_planted",
     "read_table",
     "reader_of",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.items import file_of
-from monai_deepssim.data.loading import load_slice
+from monai_deepssim.data.loading import read_image
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import warn
 from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange, FitImageSize
@@ -67,15 +67,15 @@ def plant_controls(
 ) -> list[dict[str, Any]]:
     """Make copies of training images under graded changes, as items that are listed like those of files.
 
-    An image is changed at its own size, a volume at the size at which volumes are compared, when it is read
-    (:class:`~monai_deepssim.data.DerivedImage`). The same images go through every change, so that levels compare; what
-    a change draws follows from its name and the image's path.
+    An image is changed at its own size, when it is read (:class:`~monai_deepssim.data.DerivedImage`); a volume at no
+    more than that at which volumes are compared. The same images
+    go through every change, so that levels compare; what a change draws follows from its name and the image's path.
 
     Args:
         items: the training images.
         num_controls: number of copies for each change and level; as many as there are images at most.
-        image_size: rows and columns at which images are compared, or the three sides of volumes.
-        changes: the changes; by default :data:`~monai_deepssim.transforms.CONTROL_CHANGES`, and of volumes
+        image_size: rows and columns at which images are compared, of volumes three sides.
+        changes: the changes, by default :data:`~monai_deepssim.transforms.CONTROL_CHANGES`, of volumes
             :data:`~monai_deepssim.transforms.VOLUME_CONTROL_CHANGES`. One that needs an image of another patient is
             left out where there is none.
 
@@ -90,10 +90,10 @@ def plant_controls(
         >>> len(controls), controls[2]["change"], load_slice(controls[2]).shape
         (42, 'blur', torch.Size([1, 64, 64]))
     """
-    if changes is None:
-        changes = CONTROL_CHANGES if len(image_size) == 2 else VOLUME_CONTROL_CHANGES
     drawn = draw_controls(items, num_controls)
     order = draw_controls(items, len(items))
+    if changes is None:
+        changes = CONTROL_CHANGES if len(image_size) == 2 else VOLUME_CONTROL_CHANGES
     controls = []
     for change in changes:
         for position in drawn:
@@ -127,7 +127,7 @@ def plant_reconstructions(
         Items as :func:`plant_controls` makes them, of the change ``autoencoder``.
     """
     drawn, fit = draw_controls(items, num_controls), FitImageSize(tuple(image_size))
-    images = [fit(load_slice(items[position])) for position in drawn]
+    images = [fit(read_image(items[position])) for position in drawn]
     network = weights.fit(torch.stack(images[:_NUM_EXAMPLES]).to(device))
     digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     identity = f"control {_VERSION}: {_AUTOENCODER} {digest} {tuple(image_size)}"
@@ -160,7 +160,7 @@ def _plant(
     change: ControlChange, items: Sequence[Item], sources: tuple[int, ...], image_size: Sequence[int]
 ) -> dict[str, Any]:
     item = items[sources[0]]
-    size = tuple(int(side) for side in image_size)
+    size = tuple(map(int, image_size))
     seed = int(_digest(change.name, item["path"])[:8], 16)
     image = DerivedImage(
         tuple(items[source] for source in sources),
@@ -180,7 +180,7 @@ def _as_item(
         "patient_id": item["patient_id"],
         "slice": None,
         "slice_axis": 2,
-        "volume": item["volume"],
+        "volume": bool(item.get("volume")),
         "files": "",
         "window": "",
         "sources": sources,
@@ -195,8 +195,6 @@ def _made(source: Tensor, *, made: Tensor) -> Tensor:
 def _make(
     image: Tensor, partner: Tensor | None = None, *, change: ControlChange, seed: int, image_size: tuple[int, ...]
 ) -> Tensor:
-    if len(image_size) == 3:
-        image = FitImageSize(image_size)(image)
     return change.apply(image, partner, seed=seed, image_size=image_size)
 
 

@@ -17,7 +17,8 @@ class DerivedImage:
 
     Attributes:
         sources: the items that it is made of.
-        make: makes the image of theirs, each ``(1, H, W)`` in [0, 1]; from the same images always the same one.
+        make: makes the image of theirs, each ``(1, H, W)`` or ``(1, X, Y, Z)`` in [0, 1]; from the same images always
+            the same one.
         identity: tells apart images that are made of the same sources.
 
     Example:

@@ -22,7 +22,7 @@ ImageSource = str | os.PathLike | Sequence[Mapping[str, Any]]
 """A folder, pattern, image, CSV or JSON file, or a MONAI data list."""
 
 _FILE_COLUMNS = ("image", "path", "filename")
-_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "files", "window"})
+_OWN_KEYS = frozenset({"image", "path", "patient_id", "slice", "slice_axis", "volume", "files", "window"})
 _LARGEST_INDEX = 2**31
 _LONGEST_NAME = 255  # NAME_MAX of Linux, of macOS and, in characters, of Windows
 _Ignored = list[dict[str, str]]
@@ -192,7 +192,8 @@ def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
         raise UnusableInputError(
             f"{where}: {str(image)[:40]!r}... is longer than the {_LONGEST_NAME} bytes of a name. Correct it."
         )
-    own_slice = _optional_integer(row.get("slice"), f"{where}: slice")
+    # An item of an earlier list that is a volume has a slice as all items have.
+    own_slice = None if row.get("volume") is True else _optional_integer(row.get("slice"), f"{where}: slice")
     own_axis = row.get("slice_axis")
     if isinstance(own_axis, str):
         own_axis = _optional_integer(own_axis, f"{where}: slice_axis")

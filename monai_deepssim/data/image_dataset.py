@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from monai_deepssim.data.contents import kind_of_problem
-from monai_deepssim.data.loading import LoadedSlice, read_slice
+from monai_deepssim.data.loading import LoadedImage, read_item
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.transforms import FitImageSize
 
@@ -17,7 +17,7 @@ __all__ = ["ImageDataset"]
 
 
 class ImageDataset(Dataset):
-    """The slices that a list of items names, all brought to one size.
+    """The slices or the volumes that a list of items names, all brought to one size.
 
     An image that cannot be used does not end a run of hours: it comes as zeros, with the reason in ``problem``, for
     the caller to leave out and report. It works in the workers of a ``DataLoader`` with the default collation.
@@ -25,10 +25,10 @@ class ImageDataset(Dataset):
     Args:
         items: items as :func:`~monai_deepssim.data.list_images` returns them.
         image_size: rows and columns that every image is brought to by :class:`~monai_deepssim.transforms.FitImageSize`,
-            with its aspect kept.
+            with its aspect kept; of volumes the three sides.
 
     Raises:
-        ValueError: ``image_size`` is not two positive whole numbers.
+        ValueError: ``image_size`` is not two positive whole numbers for slices, or three for volumes.
 
     Example:
         >>> import tempfile
@@ -44,6 +44,13 @@ class ImageDataset(Dataset):
     def __init__(self, items: Sequence[Mapping[str, Any]], image_size: Sequence[int]) -> None:
         self.items = items
         self.fit = FitImageSize(image_size)
+        is_volume = len(self.fit.image_size) == 3
+        unlike = next((item for item in items if bool(item.get("volume")) != is_volume), None)
+        if unlike is not None:
+            raise ValueError(
+                f"got image_size={tuple(image_size)} and {'a slice' if is_volume else 'a volume'}, {unlike['path']}, "
+                f"want {'three sides for volumes' if not is_volume else 'two sides for slices'}"
+            )
 
     def __len__(self) -> int:
         """Return the number of items, usable or not."""
@@ -59,15 +66,16 @@ class ImageDataset(Dataset):
             ``image``: ``(1, *image_size)``, float32 in [0, 1], zeros where there is a problem. ``index``.
             ``problem``: why the image cannot be used, ``""`` where it can; ``problem_kind``: ``damaged``,
             ``unreadable`` (this time) or ``changed`` (since it was hashed). ``converted``: whether real colour was
-            converted to grey. ``resampled``: whether its pixels were not square and were made so. ``padded``: whether
-            padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``: whether its file is in
-            Hounsfield units.
-            ``original_size``: rows and columns of the slice in its file, ``(0, 0)`` where there is a problem.
+            converted to grey. ``resampled``: whether its pixels were not square, or its voxels no cubes, and were made
+            so. ``padded``: whether padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``:
+            whether its file is in Hounsfield units. ``original_size``: rows and columns of the slice in its file, or
+            the three sides of the volume, zeros where there is a problem.
         """
         try:
-            loaded, problem, kind = read_slice(self.items[index]), "", ""
+            loaded, problem, kind = read_item(self.items[index]), "", ""
         except UnusableInputError as error:
-            loaded = LoadedSlice(torch.zeros(1, *self.fit.image_size))
+            size = self.fit.image_size
+            loaded = LoadedImage(torch.zeros(1, *size), original_size=(0,) * len(size))
             problem, kind = str(error), kind_of_problem(error)
         return {
             "image": self.fit(loaded.image),

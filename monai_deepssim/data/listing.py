@@ -50,6 +50,7 @@ def list_images(
     follow_links: bool = False,
     all_files: bool = False,
     window: str = "",
+    volumes: bool = False,
 ) -> list[dict[str, Any]]:
     r"""List the slices that a source of images holds, as a MONAI data list.
 
@@ -83,17 +84,19 @@ def list_images(
         all_files: whether files are listed that a reader passes over, such as DICOM's localizers.
         window: ``"center,width"`` in Hounsfield units, which is applied where the source names no window of its own;
             see :func:`~monai_deepssim.data.load_slice`.
+        volumes: list whole volumes, one item each, in place of their slices.
 
     Returns:
         Items in the order of their paths, or of the rows of a list. ``image``: the file. ``path``: its POSIX path
         relative to the source, with ``#z=90`` (``#x=``, ``#y=``) behind it where slices were asked for.
-        ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image. ``slice_axis``.
-        ``files``: of a DICOM series, the paths of all its files as a JSON list, else ``""``; :func:`files_of` reads it.
-        ``window``: ``"center,width"``, else ``""``.
+        ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image or a whole volume.
+        ``slice_axis``. ``volume``: whether the whole volume is meant. ``files``: of a DICOM series, the paths of all
+        its files as a JSON list, else ``""``; :func:`files_of` reads it. ``window``: ``"center,width"``, else ``""``.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
-            its folder, or an argument means nothing. Files that are damaged are listed, and refused when loaded.
+            its folder, or an argument means nothing. Files that are damaged are listed, and refused when loaded, and so
+            are images among volumes; images alone are refused here.
 
     Warns:
         UserWarning: a folder holds files that are not images. :func:`scan_images` returns them instead.
@@ -118,6 +121,7 @@ def list_images(
         follow_links=follow_links,
         all_files=all_files,
         window=window,
+        volumes=volumes,
     )
     if listing.ignored:
         examples = "; ".join(f"{file['path']} ({file['reason']})" for file in listing.ignored[:3])
@@ -137,6 +141,7 @@ def scan_images(
     all_files: bool = False,
     keep_repeats: bool = False,
     window: str = "",
+    volumes: bool = False,
 ) -> ImageListing:
     """List the slices of a source as :func:`list_images` does, with what was passed over and what is there twice.
 
@@ -151,6 +156,7 @@ def scan_images(
         all_files: whether files are listed that a reader passes over.
         keep_repeats: whether rows and files that are there twice are items twice.
         window: as in :func:`list_images`.
+        volumes: whether whole volumes are listed.
 
     Returns:
         Items, what was ignored for which reason, and what is an item already.
@@ -164,10 +170,14 @@ def scan_images(
     patterns = [ignore] if isinstance(ignore, str) else ignore
     window = checked_window(window, "window")
     entries, ignored = read_entries(source, FolderRules(extensions, patterns, follow_links, all_files))
+    if volumes:
+        _check_volumes(source, entries, choice)
     items = [
         {**item, "window": item["window"] or window}
         for entry in entries
-        for item in _items(entry, choice, slice_axis, patient_of)
+        for item in (
+            [_item(entry, patient_of, is_volume=True)] if volumes else _slices(entry, choice, slice_axis, patient_of)
+        )
     ]
     if not items:
         raise UnusableInputError(_why_empty(source, ignored))
@@ -202,13 +212,36 @@ def _check_names(items: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def _items(
+def _check_volumes(source: ImageSource, entries: Sequence[Entry], choice: SliceChoice) -> None:
+    """Refuse slices where whole volumes are asked for, and a source that holds images and no volumes."""
+    if choice is not None:
+        raise UnusableInputError("slices and volumes: whole volumes are asked for. Leave slices out, or volumes.")
+    of_slice = next((entry for entry in entries if entry.slice is not None), None)
+    if of_slice is not None:
+        raise UnusableInputError(
+            f"{of_slice.files[0]}: the list names slice {of_slice.slice} of it, and whole volumes are asked for. Leave "
+            "slice out of the list, or the option volumes away."
+        )
+    for entry in entries:
+        reader = reader_of(Path(entry.files[0]))
+        try:
+            if reader is None or reader.whole_shape(entry.files) is not None:
+                return
+        except Exception:  # a damaged file is refused with the reason when it is loaded
+            return
+    if entries:
+        name = source if isinstance(source, str | os.PathLike) else "the data list"
+        raise UnusableInputError(
+            f"{name}: whole volumes are asked for, and {'all' if entries[1:] else 'there'} {len(entries)} "
+            f"file{'s' * bool(entries[1:])} in it {'are images' if entries[1:] else 'is an image'}, such as "
+            f"{entries[0].name}. Give volumes such as NIfTI or DICOM series, or leave the option volumes away."
+        )
+
+
+def _slices(
     entry: Entry, choice: SliceChoice, slice_axis: int, patient_of: Callable[[str], str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield an item for an image, and for a volume one for each slice that the entry or else the caller asks for.
-
-    All items have the same keys, and values that MONAI's and torch's data loaders collate.
-    """
+    """Yield an item for an image, and for a volume one for each slice that the entry or else the caller asks for."""
     axis = slice_axis if entry.slice_axis is None else entry.slice_axis
     reader, shape = reader_of(Path(entry.files[0])), None
     if reader is not None:
@@ -218,13 +251,20 @@ def _items(
         choice = (entry.slice,)
     is_shown = shape is not None and choice is not None and not (entry.slice is not None and entry.hides_slice)
     for index in [0] if shape is None else selected_slices(choice, shape[axis]):
-        yield {
-            **entry.extras,
-            "image": entry.files[0],
-            "path": f"{entry.name}#{AXIS_LETTERS[axis]}={index}" if is_shown else entry.name,
-            "patient_id": entry.patient_id or patient_of(entry.name),
-            "slice": index,
-            "slice_axis": axis,
-            "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
-            "window": entry.window,
-        }
+        path = f"{entry.name}#{AXIS_LETTERS[axis]}={index}" if is_shown else entry.name
+        yield _item(entry, patient_of) | {"path": path, "slice": index, "slice_axis": axis}
+
+
+def _item(entry: Entry, patient_of: Callable[[str], str], *, is_volume: bool = False) -> dict[str, Any]:
+    """Make an item. All have the same keys, and values that MONAI's and torch's data loaders collate."""
+    return {
+        **entry.extras,
+        "image": entry.files[0],
+        "path": entry.name,
+        "patient_id": entry.patient_id or patient_of(entry.name),
+        "slice": 0,
+        "slice_axis": 2,
+        "volume": is_volume,
+        "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
+        "window": entry.window,
+    }

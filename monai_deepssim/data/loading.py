@@ -1,18 +1,17 @@
-"""One item of a list of images to one tensor, in one orientation and one range for every file format."""
+"""One item of a list of images or volumes to one tensor, in one orientation and one range for every file format."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 
 from monai_deepssim.data.contents import read_unchanged
+from monai_deepssim.data.cubic_voxels import make_cubes
 from monai_deepssim.data.derived_image import DerivedImage
 from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant
@@ -22,20 +21,20 @@ from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.data.windows import window_ends
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["LoadSliced", "LoadedSlice", "load_slice", "read_intensities", "read_slice"]
+__all__ = ["LoadedImage", "load_slice", "load_volume", "read_image", "read_intensities", "read_item"]
 
 _AXIAL = 2
 
 
 @dataclass(frozen=True)
-class LoadedSlice:
-    """A slice and how it was come by.
+class LoadedImage:
+    """A slice or a volume and how it was come by.
 
     Attributes:
-        image: ``(1, rows, columns)``, float32 in [0, 1].
+        image: ``(1, rows, columns)`` or ``(1, X, Y, Z)``, float32 in [0, 1].
         converted: whether real colour was converted to grey.
-        original_size: rows and columns before pixels were made square.
-        resampled: whether pixels were made square.
+        original_size: rows and columns, or the three sides of a volume, before pixels were made square.
+        resampled: whether pixels were made square, or voxels cubes.
         padded: whether padding was set to the lowest intensity of the rest.
         clipped: whether stray pixels, such as hot ones, were set to the nearest intensity of the rest.
         hounsfield: whether the file is in Hounsfield units.
@@ -43,7 +42,7 @@ class LoadedSlice:
 
     image: torch.Tensor
     converted: bool = False
-    original_size: tuple[int, int] = (0, 0)
+    original_size: tuple[int, ...] = (0, 0)
     resampled: bool = False
     padded: bool = False
     clipped: bool = False
@@ -86,64 +85,120 @@ def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
         tensor([[[0.0000, 0.2000],
                  [0.4000, 1.0000]]])
     """
-    return read_slice(item).image
+    return read_item({**item, "volume": False}).image
 
 
-def read_slice(item: Mapping[str, Any]) -> LoadedSlice:
-    """Load a slice as :func:`load_slice` does, and tell what was done to it."""
+def load_volume(item: Mapping[str, Any]) -> torch.Tensor:
+    """Load the whole volume that an item of :func:`~monai_deepssim.data.list_images` names.
+
+    Its axes run from the patient's left to the right, from back to front and from feet to head (RAS), whatever the file
+    stores. Voxels that are no cubes by the header are resampled to cubes with their shortest side, and to larger ones
+    where these are more than 256 x 256 x 256. A file that does not tell its spacing is taken to have cubes. Padding,
+    stray voxels, windows and the range are treated as :func:`load_slice` treats those of a slice.
+
+    Args:
+        item: ``image``, the file; and optionally ``files`` (those of a DICOM series) and ``window``
+            (``"center,width"`` in Hounsfield units, for what is in these).
+
+    Returns:
+        ``(1, X, Y, Z)``, float32 in [0, 1].
+
+    Raises:
+        UnusableInputError: as for :func:`load_slice`; or the file holds an image or a single slice, or is too large.
+
+    Example:
+        >>> import nibabel, tempfile
+        >>> thick = nibabel.Nifti1Image(np.arange(2000.0).reshape(20, 20, 5), np.diag([1.0, 1.0, 4.0, 1.0]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nibabel.save(thick, f"{folder}/t1.nii.gz")
+        ...     load_volume({"image": f"{folder}/t1.nii.gz"}).shape
+        torch.Size([1, 20, 20, 20])
+    """
+    return read_item({**item, "volume": True}).image
+
+
+def read_image(item: Mapping[str, Any]) -> torch.Tensor:
+    """Load what an item names: a volume where its ``volume`` is true (:func:`load_volume`), else a slice.
+
+    Args:
+        item: as for :func:`load_slice` or :func:`load_volume`.
+
+    Returns:
+        ``(1, rows, columns)`` or ``(1, X, Y, Z)``, float32 in [0, 1].
+
+    Raises:
+        UnusableInputError: as there.
+
+    Example:
+        >>> read_image({"image": torch.rand(1, 8, 8, 8), "path": "a volume", "volume": True}).shape
+        torch.Size([1, 8, 8, 8])
+    """
+    return read_item(item).image
+
+
+def read_item(item: Mapping[str, Any]) -> LoadedImage:
+    """Load an image as :func:`read_image` does, and tell what was done to it."""
     clean, converted, pixel_size_mm = read_intensities(item)
-    pixels = clean.pixels
-    _check_pixels(pixels, item, clean.is_windowed)
-    original_size = (pixels.shape[0], pixels.shape[1])
-    resampled = pixel_size_mm is not None and not are_square(pixel_size_mm)
-    if pixel_size_mm is not None and resampled:
-        try:
-            pixels = make_square(pixels, pixel_size_mm)
-        except UnusableInputError as error:
-            raise UnusableInputError(f"{_name(item)}: {error}") from error
+    _check_pixels(clean.pixels, item, clean.is_windowed)
+    try:
+        pixels = _with_equal_sides(clean.pixels, pixel_size_mm)
+    except UnusableInputError as error:
+        raise UnusableInputError(f"{_name(item)}: {error}") from error
     low, high = float(pixels.min()), float(pixels.max())
     scaled = ((pixels - low) / (high - low)).astype(np.float32)
-    return LoadedSlice(
+    return LoadedImage(
         torch.from_numpy(np.ascontiguousarray(scaled))[None],
         converted,
-        original_size,
-        resampled,
+        clean.pixels.shape,
+        resampled=pixels is not clean.pixels,
         padded=clean.is_padded,
         clipped=clean.is_clipped,
         hounsfield=clean.is_hounsfield,
     )
 
 
-def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, tuple[float, float] | None]:
-    """Read a slice in the units of its file.
+def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, tuple[float, ...] | None]:
+    """Read a slice or a volume in the units of its file.
 
     Args:
-        item: as for :func:`load_slice`.
+        item: as for :func:`read_image`.
 
     Returns:
         Its intensities, with the window of the item applied; whether real colour was converted to grey; and the height
-        and width of a pixel in millimetres, ``None`` where the file does not tell.
+        and width of a pixel, or the sides of a voxel, in millimetres, ``None`` where the file does not tell.
 
     Raises:
         UnusableInputError: the file is missing, empty, damaged or no image, or has no such slice.
     """
-    converted, pixel_size_mm, in_header = False, None, None
+    converted, in_header = False, None
+    pixel_size_mm: tuple[float, ...] | None = None
     if isinstance(item["image"], DerivedImage):
-        pixels = item["image"].make(*map(load_slice, item["image"].sources))[0].numpy()
+        pixels = item["image"].make(*map(read_image, item["image"].sources))[0].numpy()
     elif isinstance(item["image"], torch.Tensor):
         pixels = item["image"][0].numpy()
     else:
         pixels, pixel_size_mm = read_unchanged(item, lambda: _read_pixels(Path(item["image"]), item))
         if (pixels < 0).any():  # as the Hounsfield units of air are
             in_header = reader_of(Path(item["image"])).in_hounsfield_units(files_of(item))  # type: ignore[union-attr]
-    if pixels.ndim == 3:
+    if pixels.ndim == 3 and not item.get("volume"):
         pixels, converted = colour_to_grey(pixels)
     clean = clean_intensities(pixels, window_ends(item.get("window", "")), in_header=in_header)
     return clean, converted, pixel_size_mm
 
 
+def _with_equal_sides(pixels: np.ndarray, pixel_size_mm: tuple[float, ...] | None) -> np.ndarray:
+    """Make pixels square and voxels cubes; themselves where they are."""
+    if pixels.ndim == 3:
+        return make_cubes(pixels, pixel_size_mm)
+    if pixel_size_mm is None or are_square((pixel_size_mm[0], pixel_size_mm[1])):
+        return pixels
+    return make_square(pixels, (pixel_size_mm[0], pixel_size_mm[1]))
+
+
 def _check_pixels(pixels: np.ndarray, item: Mapping[str, Any], is_windowed: bool) -> None:
     """Refuse pixels that cannot be compared."""
+    choices = ["window"] * is_windowed + ["slice"] * (not item.get("volume"))
+    advice = f"Choose another {' or '.join(choices)}, or remove the image." if choices else "Remove the image."
     if not np.isfinite(pixels).all():
         count = int((~np.isfinite(pixels)).sum())
         raise UnusableInputError(
@@ -153,19 +208,17 @@ def _check_pixels(pixels: np.ndarray, item: Mapping[str, Any], is_windowed: bool
     if pixels.min() == pixels.max():
         where = f"in the window {item['window']} " if is_windowed else ""
         raise UnusableInputError(
-            f"{_name(item)}: {where}every pixel is {float(pixels.min()):g}, so there is nothing to compare. Choose "
-            f"another {'window or ' if is_windowed else ''}slice, or remove the image."
+            f"{_name(item)}: {where}every pixel is {float(pixels.min()):g}, so there is nothing to compare. {advice}"
         )
     if is_nearly_constant(pixels):
         level = float(np.median(pixels))
         count = int((pixels != level).sum())
         raise UnusableInputError(
-            f"{_name(item)}: all pixels but {count} are {level:g}, so there is nothing to compare. Choose another "
-            "slice, or remove the image."
+            f"{_name(item)}: all pixels but {count} are {level:g}, so there is nothing to compare. {advice}"
         )
 
 
-def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple[float, float] | None]:
+def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple[float, ...] | None]:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist" if not path.is_symlink() else "is a broken link"
         raise UnusableInputError(f"{path}: the file {found}. Restore it, or list the images again.")
@@ -176,6 +229,9 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
         holds = f" holds {content} and" if content else ""
         raise UnusableInputError(f"{path}: the file{holds} is not a {format_names()} image. Convert it, or remove it.")
     try:
+        if item.get("volume"):
+            voxels, voxel_size_mm = reader.read_volume(files_of(item))
+            return voxels.astype(np.float32), voxel_size_mm
         pixels, pixel_size_mm = reader.read(files_of(item), item.get("slice"), item.get("slice_axis", _AXIAL))
         if pixels.ndim < 2 or pixels.shape[2:] not in ((), (1,), (3,)):
             raise ValueError(f"its reader gave an array of shape {pixels.shape}, not (rows, columns)")
@@ -199,34 +255,6 @@ def _read_pixels(path: Path, item: Mapping[str, Any]) -> tuple[np.ndarray, tuple
 
 def _name(item: Mapping[str, Any]) -> str:
     """Name an item that was read in a message: its file, and the slice of a volume."""
-    files, index = files_of(item), item.get("slice")
+    files, index = files_of(item), None if item.get("volume") else item.get("slice")
     is_volume = bool(files) and reader_of(Path(files[0])).volume_shape(files) is not None  # type: ignore[union-attr]
     return f"{file_of(item)}, slice {index}" if is_volume and index is not None else file_of(item)
-
-
-class LoadSliced(MapTransform):
-    """Replace the file that an item names by its slice: :func:`load_slice` as the first of a list of MONAI transforms.
-
-    It takes the place of MONAI's ``LoadImaged``, which gives PNG and DICOM transposed against NIfTI.
-
-    Args:
-        keys: where the file stands and the slice goes. ``slice``, ``slice_axis`` and ``files`` are taken from the item
-            itself.
-        allow_missing_keys: pass items without the key.
-
-    Example:
-        >>> from monai.transforms import Compose, ScaleIntensity
-        >>> load = Compose([LoadSliced(), ScaleIntensity()])
-        >>> # CacheDataset(data=list_images("slices"), transform=load)
-    """
-
-    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with ``(1, rows, columns)`` tensors, float32 in [0, 1], in place of files."""
-        loaded: dict[Hashable, Any] = dict(data)
-        item = {str(name): value for name, value in data.items()}
-        for key in self.key_iterator(loaded):
-            loaded[key] = load_slice({**item, "image": data[key]})
-        return loaded

@@ -10,7 +10,16 @@ import numpy as np
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["AXIS_LETTERS", "as_viewed", "ras_axes", "ras_shape", "stored_position", "viewed_pixel_size"]
+__all__ = [
+    "AXIS_LETTERS",
+    "as_ras",
+    "as_viewed",
+    "ras_axes",
+    "ras_shape",
+    "ras_voxel_size",
+    "stored_position",
+    "viewed_pixel_size",
+]
 
 AXIS_LETTERS = "xyz"
 _AXIS_NAMES = ("sagittal", "coronal", "axial")
@@ -53,6 +62,39 @@ def ras_shape(axes: np.ndarray, shape: Sequence[int]) -> tuple[int, int, int]:
         (10, 20, 30)
     """
     first, second, third = (int(shape[position]) for position in np.argsort(axes[:, 0]))
+    return first, second, third
+
+
+def as_ras(voxels: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Turn a stored volume so that its axes run from left to right, from back to front and from feet to head.
+
+    Args:
+        voxels: the three stored axes.
+        axes: as :func:`ras_axes` returns them.
+
+    Returns:
+        ``(X, Y, Z)``, a view of ``voxels``.
+
+    Example:
+        >>> as_ras(np.arange(6).reshape(1, 2, 3), ras_axes(np.diag([1.0, -1.0, 1.0, 1.0])))[0].tolist()
+        [[3, 4, 5], [0, 1, 2]]
+    """
+    backwards = tuple(position for position in range(3) if axes[position, 1] < 0)
+    return np.flip(voxels, backwards).transpose(np.argsort(axes[:, 0]))
+
+
+def ras_voxel_size(voxel_size_mm: Sequence[float] | np.ndarray, axes: np.ndarray) -> tuple[float, float, float]:
+    """Return the sides of a voxel along the axes of what :func:`as_ras` returns.
+
+    Args:
+        voxel_size_mm: ``(3,)``, along the stored axes.
+        axes: as :func:`ras_axes` returns them.
+
+    Example:
+        >>> ras_voxel_size((1.0, 2.0, 5.0), np.array([[2, 1], [0, 1], [1, -1]]))
+        (2.0, 5.0, 1.0)
+    """
+    first, second, third = (float(voxel_size_mm[position]) for position in np.argsort(axes[:, 0]))
     return first, second, third
 
 

@@ -96,13 +96,15 @@ def _look_at(items: Sequence[_Item], number: int) -> _Look:
             clean, _, _ = read_intensities({**item, "window": ""})
         except UnusableInputError:  # is told when the images are read for good
             continue
-        low, high = float(clean.pixels.min()), float(clean.pixels.max())
+        # Of a volume the middle axial slice.
+        pixels = clean.pixels if clean.pixels.ndim == 2 else clean.pixels[..., clean.pixels.shape[2] // 2]
+        low, high = float(pixels.min()), float(pixels.max())
         if clean.is_hounsfield and not item.get("window"):
-            look.slices.append(clean.pixels)
+            look.slices.append(pixels)
             files = files_of(item)
             look.windows.extend(reader_of(Path(files[0])).viewing_windows(files))  # type: ignore[union-attr]
         elif np.isfinite(low + high) and low < high:
-            look.pictures.append((clean.pixels - low) / (high - low))
+            look.pictures.append((pixels - low) / (high - low))
     return look
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_deepssim.data import CHANGED, ImageDataset
-from monai_deepssim.engines.embedding_store import SIZE_NOTES, EmbeddedImages, EmbeddingStore
+from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.similarity import standardize
@@ -227,13 +227,13 @@ class _BatchCollector:
     def __call__(self, engine: SupervisedEvaluator) -> None:
         batch = engine.state.batch
         embeddings = engine.state.output[CommonKeys.PRED].float().cpu().numpy()
-        sizes = dict(zip(SIZE_NOTES, map(np.asarray, batch["original_size"]), strict=False))
+        sides = dict(zip(SIZE_COLUMNS, map(np.asarray, batch["original_size"]), strict=False))
         notes = pd.DataFrame(
             {
                 "problem": batch["problem"],
                 "problem_kind": batch["problem_kind"],
                 "converted": np.asarray(batch["converted"], dtype=bool),
-                **sizes,
+                **sides,
                 **{name: np.asarray(batch[name], dtype=bool) for name in ("resampled", "padded", "clipped")},
             }
         )

@@ -24,11 +24,10 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, hash_file, make_folder, remove_files, unwritable
 from monai_deepssim.stores import IN_MEMORY, discard_damaged, read_sealed, write_sealed
 
-__all__ = ["SIZE_NOTES", "EmbeddedImages", "EmbeddingStore", "identify_inferer"]
+__all__ = ["SIZE_COLUMNS", "EmbeddedImages", "EmbeddingStore", "identify_inferer"]
 
-#: Notes that hold the size of an image in its file, in the order of its axes; an image of two has the first two.
-SIZE_NOTES = ("rows", "columns", "slices")
-
+#: Columns of the notes with the size of an image; volumes have all three, of x, y and z.
+SIZE_COLUMNS = ("rows", "columns", "slices")
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
 # 4: notes have a row for each image. 5: all files have checksums; padding and stray pixels are replaced.
@@ -44,7 +43,7 @@ class EmbeddedImages:
         indices: int64 ``(N,)``, the image (its position in the list) of each row over all shards.
         problems: why an image has no embedding, by its position in the list.
         converted: positions of images whose real colour was converted to grey.
-        sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file; of volumes ``(N, 3)``.
+        sizes: ``(N, 2)``, rows and columns of each embedded image as it was in its file; ``(N, 3)`` of volumes.
         resampled: positions of images whose pixels were not square and were made so.
         padded: positions of images whose padding was replaced.
         clipped: positions of images whose stray pixels, such as hot ones, were replaced.
@@ -88,7 +87,7 @@ class EmbeddingStore:
             (float32 ``(n, D)``) and ``shard-00000.json`` (what was noticed about each image, and which have no row).
             Below :data:`~monai_deepssim.stores.IN_MEMORY`, the embeddings are kept in memory, and nothing is written.
         items: the images, as :func:`monai_deepssim.data.list_images` lists them.
-        image_size: rows and columns that images are brought to, or the three sides of volumes.
+        image_size: rows and columns that images are brought to, of volumes three sides.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
         file_hashes: SHA-256 of more files, by path, such as those of images that repeat these.
@@ -115,7 +114,7 @@ class EmbeddingStore:
             raise ValueError(f"shard_size is {shard_size}, wanted at least 1.")
         self.directory = Path(directory)
         self.items = [dict(item) for item in items]
-        self.image_size = tuple(int(side) for side in image_size)
+        self.image_size = tuple(map(int, image_size))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
         self._known_hashes = dict(file_hashes or {})
@@ -215,9 +214,9 @@ class EmbeddingStore:
             shard: its number.
             embeddings: float32 ``(n, D)``, of all of its images; those of images with a problem are left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
-                ``converted``, whether its real colour was converted to grey; ``rows`` and ``columns`` as in its file,
-                of volumes ``slices``, too; and ``resampled``, ``padded`` and ``clipped``, whether pixels were made
-                square, padding or stray pixels were replaced.
+                ``converted``, whether its real colour was converted to grey; :data:`SIZE_COLUMNS` as in its file;
+                and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
+                were replaced.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -248,7 +247,8 @@ class EmbeddingStore:
         if self.missing_shards():
             raise ValueError(f"{self.directory}: shards {self.missing_shards()} are missing, want all of them.")
         shards = [self._shards[shard] for shard in range(self.num_shards)]
-        columns = ("problem", "converted", "rows", "columns", "resampled", "padded", "clipped")
+        size_columns = SIZE_COLUMNS[: len(self.image_size)]
+        columns = ("problem", "converted", *size_columns, "resampled", "padded", "clipped")
         empty = pd.DataFrame({name: [] for name in columns})
         notes = pd.concat([empty, *(table for _, table in shards)], ignore_index=True)
         usable = notes["problem"] == ""
@@ -257,7 +257,7 @@ class EmbeddingStore:
             indices=np.flatnonzero(usable),
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
-            sizes=notes.loc[usable, [name for name in SIZE_NOTES if name in notes]].to_numpy(np.int64),
+            sizes=notes.loc[usable, list(size_columns)].to_numpy(np.int64),
             **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
         )
 

@@ -71,10 +71,10 @@ def draw_agreement(first: Tensor, second: Tensor) -> Image.Image:
     one, other = (standardize(image[None].float())[0, 0].numpy() for image in (first, second))
     extent = float(one.max() - one.min()) or 1.0
     _, similarity = structural_similarity(one, other, data_range=extent, full=True)
-    ssim = _plane_of(torch.from_numpy(similarity)[None])[0].numpy()
-    grey = _plane_of(torch.as_tensor(first))[0].clamp(0, 1).float().numpy()[..., None]
-    mixed = _OPACITY * _COLOURS(np.clip(ssim, 0, 1))[..., :3] + (1 - _OPACITY) * grey
-    return Image.fromarray((mixed * 255).round().astype(np.uint8))
+    grey = torch.as_tensor(first)[0].clamp(0, 1).float().numpy()[..., None]
+    mixed = _OPACITY * _COLOURS(np.clip(similarity, 0, 1))[..., :3] + (1 - _OPACITY) * grey
+    plane = _plane_of(torch.from_numpy(mixed).movedim(-1, 0)).movedim(0, -1).numpy()
+    return Image.fromarray((plane * 255).round().astype(np.uint8))
 
 
 def picture_size(image_size: Sequence[int]) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def picture_size(image_size: Sequence[int]) -> tuple[int, int]:
 
 
 def _plane_of(image: Tensor) -> Tensor:
-    """An image as it is, and a volume as its three middle planes: ``(1, rows, columns)``."""
+    """An image as it is, and a volume as its three middle planes: ``(C, rows, columns)``."""
     return lay_out_planes(image) if image.ndim == 4 else image
 
 

@@ -64,7 +64,7 @@ _MATCHES = {
         "`--verify false`, as what follows of the alignment",
         _SIX_DIGITS,
     ),
-    "flip": Column("how the training image was flipped; of a volume also `front-back`"),
+    "flip": Column("how the training image was flipped; of a volume `left-right`, `back-front`, `feet-head`"),
     "rotation_degrees": Column(
         'by how many degrees it was rotated, clockwise; of a volume about its three axes, "x,y,z"', "{:.2f}"
     ),
@@ -178,18 +178,21 @@ def alignment_columns(alignment: Alignment | None) -> dict[str, Any]:
     if alignment is None:
         return {}
     is_volume = len(alignment.shift_pixels) == 3
-    names = ("left-right", "front-back", "top-bottom") if is_volume else ("top-bottom", "left-right")
-    angles = ",".join(f"{angle:.2f}" for angle in alignment.rotation_degrees)
+    names = ("left-right", "back-front", "feet-head") if is_volume else ("top-bottom", "left-right")
     return {
         "flip": " ".join(names[axis] for axis in alignment.flips),
-        "rotation_degrees": angles if is_volume else alignment.rotation_degrees[0],
-        "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
+        "rotation_degrees": _join(alignment.rotation_degrees) if is_volume else alignment.rotation_degrees[0],
+        "shift_pixels": _join(alignment.shift_pixels),
         "gamma": alignment.gamma,
         "zoom": alignment.zoom,
         "deformation_pixels": alignment.deformation_pixels,
         "stretch": alignment.stretch,
         "inverted": "true" if alignment.inverted else "false",
     }
+
+
+def _join(numbers: Sequence[float]) -> str:
+    return ",".join(f"{round(number, 2) + 0.0:.2f}" for number in numbers)  # + 0.0: no -0.00
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

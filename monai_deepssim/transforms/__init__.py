@@ -1,7 +1,7 @@
 """What MONAI's transforms lack: structure-preserving augmentation, graded variants, one size, named perturbations."""
 
-from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, ControlChange
-from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized
+from monai_deepssim.transforms.control_changes import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, ControlChange
+from monai_deepssim.transforms.fit_image_size import FitImageSize, FitImageSized, resize_antialiased
 from monai_deepssim.transforms.graded_variants import GradedVariants, GradedVariantsd
 from monai_deepssim.transforms.perturbation_geometry import RandCropResize, RandWarp
 from monai_deepssim.transforms.perturbation_intensity import JPEGCompression
@@ -14,7 +14,6 @@ from monai_deepssim.transforms.perturbations import (
 )
 from monai_deepssim.transforms.planes import lay_out_planes, orthogonal_planes
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
-from monai_deepssim.transforms.volume_changes import VOLUME_CONTROL_CHANGES
 
 __all__ = [
     "CONTROL_CHANGES",
@@ -36,4 +35,5 @@ __all__ = [
     "RandWarp",
     "lay_out_planes",
     "orthogonal_planes",
+    "resize_antialiased",
 ]

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from monai.transforms import Affine, ResizeWithPadOrCrop
 from torch import Tensor
 
-from monai_deepssim.transforms.fit_image_size import FitImageSize
+from monai_deepssim.transforms.fit_image_size import FitImageSize, resize_antialiased
 from monai_deepssim.transforms.pixel_transforms import RandPixelTransform, pixels_of
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "resample",
     "sampling_grid",
     "shift_by_share",
+    "thin_out",
     "transpose",
     "warp_by_share",
     "zoom_centred",
@@ -29,7 +30,8 @@ __all__ = [
 class RandWarp(RandPixelTransform):
     """Displace the pixels of an image by a smooth random field, as another reconstruction of the same head might.
 
-    The field is bicubic through white noise on a grid of ``scale_pixels``; bilinear, zeros from outside.
+    The field is bicubic through white noise on a grid of ``scale_pixels``, trilinear in a volume; bilinear, zeros from
+    outside.
 
     Args:
         displacement_pixels: Standard deviation of the displacement along each axis.
@@ -53,10 +55,10 @@ class RandWarp(RandPixelTransform):
 
 
 class RandCropResize(RandPixelTransform):
-    """Cut a window at a random place out of an image or a volume, and scale it to the image's size.
+    """Cut a window at a random place out of an image, and scale it to the image's size.
 
     Args:
-        crop: Share of the rows and of the columns (and of the slices) that is lost, at least 0 and below 1.
+        crop: Share of the rows and of the columns that is lost, at least 0 and below 1.
 
     Raises:
         ValueError: ``crop`` is out of its range.
@@ -92,39 +94,39 @@ def sampling_grid(displacement: Tensor) -> tuple[Tensor, Tensor]:
 
 def _warp(pixels: Tensor, random: np.random.RandomState, displacement: float, scale: int) -> Tensor:
     size = tuple(pixels.shape[1:])
-    coarse = torch.from_numpy(random.standard_normal((1, 2, *(max(2, side // scale) for side in size)))).float()
-    field = F.interpolate(coarse, size=size, mode="bicubic")
+    grid = [max(2, side // scale) for side in size]
+    coarse = torch.from_numpy(random.standard_normal((1, len(size), *grid))).float()
+    field = F.interpolate(coarse, size=size, mode="bicubic" if len(size) == 2 else "trilinear")
     identity, moved = sampling_grid((displacement * field / field.std())[0].to(pixels))
     return F.grid_sample(pixels[None], identity + moved, align_corners=False)[0]
 
 
 def warp_by_share(pixels: Tensor, random: np.random.RandomState, displacement: float, scale: float) -> Tensor:
-    """Warp an image as :class:`RandWarp` does, with sizes that are shares of its longer side.
+    """Warp an image as :class:`RandWarp` does, with sizes that are shares of its longest side.
 
     Args:
-        pixels: ``(1, H, W)``.
+        pixels: ``(1, H, W)`` or ``(1, X, Y, Z)``.
         random: State that the field is drawn from.
         displacement: Standard deviation of the displacement along each axis.
         scale: Size of the bumps of the field.
 
     Returns:
-        ``(1, H, W)``.
+        The same shape.
     """
     side = max(pixels.shape[1:])
     return _warp(pixels, random, displacement * side, max(1, round(scale * side)))
 
 
 def _crop_and_resize(pixels: Tensor, random: np.random.RandomState, crop: float) -> Tensor:
-    window = pixels[None]
-    for axis, side in enumerate(pixels.shape[1:], start=2):
-        size = max(1, round(side * (1 - crop)))
-        window = window.narrow(axis, round(random.random() * (side - size)), size)
-    mode = "bilinear" if pixels.ndim == 3 else "trilinear"
-    return F.interpolate(window, size=tuple(pixels.shape[1:]), mode=mode, align_corners=False)[0]
+    window, size = pixels, tuple(pixels.shape[1:])
+    for axis, side in enumerate(size, start=1):
+        length = max(1, round(side * (1 - crop)))
+        window = window.narrow(axis, round(random.random() * (side - length)), length)
+    return resize_antialiased(window, size)
 
 
 def shift_by_share(pixels: Tensor, random: np.random.RandomState, share: float) -> Tensor:
-    """Shift an image along all axes by a share of its side, in a random direction; bilinear, zeros from outside."""
+    """Shift an image along each axis by a share of its side, in a random direction; bilinear, zeros from outside."""
     shift = [side * share * random.choice([-1, 1]) for side in pixels.shape[1:]]
     shifted = Affine(translate_params=shift, padding_mode="zeros", image_only=True)(pixels)
     return pixels_of(shifted)  # type: ignore[arg-type]
@@ -134,35 +136,45 @@ def zoom_centred(pixels: Tensor, factors: Sequence[float]) -> Tensor:
     """Scale an image about its centre on a canvas of the same size; bilinear with antialiasing, zeros from outside.
 
     Args:
-        pixels: ``(1, H, W)``.
-        factors: Factors of the rows and of the columns; above 1 the image is enlarged, and its edges are lost.
+        pixels: ``(1, H, W)`` or ``(1, X, Y, Z)``.
+        factors: One factor per axis, or one for all; above 1 the image is enlarged, and its edges are lost.
 
     Returns:
-        ``(1, H, W)``.
+        The same shape.
 
     Example:
         >>> zoom_centred(torch.ones(1, 10, 10), (0.8, 1.0)).sum()
         tensor(80.)
     """
-    size = [max(1, round(side * factor)) for side, factor in zip(pixels.shape[1:], factors, strict=True)]
-    scaled = F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0]
-    return pixels_of(ResizeWithPadOrCrop(list(pixels.shape[1:]))(scaled))
+    sides = tuple(pixels.shape[1:])
+    per_axis = tuple(factors) * (len(sides) if len(factors) == 1 else 1)
+    size = [max(1, round(side * factor)) for side, factor in zip(sides, per_axis, strict=True)]
+    return pixels_of(ResizeWithPadOrCrop(list(sides))(resize_antialiased(pixels, size)))
 
 
 def resample(pixels: Tensor, factor: float, mode: str) -> Tensor:
     """Scale an image down with antialiasing, and up to its size again.
 
     Args:
-        pixels: ``(1, H, W)``.
+        pixels: ``(1, H, W)``; with ``"bilinear"`` also ``(1, X, Y, Z)``.
         factor: Size of the small image, 0 to 1.
         mode: ``"bilinear"`` or ``"bicubic"``.
 
     Returns:
-        ``(1, H, W)``.
+        The same shape.
     """
     size = tuple(pixels.shape[1:])
     small = [max(1, round(side * factor)) for side in size]
+    if len(size) == 3:
+        return resize_antialiased(resize_antialiased(pixels, small), size)
     return F.interpolate(F.interpolate(pixels[None], size=small, mode=mode, antialias=True), size=size, mode=mode)[0]
+
+
+def thin_out(pixels: Tensor, random: np.random.RandomState, step: int) -> Tensor:
+    """Keep one slice of ``step`` along an axis that is drawn, and interpolate linearly between those that are left."""
+    axis = 1 + int(random.randint(pixels.ndim - 1))
+    kept = pixels.index_select(axis, torch.arange(0, pixels.shape[axis], step, device=pixels.device))
+    return resize_antialiased(kept, pixels.shape[1:])
 
 
 def transpose(pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from monai.transforms import GaussianSmooth, RandBiasField
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from monai_deepssim.transforms.fit_image_size import resize_antialiased
 from monai_deepssim.transforms.pixel_transforms import PixelTransform, find_foreground, pixels_of
 
 __all__ = [
@@ -104,7 +105,7 @@ def add_grain(pixels: Tensor, random: np.random.RandomState, std: float, size: f
     grid = [max(2, round(side / size)) for side in pixels.shape[1:]]
     noise = torch.from_numpy(random.standard_normal((1, 1, *grid))).to(pixels)
     grain = torch.nn.functional.interpolate(noise, size=tuple(pixels.shape[1:]), mode="nearest-exact")
-    seen = torch.nn.functional.interpolate(grain, size=grid, mode="bilinear", antialias=True)
+    seen = resize_antialiased(grain[0], grid)
     return pixels + (std / seen.std()) * grain[0]
 
 

@@ -55,8 +55,8 @@ def _noise(std: float, pixel_size: float) -> Transform:
     return RandGaussianNoise(prob=1.0, std=std, sample_std=False)
 
 
-def _zoom(rows: float, columns: float) -> Transform:
-    return PixelTransform(geometry.zoom_centred, factors=(rows, columns))
+def _zoom(*factors: float) -> Transform:
+    return PixelTransform(geometry.zoom_centred, factors=factors)
 
 
 def _anisotropic_zoom(factor: float) -> Transform:
@@ -83,9 +83,9 @@ def _two_at_once(pixels: Tensor, random: np.random.RandomState) -> Tensor:
     """Apply two changes after one another that are drawn, with their strengths, from those below."""
     zoom, crop, border = random.uniform(0.7, 1.4), random.uniform(0.05, 0.2), random.uniform(0.05, 0.2)
     changes: list[Callable[[], Transform]] = [
-        lambda: _zoom(zoom, zoom),
+        lambda: _zoom(zoom),
         lambda: geometry.RandCropResize(crop),
-        lambda: _zoom(1 - border, 1 - border),
+        lambda: _zoom(1 - border),
         _warp_by_share,
         lambda: _anisotropic_zoom(1.1),
         *(_INTENSITIES[name] for name in ("window_20_80", "text", "frame", "raised_background", "sharpen", "inverted")),
@@ -124,13 +124,13 @@ FACTORIES: dict[str, Callable[[], Transform]] = {
     "gamma_2": lambda: AdjustContrast(2.0),
     "shift_5_percent": lambda: RandPixelTransform(geometry.shift_by_share, share=0.05),
     "shift_10_percent": lambda: RandPixelTransform(geometry.shift_by_share, share=0.1),
-    "zoom_0.7": lambda: _zoom(0.7, 0.7),
-    "zoom_0.9": lambda: _zoom(0.9, 0.9),
-    "zoom_1.1": lambda: _zoom(1.1, 1.1),
-    "zoom_1.4": lambda: _zoom(1.4, 1.4),
+    "zoom_0.7": lambda: _zoom(0.7),
+    "zoom_0.9": lambda: _zoom(0.9),
+    "zoom_1.1": lambda: _zoom(1.1),
+    "zoom_1.4": lambda: _zoom(1.4),
     "crop_10_percent": lambda: geometry.RandCropResize(0.1),
     "crop_20_percent": lambda: geometry.RandCropResize(0.2),
-    "border_20_percent": lambda: _zoom(0.8, 0.8),
+    "border_20_percent": lambda: _zoom(0.8),
     "anisotropic_zoom_10_percent": lambda: _anisotropic_zoom(1.1),
     "resampled": lambda: PixelTransform(geometry.resample, factor=0.8, mode="bicubic"),
     "bias_field": lambda: RandPixelTransform(intensity.add_bias_field, strength=0.35),

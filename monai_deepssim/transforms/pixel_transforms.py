@@ -108,10 +108,10 @@ class RandWrapper(Randomizable):
 
 
 def as_image(img: NdarrayOrTensor) -> Tensor:
-    """Convert an image to float32.
+    """Convert an image or a volume to float32.
 
     Args:
-        img: ``(1, H, W)``, or a volume ``(1, X, Y, Z)``.
+        img: ``(1, H, W)`` or ``(1, X, Y, Z)``.
 
     Returns:
         The image, with its metadata if it has some.

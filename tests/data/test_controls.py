@@ -13,6 +13,7 @@ from PIL import Image
 from monai_deepssim.data import (
     DerivedImage,
     ImageDataset,
+    PhantomBrainDataset,
     draw_controls,
     files_of,
     list_images,
@@ -24,7 +25,7 @@ from monai_deepssim.data import (
 from monai_deepssim.engines import EmbeddingStore
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import quiet
-from monai_deepssim.transforms import CONTROL_CHANGES
+from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES
 
 COMPARED = (136, 112)
 
@@ -193,3 +194,18 @@ def test_an_autoencoder_that_does_not_give_the_images_back_is_warned_of(written,
     torch.save({name: torch.randn_like(value) for name, value in state.items()}, tmp_path / "other.pt")
     with pytest.warns(UserWarning, match="gives a training image back with a correlation of"), quiet():
         plant_reconstructions(written, 2, (64, 56), AutoencoderWeights(tmp_path / "other.pt"))
+
+
+def test_controls_of_volumes_are_volumes_under_the_changes_of_volumes():
+    cohort = PhantomBrainDataset(2, 8, (24, 24, 24), volume=True, skull_fraction=0.0, progress=False)
+    items = list_in_memory(cohort, "training", volumes=True)
+    controls = plant_controls(items, 2, (16, 16, 16))
+    assert [control["change"] for control in controls[::2]] == [change.change for change in VOLUME_CONTROL_CHANGES]
+    assert all(control["volume"] for control in controls)
+    samples = list(ImageDataset(controls, (16, 16, 16)))
+    assert {(sample["problem"], tuple(sample["image"].shape)) for sample in samples} == {("", (1, 16, 16, 16))}
+    drawn = ImageDataset(items, (16, 16, 16))[controls[0]["sources"][0]]["image"]
+    plain = drawn / drawn.max()  # a control is made at this size, and scaled to [0, 1] when it is read
+    flipped = next(number for number, control in enumerate(controls) if control["change"] == "flip_y")
+    assert torch.allclose(samples[0]["image"], plain, atol=1e-6)
+    assert torch.allclose(samples[flipped]["image"], plain.flip(2), atol=1e-5)

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import EnhancedMRImageStorage
 
 from monai_deepssim.data import list_images, load_slice
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 from monai_deepssim.errors import UnusableInputError
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
@@ -94,7 +94,7 @@ def test_frames_behind_one_another_are_the_volume_that_nifti_shows(tmp_path, fra
     for first, second in zip(dicom, nifti, strict=True):
         # The affine of NIfTI is float32, and so are the sizes by which pixels are made square.
         torch.testing.assert_close(load_slice(first), load_slice(second), rtol=0, atol=1e-5)
-        assert read_slice(first).original_size == read_slice(second).original_size
+        assert read_item(first).original_size == read_item(second).original_size
 
 
 def test_each_frame_has_its_own_rescaling(tmp_path, frames, write_frames):

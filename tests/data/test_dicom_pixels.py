@@ -8,7 +8,7 @@ from pydicom.pixels import convert_color_space
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
 
 from monai_deepssim.data import list_images, load_slice
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -216,7 +216,7 @@ def test_colours_are_red_green_and_blue_however_they_are_stored(tmp_path, colour
     if planar:
         change(path, PlanarConfiguration=1, PixelData=stored.transpose(2, 0, 1).tobytes())
     luma = colours @ np.array([0.299, 0.587, 0.114])
-    loaded = read_slice({"image": str(path)})
+    loaded = read_item({"image": str(path)})
     assert loaded.converted
     assert np.abs(loaded.image[0].numpy() - scaled(luma)).max() < (1e-6 if photometric == "RGB" else 0.02)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from monai_deepssim.data import ImageDataset, load_slice
 from monai_deepssim.data.intensities import clean_intensities, is_hounsfield
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -29,7 +29,7 @@ def framed(brain_slice) -> np.ndarray:
 def test_padding_becomes_the_lowest_intensity_of_the_rest(tmp_path, framed, padding):
     padded = framed.copy()
     padded[:12] = padding
-    loaded = read_slice(write_nifti(tmp_path / "padded.nii.gz", padded))
+    loaded = read_item(write_nifti(tmp_path / "padded.nii.gz", padded))
     assert loaded.padded
     assert not loaded.clipped
     assert torch.equal(loaded.image, load_slice(write_nifti(tmp_path / "plain.nii.gz", framed)))
@@ -59,7 +59,7 @@ def test_a_hole_of_nan_inside_of_an_image_is_refused_and_a_frame_with_it(tmp_pat
 def test_hot_pixels_and_burnt_in_text_do_not_darken_an_image(tmp_path, framed, brightness, side):
     hot = framed.copy()
     hot[150 : 150 + side, 20 : 20 + side] = brightness
-    loaded = read_slice(write_nifti(tmp_path / "hot.nii", hot))
+    loaded = read_item(write_nifti(tmp_path / "hot.nii", hot))
     assert loaded.clipped
     assert not loaded.padded
     others = np.ones(framed.shape, bool)

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from monai_deepssim.data import LoadSliced, list_images, load_slice
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 
 CODES = ["RAS", "LPS", "LAS", "RPI", "ARS", "SPL", "PIR", "ILA"]
 
@@ -144,7 +144,7 @@ def test_colour_files_with_equal_channels_are_read_as_grey(tmp_path, brain_slice
     suffix = "tif" if mode == "CMYK" else "png"
     grey = Image.fromarray(brain_slice)
     (grey if mode == "P" else grey.convert("RGB")).convert(mode).save(tmp_path / f"a.{suffix}")
-    loaded = read_slice({"image": tmp_path / f"a.{suffix}"})
+    loaded = read_item({"image": tmp_path / f"a.{suffix}"})
     assert not loaded.converted
     assert np.array_equal(loaded.image[0].numpy(), scaled(brain_slice))
 
@@ -160,7 +160,7 @@ def test_real_colour_is_converted_by_its_luma_and_flagged(tmp_path, brain_slice,
     write_dicom(tmp_path / "a.dcm", colours, photometric="RGB")
     expected = scaled(colours @ np.array([0.299, 0.587, 0.114]))
     for name in ("a.png", "a.dcm"):
-        loaded = read_slice({"image": tmp_path / name})
+        loaded = read_item({"image": tmp_path / name})
         assert loaded.converted
         assert np.allclose(loaded.image[0].numpy(), expected, atol=1e-6)
 
@@ -185,7 +185,7 @@ def test_orientation_tags_are_followed_as_viewers_do(tmp_path, brain_slice, suff
 def test_monochrome1_is_inverted_and_the_rescale_slope_applied(tmp_path, brain_slice, write_dicom):
     write_dicom(tmp_path / "inverted.dcm", 255 - brain_slice, photometric="MONOCHROME1")
     assert np.array_equal(load(tmp_path / "inverted.dcm"), scaled(brain_slice))
-    assert not read_slice({"image": tmp_path / "inverted.dcm"}).converted
+    assert not read_item({"image": tmp_path / "inverted.dcm"}).converted
     write_dicom(tmp_path / "negative_slope.dcm", brain_slice, RescaleSlope=-2, RescaleIntercept=1000)
     assert np.array_equal(load(tmp_path / "negative_slope.dcm"), scaled(255 - brain_slice.astype(int)))
 
@@ -197,7 +197,7 @@ def test_dicom_files_from_scanners_are_shown_as_stored(name):
 
 
 def test_a_palette_in_dicom_becomes_grey():
-    loaded = read_slice({"image": get_testdata_file("examples_palette.dcm")})
+    loaded = read_item({"image": get_testdata_file("examples_palette.dcm")})
     assert loaded.converted
     assert loaded.image.shape == (1, 350, 800)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from monai_deepssim.data import ImageDataset, list_images, load_slice
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 from monai_deepssim.data.square_pixels import make_square
 from monai_deepssim.errors import UnusableInputError
 
@@ -49,7 +49,7 @@ def test_a_disc_is_round_whatever_the_pixels_are(tmp_path, write_dicom, height_m
         assert extent(image) == pytest.approx((100, 100), abs=2)
         assert (image.min(), image.max()) == (0, 1)
         assert np.abs(image[:159, :159] - expected[:159, :159]).mean() < 0.01
-        loaded = read_slice({"image": tmp_path / name})
+        loaded = read_item({"image": tmp_path / name})
         assert (loaded.resampled, loaded.original_size) == (True, picture.shape)
 
 
@@ -94,7 +94,7 @@ def test_without_a_usable_spacing_pixels_are_taken_to_be_square(tmp_path, write_
     Image.fromarray(picture).save(tmp_path / "a.png", dpi=(100, 200))
 
     for name in ("a.dcm", "b.dcm", "a.png"):
-        loaded = read_slice({"image": tmp_path / name})
+        loaded = read_item({"image": tmp_path / name})
         assert not loaded.resampled
         assert np.array_equal(loaded.image[0].numpy(), (picture / 255).astype(np.float32))
 

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from monai_deepssim.data import choose_windows, list_images, load_slice
-from monai_deepssim.data.loading import read_slice
+from monai_deepssim.data.loading import read_item
 from monai_deepssim.data.windows import fit_window, window_ends
 from monai_deepssim.errors import UnusableInputError
 
@@ -83,7 +83,7 @@ def test_a_window_leaves_alone_what_is_not_in_hounsfield_units(tmp_path, brain_s
 def test_a_crop_without_air_has_no_sign_of_hounsfield_units_and_takes_the_window_that_is_given(tmp_path):
     crop = make_body(1)[30:60, 30:60].clip(-120)
     write_nifti(tmp_path / "crop.nii", crop)
-    assert not read_slice({"image": str(tmp_path / "crop.nii")}).hounsfield
+    assert not read_item({"image": str(tmp_path / "crop.nii")}).hounsfield
     image = load_slice({"image": str(tmp_path / "crop.nii"), "window": "40,100"})
     clipped = crop.clip(-10, 90)
     assert np.allclose(image[0], (clipped - clipped.min()) / np.ptp(clipped), atol=1e-6)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from monai_deepssim.calibration import compute_detection_curve
-from monai_deepssim.transforms import CONTROL_CHANGES, FitImageSize
+from monai_deepssim.calibration import MILD_CHANGES, MILD_VOLUME_CHANGES, compute_detection_curve
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.transforms import CONTROL_CHANGES, VOLUME_CONTROL_CHANGES, FitImageSize
 
 NAMES = [change.name for change in CONTROL_CHANGES]
 COMPARED = (136, 112)
@@ -15,6 +16,21 @@ COMPARED = (136, 112)
 def change(name, image, partner=None, seed=5, image_size=COMPARED):
     chosen = next(change for change in CONTROL_CHANGES if change.name == name)
     return chosen.apply(image, partner, seed=seed, image_size=image_size)
+
+
+VOLUME_NAMES = [change.name for change in VOLUME_CONTROL_CHANGES]
+BOX = (32, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def heads():
+    cohort = PhantomBrainDataset(2, 8, (32, 36, 30), volume=True, skull_fraction=0.0, progress=False)
+    return [item["image"].as_tensor() for item in cohort]
+
+
+def volume_change(name, volume, partner=None, seed=5, image_size=(36, 36, 36)):
+    chosen = next(change for change in VOLUME_CONTROL_CHANGES if change.name == name)
+    return chosen.apply(volume, partner, seed=seed, image_size=image_size)
 
 
 def enlarged(image, factor):
@@ -86,3 +102,67 @@ def test_the_detection_curve_has_words_for_every_change():
     curve = compute_detection_curve(pd.DataFrame(rows), reference="blur_2")
     assert [point.name for point in curve.points] == NAMES
     assert not [sentence for sentence in curve.sentences if "under the change" in sentence]
+
+
+def test_volumes_go_through_every_mild_change_and_through_those_of_their_own():
+    assert len(set(VOLUME_NAMES)) == len(VOLUME_NAMES) <= 21
+    assert set(VOLUME_NAMES) >= MILD_VOLUME_CHANGES
+    # Rotation and shift are others, and an autoencoder is planted by itself.
+    assert MILD_CHANGES - set(VOLUME_NAMES) == {"rotation_5", "shift_10", "autoencoder"}
+    assert set(VOLUME_NAMES) - MILD_CHANGES - MILD_VOLUME_CHANGES == {"blur_2"}
+
+
+@pytest.mark.parametrize("name", VOLUME_NAMES)
+def test_a_change_of_a_volume_follows_from_its_seed_and_keeps_its_size(name, heads):
+    volume, partner = heads
+    changed = volume_change(name, volume, partner)
+    assert torch.equal(changed, volume_change(name, volume, partner))
+    assert (changed.shape, changed.dtype, type(changed)) == (volume.shape, torch.float32, torch.Tensor)
+    assert 0 <= changed.min() <= changed.max() <= 1
+    assert torch.equal(changed, volume) == (name == "none")
+
+
+@pytest.mark.parametrize(("axis", "letter"), [(1, "x"), (2, "y"), (3, "z")])
+def test_flips_and_rotations_of_a_volume_are_about_their_axis(axis, letter, heads):
+    assert torch.equal(volume_change(f"flip_{letter}", heads[0]), heads[0].flip(axis))
+    turned = volume_change(f"rotation_{letter}_10", heads[0])[0].numpy()
+    plane = tuple(other - 1 for other in (1, 2, 3) if other != axis)
+    expected = [
+        ndimage.rotate(heads[0][0].numpy(), angle, plane, reshape=False, order=1, mode="constant")
+        for angle in (-10, 10)
+    ]
+    assert min(abs(turned - one).mean() for one in expected) < 0.002
+    assert max(abs(turned - one).mean() for one in expected) > 0.02
+
+
+def test_every_second_slice_is_dropped_and_made_from_its_neighbours(heads):
+    ramp = torch.linspace(0, 1, 32).view(1, 32, 1, 1).expand(1, 32, 32, 32)
+    noise = torch.rand(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    thinned = volume_change("slices_2", noise)
+    # Linear between the slices that are left, along one axis: second differences vanish inside every other pair.
+    bends = [thinned.diff(n=2, dim=axis).abs().flatten(2).mean() for axis in (1, 2, 3)]
+    assert sorted(bends)[0] < 0.6 * sorted(bends)[1]
+    assert (volume_change("slices_2", ramp) - ramp).abs().max() < 0.05
+
+
+def test_a_large_volume_is_changed_at_the_size_at_which_volumes_are_compared(heads):
+    large = enlarged_volume(heads[0], 2)
+    blurred = volume_change("blur_1", large, image_size=BOX)
+    assert max(blurred.shape[1:]) == 32
+    expected = ndimage.gaussian_filter(FitImageSize(BOX)(large)[0].numpy(), 1.0, mode="constant")
+    assert FitImageSize(BOX)(blurred)[0].numpy() == pytest.approx(expected, abs=0.02)
+
+
+def enlarged_volume(volume, factor):
+    return torch.nn.functional.interpolate(volume[None], scale_factor=factor, mode="trilinear")[0]
+
+
+def test_the_detection_curve_has_words_for_every_change_of_a_volume():
+    rows = [
+        {"change": change.change, "level": change.level, "unit": change.unit, "found": True, "patient_id": ""}
+        for change in VOLUME_CONTROL_CHANGES
+    ]
+    curve = compute_detection_curve(pd.DataFrame(rows), reference="blur_2")
+    assert [point.name for point in curve.points] == VOLUME_NAMES
+    assert not [sentence for sentence in curve.sentences if "under the change" in sentence]
+    assert "A copy with one slice in 2 kept would" in " ".join(curve.sentences)

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_deepssim.data.orientation import as_viewed, ras_axes, ras_shape, stored_position, viewed_pixel_size
+from monai_deepssim.data.orientation import (
+    as_ras,
+    as_viewed,
+    ras_axes,
+    ras_shape,
+    ras_voxel_size,
+    stored_position,
+    viewed_pixel_size,
+)
 from monai_deepssim.data.readers.base import Reader
 from monai_deepssim.data.readers.dicom_classes import passed_over
 from monai_deepssim.data.readers.dicom_file import is_dicom
 from monai_deepssim.data.readers.dicom_header import SPACING_TAGS, DicomHeader, read_header
-from monai_deepssim.data.readers.dicom_pixels import decode, decode_stack, fill_padding
+from monai_deepssim.data.readers.dicom_pixels import decode, decode_stack, decode_volume, fill_padding
 from monai_deepssim.data.readers.dicom_series import DicomVolume, images_of_series, volume_of
 from monai_deepssim.data.readers.dicom_window import in_hounsfield_units, viewing_windows
+from monai_deepssim.data.readers.volumes import check_is_volume
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["DicomReader"]
@@ -76,14 +85,7 @@ class DicomReader(Reader):
     def read(
         self, files: Sequence[str], index: int | None, slice_axis: int
     ) -> tuple[np.ndarray, tuple[float, float] | None]:
-        header = read_header(Path(files[0]))
-        if header.shape is None:
-            raise UnusableInputError(f"{header.path}: the DICOM file holds no image. Remove it from the list.")
-        if header.mosaic_of:
-            raise UnusableInputError(
-                f"{header.path}: the image is a mosaic of {header.mosaic_of}: all slices of a volume beside one "
-                "another. Convert it to NIfTI with dcm2niix."
-            )
+        header = _header_of_image(files)
         volume = volume_of(files)
         if volume is not None:
             return _read_slice(volume, index, slice_axis, files[0])
@@ -93,6 +95,34 @@ class DicomReader(Reader):
         axes = ras_axes(header.planes[0].affine)
         return as_viewed(plane, axes, 2), None if size is None else viewed_pixel_size((*size, 1.0), axes, 2)
 
+    def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, float, float] | None]:
+        header, volume = _header_of_image(files), volume_of(files)
+        if volume is None:
+            return super().read_volume(files)
+        check_is_volume(header.path, volume.shape)
+        _check_distances(volume, files[0], "Convert the series to NIfTI, for example with dcm2niix.")
+        size = volume.voxel_size_mm
+        voxels = as_ras(decode_volume(volume.slices), volume.axes)
+        return voxels, None if size is None else ras_voxel_size(size, volume.axes)
+
+
+def _header_of_image(files: Sequence[str]) -> DicomHeader:
+    """Read the header of the first file, and refuse what holds no image or many beside one another."""
+    header = read_header(Path(files[0]))
+    if header.shape is None:
+        raise UnusableInputError(f"{header.path}: the DICOM file holds no image. Remove it from the list.")
+    if header.mosaic_of:
+        raise UnusableInputError(
+            f"{header.path}: the image is a mosaic of {header.mosaic_of}: all slices of a volume beside one "
+            "another. Convert it to NIfTI with dcm2niix."
+        )
+    return header
+
+
+def _check_distances(volume: DicomVolume, name: str, advice: str) -> None:
+    if volume.distortion:
+        raise UnusableInputError(f"{name}: {volume.distortion}, and planes across them would be distorted. {advice}")
+
 
 def _read_slice(
     volume: DicomVolume, index: int | None, slice_axis: int, name: str
@@ -100,12 +130,9 @@ def _read_slice(
     stored_axis, position = stored_position(volume.axes, volume.shape, slice_axis, index, name)
     if stored_axis == 2:
         plane = decode(volume.slices[position].path, volume.slices[position].frame)
-    elif volume.distortion:
-        raise UnusableInputError(
-            f"{name}: {volume.distortion}, and planes across them would be distorted. Choose the slice_axis in which "
-            "they were acquired, or convert the series to NIfTI, for example with dcm2niix."
-        )
     else:
+        way_out = "Choose the slice_axis in which they were acquired, or convert the series to NIfTI, for example with "
+        _check_distances(volume, name, f"{way_out}dcm2niix.")
         plane = decode_stack(volume.slices).take(position, axis=stored_axis)
     size = volume.voxel_size_mm
     pixel_size = None if size is None else viewed_pixel_size(size, volume.axes, stored_axis)

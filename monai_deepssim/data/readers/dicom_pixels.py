@@ -17,7 +17,7 @@ from monai_deepssim.data.readers.dicom_header import file_stamp
 from monai_deepssim.data.readers.dicom_series import DicomSlice
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["decode", "decode_stack", "fill_padding"]
+__all__ = ["decode", "decode_stack", "decode_volume", "fill_padding"]
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 # What pydicom turns into RGB.
@@ -64,6 +64,25 @@ def decode(path: Path, frame: int) -> np.ndarray:
 def decode_stack(slices: Sequence[DicomSlice]) -> np.ndarray:
     """Return the slices of a volume as ``(rows, columns, slices)``, masked where they are padding."""
     return _stack(tuple((file_stamp(part.path), part.frame) for part in slices))
+
+
+def decode_volume(slices: Sequence[DicomSlice]) -> np.ndarray:
+    """Return the slices of a volume as ``(rows, columns, slices)``, float32, padding with the minimum of the rest.
+
+    Raises:
+        UnusableInputError: The slices are in colour.
+    """
+    shape = (*slices[0].shape, len(slices))
+    voxels, is_padding = np.empty(shape, np.float32), np.zeros(shape, bool)
+    for position, part in enumerate(slices):
+        plane = decode(part.path, part.frame)
+        if plane.ndim != 2:
+            raise UnusableInputError(f"{part.path}: the voxels are colours. Save the volume with one number per voxel.")
+        voxels[..., position] = np.ma.getdata(plane)
+        is_padding[..., position] = np.ma.getmaskarray(plane)
+    if is_padding.any() and not is_padding.all():
+        voxels[is_padding] = voxels[~is_padding].min()
+    return voxels
 
 
 def fill_padding(plane: np.ndarray) -> np.ndarray:

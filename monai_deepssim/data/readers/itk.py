@@ -65,18 +65,28 @@ class ItkReader(VolumeReader):
         return VolumeHeader(shape, _LPS_TO_RAS @ affine, dtype, is_read_whole=True)
 
     def read_plane(self, files: Sequence[str], stored_axis: int, position: int) -> np.ndarray:
-        path = Path(files[0])
-        header = self.read_header(files)
-        num_bytes = math.prod(header.shape) * header.dtype.itemsize
-        data_file = data_file_of(path, read_itk_header(path), files)
+        path, data_file, header, num_bytes = self._parts(files)
         status = [file.stat() for file in (path, data_file)]
         versions = tuple((entry.st_mtime_ns, entry.st_size) for entry in status)
         voxels = _whole_volume(path, data_file, num_bytes, versions)
         return voxels.reshape(header.shape).take(position, stored_axis)
 
+    def read_voxels(self, files: Sequence[str]) -> np.ndarray:
+        path, data_file, header, num_bytes = self._parts(files)
+        return _read_whole(path, data_file, num_bytes).reshape(header.shape)
+
+    def _parts(self, files: Sequence[str]) -> tuple[Path, Path, VolumeHeader, int]:
+        path, header = Path(files[0]), self.read_header(files)
+        num_bytes = math.prod(header.shape) * header.dtype.itemsize
+        return path, data_file_of(path, read_itk_header(path), files), header, num_bytes
+
 
 @lru_cache(maxsize=1)
 def _whole_volume(path: Path, data_file: Path, num_bytes: int, versions: tuple[tuple[int, int], ...]) -> np.ndarray:
+    return _read_whole(path, data_file, num_bytes)
+
+
+def _read_whole(path: Path, data_file: Path, num_bytes: int) -> np.ndarray:
     import SimpleITK
 
     check_voxels(data_file, read_itk_header(path), num_bytes)

@@ -10,13 +10,23 @@ import numpy as np
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["MAX_LENGTH", "MAX_VALUES", "MAX_VOLUME_BYTES", "check_image_size", "check_volume_size"]
+__all__ = [
+    "MAX_LENGTH",
+    "MAX_VALUES",
+    "MAX_VOLUME_BYTES",
+    "MAX_VOXELS",
+    "check_image_size",
+    "check_num_voxels",
+    "check_volume_size",
+]
 
 #: Values (pixels times channels) of one image or slice: 11,585 x 11,585 in grey, 1 GiB as float64. Whole-slide images
 #: are larger, and are read in tiles by other programs.
 MAX_VALUES = 2**27
 #: A volume that has to be unpacked as a whole, as stored: 1,000 slices of 512 x 512 as float64 fit.
 MAX_VOLUME_BYTES = 2**31
+#: Voxels of a volume that is taken whole: 1,024 slices of 512 x 512, 1 GiB as float32.
+MAX_VOXELS = 2**28
 #: Voxels along one axis of a volume, which may all be listed as slices: what NIfTI-1 can hold.
 MAX_LENGTH = 2**15 - 1
 
@@ -83,6 +93,31 @@ def check_volume_size(file: str | Path, shape: Sequence[int], dtype: np.dtype, *
             f"byte{'s' if dtype.itemsize > 1 else ''} each, which is more than the {MAX_VOLUME_BYTES:,} bytes that a "
             "compressed volume may have. Crop or resample it, or save it uncompressed as .nii, which is read slice by "
             "slice."
+        )
+
+
+def check_num_voxels(file: str | Path, shape: Sequence[int]) -> None:
+    """Check the size of a volume that is taken whole, as its header tells it.
+
+    Args:
+        file: Path of the file, for the message.
+        shape: ``(3,)``.
+
+    Raises:
+        UnusableInputError: it has more than :data:`MAX_VOXELS`.
+
+    Example:
+        >>> check_num_voxels("t1.nii", (512, 512, 1024))
+        >>> check_num_voxels("t1.nii", (2048, 2048, 1024))
+        Traceback (most recent call last):
+        ...
+        monai_deepssim.errors.UnusableInputError: t1.nii: the header tells a size of 2048 x 2048 x 1024, which is more
+        than the 268,435,456 voxels that a whole volume may have. Crop or resample it, or compare its slices.
+    """
+    if math.prod(map(int, shape)) > MAX_VOXELS:
+        raise UnusableInputError(
+            f"{file}: the header tells a size of {_times(shape)}, which is more than the {MAX_VOXELS:,} voxels that a "
+            "whole volume may have. Crop or resample it, or compare its slices."
         )
 
 

@@ -97,17 +97,28 @@ class NibabelReader(VolumeReader):
         voxels, slope, intercept = _whole_volume(self, tuple(files), status.st_mtime_ns, status.st_size)
         return voxels[selection].astype(np.float64) * slope + intercept
 
+    def read_voxels(self, files: Sequence[str]) -> np.ndarray:
+        volume = self.open_volume(files)
+        if volume.is_compressed:
+            voxels = np.asarray(_unpacked(volume), dtype=np.float32)
+        else:
+            with open(volume.data_file, "rb") as file:
+                voxels = np.asarray(ArrayProxy(file, volume.header), dtype=np.float32)
+        return voxels.reshape(voxels.shape[:3])  # further axes have length 1
+
 
 @lru_cache(maxsize=1)
 def _whole_volume(
     reader: NibabelReader, files: tuple[str, ...], modified_ns: int, num_bytes: int
 ) -> tuple[np.ndarray, float, float]:
     """Return the voxels as stored, which are a quarter of the size of scaled ones, with their scale."""
-    volume = reader.open_volume(files)
-    # To the end, where the checksum is: nibabel stops at the last voxel, and takes damaged ones without a word.
-    content = read_exactly(volume.data_file, volume.num_bytes)
-    stored = ArrayProxy(BytesIO(content), volume.header)
+    stored = _unpacked(reader.open_volume(files))
     return np.asanyarray(stored.get_unscaled()), stored.slope, stored.inter
+
+
+def _unpacked(volume: NibabelVolume) -> ArrayProxy:
+    # To the end, where the checksum is: nibabel stops at the last voxel, and takes damaged ones without a word.
+    return ArrayProxy(BytesIO(read_exactly(volume.data_file, volume.num_bytes)), volume.header)
 
 
 def read_start(file: str, num_bytes: int) -> bytes:

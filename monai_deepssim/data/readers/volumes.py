@@ -10,12 +10,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from monai_deepssim.data.orientation import as_viewed, ras_axes, ras_shape, stored_position, viewed_pixel_size
+from monai_deepssim.data.orientation import (
+    as_ras,
+    as_viewed,
+    ras_axes,
+    ras_shape,
+    ras_voxel_size,
+    stored_position,
+    viewed_pixel_size,
+)
 from monai_deepssim.data.readers.base import Reader
-from monai_deepssim.data.readers.limits import check_volume_size
+from monai_deepssim.data.readers.limits import check_num_voxels, check_volume_size
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["VolumeHeader", "VolumeReader", "check_voxel_type", "is_beside", "spatial_shape"]
+__all__ = ["VolumeHeader", "VolumeReader", "check_is_volume", "check_voxel_type", "is_beside", "spatial_shape"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,15 @@ class VolumeReader(Reader):
             position: Position along that axis.
         """
 
+    def read_voxels(self, files: Sequence[str]) -> np.ndarray:
+        """Read all voxels, ``(3 stored axes)``, after the header was checked; overridden where there is a faster way.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        num_planes = self.read_header(files).shape[2]
+        return np.stack([self.read_plane(files, 2, position) for position in range(num_planes)], axis=2)
+
     def volume_shape(self, files: Sequence[str]) -> tuple[int, int, int] | None:
         header = self._checked_header(files)
         return None if 1 in header.shape else ras_shape(ras_axes(header.affine), header.shape)
@@ -79,6 +96,12 @@ class VolumeReader(Reader):
         plane = self.read_plane(files, stored_axis, position)
         pixel_size_mm = viewed_pixel_size(nib.affines.voxel_sizes(header.affine), axes, stored_axis)
         return as_viewed(plane, axes, stored_axis), pixel_size_mm
+
+    def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, float, float] | None]:
+        header = self._checked_header(files)
+        check_is_volume(files[0], header.shape)
+        axes = ras_axes(header.affine)
+        return as_ras(self.read_voxels(files), axes), ras_voxel_size(nib.affines.voxel_sizes(header.affine), axes)
 
     def _checked_header(self, files: Sequence[str]) -> VolumeHeader:
         header = self.read_header(files)
@@ -110,6 +133,31 @@ def spatial_shape(file: str, shape: Sequence[int]) -> tuple[int, int, int]:
         raise UnusableInputError(f"{file}: the file has the size {lengths}, so it holds no image. Export it again.")
     padded = (*lengths[:3], 1)
     return padded[0], padded[1], padded[2]
+
+
+def check_is_volume(file: str | Path, shape: Sequence[int]) -> None:
+    """Check that there are several slices along each axis, and not too many voxels to take them whole.
+
+    Args:
+        file: Path of the file, for the message.
+        shape: ``(3,)``.
+
+    Raises:
+        UnusableInputError: there is a single slice, or the volume is too large.
+
+    Example:
+        >>> check_is_volume("t1.nii", (256, 256, 1))
+        Traceback (most recent call last):
+        ...
+        monai_deepssim.errors.UnusableInputError: t1.nii: the file holds a single slice (256 x 256 x 1), and whole
+        volumes are wanted. Take it out, or compare slices: leave the option volumes away.
+    """
+    if min(shape) < 2:
+        raise UnusableInputError(
+            f"{file}: the file holds a single slice ({' x '.join(map(str, shape))}), and whole volumes are wanted. "
+            "Take it out, or compare slices: leave the option volumes away."
+        )
+    check_num_voxels(file, shape)
 
 
 def check_voxel_type(file: str, dtype: np.dtype) -> None:

@@ -185,7 +185,8 @@ class AlignedDetector(CopyDetectionMetric):
         features = extract_local_features(image)
         if not self._is_large(image):
             return features
-        return fit_local_features(features, (image.shape[1], image.shape[2]), self.fit_size.image_size)
+        rows, columns = self.fit_size.image_size
+        return fit_local_features(features, (image.shape[1], image.shape[2]), (rows, columns))
 
     def _is_large(self, image: Tensor) -> bool:
         sides = image.shape[-2:]
