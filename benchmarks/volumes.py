@@ -13,7 +13,8 @@ subjects after the same change. Ways:
 Each way has one threshold for all changes, the lowest that at most 1 % of the strangers of other seeds exceed. A copy
 is found when the score of its very source is above it. ``proposed`` is the share of copies whose source is among the
 proposed volumes, ``scored`` those with the highest score there: the first that falls says where copies are lost.
-Beside phantoms, copies of the real volumes that nilearn and nibabel ship are looked for among the phantoms and these.
+Copies of ICBM152's T1, which nilearn ships, and of the volumes that ``--volume`` names are looked for in the gallery
+and among each other, too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import nilearn
 import numpy as np
 import torch
@@ -46,11 +46,8 @@ SIZE = (64, 64, 64)
 FALSE_POSITIVES = 0.01
 SPACING = 2.5  # voxels: slices of 5 mm in place of 2 mm
 Change = Callable[[Tensor, int], Tensor]
-#: Whole-head or whole-brain volumes in the packages, below their folders.
-REAL_VOLUMES = {
-    "ICBM152 T1 (nilearn)": (nilearn, "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
-    "anatomical.nii (nibabel)": (nibabel, "tests/data/anatomical.nii"),
-}
+#: Real volume that nilearn ships, below its folder.
+ICBM152 = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 
 def changes() -> dict[str, Change]:
@@ -90,15 +87,16 @@ def cohort(num_subjects: int, seed: int) -> Tensor:
     return torch.stack([dataset[i]["image"].as_tensor() for i in tqdm(range(num_subjects), desc=f"phantoms, {seed}")])
 
 
-def real_volumes() -> dict[str, Tensor]:
+def real_volumes(paths: dict[str, str]) -> dict[str, Tensor]:
     """The real volumes by name, as an audit reads them."""
-    paths = {name: Path(package.__file__).parent / file for name, (package, file) in REAL_VOLUMES.items()}
-    volumes = {}
-    for name, path in paths.items():
-        item = ImageDataset(list_images(path, volumes=True), SIZE)[0]
-        if not item["problem"]:
-            volumes[name] = item["image"]
-    return volumes
+    icbm152 = {"ICBM152": str(Path(nilearn.__file__).parent / ICBM152)}
+    samples = {
+        name: ImageDataset(list_images(path, volumes=True), SIZE)[0] for name, path in {**icbm152, **paths}.items()
+    }
+    problems = [sample["problem"] for sample in samples.values() if sample["problem"]]
+    if problems:
+        raise SystemExit(problems[0])
+    return {name: sample["image"] for name, sample in samples.items()}
 
 
 def make_ways(checkpoint: str | None, keep: int) -> dict[str, CopyDetectionMetric]:
@@ -159,9 +157,10 @@ def measure(
     return rows
 
 
-def measure_real(way: CopyDetectionMetric, gallery: Tensor, threshold: float, keep: int) -> dict[str, Any]:
+def measure_real(
+    way: CopyDetectionMetric, gallery: Tensor, real: dict[str, Tensor], threshold: float, keep: int
+) -> dict[str, Any]:
     """For each real volume the changes after which its copy is not found, among phantoms and the real volumes."""
-    real = real_volumes()
     way.fit(torch.cat([gallery, torch.stack(list(real.values()))]).split(1))
     lost = {}
     for place, (name, volume) in enumerate(real.items()):
@@ -203,10 +202,11 @@ def main() -> None:
     parser.add_argument("--num_tuning", type=int, default=100, help="strangers that set the threshold")
     parser.add_argument("--keep", type=int, default=3, help="volumes that are proposed, and compared on the pixels")
     parser.add_argument("--checkpoint", help="3-D embedder that proposes; by default coarse volumes do")
-    parser.add_argument("--real", action="store_true", help="look for copies of the real volumes, too")
+    parser.add_argument("--volume", action="append", default=[], metavar="NAME=FILE", help="another real volume")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
 
+    real = real_volumes(dict(volume.split("=", 1) for volume in options.volume))
     tuning = cohort(options.num_training, TUNING_GALLERY_SEED), cohort(options.num_tuning, TUNING_STRANGERS_SEED)
     gallery, strangers = cohort(options.num_training, GALLERY_SEED), cohort(options.num_strangers, STRANGERS_SEED)
     numbers: dict[str, Any] = {"options": {**vars(options), "json": None}, "thresholds": {}, "ways": {}, "real": {}}
@@ -215,8 +215,7 @@ def main() -> None:
         threshold = numbers["thresholds"][name] = tune(way, *tuning, options.keep)
         rows = measure(way, gallery, strangers, options.num_copies, threshold, options.keep)
         numbers["ways"][name] = rows
-        if options.real:
-            numbers["real"][name] = measure_real(way, gallery, threshold, options.keep)
+        numbers["real"][name] = measure_real(way, gallery, real, threshold, options.keep)
         if options.json:
             options.json.write_text(json.dumps(numbers, indent=2) + "\n")
     print_table(numbers["ways"], numbers["thresholds"])
