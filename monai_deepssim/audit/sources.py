@@ -17,11 +17,13 @@ from monai_deepssim.data import (
     content_keys,
     file_keys,
     files_of,
+    give_spacings,
     insert_repeats,
     scan_images,
     split_repeats,
 )
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import say
 
 __all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
 
@@ -104,7 +106,14 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sources = {name: source for name, source in given.items() if source is not None}
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
-    return sides
+    return sides if options.volumes == "none" else [sides[0], *(_with_spacings(side, sides[0]) for side in sides[1:])]
+
+
+def _with_spacings(side: Side, training: Side) -> Side:
+    items, reason = give_spacings(side.items, training.items)
+    if reason:
+        say(f"The {side.name} volumes: {reason}")
+    return replace(side, items=items)
 
 
 def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:

@@ -90,6 +90,14 @@ class Reader(ABC):
         """
         return self.volume_shape(files)
 
+    def whole_spacing(self, files: Sequence[str]) -> tuple[float, float, float] | None:
+        """Return the spacing that :meth:`read_volume` returns, from the header if possible.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return self.read_volume(files)[1]
+
     def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, float, float] | None]:
         """Read a whole volume: slice by slice, where a format does not override it.
 
