@@ -17,6 +17,7 @@ from monai_deepssim.audit import report, training_search
 from monai_deepssim.audit.verdict import WHOLE_IMAGE_AREA
 from monai_deepssim.calibration import keep_strangers
 from monai_deepssim.metrics import tabulate_candidates, verify_candidates
+from monai_deepssim.networks import CopyDetector
 from monai_deepssim.report import pair_pictures
 from monai_deepssim.similarity import DEFORMATION_COST, aligned_ssim, pairwise_ssim, standardize
 from monai_deepssim.transforms import RandWarp
@@ -209,7 +210,6 @@ def test_what_is_not_verified_is_judged_by_deepssim(audit, folders) -> None:
     assert "training, aligned" not in (folders / "out" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("detector", "threshold"), [("ssim", 0.9), ("ncc", 0.999), ("mse", -0.0001), ("phash", 0.97)])
 def test_the_copy_detector_that_ships_takes_its_threshold_from_held_out_images(audit, folders, axial) -> None:
     for level in (100, 105, 110):
         write_png(folders / "holdout" / f"new-{level}.png", axial(level))
@@ -223,6 +223,7 @@ def test_the_copy_detector_that_ships_takes_its_threshold_from_held_out_images(a
     assert shipped["embedding_dim"] == 128
 
 
+@pytest.mark.parametrize(("detector", "threshold"), [("ssim", 0.9), ("ncc", 0.999), ("mse", -0.0001), ("phash", 0.97)])
 def test_a_detector_of_two_classes_never_says_similar(audit, folders, detector, threshold) -> None:
     result = audit(detector=detector, checkpoint=None, verify=False, thresholds=threshold)
 
@@ -245,13 +246,21 @@ def test_another_detector_makes_the_shortlist_and_the_copy_score_verifies_it(aud
     assert result.thresholds.score == "copy_score"
 
 
+def test_weights_for_volumes_are_refused_for_slices_in_words(audit, folders, capsys) -> None:
+    torch.save(CopyDetector(3, "resnet18_narrow").state_dict(), folders / "volumes.pt")
+    with pytest.raises(SystemExit) as end:
+        audit(detector="copy_detector", checkpoint="volumes.pt")
+
+    assert end.value.code == 2
+    assert "the weights are of volumes: give those of a 2-D copy detector" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"detector": "ncc", "checkpoint": None, "verify": False, "thresholds": None}, "no published threshold"),
         ({"detector": "ncc", "thresholds": None}, "has no weights"),
         ({"detector": "mri_core", "checkpoint": None}, "needs weights"),
-        ({"detector": "copy_detector", "checkpoint": None, "image_size": [16, 16]}, "sides of at least 32 pixels"),
         ({"detector": "copy_detector", "checkpoint": None, "verify": False, "thresholds": None}, "--holdout_dir"),
         ({"detector": "deepsim"}, "one of deepssim"),
         ({"fdr": 0}, "a share between 0 and 1"),

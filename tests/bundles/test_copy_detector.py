@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_a_training_on_volumes_gives_a_detector_of_volumes_with_its_threshold_an
     network = load_copy_detector(tmp_path / "model.pt")
     assert (network.backbone, network.spatial_dims) == ("resnet18_narrow", 3)
     cohort = PhantomBrainDataset(9, seed=5, image_size=(32, 32, 32), volume=True, progress=False)
-    volumes = torch.stack([item["image"].as_tensor() for item in cohort])
+    volumes = torch.stack([torch.as_tensor(item["image"]) for item in cohort])
     training, holdout, new = volumes.split([4, 4, 1])
     detector = ContrastiveCopyDetector(tmp_path / "model.pt").fit(training.split(3))
     threshold = detector.fit_threshold([holdout])
@@ -99,7 +100,8 @@ def test_a_view_of_a_volume_is_turned_about_every_axis_and_flipped_left_to_right
     unchanged, flipped = (sum(torch.equal(view, other) for view in views) for other in (volume, volume.flip(1)))
     assert 5 < unchanged < 25  # a quarter of each
     assert 5 < flipped < 25
-    assert parser["images"]["items"]["volumes"] is True
+    assert parser["images"]["items"]["volumes"] == "@volumes"
+    assert parser["volumes"] is True
     network = parser.get_parsed_content("network_def")
     assert (network.spatial_dims, network.backbone, parser["images_per_batch"]) == (3, "resnet18", 10)
     turned = next(view for view in views if not any(torch.equal(view, other) for other in (volume, volume.flip(1))))
@@ -140,6 +142,21 @@ def test_a_folder_of_images_is_embedded_in_the_range_that_the_network_was_traine
     with torch.no_grad():
         expected = detector(rounded).numpy()
     np.testing.assert_allclose(np.load(tmp_path / "out" / "embeddings.npy"), expected, atol=1e-4)
+
+
+def test_a_folder_of_volumes_trains_a_detector_that_embeds_it(tmp_path):
+    cohort = PhantomBrainDataset(5, seed=5, image_size=(32, 40, 36), volume=True, progress=False)
+    (tmp_path / "volumes").mkdir()
+    for number, item in enumerate(cohort):
+        image = nib.Nifti1Image(item["image"][0].numpy(), np.diag([3.0, 3.0, 3.0, 1.0]))
+        nib.save(image, tmp_path / "volumes" / f"{number}.nii.gz")
+    sizes = {"image_size": [32, 32, 32], "images_per_batch": 2, "network_def#backbone": "resnet18_narrow"}
+    sizes |= {"dataset_dir": str(tmp_path / "volumes"), "max_epochs": 1, "num_workers": 0}
+    run_bundle("train", "volumes", **sizes, validation_fraction=0.3, output_dir=str(tmp_path))
+    assert load_copy_detector(tmp_path / "model.pt").spatial_dims == 3
+    output = {"checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out"), "volumes": True}
+    run_bundle("inference", dataset_dir=sizes["dataset_dir"], image_size=sizes["image_size"], **output)
+    assert np.load(tmp_path / "out" / "embeddings.npy").shape == (5, 128)
 
 
 def test_the_loss_is_nt_xent_between_the_two_halves_of_the_batch():
