@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,7 @@ def draw_phantoms(
     Returns:
         The tuning and the test queries, with galleries of ``gallery_size``.
     """
-    in_half = max(_FEWEST_GROUPS, round(gallery_size / _GALLERY_SHARE), gallery_size + num_strangers)
+    in_half = math.ceil(max(_FEWEST_GROUPS, gallery_size / _GALLERY_SHARE, num_strangers / (1 - _GALLERY_SHARE)))
     cohort = make_phantom_cohort(
         organ, num_subjects=2 * in_half, seed=test_seed, image_size=tuple(image_size), cache_rate=0.0, progress=False
     )

@@ -91,6 +91,26 @@ def test_training_on_ones_own_images_writes_everything_that_the_next_steps_need(
     assert list((output / "tensorboard" / "autoencoder").glob("events*"))
 
 
+def test_the_small_training_of_chest_x_rays_repeats_phantoms_of_the_chest(tmp_path):
+    sizes = {name: value for name, value in TINY.items() if name not in ("phantom", "image_size", "duplication")}
+    run(
+        config_file=[str(CONFIGS / f"{name}.json") for name in ("train_autoencoder", "small", "small_chest_xray")],
+        bundle_root=str(BUNDLE),
+        **{**sizes, "phantom#num_subjects": 18, "output_dir": str(tmp_path)},
+    )
+    listed = list_images(tmp_path / "repetitions.csv")
+    assert [(item["source"], item["copies"]) for item in listed[15:17]] == [
+        ("chest-5000001-15", "14"),
+        ("chest-5000001-16", "1"),
+    ]
+    assert Image.open(listed[0]["image"]).size == (64, 64)
+
+
+def test_chest_x_rays_have_the_published_latents():
+    config = parsed("inference", "chest_xray")
+    assert config.get_parsed_content("latent_shapes").diffusion == (3, 32, 32)
+
+
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path, monkeypatch):
     step, calls = torch.optim.Adam.step, []
 

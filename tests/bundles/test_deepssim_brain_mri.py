@@ -150,6 +150,25 @@ class KilledError(Exception):
     pass
 
 
+def test_training_on_with_chest_phantoms_starts_from_the_given_weights(checkpoint, tmp_path):
+    run_bundle(
+        *("train", "fine_tune", "chest_xray", "chest_phantoms"),
+        **{
+            "train#images#num_subjects": 4,
+            "validate#images#num_subjects": 2,
+            "initial_weights": str(checkpoint),
+            "output_dir": str(tmp_path),
+            "items_per_batch": 2,
+            "num_workers": 0,
+            "max_epochs": 1,
+            "learning_rate": 1e-6,
+        },
+    )
+    before, after = (load_deepssim(path).state_dict() for path in (checkpoint, tmp_path / "model.pt"))
+    assert all(torch.allclose(after[name].float(), before[name].float(), atol=1e-3) for name in before)
+    assert not torch.equal(after["fc.3.weight"], before["fc.3.weight"])
+
+
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path, monkeypatch):
     step, calls = torch.optim.AdamW.step, []
 

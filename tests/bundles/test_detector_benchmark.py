@@ -160,6 +160,15 @@ def test_a_detector_of_ones_own_is_added_by_a_file(tmp_path):
     assert pd.read_csv(tmp_path / "results.csv")["detector"].tolist() == ["phash", "hash_16"]
 
 
+def test_phantoms_of_another_organ_stand_in_for_images_of_ones_own(tmp_path):
+    few = {"num_copies": 3, "num_strangers": 4, "gallery_size": 6, "image_size": [64, 64]}
+    table, summary = run(tmp_path, phantom="chest", only=["ncc"], perturbations=["none", "gamma_1.5"], **few)
+    assert table[["num_copies", "num_strangers"]].to_numpy().tolist() == [[3, 4], [3, 4]]
+    assert table["scored"].tolist() == [1, 1]
+    assert summary["pairs"]["source"] == "phantoms: chest"
+    assert "phantoms (chest), seed 9402" in (tmp_path / "table.md").read_text()
+
+
 def test_images_of_ones_own_need_no_further_config(tmp_path):
     rows = ["image,patient"]
     for number, item in enumerate(PhantomBrainDataset(12, seed=45, progress=False)):
