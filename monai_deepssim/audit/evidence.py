@@ -19,7 +19,7 @@ from monai_deepssim.audit.members import compare_with_members
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
-from monai_deepssim.audit.sources import Side, give_windows, list_sides
+from monai_deepssim.audit.sources import Side, borrow_spacings, give_windows, list_sides
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import MemberComparison, NullScores
@@ -118,7 +118,7 @@ def gather_evidence(
     detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)
-    sides = give_windows(sides, options.window)
+    sides = give_windows(sides if options.volumes == "none" else borrow_spacings(sides), options.window)
     say_estimate(sides, detector, options, stages, planter.count(sides[0]))
     engine: dict[str, Any] = {"inferer": inferer, "handlers": handlers}
     embedded = embed_sides(sides, detector, options, [*_RESULT_FILES, *result_files], stages, **engine)

@@ -25,7 +25,7 @@ from monai_deepssim.data import (
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import say
 
-__all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
+__all__ = ["Side", "borrow_spacings", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
 
 
 _UNREAD = ("unread", "link")
@@ -106,14 +106,23 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sources = {name: source for name, source in given.items() if source is not None}
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
-    return sides if options.volumes == "none" else [sides[0], *(_with_spacings(side, sides[0]) for side in sides[1:])]
+    return sides
 
 
-def _with_spacings(side: Side, training: Side) -> Side:
-    items, reason = give_spacings(side.items, training.items)
-    if reason:
-        say(f"The {side.name} volumes: {reason}")
-    return replace(side, items=items)
+def borrow_spacings(sides: Sequence[Side]) -> list[Side]:
+    """Give volumes that do not tell their spacing that of the training volumes, where their sizes show that it is.
+
+    Args:
+        sides: all of them, the training side first.
+    """
+    training, *others = sides
+    borrowed = [training]
+    for side in others:
+        items, reason = give_spacings(side.items, training.items)
+        if reason:
+            say(f"The {side.name} volumes: {reason}")
+        borrowed.append(replace(side, items=items))
+    return borrowed
 
 
 def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:

@@ -64,7 +64,10 @@ _MATCHES = {
         "`--verify false`, as what follows of the alignment",
         _SIX_DIGITS,
     ),
-    "flip": Column("how the training image was flipped; of a volume `left-right`, `back-front`, `feet-head`"),
+    "flip": Column(
+        "how the training image was flipped; of a volume `left-right`, `back-front`, `feet-head`, and "
+        "`left-right>feet-head` where that axis became this one"
+    ),
     "rotation_degrees": Column(
         'by how many degrees it was rotated, clockwise; of a volume about its three axes, "x,y,z"', "{:.2f}"
     ),
@@ -179,14 +182,16 @@ def alignment_columns(alignment: Alignment | None) -> dict[str, Any]:
         return {}
     is_volume = len(alignment.shift_pixels) == 3
     names = ("left-right", "back-front", "feet-head") if is_volume else ("top-bottom", "left-right")
+    exchanged = [f"{names[axis]}>{names[place]}" for place, axis in enumerate(alignment.axes) if axis != place]
+    stretches = alignment.stretches or (1.0,)
     return {
-        "flip": " ".join(names[axis] for axis in alignment.flips),
+        "flip": " ".join([*exchanged, *(names[axis] for axis in alignment.flips)]),
         "rotation_degrees": _join(alignment.rotation_degrees) if is_volume else alignment.rotation_degrees[0],
         "shift_pixels": _join(alignment.shift_pixels),
         "gamma": alignment.gamma,
         "zoom": alignment.zoom,
         "deformation_pixels": alignment.deformation_pixels,
-        "stretch": alignment.stretch,
+        "stretch": max(stretches) / min(stretches) if is_volume else alignment.stretch,
         "inverted": "true" if alignment.inverted else "false",
     }
 

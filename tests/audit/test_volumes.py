@@ -21,6 +21,7 @@ from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES
 
 SIDE = 32
 OPTIONS: dict[str, Any] = {"volumes": "true", "image_size": (SIDE, SIDE, SIDE), "top_k": 1, "device": "cpu"}
@@ -91,10 +92,9 @@ def test_held_out_volumes_and_controls_have_a_row_each(audit: AuditResult) -> No
     assert audit.held_out["holdout_path"].tolist()
     assert len(audit.held_out) == 3
     assert not (audit.held_out["label"] == "duplicate").any()
-    assert audit.controls["change"].tolist() == [
-        "none", "blur", "noise", "gamma", "gamma", "rotation", "shift", "crop", "slices_dropped",
-    ]  # fmt: skip
-    assert audit.controls["found"].all()
+    assert len(audit.controls) == len(VOLUME_CONTROL_CHANGES)
+    found = audit.controls.set_index("change")["found"]
+    assert found[["none", "flip_x", "rotation_z", "shift", "slices"]].all()
     assert audit.curve is not None
     assert audit.curve.reference == "blur_1"
 
@@ -149,12 +149,12 @@ def test_the_command_exceeds_its_gate_and_verifies_what_was_audited(
     assert "sub-3" not in shareable
     assert "32 x 32 x 32 voxels" in shareable
     assert main(["verify", str(tmp_path / "out"), str(folders / "synthetic")]) == 3
-    assert "copy-of-3.nii.gz" in capsys.readouterr().out
+    assert "the 6 files" in capsys.readouterr().out
 
 
 def test_a_gate_on_few_volumes_without_a_copy_is_undecided(phantoms: list[np.ndarray]) -> None:
     result = find_copies(
-        as_tensor(phantoms[:6]), as_tensor(phantoms[8:12]), max_copy_fraction=0.01, **OPTIONS, controls=1
+        as_tensor(phantoms[:6]), as_tensor(phantoms[8:12]), max_copy_fraction=0.01, **OPTIONS, controls=None
     )
     assert result.gate.result == "undecided"
     assert {"too_few_images"} <= {reason.code for reason in result.gate.reasons}
@@ -165,10 +165,19 @@ def as_tensor(phantoms: list[np.ndarray]) -> torch.Tensor:
 
 
 def test_arrays_of_volumes_are_compared_as_files_are(phantoms: list[np.ndarray]) -> None:
-    synthetic = as_tensor([phantoms[2][::-1].copy(), phantoms[9]])
+    synthetic = as_tensor([phantoms[2][::-1].copy(), phantoms[9], phantoms[9]])
     result = find_copies(as_tensor(phantoms[:6]), synthetic.numpy(), controls=None, **OPTIONS)
-    assert result.matches["label"].sort_index().tolist() == ["duplicate", "different"]
-    assert result.matches.loc[0, "training_path"] == "training[2]"
+    assert result.matches.loc[0, ["training_path", "label"]].tolist() == ["training[2]", "duplicate"]
+    assert result.matches.index.tolist() == [0, 1]  # a volume that is there twice counts once
+    assert result.matches.loc[1, "label"] != "duplicate"
+
+
+def test_the_slices_of_volumes_vote_where_that_is_asked_for(phantoms: list[np.ndarray]) -> None:
+    synthetic = as_tensor([phantoms[2][::-1].copy(), phantoms[9]])
+    result = find_copies(as_tensor(phantoms[:6]), synthetic, controls=None, **{**OPTIONS, "volumes": "slices"})
+    assert result.detector == result.thresholds.score == "slice_votes"
+    assert result.matches.loc[0, ["training_path", "label"]].tolist() == ["training[2]", "duplicate"]
+    assert result.matches["aligned_ssim"].isna().all()
 
 
 def test_a_filter_keeps_the_volumes_that_are_not_copies(folders: Path, tmp_path: Path) -> None:

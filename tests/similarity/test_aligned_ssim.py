@@ -266,8 +266,8 @@ def test_the_words_name_each_axis_and_direction():
         "flipped top-bottom and left-right, shifted 3.0 pixels left"
     )
     assert str(Alignment((2,), (0.0, -3.0, 0.0), (0.0, -1.5, 2.0), 1.0, 0.8)) == (
-        "flipped front-back, rotated 0.0°, -3.0°, 0.0° about the axes, "
-        "shifted 1.5 pixels down axis 1 and 2.0 pixels up axis 2, gamma 0.80"
+        "flipped feet-head, rotated -3.0° about the back-front axis, "
+        "shifted 1.5 pixels to the back and 2.0 pixels to the head, gamma 0.80"
     )
     assert str(Alignment((), (0.1, -0.1, 0.1), (0.1, 0.1, 0.1), 1.0, 1.0)) == "unchanged"
 
