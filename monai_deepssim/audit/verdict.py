@@ -91,7 +91,7 @@ VERIFIED_THRESHOLDS = Thresholds(
 #: Of the copy score of volumes.
 VOLUME_THRESHOLDS = replace(
     VERIFIED_THRESHOLDS,
-    source="those of slices; not calibrated on this data",
+    source="those of slices (docs/measured.md), kept for volumes; not calibrated on this data",
 )
 
 

@@ -132,7 +132,9 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
     sentences = []
     if _has_volumes(summary):
         box = " x ".join(map(str, summary["options"]["image_size"]))
-        sentences.append(f"Volumes: each image is a whole volume, of cubic voxels, fitted to a box of {box} of them.")
+        sentences.append(
+            f"Volumes: each image is a whole volume, resampled to cubic voxels and fitted to a box of {box} of them."
+        )
     for side, images in summary["images"].items():
         for kinds, (heading, words) in _IGNORED.items():
             files = [file for file in summary["ignored_files"][side] if file["kind"] in kinds]

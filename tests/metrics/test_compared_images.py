@@ -1,0 +1,21 @@
+"""The images of a side as they are compared: the latest stay in memory, as many bytes of them as may."""
+
+import pytest
+import torch
+
+from monai_deepssim.metrics import ComparedImages, verification
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (1, 16, 16, 16)])
+def test_as_many_images_stay_in_memory_as_bytes_may(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(row: int) -> torch.Tensor:
+        loaded.append(row)
+        return torch.full(shape, float(row))
+
+    monkeypatch.setattr(verification, "_BYTES_KEPT", 3 * torch.zeros(shape).nbytes)
+    side = ComparedImages(load)
+    for row in (9, 0, 1, 2, 0, 1, 2, 3, 0):
+        assert torch.equal(side.image(row), torch.full(shape, float(row)))
+    assert loaded == [9, 0, 1, 2, 3, 0]
