@@ -15,7 +15,7 @@ from monai_deepssim.similarity.canonical_pose import weigh_foreground
 
 __all__ = ["VolumePose", "canonicalize_volumes", "measure_volume_pose"]
 
-# Voxels a side at which moments are measured: sums over so many are exact to a small part of a voxel.
+# Voxels of the longest side at which moments are measured: sums over so many are exact to a small part of a voxel.
 _MEASURED_SIDE = 32
 # From the middle of the canvas to its border in spreads. An ellipsoid ends 2.24 spreads from its centre.
 _REACH = 2.4
@@ -65,7 +65,8 @@ def measure_volume_pose(volumes: Tensor) -> VolumePose:
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"got volumes of shape {tuple(volumes.shape)}, want (N, 1, X, Y, Z)")
     size = torch.tensor(volumes.shape[2:], device=volumes.device)
-    small = F.interpolate(volumes.float(), [min(side, _MEASURED_SIDE) for side in volumes.shape[2:]], mode="area")
+    shrink = min(1.0, _MEASURED_SIDE / max(volumes.shape[2:]))
+    small = F.interpolate(volumes.float(), [max(1, round(side * shrink)) for side in volumes.shape[2:]], mode="area")
     voxel = size / torch.tensor(small.shape[2:], device=volumes.device)
     difference = F.avg_pool3d(small - _border_median(small), 3, stride=1, padding=1)
     weights = weigh_foreground(difference[:, 0].abs())
