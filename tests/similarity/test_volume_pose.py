@@ -15,7 +15,7 @@ def ellipsoid(centre=(0, 0, 0), radii=(9.0, 13.0, 7.0), angle=0.0, size=(40, 40,
     x, y = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
     inside = (x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2
     ball = (x - 3) ** 2 + (y - 4) ** 2 + (z - 1) ** 2 < 9
-    return (torch.sigmoid((1 - inside) * 8) * (0.3 + 0.7 * ball))[None, None]
+    return (torch.sigmoid((1 - inside) * 8) * (0.6 + 0.4 * ball))[None, None]
 
 
 def test_the_centre_the_axes_and_the_spread_are_those_of_the_ellipsoid():
@@ -41,8 +41,8 @@ def test_a_volume_in_pose_does_not_depend_on_where_it_lay_how_it_was_turned_or_h
         ellipsoid(radii=(10.0, 14.4, 7.8)),
         ellipsoid(size=(48, 40, 36)),
     ):
-        assert correlation(other) > 0.98
-    assert correlation(ellipsoid().flip(2)) < 0.95
+        assert correlation(other) > 0.985
+    assert correlation(ellipsoid().flip(2)) < 0.98
 
 
 @pytest.mark.parametrize("turn", [False, True])
