@@ -30,21 +30,25 @@ from typing import Any
 import nilearn
 import numpy as np
 import torch
-from monai.transforms import Affine
 from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from monai_deepssim.data import ImageDataset, PhantomBrainDataset, list_images
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, DeepSSIM3DDetector, SliceVotesDetector
-from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES
+from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES, ControlChange
 from monai_deepssim.workflow.bundles import find_bundle
 
 GALLERY_SEED, STRANGERS_SEED = 9701, 9702
 TUNING_GALLERY_SEED, TUNING_STRANGERS_SEED = 9711, 9712
 SIZE = (64, 64, 64)
 FALSE_POSITIVES = 0.01
-SPACING = 2.5  # voxels: slices of 5 mm in place of 2 mm
+THICKNESS = 2.5  # slices of 5 mm in place of 2 mm
+#: The changes that are asked for, out of those of an audit's controls.
+CHANGES = (
+    *("none", "flip_x", "flip_y", "flip_z", "rotation_x_10", "rotation_y_10", "rotation_z_10", "shift_5"),
+    *("gamma_0.5", "gamma_1.5", "noise_0.02", "blur_1", "crop_10", "slices_2"),
+)
 Change = Callable[[Tensor, int], Tensor]
 #: Real volume that nilearn ships, below its folder.
 ICBM152 = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
@@ -53,32 +57,17 @@ ICBM152 = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 def changes() -> dict[str, Change]:
     """The changes by name; each takes a volume ``(1, X, Y, Z)`` and a seed."""
 
-    def flip(volume: Tensor, seed: int, axis: int) -> Tensor:
-        return volume.flip(axis + 1)
+    def control(volume: Tensor, seed: int, change: ControlChange) -> Tensor:
+        return change.apply(volume, None, seed=seed, image_size=SIZE)
 
-    def turn(volume: Tensor, seed: int, axis: int) -> Tensor:
-        angles = np.zeros(3)
-        angles[axis] = np.deg2rad(10) * np.random.RandomState(seed).choice([-1, 1])
-        turned = Affine(rotate_params=angles.tolist(), padding_mode="zeros", image_only=True)(volume)
-        return torch.as_tensor(np.asarray(turned)).clamp(0, 1)
-
-    def respace(volume: Tensor, seed: int) -> Tensor:
+    def thicken(volume: Tensor, seed: int) -> Tensor:
         size = list(volume.shape[1:])
         axis = np.random.RandomState(seed).randint(3)
-        size[axis] = round(size[axis] / SPACING)
+        size[axis] = round(size[axis] / THICKNESS)
         return interpolate(interpolate(volume[None], size, mode="area"), volume.shape[1:], mode="trilinear")[0]
 
-    def control(volume: Tensor, seed: int, number: int) -> Tensor:
-        return VOLUME_CONTROL_CHANGES[number].apply(volume, None, seed=seed, image_size=SIZE)
-
-    named: dict[str, Change] = {
-        change.name: partial(control, number=i) for i, change in enumerate(VOLUME_CONTROL_CHANGES)
-    }
-    named.pop("rotation_10")
-    for axis, letter in enumerate("xyz"):
-        named[f"flip along {letter}"] = partial(flip, axis=axis)
-        named[f"rotation about {letter}, 10 degrees"] = partial(turn, axis=axis)
-    return {**named, f"slices {SPACING:g} times as thick": respace}
+    controls = {change.name: partial(control, change=change) for change in VOLUME_CONTROL_CHANGES}
+    return {**{name: controls[name] for name in CHANGES}, f"slices {THICKNESS:g} times as thick": thicken}
 
 
 def cohort(num_subjects: int, seed: int) -> Tensor:

@@ -46,15 +46,15 @@ def test_every_backbone_of_volumes_leaves_a_sixteenth_of_the_sides(name):
         assert features(torch.zeros(1, 1, 48, 32, 32)).shape == (1, channels, 3, 2, 2)
 
 
-def test_in_a_canonical_pose_a_shift_changes_next_to_nothing():
+def test_in_a_canonical_pose_a_shift_hardly_changes_an_embedding():
     torch.manual_seed(0)
     axes = torch.meshgrid(*[torch.arange(40.0)] * 3, indexing="ij")
     head = sum(((axis - 20) / radius) ** 2 for axis, radius in zip(axes, (9, 12, 7), strict=True)) < 1
-    volume = (head * torch.rand(40, 40, 40))[None, None]
+    volume = (head * torch.cos(axes[0] / 3) * torch.sin(axes[1] / 2 + axes[2] / 4) + 2 * head)[None, None].float()
     embedder = DeepSSIMEmbedder(**SMALL, canonical_size=(32, 32, 32)).eval()
     with torch.no_grad():
         here, there = embedder(standardize(torch.cat([volume, volume.roll((3, -2, 4), (2, 3, 4))])))
-    torch.testing.assert_close(here, there, atol=2e-3, rtol=0)
+    assert here @ there > 0.999
 
 
 def test_weights_of_an_embedder_of_volumes_load_by_themselves(tmp_path):

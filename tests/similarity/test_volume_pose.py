@@ -21,22 +21,28 @@ def ellipsoid(centre=(0, 0, 0), radii=(9.0, 13.0, 7.0), angle=0.0, size=(40, 40,
 def test_the_centre_the_axes_and_the_spread_are_those_of_the_ellipsoid():
     pose = measure_volume_pose(ellipsoid((3, -2, 1), angle=0.2))
     torch.testing.assert_close(pose.centre, torch.tensor([[3.0, -2.0, 1.0]]), atol=0.1, rtol=0)
-    # An ellipsoid's variance along an axis is a fifth of the radius squared.
-    assert pose.spread.item() == pytest.approx((9 * 13 * 7) ** (1 / 3) / math.sqrt(5), rel=0.08)
+    # An ellipsoid's variance along an axis is a fifth of the radius squared; smoothing and filling add a little.
+    assert 1 < pose.spread.item() / ((9 * 13 * 7) ** (1 / 3) / math.sqrt(5)) < 1.2
+    larger = measure_volume_pose(ellipsoid(radii=(10.8, 15.6, 8.4)))
+    assert larger.spread.item() / pose.spread.item() == pytest.approx(1.2, abs=0.05)
     turned = torch.tensor([[math.cos(0.2), -math.sin(0.2), 0], [math.sin(0.2), math.cos(0.2), 0], [0, 0, 1]])
     torch.testing.assert_close(pose.axes[0], turned, atol=0.03, rtol=0)
 
 
 def test_a_volume_in_pose_does_not_depend_on_where_it_lay_how_it_was_turned_or_how_large_it_was():
-    reference = canonicalize_volumes(ellipsoid(), (24, 24, 24))
+    reference = canonicalize_volumes(ellipsoid(), (24, 24, 24)).flatten()
+
+    def correlation(volume):
+        return torch.corrcoef(torch.stack([canonicalize_volumes(volume, (24, 24, 24)).flatten(), reference]))[0, 1]
+
     for other in (
         ellipsoid((4, -3, 2)),
         ellipsoid(angle=0.17),
         ellipsoid(radii=(10.0, 14.4, 7.8)),
         ellipsoid(size=(48, 40, 36)),
     ):
-        difference = (canonicalize_volumes(other, (24, 24, 24)) - reference).abs().mean()
-        assert difference < 0.3 * (canonicalize_volumes(ellipsoid().flip(2), (24, 24, 24)) - reference).abs().mean()
+        assert correlation(other) > 0.985
+    assert correlation(ellipsoid().flip(2)) < 0.98
 
 
 @pytest.mark.parametrize("turn", [False, True])
