@@ -141,7 +141,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     try:
         probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
     except ValueError as error:
-        raise UnusableInputError(f"--image_size: does not suit --detector {name}: {error}.") from error
+        raise UnusableInputError(f"--detector {name}: {error}.") from error
     # CLIP's weights may be a folder.
     files = [] if path is None else sorted(file for file in path.rglob("*") if file.is_file()) or [path]
     content = [name.encode() + b"\0", *(file.read_bytes() for file in files)]
