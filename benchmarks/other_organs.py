@@ -2,10 +2,11 @@
 
     python benchmarks/other_organs.py
     python benchmarks/other_organs.py --organs chest --checkpoint chest_training/model.pt
+    python benchmarks/other_organs.py --images images.csv --group_column patient --organs
 
 Phantoms of each organ, of subjects that nothing was trained or chosen on: a training set, changed copies of a part of
-it, and images of other subjects, changed likewise. The audit's searches, alignment and threshold; beside them where the
-embedder alone ranks the source.
+it, and images of other subjects, changed likewise; images of one's own at 128 x 128 pixels in the same way. The audit's
+searches, alignment and threshold; beside them where the embedder alone ranks the source.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from monai_deepssim.benchmark.cells import score_cell
 from monai_deepssim.benchmark.measures import measure_search
-from monai_deepssim.benchmark.own_images import draw_phantoms
+from monai_deepssim.benchmark.own_images import draw_phantoms, read_own_images
 from monai_deepssim.benchmark.queries import perturb
 from monai_deepssim.data import PHANTOM_ORGANS
 from monai_deepssim.metrics import AlignedDetector, DeepSSIMDetector
@@ -29,14 +30,18 @@ CHANGES = (
     *("crop_20_percent", "zoom_0.7", "zoom_1.4", "mix", "inverted", "average_of_two"),
 )
 BATCH_SIZE, NUM_RESAMPLES, SEEDS = 20, 200, {"tuning_seed": 9601, "test_seed": 9602}
-SIZES = {"brain": (136, 112)}
+SIZES, OWN = {"brain": (136, 112)}, "own images"
 
 
 def measure(organ: str, changes: list[str], arguments: argparse.Namespace) -> list[dict]:
     """Search for the copies and the strangers of one organ under each change: one row per change."""
     size = SIZES.get(organ, (128, 128))
     numbers = {"num_copies": arguments.copies, "num_strangers": arguments.strangers, "gallery_size": arguments.gallery}
-    _, queries = draw_phantoms(organ, image_size=size, **numbers, **SEEDS)
+    if organ == OWN:
+        columns = {"group_column": arguments.group_column, "patient_id_pattern": None}
+        _, queries = read_own_images(arguments.images, image_size=size, **columns, **numbers, **SEEDS)
+    else:
+        _, queries = draw_phantoms(organ, image_size=size, **numbers, **SEEDS)
     embedder = DeepSSIMDetector(arguments.checkpoint).fit(queries.gallery.split(BATCH_SIZE))
     audit = AlignedDetector(DeepSSIMDetector(arguments.checkpoint)).fit(queries.gallery.split(BATCH_SIZE))
     rows = []
@@ -73,7 +78,9 @@ def print_tables(rows: list[dict], changes: list[str], organs: list[str]) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--organs", nargs="+", choices=list(PHANTOM_ORGANS), default=list(PHANTOM_ORGANS))
+    parser.add_argument("--organs", nargs="*", choices=list(PHANTOM_ORGANS), default=list(PHANTOM_ORGANS))
+    parser.add_argument("--images", type=Path, help="CSV or folder of images of one's own")
+    parser.add_argument("--group_column", help="column whose images belong together")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES))
     parser.add_argument("--copies", type=int, default=60)
     parser.add_argument("--strangers", type=int, default=60)
@@ -81,8 +88,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=find_bundle("deepssim_brain_mri") / "models" / "model.pt")
     parser.add_argument("--json", type=Path, help="file for the numbers and all scores")
     arguments = parser.parse_args()
-    rows = [row for organ in arguments.organs for row in measure(organ, arguments.changes, arguments)]
-    print_tables(rows, arguments.changes, arguments.organs)
+    organs = [*arguments.organs, *([OWN] if arguments.images else [])]
+    rows = [row for organ in organs for row in measure(organ, arguments.changes, arguments)]
+    print_tables(rows, arguments.changes, organs)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1))
 

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.data import make_phantom_cohort
 
 IMAGES = Path(__file__).parent / "images"
 SAMPLES = Path(__file__).parents[1] / "bundles" / "brain_mri_ldm" / "docs" / "samples.png"
@@ -39,16 +39,16 @@ main { padding-bottom: 18px !important; }
 REPORT_WIDTH, REPORT_HEIGHT = 1120, 2400
 
 
-def draw_phantom_cohort(path: Path) -> None:
-    """Draw a contact sheet of 24 phantom subjects, one slice each, with their names."""
-    cohort = PhantomBrainDataset(num_subjects=ROWS * COLUMNS, seed=SEED, progress=False)
+def draw_phantom_cohort(path: Path, organ: str) -> None:
+    """Draw a contact sheet of 24 phantom subjects, one image each, with their names."""
+    cohort = make_phantom_cohort(organ, num_subjects=ROWS * COLUMNS, seed=SEED, progress=False)
     figure = Figure(figsize=(12.8, 6.6), dpi=100, layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
     for place, axes in enumerate(figure.subplots(ROWS, COLUMNS).flat):
         subject = cohort[place]
         axes.imshow(subject["image"][0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
         axes.set_title(
-            subject["patient_id"] + (", with skull" if subject["skull"] else ""), color="0.8", fontsize=8, pad=3
+            subject["patient_id"] + (", with skull" if subject.get("skull") else ""), color="0.8", fontsize=8, pad=3
         )
         axes.axis("off")
     figure.savefig(path)
@@ -136,8 +136,9 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="report.html of the demo's audit")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
-    draw_phantom_cohort(IMAGES / "phantom_cohort.png")
-    print(f"wrote {IMAGES / 'phantom_cohort.png'}")
+    for organ, name in (("brain", "phantom_cohort.png"), ("chest", "phantom_chests.png")):
+        draw_phantom_cohort(IMAGES / name, organ)
+        print(f"wrote {IMAGES / name}")
     if options.training:
         draw_learning_curve(options.training, LEARNING_CURVE)
         print(f"wrote {LEARNING_CURVE}")

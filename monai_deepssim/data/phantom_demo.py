@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from monai_deepssim.data.phantom import PhantomBrainDataset
+from monai_deepssim.data.phantom_organs import make_phantom_cohort
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, open_private, unwritable, write_text
 from monai_deepssim.transforms import RandStructurePreserving
@@ -32,6 +33,7 @@ def write_copies_demo(
     augmentation_prob: float = 0.8,
     training_seed: int = 2_000_001,
     synthetic_seed: int = 2_000_002,
+    organ: str = "brain",
 ) -> tuple[Path, Path]:
     """Write a training set and a synthetic set with copies in it, unless an earlier run has written the same.
 
@@ -45,6 +47,7 @@ def write_copies_demo(
         training_seed: seed of the training subjects.
         synthetic_seed: seed of the subjects that are not copies, and of what is copied and how; the two sets share no
             subject.
+        organ: what the phantoms show, a name of :data:`~monai_deepssim.data.PHANTOM_ORGANS`.
 
     Returns:
         The folder of the training images and that of the synthetic ones.
@@ -52,15 +55,17 @@ def write_copies_demo(
     Raises:
         UnusableInputError: if the folder holds something else or cannot be written, or nilearn is not installed.
     """
-    settings = {name: value for name, value in locals().items() if name != "folder"}
+    settings = {
+        name: value for name, value in locals().items() if name != "folder" and (name, value) != ("organ", "brain")
+    }
 
     def write(partial: Path) -> list[dict[str, str]]:
-        training = PhantomBrainDataset(num_training, training_seed)
+        training = make_phantom_cohort(organ, num_subjects=num_training, seed=training_seed)
         names = []
         for number in range(num_training):
             names.append(f"{training[number]['patient_id']}.png")
             write_png(partial / "training" / names[-1], training[number]["image"])
-        others = PhantomBrainDataset(num_synthetic - num_copies, synthetic_seed)
+        others = make_phantom_cohort(organ, num_subjects=num_synthetic - num_copies, seed=synthetic_seed)
         random = np.random.RandomState(synthetic_seed % 2**32)
         augment = RandStructurePreserving(prob=augmentation_prob)
         augment.set_random_state(seed=synthetic_seed % 2**32)
