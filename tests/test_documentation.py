@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from monai_deepssim.audit import Audit
+from monai_deepssim.command_parser import COMMANDS
 from monai_deepssim.data import PhantomBrainDataset, plant_controls
+from monai_deepssim.options import option_names
 from monai_deepssim.report import MATCHES_COLUMNS, MEMORIZED_COLUMNS
 from monai_deepssim.transforms import CONTROL_CHANGES
 
@@ -25,6 +27,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
     *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("papers/*.md")),
     *sorted(ROOT.glob("bundles/*/docs/*.md")),
 ]
 
@@ -80,7 +83,7 @@ def test_a_page_is_finished(page):
 
 def test_a_page_of_the_guide_can_be_reached():
     listed = set(re.findall(r"^([\w/]+)$", text_of(DOCS / "index.md"), re.MULTILINE))
-    assert listed == {page.stem for page in DOCS.glob("*.md")} - {"index"} | {"api/index"}
+    assert listed == {page.stem for page in DOCS.glob("*.md")} - {"index"} | {"api/index", "papers/index"}
 
 
 def test_the_reference_has_every_room():
@@ -110,6 +113,35 @@ def test_the_guide_explains_every_option_and_column_of_an_audit():
     guide = text_of(DOCS / "auditing.md") + text_of(ROOT / "bundles/memorization_audit/docs/README.md")
     explained = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", guide, re.MULTILINE))))
     assert {*Audit.option_names(), *MATCHES_COLUMNS, *MEMORIZED_COLUMNS} - explained <= {"inferer", "handlers"}
+
+
+PAPERS = sorted(DOCS.glob("papers/*.md"))
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=name_of)
+def test_what_a_page_of_a_paper_names_exists(page):
+    text = text_of(page)
+    for path in re.findall(r"\{(?:func|class|data|meth|mod)\}`~?(monai_deepssim[\w.]*)`", text):
+        module, name = path.rsplit(".", 1)
+        assert hasattr(importlib.import_module(module), name), path
+    bundle = "\n".join(text_of(path) for path in ROOT.glob("bundles/*/configs/*.json"))
+    configs = {path.name for path in ROOT.glob("bundles/*/configs/*.json")} | {"summary.json"}
+    assert set(re.findall(r"`(\w+\.json)`", text)) <= configs
+    assert all((ROOT / "bundles" / name).is_dir() for name in re.findall(r"bundle\s+`(\w+)`", text))
+    assert all((ROOT / name).is_file() for name in re.findall(r"`((?:tests|benchmarks|docs)/metrics/\w+\.py)`", text))
+    assert set(re.findall(r"`(\w+)` of the same bundle", text)) <= set(re.findall(r'"(\w+)"', bundle))
+    typed = re.findall(r"monai-deepssim ([\w-]+)((?:(?:[^`|\n]|(?<=\\)\n)*))", text)
+    for command, rest in typed:
+        kind = COMMANDS[command][0]
+        flags = set(re.findall(r"--(\w+)", rest))
+        assert flags <= set(option_names(kind)), command
+
+
+def test_every_paper_has_a_page_and_every_page_says_what_departs():
+    assert {"index.md", "deepssim.md", "memorization_index.md"} <= {page.name for page in PAPERS}
+    for page in PAPERS:
+        if page.name != "index.md":
+            assert "| paper | ours | departures |" in text_of(page)
 
 
 @pytest.mark.parametrize("command", ["main", "test"])

@@ -1,4 +1,4 @@
-"""Latent diffusion models of images: trained, conditioned and sampled with MONAI's engines."""
+"""Latent diffusion models of images, and others to compare with: trained and sampled with MONAI's engines."""
 
 from monai_deepssim.generators.autoencoder_generator import AutoencoderGenerator, prepare_reconstruction_batch
 from monai_deepssim.generators.autoencoder_losses import (
@@ -39,6 +39,15 @@ from monai_deepssim.generators.latent_inferer import (
     state_dict_sha256,
 )
 from monai_deepssim.generators.pictures import FirstBatchImageHandler, ReconstructionPicture
+from monai_deepssim.generators.prior_generators import (
+    GanDiscriminatorLoss,
+    GanGeneratorLoss,
+    PriorGAN,
+    PriorVAE,
+    VariationalLoss,
+    build_discriminator,
+    draw_from_prior,
+)
 from monai_deepssim.generators.sampling_dataset import (
     Conditions,
     SamplingDataset,
@@ -64,6 +73,8 @@ __all__ = [
     "FIDUnlessCopied",
     "FirstBatchImageHandler",
     "FrozenAutoencoderInferer",
+    "GanDiscriminatorLoss",
+    "GanGeneratorLoss",
     "GeneratorCheckpoint",
     "GeneratorImages",
     "HeldOutFIDMetric",
@@ -74,19 +85,24 @@ __all__ = [
     "LatentShapes",
     "PatchDiscriminatorLoss",
     "PatchGeneratorLoss",
+    "PriorGAN",
+    "PriorVAE",
     "ReconstructionPicture",
     "SampleFolder",
     "SamplingDataset",
     "StopWhenCopying",
     "TrainedGenerator",
     "VariableScaling",
+    "VariationalLoss",
     "WarmUpEMAHandler",
     "as_monai_network",
+    "build_discriminator",
     "check_generative_target",
     "compute_latent_shapes",
     "compute_scale_factor",
     "conditions_of_images",
     "convert_generative_state_dict",
+    "draw_from_prior",
     "encode_images",
     "fitted_predictions",
     "gaussian_kl",

@@ -30,6 +30,7 @@ from monai_deepssim.metrics.labelled_pairs import (
     classify_scores,
     evaluate_pairs,
 )
+from monai_deepssim.metrics.mean_memorization_index import MeanMemorizationIndexMetric
 from monai_deepssim.metrics.memorization import MemorizationMetric
 from monai_deepssim.metrics.memorization_index import MemorizationIndex, compute_memorization_index
 from monai_deepssim.metrics.reconstruction_ssim import ReconstructionSSIMMetric, compute_reconstruction_ssim
@@ -72,6 +73,7 @@ __all__ = [
     "LocalFeaturesDetector",
     "MRICoreMemorizationIndexMetric",
     "MSEDetector",
+    "MeanMemorizationIndexMetric",
     "MemorizationIndex",
     "MemorizationIndexMetric",
     "MemorizationMetric",

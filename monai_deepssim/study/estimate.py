@@ -45,13 +45,15 @@ def estimate_study(
     parser = parse_config(GENERATOR_BUNDLE, "inference", options.generator_settings, {})
     judging = (options.num_samples + options.num_holdout / 2) * (2 * _PER_EMBEDDING + options.top_k * _PER_ALIGNMENT)
     num_batches = options.num_samples / trainings.batch_size * parser["num_inference_steps"]
-    times = {width: _time_unet(trainings, width, options.device) for width in {cells[-1].width for _, cells in missing}}
+    kinds = {(cells[-1].generator, cells[-1].width) for _, cells in missing}
+    times = {kind: _time_generator(trainings, *kind, options) for kind in kinds}
     num_steps, training_seconds, measuring_seconds = 0, 0.0, 0.0
     for training, cells in missing:
-        step, call = times[cells[-1].width]
+        step, call = times[cells[-1].generator, cells[-1].width]
         steps_left = trainings.num_steps(cells[-1]) - trainings.steps_done(training, cells[-1])
         num_steps += steps_left
-        training_seconds += _PER_TRAINING + steps_left * (step + (encoding if cells[-1].augmentation else 0))
+        encodes = cells[-1].augmentation and cells[-1].generator == "diffusion"
+        training_seconds += _PER_TRAINING + steps_left * (step + (encoding if encodes else 0))
         measuring_seconds += len(cells) * (_PER_CELL + judging + num_batches * call)
     preparing_seconds = _estimate_preparation(options, trainings, autoencoder, num_pool)
     total = (preparing_seconds + training_seconds + measuring_seconds) / 60
@@ -81,6 +83,19 @@ def _estimate_preparation(
         steps = parser["max_epochs"] * max(1, int(num_pool * (1 - parser["validation_fraction"])) // batch_size)
         seconds += steps * _time(lambda: network(images).square().mean().backward())
     return seconds
+
+
+def _time_generator(
+    trainings: StudyTrainings, generator: str, width: int, options: StudyOptions
+) -> tuple[float, float]:
+    """Seconds of a step of a training, and of one of the calls in which samples are drawn."""
+    if generator == "diffusion":
+        return _time_unet(trainings, width, options.device)
+    network = trainings.build_prior_generator(generator).to(options.device)
+    latents = torch.randn(trainings.batch_size, network.latent_size, device=options.device)
+    step = _time(lambda: network.decode(latents).square().mean().backward())
+    # The other half of the network, an encoder or a discriminator; one call draws, where diffusion needs many.
+    return 3 * step, 0.0
 
 
 def _time_unet(trainings: StudyTrainings, width: int, device: torch.device) -> tuple[float, float]:

@@ -34,6 +34,8 @@ def level_name(factor: str, level: Any) -> str:
     """
     if factor == "augmentation":
         return "on" if level else "off"
+    if factor == "generator":
+        return {"vae": "VAE", "gan": "GAN", "diffusion": "latent diffusion"}[level]
     return {"none": "once", "low": "1 to 4", "high": "1 to 14"}[level] if factor == "repetitions" else f"{level:,}"
 
 

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["FACTORS", "REPETITIONS", "Factor", "Setting", "Training", "curve", "full_product", "one_at_a_time"]
+__all__ = [
+    "FACTORS",
+    "GENERATORS",
+    "REPETITIONS",
+    "Factor",
+    "Setting",
+    "Training",
+    "curve",
+    "full_product",
+    "one_at_a_time",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,9 @@ class Factor:
 #: Repetitions of a training image, the names of :data:`~monai_deepssim.generators.DUPLICATION_RANGES`, from the rarest.
 REPETITIONS = ("none", "low", "high")
 
+#: Kinds of generators, from the one that is expected to copy least.
+GENERATORS = ("vae", "gan", "diffusion")
+
 #: In the order of the report; directions after Dar et al., and for repetitions Scardace et al.
 FACTORS: dict[str, Factor] = {
     factor.name: factor
@@ -45,6 +58,7 @@ FACTORS: dict[str, Factor] = {
         Factor("augmentation", "augmentation", -1, "augmentation: fewer copies"),
         Factor("width", "channels of the U-Net's first level", 1, "a larger network: more copies"),
         Factor("epochs", "epochs", 1, "more epochs: more copies"),
+        Factor("generator", "kind of generator", 1, "latent diffusion: more copies than a VAE or a GAN"),
     )
 }
 
@@ -59,6 +73,7 @@ class Setting:
         augmentation: whether training images are flipped and rotated at random.
         width: channels of the U-Net's first level; those of the others in proportion.
         epochs: passes over the training images; see :meth:`num_steps`.
+        generator: ``diffusion``, ``vae`` or ``gan``; the width is the U-Net's alone.
     """
 
     training_images: int
@@ -66,13 +81,15 @@ class Setting:
     augmentation: bool
     width: int
     epochs: int
+    generator: str = "diffusion"
 
     @property
     def name(self) -> str:
         """Of the cell's folder."""
         augmented = "augmented" if self.augmentation else "plain"
+        kind = "" if self.generator == "diffusion" else f"{self.generator}-"
         return (
-            f"images{self.training_images:04d}-repeated_{self.repetitions}-{augmented}-width{self.width:03d}"
+            f"{kind}images{self.training_images:04d}-repeated_{self.repetitions}-{augmented}-width{self.width:03d}"
             f"-epochs{self.epochs:05d}"
         )
 
@@ -178,6 +195,7 @@ def curve(cells: Sequence[Setting], base: Setting, factor: str) -> list[Setting]
     members = [cell for cell in cells if replace(cell, **{factor: getattr(base, factor)}) == base]
 
     def level(cell: Setting) -> Any:
-        return REPETITIONS.index(cell.repetitions) if factor == "repetitions" else getattr(cell, factor)
+        order = {"repetitions": REPETITIONS, "generator": GENERATORS}.get(factor)
+        return getattr(cell, factor) if order is None else order.index(getattr(cell, factor))
 
     return sorted(members, key=level)

@@ -21,7 +21,7 @@ from monai_deepssim.option_checks import (
     yes_or_no,
 )
 from monai_deepssim.options import option
-from monai_deepssim.study.grid import REPETITIONS, Setting, full_product, one_at_a_time
+from monai_deepssim.study.grid import GENERATORS, REPETITIONS, Setting, full_product, one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ _LEVELS = {
     "augmentation": yes_or_no,
     "width": whole(1),
     "epochs": whole(1),
+    "generator": one_of(GENERATORS),
 }
 
 
@@ -52,7 +53,7 @@ class StudyOptions:
         None,
         anything("lists by factor"),
         "Values by factor: training_images, repetitions (none, low, high), augmentation, width (channels of the "
-        "U-Net's first level) and epochs.",
+        "U-Net's first level), epochs and generator (vae, gan, diffusion).",
         _GRID,
     )
     base: Any = option(None, anything("values by factor"), "Value of each factor where another one is varied.", _GRID)
@@ -151,7 +152,7 @@ def _mapping(option: str, value: Any) -> dict[str, Any]:
 
 
 def _setting(option: str, value: Any) -> Setting:
-    levels = _mapping(option, value)
+    levels = {"generator": "diffusion", **_mapping(option, value)}
     if sorted(levels) != sorted(_LEVELS):
         raise unusable_option(
             option, value, f"a value for each of {', '.join(_LEVELS)}; --{option}#width 48 changes one alone"

@@ -16,6 +16,7 @@ from torch import Tensor
 from monai_deepssim.data import load_slice
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
+from monai_deepssim.generators import SampleFolder, draw_from_prior
 from monai_deepssim.networks import read_checkpoint
 from monai_deepssim.stores import read_sealed, write_sealed
 from monai_deepssim.study.grid import Setting, Training
@@ -28,6 +29,8 @@ __all__ = ["GENERATOR_BUNDLE", "StudyTrainings", "checkpoint_interval"]
 
 #: The bundle that trains generators.
 GENERATOR_BUNDLE = "brain_mri_ldm"
+#: The bundle that trains those that are no diffusion models.
+STUDY_BUNDLE = "memorization_study"
 _STATE, _MARKER = "diffusion_training.pt", "training.json"
 # A training is saved at least so often, in steps, and takes up from there.
 _LONGEST_INTERVAL = 100
@@ -137,6 +140,8 @@ class StudyTrainings:
         Returns:
             The generator's checkpoint, of averaged weights.
         """
+        if cell.generator != "diffusion":
+            return self._train_prior_generator(training, cell, images)
         folder, done, wanted = self._folder(training), self.steps_done(training, cell), self.num_steps(cell)
         if done == wanted:
             return folder / "diffusion.pt"
@@ -175,6 +180,8 @@ class StudyTrainings:
         folder = self.options.output_dir / "cells" / f"{cell.file(training.replicate)}_samples"
         if _generator_of(folder) not in ("", hashlib.sha256(generator.read_bytes()).hexdigest()):
             shutil.rmtree(folder)  # of a training that was begun anew
+        if cell.generator != "diffusion":
+            return self._draw_from_prior(training, cell, generator, folder)
         overrides = {
             **self._generator_overrides(cell, autoencoder),
             "output_dir": as_literal(self._folder(training)),
@@ -184,8 +191,57 @@ class StudyTrainings:
             "sampling_seed": _SAMPLING_SEEDS * (training.replicate + 1),
         }
         run_config(GENERATOR_BUNDLE, "inference", self.options.generator_settings, overrides)
+        return self._read_samples(folder)
+
+    def _read_samples(self, folder: Path) -> Tensor:
         files = [folder / f"{index:06d}.png" for index in range(self.options.num_samples)]
         return torch.stack([load_slice({"image": str(file)}) for file in files])
+
+    def _train_prior_generator(self, training: Training, cell: Setting, images: TrainingSet) -> Path:
+        """Train a VAE or a GAN from its first step to a cell: it takes minutes, and is not taken up."""
+        folder, wanted = self._folder(training) / f"epochs{cell.epochs:05d}", self.num_steps(cell)
+        path, interval = folder / "generator.pt", checkpoint_interval([wanted])
+        if path.is_file():
+            return path
+        ensure_writable(folder)
+        overrides = {
+            **self._prior_overrides(),
+            "dataset_dir": as_literal(images.csv),
+            "duplication": as_literal(images.csv),
+            "validation_dir": as_literal(self.options.output_dir / HOLDOUT_CSV),
+            "output_dir": as_literal(folder),
+            "seed": self.options.seed + 1_000_003 * (training.replicate + 1),
+            "augmentation": cell.augmentation,
+            "batch_size": self.batch_size,
+            "steps_per_epoch": interval,
+            "max_epochs": wanted // interval,
+        }
+        run_config(STUDY_BUNDLE, f"train_{cell.generator}", (), overrides)
+        return path
+
+    def _draw_from_prior(self, training: Training, cell: Setting, generator: Path, folder: Path) -> Tensor:
+        """Draw a cell's samples, each from the latent of its own seed."""
+        network = self.build_prior_generator(cell.generator).to(self.options.device)
+        first = _SAMPLING_SEEDS * (training.replicate + 1)
+        digest = hashlib.sha256(generator.read_bytes()).hexdigest()
+        samples = SampleFolder(folder, digest, num_inference_steps=1, seed=first)
+        missing = samples.missing(range(self.options.num_samples))
+        if missing:
+            drawn = draw_from_prior(network, generator, [first + index for index in missing])
+            for index, image in zip(missing, drawn, strict=True):
+                samples.write(image, index)
+        return self._read_samples(folder)
+
+    def build_prior_generator(self, generator: str) -> Any:
+        """Build the network of a ``vae`` or a ``gan``, with random weights."""
+        parser = parse_config(STUDY_BUNDLE, f"train_{generator}", (), self._prior_overrides())
+        return parser.get_parsed_content("network_def")
+
+    def _prior_overrides(self) -> dict[str, Any]:
+        return {
+            "image_size": list(self.options.image_size),
+            "device": f"$torch.device('{self.options.device}')",
+        }
 
     def finish(self, training: Training) -> None:
         """Remove what only going on with a training would need: four times the size of its generator."""

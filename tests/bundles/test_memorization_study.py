@@ -149,6 +149,28 @@ def test_a_level_that_is_added_is_trained_alone(study, settings, monkeypatch, tm
     assert sum(group["total"] for group in summary["memorized_by_repetition"]) == 4
 
 
+def test_cells_of_a_vae_and_a_gan_are_trained_by_their_own_configs_and_judged_as_the_others(
+    study, settings, monkeypatch, tmp_path
+):
+    folder = shutil.copytree(study[0], tmp_path / "study")
+    counting = Counting(monkeypatch)
+    run(folder, settings, factors={**FACTORS, "generator": ["vae", "gan"]})
+    assert counting.runs == ["train_vae", "train_gan"]
+    cells = pd.read_csv(folder / "cells.csv")
+    pooled = cells[cells["seed"] == "all"].set_index("generator")
+    assert pooled.loc[["vae", "gan"], "steps"].tolist() == [2, 2]  # as many as the base cell
+    assert (pooled.loc[["vae", "gan"], "looks_real_total"] == 16).all()
+    for kind in ("vae", "gan"):
+        manifest = pd.read_csv(next((folder / "cells").glob(f"{kind}-images*/seed0_samples/manifest.csv")))
+        assert manifest["seed"].tolist() == list(range(1_000_000, 1_000_016))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [one["to"] for one in summary["directions"] if one["factor"] == "generator"] == ["diffusion"] * 2
+    assert "| VAE |" in (folder / "table.md").read_text()
+    again = Counting(monkeypatch)
+    run(folder, settings, factors={**FACTORS, "generator": ["vae", "gan"]})
+    assert again.runs == []
+
+
 def test_a_training_that_is_past_a_new_level_begins_anew(study, settings, monkeypatch, tmp_path):
     folder = shutil.copytree(study[0], tmp_path / "study")
     shutil.rmtree(next((folder / "cells").glob("images0004-*-epochs00001")))

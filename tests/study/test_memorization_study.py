@@ -55,6 +55,14 @@ def scores_of(num_copies, num_samples=40, *, real=1.0, copies=(1, 1, 1, 1), seed
     }
 
 
+def test_generators_are_ordered_by_what_is_expected_of_them_and_a_cell_of_diffusion_has_the_name_it_had():
+    cells = one_at_a_time(BASE, {"generator": ["diffusion", "gan", "vae"]})
+    assert [cell.generator for cell in curve(cells, BASE, "generator")] == ["vae", "gan", "diffusion"]
+    assert BASE.name == "images0032-repeated_none-plain-width032-epochs00100"
+    assert replace(BASE, generator="vae").name == f"vae-{BASE.name}"
+    assert len(Training.of_cells(cells, num_seeds=1)) == 3
+
+
 def test_one_factor_at_a_time_changes_one_factor_and_the_product_all():
     levels = {"training_images": [16, 32, 64], "augmentation": [False, True], "epochs": [50, 100]}
     cells = one_at_a_time(BASE, levels)

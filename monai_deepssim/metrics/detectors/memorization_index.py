@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,21 +149,32 @@ class MemorizationIndexMetric(CopyDetectionMetric):
         Raises:
             ValueError: when there are too few.
         """
-        if not self.null_jitter or self.null is not None:
-            return super().fit(training_images)
+        parts = list(self.represent_training(training_images))
+        if not parts:
+            raise ValueError("there are no training images to fit on: the loader gave no batch")
+        return self.fit_representations(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def represent_training(self, training_images: Iterable[Tensor | Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
+        """Yield what :meth:`fit_representations` takes of each batch.
+
+        Args:
+            training_images: as for :meth:`fit`.
+
+        Yields:
+            ``(B, D)``; with ``null_jitter`` also those of the images after a flip and a rotation.
+        """
         change = RandStructurePreserving(
             rotation_radians=math.radians(_SMALL_ROTATION), flip_prob=0.5, rotation_prob=1.0, gamma_prob=0.0
         )
         change.set_random_state(seed=self.seed)
-        training, jittered = [], []
         for batch in training_images:
             images = batch["image"] if isinstance(batch, Mapping) else batch
-            training.append(self.represent_batch(images))
+            representations = self.represent_all([images])
+            if not self.null_jitter or self.null is not None:
+                yield (representations,)
+                continue
             changed = [convert_to_tensor(change(image), track_meta=False) for image in images]
-            jittered.append(self.represent_batch(torch.stack(changed)))
-        if not training:
-            raise ValueError("there are no training images to fit on: the loader gave no batch")
-        return self.fit_representations(torch.cat(training), torch.cat(jittered))
+            yield representations, self.represent_batch(torch.stack(changed))
 
     def fit_representations(self, training: Embeddings, jittered: Tensor | None = None) -> Self:
         """Fit the whitening to representations that were computed before, and estimate the null.
