@@ -318,3 +318,22 @@ def test_a_list_may_tell_the_spacing_of_a_volume(tmp_path, lopsided):
     (tmp_path / "list.csv").write_text("image,spacing\na.npy,2\n")
     with pytest.raises(UnusableInputError, match=r"a\.npy: spacing is '2', wanted the sides of a voxel"):
         list_images(tmp_path / "list.csv", volumes=True)
+
+
+def test_padding_of_a_dicom_series_gets_the_lowest_intensity_of_the_whole_volume(tmp_path, lopsided, write_series):
+    files = write_series(tmp_path, lopsided, 2, [f"{index}.dcm" for index in range(8)])
+    dataset = pydicom.dcmread(files[3])
+    dataset.add_new("PixelPaddingValue", "SS", int(lopsided[2, 2, 3]))
+    dataset.save_as(files[3])
+    (item,) = list_images(tmp_path, volumes=True)
+    expected = lopsided.copy()
+    expected[2, 2, 3] = lopsided.min()
+    assert read_image(item)[0].numpy() == pytest.approx(unit(expected), abs=1e-6)
+
+
+def test_colours_are_no_volume(tmp_path, write_dicom):
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 255, (6, 7, 3)).astype(np.uint8)
+        write_dicom(tmp_path / f"{index}.dcm", pixels, series="1.2.3", position=(0, 0, index), photometric="RGB")
+    (item,) = list_images(tmp_path, volumes=True)
+    assert "the voxels are colours" in refusal(item)
