@@ -16,6 +16,7 @@ from monai_deepssim.data import (
     LoadSliced,
     PhantomBrainDataset,
     Reader,
+    choose_windows,
     digest_of_images,
     give_spacings,
     hash_items,
@@ -29,6 +30,7 @@ from monai_deepssim.data import (
 from monai_deepssim.data.cubic_voxels import make_cubes
 from monai_deepssim.data.readers import reader_of
 from monai_deepssim.data.readers.limits import MAX_VOXELS
+from monai_deepssim.data.windows import FittedWindow
 from monai_deepssim.errors import UnusableInputError
 
 
@@ -318,3 +320,44 @@ def test_a_list_may_tell_the_spacing_of_a_volume(tmp_path, lopsided):
     (tmp_path / "list.csv").write_text("image,spacing\na.npy,2\n")
     with pytest.raises(UnusableInputError, match=r"a\.npy: spacing is '2', wanted the sides of a voxel"):
         list_images(tmp_path / "list.csv", volumes=True)
+
+
+def test_padding_of_a_dicom_series_gets_the_lowest_intensity_of_the_whole_volume(tmp_path, lopsided, write_series):
+    files = write_series(tmp_path, lopsided, 2, [f"{index}.dcm" for index in range(8)])
+    dataset = pydicom.dcmread(files[3])
+    dataset.add_new("PixelPaddingValue", "SS", int(lopsided[2, 2, 3]))
+    dataset.save_as(files[3])
+    (item,) = list_images(tmp_path, volumes=True)
+    expected = lopsided.copy()
+    expected[2, 2, 3] = lopsided.min()
+    assert read_image(item)[0].numpy() == pytest.approx(unit(expected), abs=1e-6)
+
+
+def test_colours_are_no_volume(tmp_path, write_dicom):
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 255, (6, 7, 3)).astype(np.uint8)
+        write_dicom(tmp_path / f"{index}.dcm", pixels, series="1.2.3", position=(0, 0, index), photometric="RGB")
+    (item,) = list_images(tmp_path, volumes=True)
+    assert "the voxels are colours" in refusal(item)
+
+
+def test_the_window_of_volumes_is_chosen_by_their_middle_axial_slices(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).normal(-1000, 10, (12, 14, 16)).astype(np.int16)
+    values[3:9, 3:11] = np.random.default_rng(1).integers(-100, 200, (6, 8, 16))
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "ct.nii")
+    pictures = torch.rand(1, 1, 12, 14, 16)
+    sides = {
+        "training": list_images(tmp_path, volumes=True),
+        "synthetic": list_in_memory(pictures, "synthetic", volumes=True),
+    }
+    looked_at = []
+
+    def fit(slices, others, further):
+        looked_at.extend([*slices, *others])
+        return FittedWindow(40, 80, "brain", 0.0)
+
+    monkeypatch.setattr("monai_deepssim.data.window_choice.fit_window", fit)
+    choices = choose_windows(sides, "auto")
+    assert (choices["training"].window, choices["synthetic"].window) == ("40,80", "")
+    assert np.array_equal(looked_at[0], values[:, :, 8])
+    assert looked_at[1].shape == (12, 14)
