@@ -6,7 +6,9 @@ import torch
 from monai.transforms import AdjustContrast, Affine
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from skimage.metrics import structural_similarity
+from torch.nn.functional import interpolate
 
+from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.similarity import (
     Alignment,
     aligned_ssim,
@@ -81,6 +83,15 @@ def test_a_cropped_and_enlarged_copy_is_found(volume):
     assert aligned_ssim(copies, torch.stack([volume, volume])).ssim.min() > 0.93
 
 
+def test_a_head_that_was_cropped_is_not_taken_for_one_whose_axes_were_exchanged():
+    # From afar, other orders of the axes fit this one better, once they are stretched to its outline.
+    head = PhantomBrainDataset(2, 5102, (64, 64, 64), volume=True, progress=False)[1]["image"].as_tensor()
+    cropped = interpolate(head[None, :, :58, 1:59, 6:], size=(64, 64, 64), mode="trilinear")
+    copy, training = (interpolate(volume, size=(32, 32, 32), mode="area") for volume in (cropped, head[None]))
+
+    assert aligned_ssim(copy, training).ssim.item() > 0.95
+
+
 @pytest.mark.parametrize(("order", "flips"), [((1, 0, 2), ()), ((2, 0, 1), (1,)), ((2, 1, 0), (0, 2))])
 def test_a_volume_saved_without_its_orientation_is_found(cube, order, flips):
     copy = cube.permute(0, *(axis + 1 for axis in order)).flip([axis + 1 for axis in flips])
@@ -133,6 +144,31 @@ def test_the_ssim_is_scikit_images_of_what_the_alignment_makes():
     assert found.ssim[0] < 0.65 < 0.9 < found.ssim[1:].min()
 
 
+def test_what_lies_at_the_border_is_read_as_the_alignment_reads_it():
+    full = torch.stack([draw_volume(seed, (24, 28, 17), radii=(3, 3, 3)) for seed in (7, 8)])
+    copies = torch.stack([rotate(full[0], 1, 7.0), full[1].roll((2, -1, 1), (1, 2, 3))])
+
+    found = aligned_ssim(torch.cat([copies, full]), torch.cat([full, full.flip(0)]))
+
+    pairs = zip(torch.cat([copies, full]), torch.cat([full, full.flip(0)]), found.alignments, found.ssim, strict=True)
+    for first, second, alignment, ssim in pairs:
+        assert ssim.item() == pytest.approx(ssim_by_scikit_image(first, alignment.apply(second)), abs=1e-4)
+    assert found.ssim[:2].min() > 0.6 > found.ssim[2:].max()
+
+
+def test_the_words_say_which_axes_were_exchanged_and_stretched():
+    still = (0.0, 0.0, 0.0)
+    exchanged = Alignment((2,), still, still, 1.0, 1.0, axes=(1, 0, 2))
+    assert str(exchanged) == (
+        "axes exchanged: back-front becomes left-right, left-right becomes back-front, flipped feet-head"
+    )
+    stretched = Alignment((), still, (0.0, 1.0, -2.0), 0.9, 1.0, stretches=(1.0, 0.5, 1.2))
+    assert str(stretched) == (
+        "shifted 1.0 pixels to the front and 2.0 pixels to the feet, shrunk to 90.0 %, squeezed to 50 % back-front, "
+        "stretched to 120 % feet-head"
+    )
+
+
 def test_other_volumes_stay_unlike(volume):
     others = torch.stack([draw_volume(seed) for seed in (10, 11, 12)])
 
@@ -177,7 +213,7 @@ def test_what_is_cheap_ranks_the_source_first():
 
 
 def test_the_area_that_was_copied_is_found_in_a_volume():
-    volume, half = draw_volume(40), draw_volume(41)
+    volume, half = (draw_volume(seed, radii=(3, 3, 3)) for seed in (40, 41))  # structure everywhere
     half[:, :18] = volume[:, :18]
 
     share, mask = copied_area(half, volume, Alignment((), (0.0,) * 3, (0.0,) * 3, 1.0, 1.0))
