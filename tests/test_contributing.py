@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from monai_deepssim.audit import options, tables
+from monai_deepssim.audit import options
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import detector_arguments, detectors, make_detector, verification
 from monai_deepssim.options import read_options
+from monai_deepssim.report import tables
 
 PAGE = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
