@@ -116,8 +116,8 @@ def give_spacings(items: Sequence[_Item], training: Sequence[_Item]) -> tuple[li
         return given, ""
     return given, (
         f"{len(examples)} of {len(items)} volumes tell no spacing of their own, and are as large as the training "
-        "volumes, or have a half, a third or a quarter of their slices. They are taken to have the spacing of these, such as "
-        f"{examples[0]}. A header with another spacing, or a column spacing, says otherwise."
+        "volumes, or have a half, a third or a quarter of their slices. They are taken to have the spacing of these, "
+        f"such as {examples[0]}. A header with another spacing, or a column spacing, says otherwise."
     )
 
 

@@ -147,7 +147,8 @@ class Alignment:
         if self.gamma != 1:
             low, high = ends or (changed.amin(), changed.amax())
             extent = high - low
-            changed = ((changed - low) / extent.clamp(min=1e-7)) ** self.gamma * extent + low
+            # Zeros from outside may lie below the range of a volume, and have no power.
+            changed = ((changed - low) / extent.clamp(min=1e-7)).clamp(min=0) ** self.gamma * extent + low
         return changed
 
     def _read_positions(self) -> np.ndarray:

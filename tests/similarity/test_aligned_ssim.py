@@ -292,6 +292,13 @@ def test_a_change_is_what_monais_transforms_make_of_it(shape, angles, shift):
     assert torch.allclose(changed, AdjustContrast(gamma)(turn(Flip(axes)(image))).as_tensor(), atol=1e-4)
 
 
+def test_a_gamma_of_a_volume_that_is_brighter_than_what_comes_from_outside_stays_finite():
+    volume = 0.1 + 0.5 * torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = Alignment((), (0.0, 0.0, 0.0), (2.0, 0.0, 0.0), 1.0, 1.1).apply(volume)
+    assert changed.isfinite().all()
+    assert changed.min() >= volume.min() - 1e-6
+
+
 def test_the_direction_in_words_is_the_one_that_is_seen():
     image = torch.zeros(1, 65, 65)
     image[0, 8:16, 30:35] = 1  # a mark at the top
