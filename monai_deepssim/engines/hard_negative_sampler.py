@@ -80,7 +80,9 @@ class HardNegativeSampler(Sampler[int]):
         for start in range(0, len(self.images), _BATCH_SIZE):
             positions = range(start, min(start + _BATCH_SIZE, len(self.images)))
             batch = torch.stack([torch.as_tensor(self.images[i]["image"]) for i in positions])
-            batch = batch.to(device, memory_format=torch.channels_last)
+            batch = batch.to(device)
+            if batch.ndim == 4:
+                batch = batch.contiguous(memory_format=torch.channels_last)
             embeddings.append(inferer(standardize(batch), self.network).float().cpu())
         self.network.train(training)
         return nn.functional.normalize(torch.cat(embeddings), dim=1)

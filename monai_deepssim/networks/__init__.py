@@ -1,7 +1,7 @@
 """Networks that map an image to an embedding."""
 
 from monai_deepssim.networks.autoencoders import AutoencoderWeights, ImageAutoencoder
-from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
+from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES, VOLUME_BACKBONES
 from monai_deepssim.networks.checkpoints import TorchScriptEmbedder, load_deepssim
 from monai_deepssim.networks.copy_detector import CopyDetector, load_copy_detector
 from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
@@ -22,6 +22,7 @@ from monai_deepssim.networks.volume_copy_detector import VolumeCopyDetector
 
 __all__ = [
     "SUPPORTED_BACKBONES",
+    "VOLUME_BACKBONES",
     "AutoencoderWeights",
     "CopyDetector",
     "DamagedCheckpointError",

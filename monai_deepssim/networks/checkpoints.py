@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES
+from monai_deepssim.networks.backbones import SUPPORTED_BACKBONES, VOLUME_BACKBONES
 from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
 from monai_deepssim.networks.state_dicts import existing_file, is_torchscript, load_fitting, read_state_dict
 
@@ -38,7 +38,8 @@ def load_deepssim(
             writing files; only from a source that you trust.
 
     Returns:
-        A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``.
+        A module that maps standardised images ``(N, 1, H, W)`` to embeddings of length 1, ``(N, D)``; volumes
+        ``(N, 1, X, Y, Z)`` where the weights are those of an embedder of volumes.
 
     Raises:
         UnusableInputError: when there is no such file, it is no checkpoint, it is TorchScript without permission, or
@@ -64,16 +65,19 @@ def load_deepssim(
     state = read_state_dict(path)
     head = state.get("fc.6.weight")
     hidden_dim, embedding_dim = (head.shape[1], head.shape[0]) if head is not None and head.ndim == 2 else (512, 256)
+    first = state.get("feature_extractor.0.weight")
+    spatial_dims = 3 if first is not None and first.ndim == 5 else 2
     build = partial(
         DeepSSIMEmbedder,
+        spatial_dims=spatial_dims,
         embedding_dim=embedding_dim,
         hidden_dim=hidden_dim,
         dropout=dropout,
         fold_flips="flips_are_folded" in state,
-        canonical_size=_remembered_size(state, "canonical_size"),
-        pooled_size=_remembered_size(state, "pooled_size") or (1, 1),
+        canonical_size=_remembered_size(state, "canonical_size", spatial_dims),
+        pooled_size=_remembered_size(state, "pooled_size", spatial_dims),
     )
-    names = [backbone] if backbone else SUPPORTED_BACKBONES
+    names = [backbone] if backbone else VOLUME_BACKBONES if spatial_dims == 3 else SUPPORTED_BACKBONES
     embedder, nearest, difference = load_fitting(state, {name: partial(build, name) for name in names})
     if embedder is None:
         known = backbone or f"that is known here; the nearest is {nearest}"
@@ -137,7 +141,7 @@ class TorchScriptEmbedder(nn.Module):
         return F.normalize(self.program(x.expand(-1, self.channels, -1, -1)).float(), dim=1)
 
 
-def _remembered_size(state: Mapping[str, Tensor], name: str) -> list[int] | None:
+def _remembered_size(state: Mapping[str, Tensor], name: str, num_sides: int) -> list[int] | None:
     """The size that the weights remember under this name, if they do."""
     size = state.get(f"{name}_pixels")
-    return size.tolist() if size is not None and size.shape == (2,) else None
+    return size.tolist() if size is not None and size.shape == (num_sides,) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.networks.backbones import build_backbone, children_of_stages
+from monai_deepssim.networks.backbones import build_backbone, build_volume_backbone, children_of_stages
 from monai_deepssim.networks.flip_folding import FOLDED_CHANNELS, fold_flips
 from monai_deepssim.networks.state_dicts import read_state_dict
-from monai_deepssim.similarity import canonicalize_pose
+from monai_deepssim.similarity import canonicalize_pose, canonicalize_volumes
 
 __all__ = ["DeepSSIMEmbedder"]
 
 _BACKBONE = "feature_extractor."
 MIN_SIDE = 64  # pixels: ConvNeXt halves an image five times and needs two pixels to be left
+MIN_VOLUME_SIDE = 32  # voxels: the backbones of volumes halve four times
+_POOLING = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
 class DeepSSIMEmbedder(nn.Module):
@@ -27,9 +30,11 @@ class DeepSSIMEmbedder(nn.Module):
 
     A torchvision backbone's feature layers, then average pooling, BatchNorm, Linear to 512, GELU, dropout and Linear to
     ``embedding_dim``. With the defaults this is the published model, and its parameters have the published names.
+    Volumes go the same way through a backbone of MONAI's (``spatial_dims=3``).
 
     Args:
-        backbone: name of a backbone, see :data:`~monai_deepssim.networks.SUPPORTED_BACKBONES`.
+        backbone: name of a backbone, see :data:`~monai_deepssim.networks.SUPPORTED_BACKBONES`, and of volumes
+            :data:`~monai_deepssim.networks.VOLUME_BACKBONES`.
         in_channels: channels of the images: 1, repeated to the 3 that the backbones take, or 3.
         embedding_dim: length of an embedding.
         dropout: probability of dropout in the head.
@@ -48,10 +53,14 @@ class DeepSSIMEmbedder(nn.Module):
             images of one channel. Remembered in a buffer.
         pooled_size: rows and columns that the features are averaged to. More than the published 1 x 1 keeps *where*
             something is, which pays in a canonical pose. Remembered in a buffer.
+        spatial_dims: 2 for images, 3 for volumes. Of volumes sizes have three sides, the canonical pose is that of
+            :func:`~monai_deepssim.similarity.canonicalize_volumes`, flips are not folded, and no pretrained weights but
+            those of a DeepSSIM checkpoint are known.
 
     Raises:
         ValueError: when ``in_channels`` is neither 1 nor 3, or is 3 with ``canonical_size`` or ``fold_flips``, or
-            when the canonical image is too small to be folded.
+            when the canonical image is too small to be folded, or volumes have other than one channel, are folded
+            or have sizes of two sides.
         UnusableInputError: when the backbone is unknown or its weights do not fit.
 
     References:
@@ -77,9 +86,15 @@ class DeepSSIMEmbedder(nn.Module):
         hidden_dim: int = 512,
         fold_flips: bool = False,
         canonical_size: Sequence[int] | None = None,
-        pooled_size: Sequence[int] = (1, 1),
+        pooled_size: Sequence[int] | None = None,
+        spatial_dims: int = 2,
     ) -> None:
         super().__init__()
+        sizes = [size for size in (canonical_size, pooled_size) if size is not None]
+        if spatial_dims not in _POOLING or any(len(size) != spatial_dims for size in sizes):
+            raise ValueError(f"got {spatial_dims=} with sizes {sizes}, want 2 or 3, and sizes of as many sides")
+        if spatial_dims == 3 and (in_channels != 1 or fold_flips):
+            raise ValueError(f"got {in_channels=} and {fold_flips=} for volumes, want one channel, not folded")
         if in_channels not in (1, 3):
             raise ValueError(
                 f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
@@ -94,16 +109,21 @@ class DeepSSIMEmbedder(nn.Module):
         if fold_flips:
             self.register_buffer("flips_are_folded", torch.tensor(True))
         self.canonical_size = self._remember("canonical_size", canonical_size)
-        several = tuple(pooled_size) != (1, 1)
-        self.pooled_size = self._remember("pooled_size", pooled_size if several else None) or (1, 1)
+        single = (1,) * spatial_dims
+        several = pooled_size is not None and tuple(pooled_size) != single
+        self.pooled_size = self._remember("pooled_size", pooled_size if several else None) or single
+        self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         own = _read_own_checkpoint(pretrained)
-        self.feature_extractor, channels = build_backbone(
-            backbone, False if own else pretrained, FOLDED_CHANNELS if fold_flips else 3
-        )
-        features = channels * self.pooled_size[0] * self.pooled_size[1]
+        if spatial_dims == 3:
+            self.feature_extractor, channels = build_volume_backbone(backbone)
+        else:
+            self.feature_extractor, channels = build_backbone(
+                backbone, False if own else pretrained, FOLDED_CHANNELS if fold_flips else 3
+            )
+        features = channels * math.prod(self.pooled_size)
         self.fc = nn.Sequential(
-            nn.AdaptiveAvgPool2d(self.pooled_size),
+            _POOLING[spatial_dims](self.pooled_size),
             nn.Flatten(),
             nn.BatchNorm1d(features),
             nn.Linear(features, hidden_dim),
@@ -126,13 +146,13 @@ class DeepSSIMEmbedder(nn.Module):
         except (RuntimeError, KeyError) as error:
             raise UnusableInputError(f"{path}: the backbone of this checkpoint is another one: {error}") from error
 
-    def _remember(self, name: str, size: Sequence[int] | None) -> tuple[int, int] | None:
+    def _remember(self, name: str, size: Sequence[int] | None) -> tuple[int, ...] | None:
         """The size as a tuple, kept with the weights where there is one."""
         if size is None:
             return None
-        rows, columns = (int(side) for side in size)
-        self.register_buffer(f"{name}_pixels", torch.tensor([rows, columns]))
-        return rows, columns
+        sides = tuple(int(side) for side in size)
+        self.register_buffer(f"{name}_pixels", torch.tensor(sides))
+        return sides
 
     def train(self, mode: bool = True) -> DeepSSIMEmbedder:
         """Set the mode; what is frozen stays in eval mode, so that its normalisation stays as it is."""
@@ -157,7 +177,7 @@ class DeepSSIMEmbedder(nn.Module):
 
         Args:
             x: standardised images ``(N, in_channels, H, W)``, at least 64 x 64 pixels; to be folded without a canonical
-                size, 128 x 128.
+                size, 128 x 128. Or volumes ``(N, 1, X, Y, Z)``, at least 32 x 32 x 32 voxels.
 
         Returns:
             Embeddings ``(N, embedding_dim)`` of length 1, float32.
@@ -166,14 +186,16 @@ class DeepSSIMEmbedder(nn.Module):
             ValueError: when the shape is another.
         """
         min_side = 2 * MIN_SIDE if self.fold_flips and self.canonical_size is None else MIN_SIDE
-        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < min_side:
+        min_side = MIN_VOLUME_SIDE if self.spatial_dims == 3 else min_side
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels or min(x.shape[2:]) < min_side:
+            axes = "X, Y, Z" if self.spatial_dims == 3 else "H, W"
             raise ValueError(
-                f"got images of shape {tuple(x.shape)}, want (N, {self.in_channels}, H, W) with H and W of at least "
+                f"got images of shape {tuple(x.shape)}, want (N, {self.in_channels}, {axes}) with sides of at least "
                 f"{min_side} pixels: resize them or set in_channels"
             )
         if self.canonical_size is not None or self.fold_flips:
             x = self._prepare(x)
-        if x.shape[1] == 1:
+        if x.shape[1] == 1 and self.spatial_dims == 2:
             x = x.expand(-1, 3, -1, -1)
         return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
 
@@ -183,7 +205,9 @@ class DeepSSIMEmbedder(nn.Module):
         TorchScript does not know how poses are measured. The trace is of the eval mode and fits images of any number
         and size.
         """
-        example = torch.linspace(-1, 1, 2 * self.in_channels * 136 * 112).reshape(2, self.in_channels, 136, 112)
+        size = (64, 64, 64) if self.spatial_dims == 3 else (136, 112)
+        shape = (2, self.in_channels, *size)
+        example = torch.linspace(-1, 1, math.prod(shape)).reshape(shape)
         training = self.training
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the checks of shapes
@@ -196,6 +220,8 @@ class DeepSSIMEmbedder(nn.Module):
         # Positions, and the cancelling out of flips, are too fine for the half precision that the backbone may run in.
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
+            if self.spatial_dims == 3:
+                return canonicalize_volumes(x, self.canonical_size or x.shape[2:])
             if self.canonical_size is not None:
                 x = canonicalize_pose(x, self.canonical_size)
             return fold_flips(x) if self.fold_flips else x

@@ -189,7 +189,7 @@ def weigh_foreground(difference: Tensor) -> Tensor:
 
 
 def _otsu_threshold(values: Tensor) -> Tensor:
-    """Threshold that parts values of 0 to 1 into two classes with the largest variance between them, ``(N, 1, ...)``."""
+    """Threshold that parts values of 0 to 1 into two classes with the largest variance between them; keeps all axes."""
     levels = (values.flatten(1) * (_LEVELS - 1)).long()
     counts = torch.zeros(values.shape[0], _LEVELS, device=values.device)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=counts.dtype))

@@ -15,7 +15,7 @@ from monai_deepssim.similarity.canonical_pose import weigh_foreground
 
 __all__ = ["VolumePose", "canonicalize_volumes", "measure_volume_pose"]
 
-# Voxels a side at which moments are measured: sums over so many are exact to a small part of a voxel.
+# Voxels of the longest side at which moments are measured: sums over so many are exact to a small part of a voxel.
 _MEASURED_SIDE = 32
 # From the middle of the canvas to its border in spreads. An ellipsoid ends 2.24 spreads from its centre.
 _REACH = 2.4
@@ -30,8 +30,13 @@ class VolumePose(NamedTuple):
     #: Columns are the principal axes, in the order and direction that turns them least from the volume's,
     #: ``(N, 3, 3)``.
     axes: Tensor
-    #: Sixth root of the determinant of the foreground's covariance, in voxels, ``(N,)``.
-    spread: Tensor
+    #: Standard deviation of the foreground along each of these axes, in voxels, ``(N, 3)``.
+    spreads: Tensor
+
+    @property
+    def spread(self) -> Tensor:
+        """The geometric mean of the three, ``(N,)``."""
+        return self.spreads.prod(1).pow(1 / 3)
 
 
 @torch.no_grad()
@@ -65,7 +70,8 @@ def measure_volume_pose(volumes: Tensor) -> VolumePose:
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"got volumes of shape {tuple(volumes.shape)}, want (N, 1, X, Y, Z)")
     size = torch.tensor(volumes.shape[2:], device=volumes.device)
-    small = F.interpolate(volumes.float(), [min(side, _MEASURED_SIDE) for side in volumes.shape[2:]], mode="area")
+    shrink = min(1.0, _MEASURED_SIDE / max(volumes.shape[2:]))
+    small = F.interpolate(volumes.float(), [max(1, round(side * shrink)) for side in volumes.shape[2:]], mode="area")
     voxel = size / torch.tensor(small.shape[2:], device=volumes.device)
     difference = F.avg_pool3d(small - _border_median(small), 3, stride=1, padding=1)
     weights = weigh_foreground(difference[:, 0].abs())
@@ -77,11 +83,12 @@ def measure_volume_pose(volumes: Tensor) -> VolumePose:
     covariance = torch.einsum("nk,ki,kj->nij", weights, positions, positions) - centre[:, :, None] * centre[:, None]
     # Of a line or a plane of voxels there would be a spread of 0.
     covariance = covariance + torch.eye(3, dtype=torch.float64, device=volumes.device) / 12
-    spread = torch.linalg.det(covariance).pow(1 / 6)
-    return VolumePose(centre.float(), _order_axes(torch.linalg.eigh(covariance)[1]).float(), spread.float())
+    variances, axes = torch.linalg.eigh(covariance)
+    order, axes = _order_axes(axes)
+    return VolumePose(centre.float(), axes.float(), variances.gather(1, order).sqrt().float())
 
 
-def canonicalize_volumes(volumes: Tensor, size: Sequence[int], *, turn: bool = True) -> Tensor:
+def canonicalize_volumes(volumes: Tensor, size: Sequence[int], *, turn: bool = True, stretch: bool = False) -> Tensor:
     """Centre, scale and turn volumes so that what they show lies in the middle, at one size and along the axes.
 
     The centroid goes to the centre, the spread becomes a fixed share of the canvas and the principal axes those of the
@@ -93,6 +100,8 @@ def canonicalize_volumes(volumes: Tensor, size: Sequence[int], *, turn: bool = T
         volumes: ``(N, 1, X, Y, Z)``, any range.
         size: sides of the canvas, in voxels.
         turn: whether the principal axes become those of the canvas.
+        stretch: whether the spread along each principal axis becomes the same, and not their mean: that undoes a
+            spacing that was wrong, too.
 
     Returns:
         ``(N, 1, *size)`` float32, less the median of the border, resampled once and linearly; zeros from outside.
@@ -109,8 +118,8 @@ def canonicalize_volumes(volumes: Tensor, size: Sequence[int], *, turn: bool = T
         True
     """
     pose = measure_volume_pose(volumes)
-    voxel = 2 * _REACH * pose.spread / math.prod(size) ** (1 / 3)
-    points = _positions(size, volumes.device).float() * voxel[:, None, None]
+    spreads = pose.spreads if stretch else pose.spread[:, None].expand(-1, 3)
+    points = _positions(size, volumes.device).float() * spreads[:, None] * (2 * _REACH / math.prod(size) ** (1 / 3))
     if turn:
         points = points @ pose.axes.transpose(1, 2)
     points = points + pose.centre[:, None]
@@ -132,10 +141,13 @@ def _border_median(volumes: Tensor) -> Tensor:
     return torch.cat(faces, dim=1).median(dim=1).values.view(-1, 1, 1, 1, 1)
 
 
-def _order_axes(axes: Tensor) -> Tensor:
-    """Principal axes ``(N, 3, 3)`` in the order, and each in the direction, that is nearest to the volume's axes."""
+def _order_axes(axes: Tensor) -> tuple[Tensor, Tensor]:
+    """The order ``(N, 3)`` of principal axes ``(N, 3, 3)`` that is nearest to the volume's, and the axes in it.
+
+    Each then has the direction that is nearest, too.
+    """
     orders = torch.tensor(_AXIS_ORDERS, device=axes.device)
     agreement = axes.abs()[:, torch.arange(3, device=axes.device), orders].sum(2)
     order = orders[agreement.argmax(1)]
     ordered = axes.gather(2, order[:, None].expand(-1, 3, -1))
-    return ordered * torch.where(ordered.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0)[:, None]
+    return order, ordered * torch.where(ordered.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0)[:, None]

@@ -18,7 +18,7 @@ __all__ = ["RandStructurePreserving", "RandStructurePreservingd"]
 class RandStructurePreserving(RandomizableTransform):
     """Flip, rotate and change the contrast of an image, each with its own probability, as DeepSSIM was trained.
 
-    In this order: a flip of each of the first two spatial axes, one resampling with the rotation, shift and zoom that
+    In this order: a flip of each spatial axis, one resampling with the rotation, shift and zoom that
     were drawn (bilinear, zeros from outside), and gamma contrast ``((x - min) / range) ** gamma * range + min``. The
     defaults are the published training values; ``prob=0.8`` is the published robustness test. Shift and zoom are not
     part of either and are off until given.
@@ -92,7 +92,7 @@ class RandStructurePreserving(RandomizableTransform):
     def randomize(self, data: int) -> None:
         """Draw the changes for an image of ``data`` spatial axes."""
         super().randomize(None)
-        self._flips = [axis for axis in range(2) if self.R.random() < self.probs["flip"]]
+        self._flips = [axis for axis in range(data) if self.R.random() < self.probs["flip"]]
         # Every number is drawn whether it is used or not: another probability changes which, not the ones after it.
         angles = self.R.uniform(-self.rotation_radians, self.rotation_radians, 1 if data == 2 else 3)
         self._rotation = list(angles * (self.R.random() < self.probs["rotation"]))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -319,3 +320,39 @@ def test_the_published_settings_lie_over_the_training():
     assert (parser["learning_rate"], parser["optimizer"]["weight_decay"], parser["max_epochs"]) == (1e-3, 1e-3, 40)
     clipping = next(h for h in parser["train"]["handlers"] if h["_target_"].endswith("GradientClipping"))
     assert clipping["max_norm"] == 1.0
+
+
+def test_an_embedder_of_volumes_is_trained_on_phantom_volumes(tmp_path):
+    small = {
+        "image_size": [32, 32, 32],
+        "network_def#canonical_size": [32, 32, 32],
+        "train#images#num_subjects": 3,
+        "validate#images#num_subjects": 2,
+        "items_per_batch": 3,
+        "max_epochs": 1,
+    }
+    run_bundle("train", "volumes", "small_volumes", **small, output_dir=str(tmp_path))
+    embedder = load_deepssim(tmp_path / "model.pt")
+    assert (embedder.backbone, embedder.spatial_dims, embedder.pooled_size) == ("resnet10_3d", 3, (3, 3, 3))
+    assert embedder(torch.rand(2, 1, 32, 32, 32)).shape == (2, 512)
+
+
+def test_an_embedder_of_volumes_is_trained_on_a_folder_of_ones_own(tmp_path):
+    generator = np.random.default_rng(0)
+    for patient in range(4):
+        head = np.zeros((36, 40, 30), np.float32)
+        head[6:30, 5:34, 4:26] = generator.random((24, 29, 22))
+        nibabel.save(nibabel.Nifti1Image(head, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / f"patient{patient}.nii.gz")
+    run_bundle(
+        "train",
+        "volumes",
+        dataset_dir=str(tmp_path),
+        patient_id_pattern="(patient\\d)",
+        validation_fraction=0.5,
+        output_dir=str(tmp_path / "training"),
+        image_size=[32, 32, 32],
+        max_epochs=1,
+        items_per_batch=2,
+        num_workers=0,
+    )
+    assert load_deepssim(tmp_path / "training" / "model.pt").spatial_dims == 3

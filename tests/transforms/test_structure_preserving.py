@@ -134,3 +134,10 @@ def test_values_out_of_range_are_errors(wrong):
 def test_an_image_without_its_channel_axis_is_an_error():
     with pytest.raises(ValueError, match=r"\(C, H, W\)"):
         RandStructurePreserving()(torch.rand(8, 8))
+
+
+def test_a_volume_is_flipped_along_each_of_its_three_axes():
+    volume = torch.arange(8.0).view(1, 2, 2, 2)
+    change = RandStructurePreserving(prob=0.0, flip_prob=0.5).set_random_state(0)
+    seen = {tuple(change(volume).flatten().tolist()) for _ in range(60)}
+    assert len(seen) == 8

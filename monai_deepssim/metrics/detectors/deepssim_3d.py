@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import permutations
 from typing import ClassVar
 
 import torch
@@ -20,8 +21,13 @@ __all__ = ["DeepSSIM3DDetector"]
 # Sides of a coarse volume, and its band in voxels of that size (standard deviations): the shape of the brain and its
 # large folds are left, the contrast of tissues, blur and noise are not. Measured by benchmarks/volumes.py.
 _COARSE_SIZE, _BAND = (24, 24, 24), (0.7, 2.0)
-_FLIPS = tuple([axis for axis in range(3) if bits >> axis & 1] for bits in range(8))
-# Rows of a block of the search: two coarse volumes each, 28 MB on each side.
+# A volume as it lies, with its principal axes along the canvas, and with each of these at the same length.
+_POSES: tuple[dict[str, bool], ...] = ({"turn": False}, {"turn": True}, {"turn": True, "stretch": True})
+# The 48 orientations of a cube: which axes become the first three, and which of these are flipped.
+_ORIENTATIONS = tuple(
+    (order, [axis for axis in range(3) if bits >> axis & 1]) for order in permutations(range(3)) for bits in range(8)
+)
+# Rows of a block of the search: three coarse volumes each, 42 MB on each side.
 _BLOCK_SIZE = 256
 
 
@@ -29,9 +35,10 @@ class DeepSSIM3DDetector(CopyDetectionMetric):
     """Cosine of 3-D DeepSSIM embeddings where weights are given; without, correlation of coarse volumes in one pose.
 
     Without weights a volume is centred and scaled by its moments
-    (:func:`~monai_deepssim.similarity.canonicalize_volumes`), once as it lies and once with its principal axes along
-    the canvas, at 24 x 24 x 24 voxels and in a band of structure sizes. The score of two volumes is the higher of the
-    two correlations, each in the best of eight flips. 110 kB are kept per training volume.
+    (:func:`~monai_deepssim.similarity.canonicalize_volumes`), once as it lies, once with its principal axes along the
+    canvas and once with each of these at the same length, at 24 x 24 x 24 voxels and in a band of structure sizes. The
+    score of two volumes is the highest of the three correlations, each in the best of the 48 orientations of a cube.
+    166 kB are kept per training volume.
 
     Args:
         embedder: takes standardised ``(N, 1, X, Y, Z)`` and gives ``(N, D)``; or the path of a checkpoint that
@@ -67,21 +74,22 @@ class DeepSSIM3DDetector(CopyDetectionMetric):
             self.threshold = None
 
     def represent(self, images: Tensor) -> Tensor:
-        """Represent volumes ``(B, 1, X, Y, Z)`` by embeddings, or by two coarse volumes ``(B, 2 * 24 ** 3)``."""
+        """Represent volumes ``(B, 1, X, Y, Z)`` by embeddings, or by three coarse volumes ``(B, 3 * 24 ** 3)``."""
         if self.embedder is not None:
             return self.embedder(standardize(images))
-        return torch.cat([_coarse(canonicalize_volumes(images, _COARSE_SIZE, turn=turn)) for turn in (False, True)], 1)
+        return torch.cat([_coarse(canonicalize_volumes(images, _COARSE_SIZE, **pose)) for pose in _POSES], dim=1)
 
     def compare(self, queries: Tensor, training: Tensor) -> Tensor:
         """Compare each with each: ``(n, m)`` in [-1, 1]; 0 where a volume is constant."""
         if self.embedder is not None:
             return super().compare(queries, training)
         scores = torch.full((len(queries), len(training)), -1.0, device=queries.device)
-        for lying, other in zip(queries.chunk(2, dim=1), training.chunk(2, dim=1), strict=True):
-            volumes = lying.unflatten(1, _COARSE_SIZE)
-            for axes in _FLIPS:
-                flipped = volumes.flip([axis + 1 for axis in axes]).flatten(1)
-                scores = torch.maximum(scores, flipped @ other.T)
+        num_poses = len(_POSES)
+        for posed, other in zip(queries.chunk(num_poses, dim=1), training.chunk(num_poses, dim=1), strict=True):
+            volumes = posed.unflatten(1, _COARSE_SIZE)
+            for order, flipped in _ORIENTATIONS:
+                oriented = volumes.permute(0, *[axis + 1 for axis in order]).flip([axis + 1 for axis in flipped])
+                scores = torch.maximum(scores, oriented.flatten(1) @ other.T)
         return scores
 
     def search(self, representations: Tensor, num_neighbors: int = 1) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ _ITSELF = 0.999
 
 
 class SliceVotesDetector(CopyDetectionMetric):
-    r"""Share of a volume's slices whose best match lies in one training volume at a consistent offset, times their mean.
+    r"""Share of a volume's slices whose best matches lie in one training volume at one offset, times their mean.
 
     Volumes are brought to one pose (:func:`~monai_deepssim.similarity.canonicalize_volumes`), and 32 slices of each are
     embedded by a 2-D DeepSSIM embedder, from the feet to the head; slices of background are left out. A slice i of the
