@@ -165,7 +165,7 @@ class SearchOptions(ImageOptions):
         "SSIM that a pixel of deformation costs in the comparison; none deforms nothing.",
         DETECTION,
     )
-    top_k: int = option(10, whole(1), "Candidates of each image that are kept and compared.", DETECTION)
+    top_k: int = option(10, whole(1), "Candidates of each image that are kept and compared; of volumes 3.", DETECTION)
     thresholds: Any = option(
         None,
         anything("two scores, or one"),
