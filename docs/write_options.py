@@ -15,7 +15,6 @@ from typing import Any
 
 from monai_deepssim.audit import Audit, CopyFilter, Deduplication
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
-from monai_deepssim.audit.tables import TABLES as COLUMNS
 from monai_deepssim.benchmark import DetectorBenchmark
 from monai_deepssim.benchmark.options import BenchmarkCommandOptions, BenchmarkOptions
 from monai_deepssim.data.readers import (
@@ -29,6 +28,7 @@ from monai_deepssim.data.readers import (
 )
 from monai_deepssim.metrics import SUPPORTED_DETECTORS
 from monai_deepssim.options import option_fields
+from monai_deepssim.report import TABLES as COLUMNS
 from monai_deepssim.study import MemorizationStudy
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.workflow.workflow import Workflow
@@ -104,11 +104,13 @@ def with_detectors(detectors: dict[str, Any]) -> dict[str, Any]:
     """Give the config of the benchmark each detector that it does not have yet."""
     added = {}
     for name, kind in SUPPORTED_DETECTORS.items():
+        if 2 not in kind.spatial_dims:
+            continue  # its pairs are slices
         parameters = inspect.signature(kind).parameters
         weights = {"embedder": "@checkpoint" if kind.shipped_weights else None} if "embedder" in parameters else {}
         target = f"{kind.__module__}.{kind.__name__}"
         added[name] = {"_target_": target, "_mode_": "callable", **weights, "device": "@device"}
-    return {**detectors, **{name: added[name] for name in SUPPORTED_DETECTORS if name not in detectors}}
+    return {**detectors, **{name: added[name] for name in added if name not in detectors}}
 
 
 def detector_table() -> str:

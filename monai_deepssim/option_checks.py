@@ -239,9 +239,10 @@ def one_of(names: Names) -> Check:
 
     def read(name: str, value: Any) -> str:
         known = _known(names)
-        if value not in known:
+        word = str(value).lower() if value is None or isinstance(value, bool) else value
+        if word not in known:
             raise unusable_option(name, value, f"one of {', '.join(known)}")
-        return str(value)
+        return str(word)
 
     return Check(read, "name" if callable(names) else ", ".join(_known(names)))
 
@@ -325,22 +326,25 @@ def windows(sides: Sequence[str]) -> Check:
     return Check(read, "center,width, auto, none, or by side", is_text=True)
 
 
-def image_sides(smallest: int) -> Check:
-    """Take rows and columns in pixels.
+def image_sides(smallest: int, smallest_of_volume: int | None = None) -> Check:
+    """Take rows and columns in pixels, or the three sides of a volume in voxels, too.
 
     Example:
-        >>> image_sides(64).read("image_size", [136, 112])
-        (136, 112)
+        >>> image_sides(64).read("image_size", [136, 112]), image_sides(64, 32).read("image_size", [32, 40, 32])
+        ((136, 112), (32, 40, 32))
     """
+    wanted = f"rows and columns of at least {smallest} pixels each, such as '[136, 112]'"
+    if smallest_of_volume is not None:
+        wanted += f", or with --volumes three sides of at least {smallest_of_volume} voxels, such as '[64, 64, 64]'"
 
-    def read(name: str, value: Any) -> tuple[int, int]:
+    def read(name: str, value: Any) -> tuple[int, ...]:
         sides = list(value) if _is_list(value) else []
-        if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= smallest for side in sides):
-            wanted = f"rows and columns of at least {smallest} pixels each, such as '[136, 112]'"
+        least = {2: smallest, 3: smallest_of_volume}.get(len(sides))
+        if least is None or not all(isinstance(side, Integral) and int(side) >= least for side in sides):
             raise unusable_option(name, value, wanted)
-        return int(sides[0]), int(sides[1])
+        return tuple(map(int, sides))
 
-    return Check(read, "rows, columns")
+    return Check(read, "rows, columns" if smallest_of_volume is None else "rows, columns or three sides")
 
 
 def _read_named_values(name: str, value: Any) -> dict[str, Any]:

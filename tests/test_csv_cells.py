@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_deepssim.audit.tables import write_table
 from monai_deepssim.csv_cells import csv_text, plain_cell, safe_cell
 from monai_deepssim.data import list_images, read_table
 from monai_deepssim.release.file_list import FileRecord, read_file_list, write_file_list
+from monai_deepssim.report import write_table
 
 FORMULAS = (
     "=1+1",

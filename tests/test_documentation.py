@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from monai_deepssim.audit import Audit
-from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS
 from monai_deepssim.data import PhantomBrainDataset, plant_controls
+from monai_deepssim.report import MATCHES_COLUMNS, MEMORIZED_COLUMNS
 from monai_deepssim.transforms import CONTROL_CHANGES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -48,7 +48,8 @@ def find_copies(
 
     Each side is a folder (searched with its subfolders), a pattern such as ``images/*/training.png``, a CSV, a MONAI
     data list, a list of paths, images ``(N, 1, H, W)`` in [0, 1] as a tensor or an array, or a dataset of dictionaries
-    with such an image ``(1, H, W)`` under ``image``.
+    with such an image ``(1, H, W)`` under ``image``. With ``volumes="true"`` each volume is one image, compared in
+    3-D: files of volumes, or ``(N, 1, X, Y, Z)`` in RAS order.
 
     Args:
         training: images that trained the generator.
@@ -236,7 +237,8 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Se
         listing = scan_images(entries, **options.listing, keep_repeats=True)
         side = Side(name, Path(_source_path(source, name)), listing.items, listing.ignored, in_memory=True)
     else:
-        side = Side(name, Path(_source_path(source, name)), list_in_memory(source, name), [], in_memory=True)
+        items = list_in_memory(source, name, volumes=options.volumes != "none")
+        side = Side(name, Path(_source_path(source, name)), items, [], in_memory=True)
     items = side.all_items
     if patient_ids is not None:
         if len(patient_ids) != len(items):

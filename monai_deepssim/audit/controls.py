@@ -12,11 +12,11 @@ from pandas import DataFrame, Series
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.tables import CONTROLS_COLUMNS
 from monai_deepssim.audit.verdict import Thresholds, match_images
 from monai_deepssim.data import plant_controls, plant_reconstructions
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import say
+from monai_deepssim.report import CONTROLS_COLUMNS
 
 __all__ = ["ControlPlanter", "score_controls"]
 

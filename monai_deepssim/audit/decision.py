@@ -39,6 +39,8 @@ _FEWEST_CONTROLS = 5
 _OCCURRING = {"sharpness": "blur", "noise": "noise", "field_of_view": "crop"}
 
 _REFERENCE, _REFERENCE_WITH_AUTOENCODER = "blur_2", "autoencoder"
+# In voxels of a volume of 64, as wide as 2 pixels of 136 rows.
+_REFERENCE_OF_VOLUMES = "blur_1"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def curve_of_controls(
     """The detection curve of the controls; ``None`` where none were planted."""
     if controls is None:
         return None
-    reference = _REFERENCE if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER
+    reference = _REFERENCE if options.volumes == "none" else _REFERENCE_OF_VOLUMES
+    reference = reference if options.autoencoder is None else _REFERENCE_WITH_AUTOENCODER
     kinds = {difference.kind for difference in sides_differ.differences}
     return compute_detection_curve(controls, reference, {_OCCURRING[kind] for kind in kinds & _OCCURRING.keys()})
 

@@ -119,10 +119,10 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     """
     name, path, arguments = options.detector, options.checkpoint, options.detector_options
     kind = SUPPORTED_DETECTORS[name]
-    takes_weights = "embedder" in inspect.signature(kind).parameters
-    if not takes_weights and path is not None:
+    weights = inspect.signature(kind).parameters.get("embedder")
+    if weights is None and path is not None:
         raise UnusableInputError(f"--checkpoint: --detector {name} has no weights. Leave the option out.")
-    if takes_weights and path is None:
+    if weights is not None and weights.default is weights.empty and path is None:
         if kind.shipped_weights is None:
             raise UnusableInputError(
                 f"--checkpoint: was not given, but --detector {name} needs weights. Give the path of its checkpoint."
@@ -166,8 +166,8 @@ def _load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]
             probe = network(torch.zeros(1, 1, *options.image_size, device=options.device))
     except RuntimeError as error:
         raise UnusableInputError(
-            f"--checkpoint: {path} does not take images of {options.image_size[0]} x {options.image_size[1]} with one "
-            f"channel ({str(error).strip().splitlines()[-1]}). Give the weights of a DeepSSIM embedder."
+            f"--checkpoint: {path} does not take images of {' x '.join(map(str, options.image_size))} with one channel "
+            f"({str(error).strip().splitlines()[-1]}). Give the weights of a DeepSSIM embedder."
         ) from error
     identity = EmbedderIdentity(
         name=f"{getattr(network, 'original_name', type(network).__name__)}, {parameters / 1e6:.1f} M parameters",

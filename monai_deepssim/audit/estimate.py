@@ -12,9 +12,9 @@ import torch
 
 from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.embedded_sides import EMBEDDINGS_FOLDER
-from monai_deepssim.audit.error_rates import num_null_images
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
+from monai_deepssim.calibration import num_null_images
 from monai_deepssim.data import ImageDataset, load_slice
 from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates
 from monai_deepssim.progress import Stages, is_quiet, say
@@ -23,7 +23,7 @@ from monai_deepssim.similarity import compile_kernels, extract_local_features, m
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
 # Below so many images, what follows would take as long as the audit itself.
-_NUM_IMAGES, _SMALL_SET = 8, 100
+_NUM_IMAGES, _NUM_VOLUMES, _SMALL_SET = 8, 3, 100
 # Local features prove most of the controls, of which fewer pairs are compared then: 1,195 of the 420 of 400 phantoms.
 _PAIRS_OF_CONTROL = 3
 
@@ -90,13 +90,15 @@ def estimate_seconds(
     pairs = looked_up * options.top_k
     if len(sides) == 2:
         pairs += options.top_k * num_null_images(len(items), len(sides[1].items))
-    controls = num_controls * (speed.image + 2 * speed.features + min(options.top_k, _PAIRS_OF_CONTROL) * speed.pair)
+    pairs_of_control = options.top_k if options.volumes != "none" else min(options.top_k, _PAIRS_OF_CONTROL)
+    controls = num_controls * (speed.image + 2 * speed.features + pairs_of_control * speed.pair)
     seconds = num_images * speed.image + (num_images + looked_up) * speed.features + pairs * speed.pair
     return seconds + controls, controls
 
 
 def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, options: SearchOptions) -> _Speed:
-    chosen = np.unique(np.linspace(0, len(items) - 1, _NUM_IMAGES).astype(int)).tolist()
+    number = _NUM_IMAGES if options.volumes == "none" else _NUM_VOLUMES
+    chosen = np.unique(np.linspace(0, len(items) - 1, number).astype(int)).tolist()
     start = time.perf_counter()
     dataset = ImageDataset([items[index] for index in chosen], image_size=options.image_size)
     loaded = [sample for sample in (dataset[number] for number in range(len(dataset))) if not sample["problem"]]
@@ -108,9 +110,11 @@ def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, option
     if not options.verify or len(images) < 2:
         return _Speed(embedding)
     start = time.perf_counter()
-    slices = [load_slice(dataset.items[sample["index"]]) for sample in loaded]
-    map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))
-    features = (time.perf_counter() - start) / len(images)
+    features = 0.0
+    if options.volumes == "none":  # volumes have no local features
+        slices = [load_slice(dataset.items[sample["index"]]) for sample in loaded]
+        map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))
+        features = (time.perf_counter() - start) / len(images)
     start = time.perf_counter()
     compared, others = ComparedImages(images.__getitem__), len(images) - 1
     neighbors = np.array([np.delete(np.arange(len(images)), row) for row in range(len(images))])

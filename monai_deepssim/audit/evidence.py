@@ -19,8 +19,7 @@ from monai_deepssim.audit.members import compare_with_members
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
-from monai_deepssim.audit.sources import Side, give_windows, list_sides
-from monai_deepssim.audit.tables import TABLES
+from monai_deepssim.audit.sources import Side, borrow_spacings, give_windows, list_sides
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import MemberComparison, NullScores
@@ -28,7 +27,7 @@ from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
 from monai_deepssim.release import FILE_LIST
-from monai_deepssim.report import SHAREABLE_REPORT
+from monai_deepssim.report import SHAREABLE_REPORT, TABLES
 
 __all__ = ["DEMO_FOLDER", "Evidence", "gather_evidence"]
 
@@ -119,7 +118,7 @@ def gather_evidence(
     detector, planter = load_detector(options), ControlPlanter(options)
     if sides is None:
         sides = _read_sides(options, stages)
-    sides = give_windows(sides, options.window)
+    sides = give_windows(sides if options.volumes == "none" else borrow_spacings(sides), options.window)
     say_estimate(sides, detector, options, stages, planter.count(sides[0]))
     engine: dict[str, Any] = {"inferer": inferer, "handlers": handlers}
     embedded = embed_sides(sides, detector, options, [*_RESULT_FILES, *result_files], stages, **engine)
@@ -130,7 +129,7 @@ def gather_evidence(
     detector.fit(training.images)
     with stages("comparing_sides"):
         sides_differ = check_sides(training, synthetic, options.image_size)
-    with stages("local_features"):
+    with stages("local_features"):  # of volumes there are none, and no such stage
         search = TrainingSearch(training, detector, options)
     with stages("search"):
         pairs = search.find_pairs(synthetic)

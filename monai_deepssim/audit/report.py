@@ -14,11 +14,18 @@ from torch import Tensor
 from monai_deepssim.audit.clean_up.file_units import source_root
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.summary import summarize, write_summary
-from monai_deepssim.audit.tables import TABLES, write_table
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.files import write_text
 from monai_deepssim.release import FILE_LIST, hash_results, list_side_files, write_file_list
-from monai_deepssim.report import SHAREABLE_REPORT, draw_image, draw_pair, render_report, render_shareable
+from monai_deepssim.report import (
+    SHAREABLE_REPORT,
+    TABLES,
+    draw_image,
+    draw_pair,
+    render_report,
+    render_shareable,
+    write_table,
+)
 
 __all__ = ["image_of_side", "pair_pictures", "render_audit", "report_tables", "write_results"]
 

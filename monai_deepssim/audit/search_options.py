@@ -26,6 +26,7 @@ from monai_deepssim.option_checks import (
     yes_or_no,
 )
 from monai_deepssim.options import option
+from monai_deepssim.workflow.volume_options import VOLUMES_WAYS, settle_volumes
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ class ImageOptions:
         IMAGES,
     )
     slice_axis: int = option(2, whole(0, 2), "Axis of the slices of a volume: 0 sagittal, 1 coronal, 2 axial.", IMAGES)
-    image_size: tuple[int, int] = option(
+    image_size: tuple[int, ...] = option(
         (136, 112), image_sides(64), "Rows and columns to which images are brought, their aspect kept.", IMAGES
     )
     window: Any = option(
@@ -114,6 +115,20 @@ class ImageOptions:
 class SearchOptions(ImageOptions):
     """How images are searched and compared, and where the results go."""
 
+    volumes: str = option(
+        "none",
+        one_of(VOLUMES_WAYS),
+        "Whether an image is a whole volume: slices lets its slices vote, whole compares it in 3-D, true is the better "
+        "of the two (docs/auditing.md); none takes slices out of it.",
+        IMAGES,
+    )
+    image_size: tuple[int, ...] = option(
+        (136, 112),
+        image_sides(64, 32),
+        "Rows and columns to which images are brought, their aspect kept; of volumes three sides, 64,64,64 unless "
+        "others are given.",
+        IMAGES,
+    )
     detector: str = option(
         "deepssim",
         one_of(_detector_names),
@@ -184,7 +199,14 @@ class SearchOptions(ImageOptions):
                     "Give --detector deepssim, or leave --verify out."
                 )
             object.__setattr__(self, "detector", "deepssim")
+        for name, value in settle_volumes(vars(self)).items():
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "thresholds", self._read_thresholds())
+
+    @property
+    def listing(self) -> dict[str, Any]:
+        """How images are listed: arguments of :func:`~monai_deepssim.data.scan_images`."""
+        return {**super().listing, "volumes": self.volumes != "none"}
 
     @property
     def demo(self) -> bool:
@@ -215,10 +237,16 @@ class SearchOptions(ImageOptions):
         return self._read_threshold_of_two_classes(score)
 
     def _read_thresholds_of_three_classes(self, score: str) -> Thresholds:
-        from monai_deepssim.audit.verdict import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds
+        from monai_deepssim.audit.verdict import (
+            PUBLISHED_THRESHOLDS,
+            VERIFIED_THRESHOLDS,
+            VOLUME_THRESHOLDS,
+            Thresholds,
+        )
         from monai_deepssim.similarity import DEFORMATION_COST
 
-        default = VERIFIED_THRESHOLDS if self.verify else PUBLISHED_THRESHOLDS
+        default = VERIFIED_THRESHOLDS if self.volumes == "none" else VOLUME_THRESHOLDS
+        default = default if self.verify else PUBLISHED_THRESHOLDS
         if self.verify and self.deformation_cost != DEFORMATION_COST:
             source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"
             default = replace(default, source=source)

@@ -16,15 +16,17 @@ from monai_deepssim.metrics import SideComparison, compare_sides
 __all__ = ["check_sides"]
 
 _MOST_IMAGES, _MOST_OF_A_PATIENT, _SEED = 200, 3, 0
+# 50 MB of a side at 64 x 64 x 64.
+_MOST_VOLUMES = 50
 
 
 def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Sequence[int]) -> SideComparison:
-    """Compare up to 200 images of each side, at most three of a patient.
+    """Compare up to 200 images of each side, or 50 volumes, at most three of a patient.
 
     Args:
         training: the training side.
         synthetic: the synthetic side.
-        image_size: rows and columns that images are brought to.
+        image_size: rows and columns that images are brought to, or the three sides of volumes.
 
     Returns:
         How the sides differ in preprocessing.
@@ -47,7 +49,7 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, floa
         counts[owner] = counts.get(owner, 0) + 1
         if counts[owner] <= _MOST_OF_A_PATIENT:
             chosen.append(index)
-        if len(chosen) == _MOST_IMAGES:
+        if len(chosen) == (_MOST_IMAGES if len(image_size) == 2 else _MOST_VOLUMES):
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
     items = [dataset[index] for index in sorted(chosen)]

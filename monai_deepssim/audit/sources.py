@@ -17,13 +17,15 @@ from monai_deepssim.data import (
     content_keys,
     file_keys,
     files_of,
+    give_spacings,
     insert_repeats,
     scan_images,
     split_repeats,
 )
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.progress import say
 
-__all__ = ["Side", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
+__all__ = ["Side", "borrow_spacings", "check_sides_apart", "give_windows", "list_side", "list_sides", "make_side"]
 
 
 _UNREAD = ("unread", "link")
@@ -105,6 +107,22 @@ def list_sides(options: AuditOptions) -> list[Side]:
     sides = [list_side(name, source, options) for name, source in sources.items()]
     check_sides_apart(sides)
     return sides
+
+
+def borrow_spacings(sides: Sequence[Side]) -> list[Side]:
+    """Give volumes that do not tell their spacing that of the training volumes, where their sizes show that it is.
+
+    Args:
+        sides: all of them, the training side first.
+    """
+    training, *others = sides
+    borrowed = [training]
+    for side in others:
+        items, reason = give_spacings(side.items, training.items)
+        if reason:
+            say(f"The {side.name} volumes: {reason}")
+        borrowed.append(replace(side, items=items))
+    return borrowed
 
 
 def give_windows(sides: Sequence[Side], window: str | Mapping[str, str]) -> list[Side]:

@@ -80,7 +80,7 @@ def audit_stages(options: AuditOptions, further: Mapping[str, str] | None = None
         "making_demo": options.demo,
         "compiling": options.verify and not kernels_are_compiled(),
         "embedding_holdout": options.has_holdout,
-        "local_features": options.verify,
+        "local_features": options.verify and options.volumes == "none",
         "controls": options.controls is not None,
         "members": options.has_holdout,
         "memorization_index": options.memorization_index,

@@ -9,18 +9,19 @@ import numpy as np
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.error_rates import (
-    choose_null_images,
-    keep_strangers,
-    null_of_pairs,
-    num_null_images,
-)
+from monai_deepssim.audit.error_rates import null_of_pairs
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import verification_store
-from monai_deepssim.calibration import NullScores, percentile_threshold
+from monai_deepssim.calibration import (
+    NullScores,
+    choose_null_images,
+    keep_strangers,
+    num_null_images,
+    percentile_threshold,
+)
 from monai_deepssim.metrics import find_local_matches, tabulate_candidates, verify_candidates
 from monai_deepssim.search import NearestNeighbors
 
@@ -39,7 +40,7 @@ class TrainingSearch:
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:
         self.training, self.detector, self.options = training, detector, options
         self._images = SideImages(training, options.image_size)
-        if options.verify:
+        if options.verify and self._images.has_features:
             _ = self._images.local_search  # which takes its time now, under its own name
 
     def find_pairs(self, side: EmbeddedSide) -> DataFrame:
@@ -120,14 +121,11 @@ class TrainingSearch:
         """Unite the candidates with those that share local features, and score them on the pixels."""
         queries = self._images if side is self.training else SideImages(side, self.options.image_size)
         description = f"{side.side.name} images"
-        matches = find_local_matches(
-            queries,
-            candidates["query"].unique(),
-            self._images,
-            self._images.local_search,
-            exclude=exclude,
-            description=description,
-        )
+        matches = None
+        if self._images.has_features:
+            rows = candidates["query"].unique()
+            local = self._images.local_search
+            matches = find_local_matches(queries, rows, self._images, local, exclude=exclude, description=description)
         store = verification_store(side, self.training, self.options)
         pairs = verify_candidates(
             candidates,

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from monai_deepssim.audit.tables import (
+from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
+from monai_deepssim.report import (
     MATCHES_COLUMNS,
     MEMORIZED_COLUMNS,
     PATIENTS_COLUMNS,
     alignment_columns,
     as_table,
 )
-from monai_deepssim.metrics import ALIGNED_SSIM_THRESHOLDS, DEEPSSIM_THRESHOLDS
 
 __all__ = [
     "COPY_LABELS",
     "PUBLISHED_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
+    "VOLUME_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
     "Thresholds",
     "affected_patients",
@@ -84,6 +85,13 @@ VERIFIED_THRESHOLDS = Thresholds(
     score="copy_score",
     source="chosen on phantoms and brain MRI kept for choosing, measured on others (docs/measured.md); "
     "not calibrated on this data",
+)
+
+
+#: Of the copy score of volumes.
+VOLUME_THRESHOLDS = replace(
+    VERIFIED_THRESHOLDS,
+    source="those of slices; not calibrated on this data",
 )
 
 

@@ -26,13 +26,15 @@ class SideImages(ComparedImages):
 
     Args:
         side: the side.
-        image_size: rows and columns that images are brought to; keypoints are placed there.
+        image_size: rows and columns that images are brought to, where keypoints are placed; or the three sides of
+            volumes, which have no local features.
     """
 
     def __init__(self, side: EmbeddedSide, image_size: Sequence[int]) -> None:
-        super().__init__(self._load, self._find_features)
+        self.has_features = len(image_size) == 2
+        super().__init__(self._load, self._find_features if self.has_features else None)
         self.side = side
-        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.image_size = tuple(image_size)
         self._dataset = ImageDataset(side.usable_items, image_size=self.image_size)
 
     @cached_property
@@ -70,7 +72,8 @@ class SideImages(ComparedImages):
             image = load_slice(self.side.usable_items[row])
         except UnusableInputError as error:
             raise self._unreadable(row, error) from error
-        return fit_local_features(extract_local_features(image), (image.shape[1], image.shape[2]), self.image_size)
+        rows, columns = self.image_size
+        return fit_local_features(extract_local_features(image), (image.shape[1], image.shape[2]), (rows, columns))
 
     def _unreadable(self, row: int, problem: object) -> UnusableInputError:
         return UnusableInputError(

@@ -13,9 +13,8 @@ from pandas import DataFrame, concat
 
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.audit.tables import MATCHES_COLUMNS
 from monai_deepssim.files import make_folder, remove_files
-from monai_deepssim.report import package_versions
+from monai_deepssim.report import MATCHES_COLUMNS, package_versions
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
 from monai_deepssim.stores import IN_MEMORY, read_sealed, write_sealed
 

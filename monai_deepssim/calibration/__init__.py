@@ -37,6 +37,7 @@ from monai_deepssim.calibration.members import (
     MemberComparison,
     compare_members,
 )
+from monai_deepssim.calibration.null_images import choose_null_images, keep_strangers, num_null_images
 from monai_deepssim.calibration.null_scores import (
     HOLDOUT_CAVEAT,
     LEAVE_ONE_OUT_CAVEAT,
@@ -85,6 +86,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_weights",
     "choose_class_thresholds",
+    "choose_null_images",
     "choose_threshold",
     "compare_members",
     "compute_detection_curve",
@@ -101,9 +103,11 @@ __all__ = [
     "generalized_pareto_survival",
     "headline",
     "images_needed",
+    "keep_strangers",
     "leave_one_out_null",
     "leave_out_duplicates",
     "measure_threshold",
+    "num_null_images",
     "percentile_interval",
     "percentile_threshold",
     "proportion_interval",

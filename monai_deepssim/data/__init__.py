@@ -27,6 +27,7 @@ from monai_deepssim.data.phantom_pairs import PhantomPairDataset
 from monai_deepssim.data.readers import READERS, Reader, reader_of
 from monai_deepssim.data.repeats import Repeat, content_keys, file_keys, insert_repeats, split_repeats
 from monai_deepssim.data.slices import SliceSelection
+from monai_deepssim.data.spacing_choice import give_spacings
 from monai_deepssim.data.splitting import split_by_patient
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.data.window_choice import WindowChoice, choose_windows
@@ -61,6 +62,7 @@ __all__ = [
     "file_keys",
     "file_of",
     "files_of",
+    "give_spacings",
     "hash_items",
     "insert_repeats",
     "labelled_pairs",

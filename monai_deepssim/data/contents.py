@@ -124,7 +124,7 @@ def digest_of_images(items: Sequence[Item]) -> str:
     for item in items:
         named = [str(item.get(name)) for name in ("path", "slice", "slice_axis")]
         named += [item["window"]] if item.get("window") else []
-        named += ["volume"] if item.get("volume") else []
+        named += ["volume", str(item.get("spacing") or "")] if item.get("volume") else []
         digest.update(json.dumps([*named, *content_of(item).split(" ")]).encode())
     return digest.hexdigest()
 

@@ -183,6 +183,7 @@ def _as_item(
         "volume": bool(item.get("volume")),
         "files": "",
         "window": "",
+        "spacing": "",
         "sources": sources,
         **columns,
     }

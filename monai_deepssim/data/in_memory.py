@@ -55,7 +55,7 @@ def list_in_memory(images: Any, name: str, *, volumes: bool = False) -> list[dic
         path = str(entry.get("path", f"{name}[{number}]")) if isinstance(entry, Mapping) else f"{name}[{number}]"
         image = _as_image(entry, path, axes)
         patient_id = str(entry.get("patient_id", ""))
-        rest = {"slice": 0, "slice_axis": 2, "volume": volumes, "files": "", "window": ""}
+        rest = {"slice": 0, "slice_axis": 2, "volume": volumes, "files": "", "window": "", "spacing": ""}
         items.append({"image": image, "path": path, "patient_id": patient_id, **rest})
     return items
 

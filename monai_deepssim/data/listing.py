@@ -18,6 +18,7 @@ from monai_deepssim.data.patient_ids import patient_id_rule
 from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.repeats import Repeat, file_keys, split_repeats
 from monai_deepssim.data.slices import SliceChoice, SliceSelection, parse_slices, selected_slices
+from monai_deepssim.data.spacing_choice import checked_spacing
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["ImageListing", "list_images", "scan_images"]
@@ -60,10 +61,10 @@ def list_images(
     - a pattern, such as ``images/*/training.png`` for the real images of the published layout;
     - a single file;
     - a CSV with a column ``image``, ``path`` or ``filename``, relative to the CSV and inside its folder, and optionally
-      ``patient_id``, ``slice`` and ``window``;
-    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice``, ``slice_axis`` and
-      ``window``, or a ``.json`` file with such a list, at its top or under ``training``. Other columns and keys are
-      kept.
+      ``patient_id``, ``slice``, ``window`` and ``spacing``;
+    - a MONAI data list: dictionaries with ``image`` and optionally ``patient_id``, ``slice``, ``slice_axis``,
+      ``window`` and ``spacing``, or a ``.json`` file with such a list, at its top or under ``training``. Other columns
+      and keys are kept.
 
     A volume, which may be a DICOM series, gives one item for each slice asked for. The items have the same keys
     whatever they are of, so that torch's and MONAI's data loaders collate them. One file, or one slice of a volume, is
@@ -92,6 +93,7 @@ def list_images(
         ``patient_id``: ``""`` where unknown. ``slice``: the index in a volume, 0 for an image or a whole volume.
         ``slice_axis``. ``volume``: whether the whole volume is meant. ``files``: of a DICOM series, the paths of all
         its files as a JSON list, else ``""``; :func:`files_of` reads it. ``window``: ``"center,width"``, else ``""``.
+        ``spacing``: the sides of a voxel in millimetres where a list tells them, ``"x,y,z"``, else ``""``.
 
     Raises:
         UnusableInputError: there is no such source or no image in it, a row names a file that is missing or outside of
@@ -257,6 +259,7 @@ def _slices(
 
 def _item(entry: Entry, patient_of: Callable[[str], str], *, is_volume: bool = False) -> dict[str, Any]:
     """Make an item. All have the same keys, and values that MONAI's and torch's data loaders collate."""
+    spacing = entry.extras.get("spacing", "")
     return {
         **entry.extras,
         "image": entry.files[0],
@@ -267,4 +270,5 @@ def _item(entry: Entry, patient_of: Callable[[str], str], *, is_volume: bool = F
         "volume": is_volume,
         "files": json.dumps(entry.files) if len(entry.files) > 1 else "",
         "window": entry.window,
+        "spacing": checked_spacing(spacing, f"{entry.name}: spacing") if is_volume else spacing,
     }

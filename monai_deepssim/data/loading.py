@@ -17,6 +17,7 @@ from monai_deepssim.data.grey import colour_to_grey
 from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant
 from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.readers import describe_file, format_names, reader_of
+from monai_deepssim.data.spacing_choice import spacing_of
 from monai_deepssim.data.square_pixels import are_square, make_square
 from monai_deepssim.data.windows import window_ends
 from monai_deepssim.errors import UnusableInputError
@@ -97,8 +98,9 @@ def load_volume(item: Mapping[str, Any]) -> torch.Tensor:
     stray voxels, windows and the range are treated as :func:`load_slice` treats those of a slice.
 
     Args:
-        item: ``image``, the file; and optionally ``files`` (those of a DICOM series) and ``window``
-            (``"center,width"`` in Hounsfield units, for what is in these).
+        item: ``image``, the file; and optionally ``files`` (those of a DICOM series), ``window`` (``"center,width"``
+            in Hounsfield units, for what is in these) and ``spacing`` (``"x,y,z"`` in millimetres, in place of what the
+            file tells).
 
     Returns:
         ``(1, X, Y, Z)``, float32 in [0, 1].
@@ -182,6 +184,8 @@ def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, t
             in_header = reader_of(Path(item["image"])).in_hounsfield_units(files_of(item))  # type: ignore[union-attr]
     if pixels.ndim == 3 and not item.get("volume"):
         pixels, converted = colour_to_grey(pixels)
+    if item.get("volume"):
+        pixel_size_mm = spacing_of(item) or pixel_size_mm
     clean = clean_intensities(pixels, window_ends(item.get("window", "")), in_header=in_header)
     return clean, converted, pixel_size_mm
 

@@ -18,7 +18,7 @@ __all__ = ["Repeat", "content_keys", "file_keys", "insert_repeats", "split_repea
 _NAMED_TWICE, _LINK = "the same file, named twice", "a link to the same file"
 _OTHER_NAME, _SAME_CONTENT = "the same file under another name", "the same content"
 _EMPTY = hashlib.sha256().hexdigest()
-_SLICE_KEYS = ("slice", "slice_axis", "window", "volume")
+_SLICE_KEYS = ("slice", "slice_axis", "window", "volume", "spacing")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from monai_deepssim.metrics.detectors import SUPPORTED_DETECTORS, detector_argum
 from monai_deepssim.metrics.detectors.aligned import AlignedDetector
 from monai_deepssim.metrics.detectors.copy_detector import ContrastiveCopyDetector
 from monai_deepssim.metrics.detectors.deepssim import DeepSSIMDetector
+from monai_deepssim.metrics.detectors.deepssim_3d import DeepSSIM3DDetector
 from monai_deepssim.metrics.detectors.local_features import LocalFeaturesDetector
 from monai_deepssim.metrics.detectors.memorization_index import MemorizationIndexMetric
 from monai_deepssim.metrics.detectors.mri_core import MRICoreMemorizationIndexMetric
@@ -16,6 +17,7 @@ from monai_deepssim.metrics.detectors.mse import MSEDetector
 from monai_deepssim.metrics.detectors.ncc import NCCDetector
 from monai_deepssim.metrics.detectors.open_clip import OpenCLIPDetector
 from monai_deepssim.metrics.detectors.phash import PHashDetector
+from monai_deepssim.metrics.detectors.slice_votes import SliceVotesDetector
 from monai_deepssim.metrics.detectors.ssim import SSIMDetector
 from monai_deepssim.metrics.detectors.torchscript import TorchScriptDetector
 from monai_deepssim.metrics.fld import compute_fld_gap
@@ -63,6 +65,7 @@ __all__ = [
     "ContrastiveCopyDetector",
     "CopyDetectionMetric",
     "CopyFractions",
+    "DeepSSIM3DDetector",
     "DeepSSIMDetector",
     "DeepSSIMMetric",
     "LabelledPairsMetric",
@@ -82,6 +85,7 @@ __all__ = [
     "SetScoreMetric",
     "SideComparison",
     "SideDifference",
+    "SliceVotesDetector",
     "TorchScriptDetector",
     "classify_scores",
     "compare_sides",

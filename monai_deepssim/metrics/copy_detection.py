@@ -80,7 +80,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     default_threshold: ClassVar[float | None] = None
     threshold_source: ClassVar[str] = ""
     #: Numbers of spatial dimensions of the images that it takes.
-    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
     #: Whether all images have to have one size.
     wants_one_size: ClassVar[bool] = False
 
@@ -253,7 +253,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     def _check_shape(self, images: Any) -> None:
         if not isinstance(images, Tensor) or images.ndim - 2 not in self.spatial_dims or images.shape[1] != 1:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images)
-            shapes = {2: "(B, 1, H, W)", 3: "(B, 1, H, W, D)"}
+            shapes = {2: "(B, 1, H, W)", 3: "(B, 1, X, Y, Z)"}
             wanted = " or ".join(shapes[dims] for dims in self.spatial_dims)
             raise ValueError(f"got images {got}, want {wanted} in [0, 1]: {type(self).__name__} takes no others")
         if not self.wants_one_size:

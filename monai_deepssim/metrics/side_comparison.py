@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from monai_deepssim.data import level_distance
-from monai_deepssim.metrics.side_differences import SideDifference, name_differences, name_hounsfield_difference
+from monai_deepssim.metrics.side_differences import (
+    SIDE_DIFFERENCE_KINDS,
+    SideDifference,
+    name_differences,
+    name_hounsfield_difference,
+)
 from monai_deepssim.metrics.side_measures import measure_side
+from monai_deepssim.transforms import orthogonal_planes
 
 __all__ = ["MIN_COMPARED_IMAGES", "SideComparison", "compare_sides"]
 
@@ -24,8 +33,8 @@ class SideComparison:
 
     Attributes:
         differences: what differs, in the order of :data:`SIDE_DIFFERENCE_KINDS`.
-        training_mean: ``(1, H, W)``, mean of the training images.
-        synthetic_mean: ``(1, H, W)``, mean of the synthetic images.
+        training_mean: ``(1, H, W)``, mean of the training images; or a volume.
+        synthetic_mean: ``(1, H, W)``, mean of the synthetic images; or a volume.
         num_training: images compared.
         num_synthetic: images compared.
     """
@@ -73,9 +82,13 @@ def compare_sides(
     comparison of pixels. Ranks within the sides decide, so neither a few odd images nor the mere size of a sample make
     a difference. Poses are compared by each image's nearest of the other side.
 
+    Of volumes the three middle planes are compared, and what differs in at least two of them is named: one plane alone
+    may cut through something else.
+
     Args:
-        training_images: ``(N, 1, H, W)`` in [0, 1], a sample of up to a few hundred.
-        synthetic_images: ``(M, 1, H, W)`` in [0, 1].
+        training_images: ``(N, 1, H, W)`` in [0, 1], a sample of up to a few hundred; or volumes ``(N, 1, X, Y, Z)``,
+            in RAS order.
+        synthetic_images: ``(M, 1, H, W)`` in [0, 1], or volumes.
         hounsfield_shares: share of the training and of the synthetic images whose files are in Hounsfield units. Where
             one side is and the other shows pictures, the grey levels have to agree, for any number of images.
         has_window: whether a window was chosen for those, be it the full range.
@@ -86,8 +99,8 @@ def compare_sides(
         named.
 
     Raises:
-        ValueError: when a side has no images, its shape is not ``(N, 1, H, W)``, the sides differ in height or width,
-            an image is smaller than 32 x 32 pixels, or a value is not finite or out of [0, 1].
+        ValueError: when a side has no images, its shape is another, the sides differ in height or width, an image is
+            smaller than 32 pixels along an axis, or a value is not finite or out of [0, 1].
 
     References:
         Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other,
@@ -106,22 +119,40 @@ def compare_sides(
             f"got training images of {tuple(training.shape[2:])} and synthetic images of {tuple(synthetic.shape[2:])} "
             "rows and columns, want one size"
         )
+    planes = [_planes(side) for side in (training, synthetic)]
     differences: tuple[SideDifference, ...] = ()
     if min(len(training), len(synthetic)) >= MIN_COMPARED_IMAGES:
-        differences = name_differences(measure_side(training[:, 0].numpy()), measure_side(synthetic[:, 0].numpy()))
+        differences = _in_most([name_differences(*map(measure_side, pair)) for pair in zip(*planes, strict=True)])
     if max(hounsfield_shares) > 0:
-        sides = [list(side[:, 0].numpy()) for side in (training, synthetic)]
+        sides = [[image for plane in side for image in plane] for side in planes]
         distance = level_distance(*sides) if has_window else None
         differences = (*name_hounsfield_difference(*hounsfield_shares, distance), *differences)
     return SideComparison(differences, training.mean(dim=0), synthetic.mean(dim=0), len(training), len(synthetic))
 
 
+def _planes(images: Tensor) -> list[np.ndarray]:
+    """The images ``(N, H, W)``, or of volumes each of the three middle planes."""
+    planes = [images] if images.ndim == 4 else orthogonal_planes(images)
+    return [plane[:, 0].contiguous().numpy() for plane in planes]
+
+
+def _in_most(found: Sequence[tuple[SideDifference, ...]]) -> tuple[SideDifference, ...]:
+    """What differs in more than half of the planes, as the first of them shows it."""
+    counts = Counter(difference.kind for differences in found for difference in differences)
+    first = {difference.kind: difference for differences in reversed(found) for difference in differences}
+    return tuple(first[kind] for kind in SIDE_DIFFERENCE_KINDS if 2 * counts[kind] > len(found))
+
+
 def _checked(name: str, images: Tensor) -> Tensor:
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 1 or len(images) == 0:
+    if not isinstance(images, Tensor) or images.ndim not in (4, 5) or images.shape[1] != 1 or len(images) == 0:
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"got {name} images of shape {got}, want a tensor (N, 1, H, W) with N of at least 1")
+        raise ValueError(
+            f"got {name} images of shape {got}, want a tensor (N, 1, H, W) with N of at least 1, or "
+            "volumes (N, 1, X, Y, Z)"
+        )
     if min(images.shape[2:]) < 32:
-        raise ValueError(f"got {name} images of {tuple(images.shape[2:])} pixels, want at least 32 x 32")
+        least = " x ".join(["32"] * (images.ndim - 2))
+        raise ValueError(f"got {name} images of {tuple(images.shape[2:])} pixels, want at least {least}")
     plain = images.as_tensor() if hasattr(images, "as_tensor") else images
     plain = plain.detach().cpu().float()
     low, high = float(plain.min()), float(plain.max())

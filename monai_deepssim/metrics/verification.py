@@ -42,11 +42,14 @@ NUM_SCREENED = 64
 #: By query its local matches by training row, most inliers first.
 Matches = Mapping[int, Mapping[int, LocalMatch]]
 
-# 136 x 112 float32 are 60 KB: a quarter of a GB at most. Training images come up again and again.
-_IMAGES_KEPT = 4096
-_PAIRS_PER_STEP = 256
+# 4,096 images of 136 x 112 pixels, or 256 volumes of 64 x 64 x 64 voxels. Training images come up again and again.
+_BYTES_KEPT = 2**28
+# Of images of so many pixels; of volumes fewer, so that a step takes no more memory and no more time.
+_PAIRS_PER_STEP, _PIXELS = 256, 136 * 112
 # So many are lost at most when an audit is killed: ten seconds of work or so.
 _PAIRS_PER_FILE = 2048
+# Fewer would leave cores without work.
+_FEWEST_PAIRS = 16
 # As many as the files of an audit have.
 _SCORE_DIGITS = 6
 # Below this score nobody asks which part of an image was copied.
@@ -61,6 +64,8 @@ _PAIR = ["query", "training"]
 class ComparedImages:
     """The images of a side by their rows: as they are, posed, and their coarse structure; the latest stay in memory.
 
+    256 MB of each of the three are kept at most.
+
     Args:
         load: returns the image of a row, ``(1, H, W)`` or ``(1, H, W, D)`` in [0, 1], all of one size.
         features: returns the local features of a row, placed in the pixels of that image; needed to match them.
@@ -72,10 +77,25 @@ class ComparedImages:
     """
 
     def __init__(self, load: Callable[[int], Tensor], features: Callable[[int], LocalFeatures] | None = None) -> None:
-        self.image = lru_cache(_IMAGES_KEPT)(load)
-        self.posed = lru_cache(_IMAGES_KEPT)(lambda row: pose(self.image(row)[None])[0])
-        self.coarse = lru_cache(_IMAGES_KEPT)(lambda row: coarse_structure(self.image(row)[None])[0])
+        self.image = _Latest(load)
+        self.posed = _Latest(lambda row: pose(self.image(row)[None])[0])
+        self.coarse = _Latest(lambda row: coarse_structure(self.image(row)[None])[0])
         self.features = features
+
+
+class _Latest:
+    """Loads tensors of one size by their rows, and keeps the latest."""
+
+    def __init__(self, load: Callable[[int], Tensor]) -> None:
+        self._load = load
+        self._kept: Callable[[int], Tensor] | None = None
+
+    def __call__(self, row: int) -> Tensor:
+        if self._kept is not None:
+            return self._kept(row)
+        tensor = self._load(row)
+        self._kept = lru_cache(max(2, _BYTES_KEPT // max(1, tensor.nbytes)))(self._load)
+        return tensor
 
 
 def tabulate_candidates(training: np.ndarray, scores: np.ndarray, queries: np.ndarray | None = None) -> DataFrame:
@@ -203,9 +223,9 @@ def verify_candidates(
     Returns:
         One row per pair that was compared, by query, the highest score first, equal ones in the order of the search:
         ``query`` and ``training`` (rows), ``found_by`` (``detector``, ``local features`` or ``both``), ``score`` (the
-        copy score), ``aligned_ssim``, ``coarse_correlation``, ``inliers``, ``copied_area`` (NaN where it was not
-        measured), ``alignment`` (how the training image is changed to fit) and ``detector_score`` (NaN where only local
-        features found the pair).
+        copy score), ``aligned_ssim``, ``coarse_correlation``, ``inliers`` (NaN of volumes, which have no local
+        features), ``copied_area`` (NaN where it was not measured), ``alignment`` (how the training image is changed to
+        fit) and ``detector_score`` (NaN where only local features found the pair).
 
     Example:
         >>> images = torch.rand(3, 1, 32, 32)
@@ -228,9 +248,10 @@ def verify_candidates(
         unit=" pairs",
         disable=not description or missing.empty,
     ) as bar:
-        for start in range(0, len(missing), _PAIRS_PER_FILE):
-            file = missing.iloc[start : start + _PAIRS_PER_FILE]
-            steps = (file.iloc[first : first + _PAIRS_PER_STEP] for first in range(0, len(file), _PAIRS_PER_STEP))
+        per_file, per_step = _pairs_at_once(queries, missing)
+        for start in range(0, len(missing), per_file):
+            file = missing.iloc[start : start + per_file]
+            steps = (file.iloc[first : first + per_step] for first in range(0, len(file), per_step))
             parts.append(
                 concat([_compare(step, queries, training, matches or {}, deformation_cost, bar) for step in steps])
             )
@@ -238,6 +259,14 @@ def verify_candidates(
                 write(parts[-1])
     pairs = pairs.merge(concat(parts), how="left", on=_PAIR).merge(candidates, how="left", on=_PAIR)
     return pairs.sort_values(["query", "score"], ascending=[True, False], ignore_index=True)
+
+
+def _pairs_at_once(queries: ComparedImages, pairs: DataFrame) -> tuple[int, int]:
+    """How many pairs are kept at a time, and how many are compared in one step: fewer, the larger the images are."""
+    pixels = queries.image(int(pairs["query"].iloc[0])).numel() if len(pairs) else _PIXELS
+    at_most = (_PAIRS_PER_FILE, _PAIRS_PER_STEP)
+    per_file, per_step = (max(min(_FEWEST_PAIRS, most), min(most, most * _PIXELS // pixels)) for most in at_most)
+    return per_file, per_step
 
 
 def _choose_pairs(
@@ -321,7 +350,7 @@ def _compare(
                     ("coarse_correlation", scores.coarse_correlation),
                 )
             },
-            "inliers": scores.inliers.cpu().numpy(),
+            "inliers": scores.inliers.cpu().numpy() if x.ndim == 4 else np.nan,
             "copied_area": areas,
             "alignment": Series(scores.alignments, dtype=object),
         }

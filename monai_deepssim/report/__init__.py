@@ -11,13 +11,34 @@ from monai_deepssim.report.html import data_uri, figure_png, markdown_table, ren
 from monai_deepssim.report.pair_pictures import AGREEMENT_GRADIENT, draw_agreement, draw_image, draw_pair
 from monai_deepssim.report.sentences import SCORE_NAMES, file_sentences, score_name, side_lines
 from monai_deepssim.report.shareable import SHAREABLE_REPORT, render_shareable, shareable_report
+from monai_deepssim.report.tables import (
+    CONTROLS_COLUMNS,
+    HELD_OUT_COLUMNS,
+    MATCHES_COLUMNS,
+    MEMORIZED_COLUMNS,
+    PATIENTS_COLUMNS,
+    TABLES,
+    Column,
+    alignment_columns,
+    as_table,
+    write_table,
+)
 from monai_deepssim.report.versions import package_versions
 
 __all__ = [
     "AGREEMENT_GRADIENT",
+    "CONTROLS_COLUMNS",
+    "HELD_OUT_COLUMNS",
+    "MATCHES_COLUMNS",
+    "MEMORIZED_COLUMNS",
+    "PATIENTS_COLUMNS",
     "SCORE_NAMES",
     "SHAREABLE_REPORT",
+    "TABLES",
+    "Column",
     "PictureForm",
+    "alignment_columns",
+    "as_table",
     "choose_form",
     "closing_lines",
     "data_uri",
@@ -39,4 +60,5 @@ __all__ = [
     "score_name",
     "shareable_report",
     "side_lines",
+    "write_table",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, features
 
 from monai_deepssim.report.html import data_uri
+from monai_deepssim.report.pair_pictures import picture_size
 
 __all__ = ["PictureForm", "choose_form"]
 
@@ -53,13 +55,13 @@ def choose_form(num_pictures: int, image_size: Sequence[int]) -> PictureForm:
 
     Args:
         num_pictures: number of pictures.
-        image_size: rows and columns of each.
+        image_size: rows and columns of each image, or the three sides of volumes.
 
     Example:
         >>> choose_form(200, (136, 112)), choose_form(2000, (136, 112)).scale, choose_form(2000, (256, 256)).scale < 1
         (PictureForm(kind='png', scale=1.0), 1.0, True)
     """
-    pixels = num_pictures * image_size[0] * image_size[1]
+    pixels = num_pictures * math.prod(picture_size(image_size))
     if pixels <= _LOSSLESS_PIXELS:
         return PictureForm("png", 1.0)
     kind = "webp" if features.check("webp") else "jpeg"

@@ -150,7 +150,15 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             summary["memorized_fraction"]["count"] and not summary["num_patients"],
             "No patient identifiers were given: whom the copies concern is not known.",
         ),
-        (options["slices"] is None, "Of a volume the middle slice alone was audited."),
+        (
+            options["slices"] is None and options.get("volumes", "none") == "none",
+            "Of a volume the middle slice alone was audited.",
+        ),
+        (
+            options.get("volumes", "none") != "none",
+            "Volumes were compared as a whole: one that shares a few slices with a training volume may be missed; "
+            "audit the slices, too (--slices all, without --volumes).",
+        ),
         (
             True,
             "A copy of a small part of an image, or a heavily blurred one, may be missed: look below the threshold.",

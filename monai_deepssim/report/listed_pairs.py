@@ -92,7 +92,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
         note = ""
         if of_copy and summary["verified"]:
             others = int(num_training.get(match["patient_id"], 1)) - 1
-            note = explain_copy(match["score"], match["patient_id"], compared["patient_id"].tolist(), others)
+            other = "a neighbouring slice" if summary["options"].get("volumes", "none") == "none" else "another volume"
+            note = explain_copy(match["score"], match["patient_id"], compared["patient_id"].tolist(), others, other)
         pairs.append(
             {
                 "number": number,
@@ -111,7 +112,9 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
     return pairs
 
 
-def explain_copy(score: float, patient: str, compared: list[str], num_others: int) -> str:
+def explain_copy(
+    score: float, patient: str, compared: list[str], num_others: int, other: str = "a neighbouring slice"
+) -> str:
     """Say what else than a copy of this very image may have such a score; empty where nothing may.
 
     Args:
@@ -119,6 +122,7 @@ def explain_copy(score: float, patient: str, compared: list[str], num_others: in
         patient: patient of its training image; empty where unknown.
         compared: patients of the training images that were compared with it.
         num_others: other training images of that patient.
+        other: what these are to it.
 
     Example:
         >>> explain_copy(0.88, "p1", ["p1", "p2"], 0)
@@ -127,11 +131,11 @@ def explain_copy(score: float, patient: str, compared: list[str], num_others: in
     if score >= _CERTAIN_SCORE:
         return ""
     if not patient:
-        return "A copy of a neighbouring slice of the same patient would score like this, too."
+        return f"A copy of {other} of the same patient would score like this, too."
     if not num_others:
         return "The only training image of this patient."
     verb = "image is" if num_others == 1 else "images are"
     return (
-        f"May be of a neighbouring slice: {num_others} more training {verb} of this patient, "
+        f"May be of {other}: {num_others} more training {verb} of this patient, "
         f"{compared.count(patient) - 1} of them compared."
     )

@@ -13,8 +13,9 @@ from skimage.segmentation import mark_boundaries
 from torch import Tensor
 
 from monai_deepssim.similarity import Alignment, copied_area, deform_onto, standardize
+from monai_deepssim.transforms import lay_out_planes
 
-__all__ = ["AGREEMENT_GRADIENT", "draw_agreement", "draw_image", "draw_pair"]
+__all__ = ["AGREEMENT_GRADIENT", "draw_agreement", "draw_image", "draw_pair", "picture_size"]
 
 # Okabe and Ito's orange.
 _OUTLINE = (0.9, 0.62, 0.0)
@@ -32,10 +33,10 @@ AGREEMENT_GRADIENT = "linear-gradient(to right, {})".format(
 
 
 def draw_image(image: Tensor, outlined: np.ndarray | None = None) -> Image.Image:
-    """Draw an image in grey.
+    """Draw an image in grey; of a volume the three middle planes.
 
     Args:
-        image: ``(1, rows, columns)`` in [0, 1].
+        image: ``(1, rows, columns)`` in [0, 1], or a volume ``(1, X, Y, Z)``.
         outlined: mask ``(rows, columns)`` of an area to outline.
 
     Returns:
@@ -45,7 +46,7 @@ def draw_image(image: Tensor, outlined: np.ndarray | None = None) -> Image.Image
         >>> draw_image(torch.zeros(1, 8, 6)).size
         (6, 8)
     """
-    pixels = torch.as_tensor(image)[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+    pixels = _plane_of(torch.as_tensor(image))[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
     if outlined is None:
         return Image.fromarray(pixels)
     return Image.fromarray((mark_boundaries(pixels, outlined.astype(int), color=_OUTLINE) * 255).astype(np.uint8))
@@ -55,7 +56,8 @@ def draw_agreement(first: Tensor, second: Tensor) -> Image.Image:
     """Lay over an image where another one agrees with it: SSIM of the window around each pixel, 0 or below to 1.
 
     Args:
-        first: ``(1, rows, columns)`` in [0, 1], the one that is seen below the colours.
+        first: ``(1, rows, columns)`` in [0, 1], the one that is seen below the colours; or a volume ``(1, X, Y, Z)``,
+            of which the three middle planes are drawn.
         second: image of the same shape.
 
     Returns:
@@ -68,10 +70,27 @@ def draw_agreement(first: Tensor, second: Tensor) -> Image.Image:
     """
     one, other = (standardize(image[None].float())[0, 0].numpy() for image in (first, second))
     extent = float(one.max() - one.min()) or 1.0
-    _, ssim = structural_similarity(one, other, data_range=extent, full=True)
+    _, similarity = structural_similarity(one, other, data_range=extent, full=True)
     grey = torch.as_tensor(first)[0].clamp(0, 1).float().numpy()[..., None]
-    mixed = _OPACITY * _COLOURS(np.clip(ssim, 0, 1))[..., :3] + (1 - _OPACITY) * grey
-    return Image.fromarray((mixed * 255).round().astype(np.uint8))
+    mixed = _OPACITY * _COLOURS(np.clip(similarity, 0, 1))[..., :3] + (1 - _OPACITY) * grey
+    plane = _plane_of(torch.from_numpy(mixed).movedim(-1, 0)).movedim(0, -1).numpy()
+    return Image.fromarray((plane * 255).round().astype(np.uint8))
+
+
+def picture_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of the picture of an image, or of a volume.
+
+    Example:
+        >>> picture_size((136, 112)), picture_size((64, 64, 64))
+        ((136, 112), (128, 128))
+    """
+    rows, columns = _plane_of(torch.zeros(1, *image_size)).shape[1:]
+    return rows, columns
+
+
+def _plane_of(image: Tensor) -> Tensor:
+    """An image as it is, and a volume as its three middle planes: ``(C, rows, columns)``."""
+    return lay_out_planes(image) if image.ndim == 4 else image
 
 
 def draw_pair(

@@ -114,6 +114,9 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
         Sentences with names of files and folders.
     """
     sentences = []
+    if _has_volumes(summary):
+        box = " x ".join(map(str, summary["options"]["image_size"]))
+        sentences.append(f"Volumes: each image is a whole volume, of cubic voxels, fitted to a box of {box} of them.")
     for side, images in summary["images"].items():
         for kinds, (heading, words) in _IGNORED.items():
             files = [file for file in summary["ignored_files"][side] if file["kind"] in kinds]
@@ -129,6 +132,10 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
             )
         sentences += _series_sentences(summary, side, images)
     return sentences
+
+
+def _has_volumes(summary: Mapping[str, Any]) -> bool:
+    return bool(summary["options"].get("volumes", "none") != "none")
 
 
 def _about_repeats(side: str) -> str:
@@ -147,7 +154,7 @@ def _series_sentences(summary: Mapping[str, Any], side: str, images: Mapping[str
         f"Series: {count_words(num_images, f'{side} image')}; {count_words(files, 'file')} of DICOM series were taken "
         f"as {series}."
     ]
-    if side == "synthetic" and summary["options"]["slices"] != "all":
+    if side == "synthetic" and summary["options"]["slices"] != "all" and not _has_volumes(summary):
         sentences.append(
             "Warning: of each of these synthetic volumes only the slices asked for were audited. --slices all audits "
             "every slice; files that are an image each need a SeriesInstanceUID each."
@@ -246,10 +253,11 @@ def proportions_warning(summary: Mapping[str, Any]) -> str | None:
     untouched = [side for side in summary["images"] if side not in resampled]
     if not resampled or not untouched:
         return None
+    pixels, square = ("voxels", "cubic") if _has_volumes(summary) else ("pixels", "square")
     return (
-        f"pixels of {' and '.join(resampled)} images were made square, and none of {' and '.join(untouched)} images. "
-        "If the generator was trained on pixels as stored, its images have other proportions than these, and copies "
-        "are missed: give every side with the pixels that the generator saw."
+        f"{pixels} of {' and '.join(resampled)} images were made {square}, and none of {' and '.join(untouched)} "
+        f"images. If the generator was trained on {pixels} as stored, its images have other proportions than these, "
+        f"and copies are missed: give every side with the {pixels} that the generator saw."
     )
 
 

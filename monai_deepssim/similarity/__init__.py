@@ -25,6 +25,7 @@ from monai_deepssim.similarity.posed_ssim import coarse_structure, pose, posed_s
 from monai_deepssim.similarity.second_source import extract_rest
 from monai_deepssim.similarity.standardize import standardize
 from monai_deepssim.similarity.threads import map_in_threads
+from monai_deepssim.similarity.volume_pose import VolumePose, canonicalize_volumes, measure_volume_pose
 
 __all__ = [
     "ALIGNED_SSIM_VERSION",
@@ -38,8 +39,10 @@ __all__ = [
     "LocalMatch",
     "Pose",
     "Version",
+    "VolumePose",
     "aligned_ssim",
     "canonicalize_pose",
+    "canonicalize_volumes",
     "coarse_structure",
     "compile_kernels",
     "copied_area",
@@ -53,6 +56,7 @@ __all__ = [
     "map_in_threads",
     "match_local_features",
     "measure_pose",
+    "measure_volume_pose",
     "move_to_pose",
     "pairwise_ssim",
     "pose",

@@ -12,9 +12,20 @@ from torch import Tensor
 
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.alignment_inputs import as_volumes, check_pairs, count_levels, prepare_reference
-from monai_deepssim.similarity.kernels import CHANGE_SIZE, GAMMA, ZOOM, Search, align_pair, deform_pair, ensure_compiled
+from monai_deepssim.similarity.kernels import (
+    CHANGE_SIZE,
+    GAMMA,
+    ZOOM,
+    Reference,
+    Search,
+    align_pair,
+    deform_pair,
+    ensure_compiled,
+)
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.threads import map_in_threads
+from monai_deepssim.similarity.volume_deformation import deform_aligned
+from monai_deepssim.similarity.volume_search import VolumeSearch, align_volume, plan_volume_search
 
 __all__ = ["ALIGNED_SSIM_VERSION", "DEFORMATION_COST", "AlignedSSIM", "aligned_ssim", "deform_onto"]
 
@@ -49,10 +60,10 @@ def aligned_ssim(
     x: Tensor,
     y: Tensor,
     *,
-    rotation_degrees: float = 12.0,
-    shift_pixels: float = 4.0,
-    zoom: float = 0.05,
-    gamma: Sequence[float] = (0.5, 1.5),
+    rotation_degrees: float | None = None,
+    shift_pixels: float | None = None,
+    zoom: float | None = None,
+    gamma: Sequence[float] | None = None,
     deformation_cost: float | None = None,
     matches: Sequence[LocalMatch | None] | None = None,
 ) -> AlignedSSIM:
@@ -75,6 +86,12 @@ def aligned_ssim(
        change over some ten of its pixels. It is kept where SSIM less ``deformation_cost`` times the length of the
        displacements in pixels is higher than without.
 
+    A volume is searched likewise, with these differences: the axes of a cube may be exchanged, too (48 orientations),
+    and each axis has a zoom of its own. Orientations are compared at a quarter of the size by their correlation at all
+    shifts, each as it is and stretched along its axes until the two foregrounds are of one size. The best 16 are fitted
+    by least squares there, the best four of these at half the size, and one or two at full size, where SSIM is climbed
+    once. An axis of less than 28 voxels is not halved.
+
     A match of local features shows a change beyond these bounds: with one, y is transformed by it first, and the search
     goes on from there, within 4 degrees, 3 pixels and 5 %, without flips.
 
@@ -82,17 +99,17 @@ def aligned_ssim(
     original again. For images that have nothing to do with each other the result is a local maximum.
 
     The search is compiled code for the CPU, on as many threads as torch uses; tensors of other devices are brought
-    there and the result back. It is meant for a shortlist, not for all pairs of two sets. The deformation of a volume
-    takes some ten times its memory as float32, for each thread.
+    there and the result back. It is meant for a shortlist, not for all pairs of two sets.
 
     Args:
         x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range.
         y: images of the same shape, whose smallest value is that of the background.
-        rotation_degrees: largest angle, in 3-D about each axis.
-        shift_pixels: largest shift along each axis.
-        zoom: largest change of size: 0.05 stands for factors from 0.95 to 1.05. The coarse search does not try sizes,
-            so that above 0.07 or so the right one is not always found.
-        gamma: smallest and largest exponent.
+        rotation_degrees: largest angle, in 3-D about each axis; 12 by default, and 15 for volumes.
+        shift_pixels: largest shift along each axis; 4 by default, and an eighth of the longest side for volumes.
+        zoom: largest change of size: 0.05, the default, stands for factors from 0.95 to 1.05. For images the coarse
+            search does not try sizes, so that above 0.07 or so the right one is not always found. For volumes it is 0.2
+            by default, along each axis, and around the stretches that are tried.
+        gamma: smallest and largest exponent; 0.5 and 1.5 by default, and 0.4 and 2.5 for volumes.
         deformation_cost: SSIM that a pixel of deformation costs, 0 or more; :data:`DEFORMATION_COST` in verdicts, which
             was measured on slices of 136 x 112 pixels and not on volumes. By default nothing is deformed.
         matches: for each pair of 2-D images what :func:`match_local_features` found, x being the query, or ``None``. By
@@ -120,24 +137,29 @@ def aligned_ssim(
         raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:
         raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
-    ensure_compiled()
+    spatial_dims = x.ndim - 2
+    ensure_compiled(spatial_dims)
     x_volumes, y_volumes = as_volumes(x), as_volumes(y)
+    bounds = _fill_in(x.shape[2:], rotation_degrees, shift_pixels, zoom, gamma)
     levels = count_levels(x.shape[2:])
-    search = _plan_search(x.ndim - 2, levels, rotation_degrees, shift_pixels, zoom, gamma)
-    near = _plan_search(2, levels, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)._replace(
+    near = _plan_search(levels, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)._replace(
         angles=np.deg2rad([-_ROTATION_DEGREES / 2, 0.0, _ROTATION_DEGREES / 2]), reach=1, flip_bits=np.array([0])
     )
+    search = _plan_search(levels, *bounds) if spatial_dims == 2 else None
+    volume_search = plan_volume_search(x.shape[2:], *bounds)
 
     def align(i: int) -> tuple[float, Alignment]:
-        match, change = None if matches is None else matches[i], np.zeros(CHANGE_SIZE)
         constant = [side[i].min() == side[i].max() for side in (x_volumes, y_volumes)]
         if any(constant):
             # No change makes them more alike; the rule is that of pairwise_ssim.
-            change[ZOOM:] = 1.0
             ssim = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
-            return ssim, _describe(match, x.shape[2:], 0, change, 0.0)
+            return ssim, Alignment((), (0.0,) * (2 * spatial_dims - 3), (0.0,) * spatial_dims, 1.0, 1.0)
         reference = prepare_reference(x[i])
+        if search is None:
+            return _align_volume(reference, x_volumes[i], y_volumes[i], volume_search, deformation_cost)
+        match = None if matches is None else matches[i]
         start = y_volumes[i] if match is None else _transform(y_volumes[i], match)
+        change = np.zeros(CHANGE_SIZE)
         ssim, flips = align_pair(reference, x_volumes[i], start, search if match is None else near, change)
         deformation = 0.0
         if deformation_cost is not None:
@@ -181,7 +203,7 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
         torch.Size([1, 1, 136, 112])
     """
     check_pairs(x, y)
-    ensure_compiled()
+    ensure_compiled(x.ndim - 2)
     volumes, halve = as_volumes(y), count_levels(x.shape[2:]) > 0
     plain = y.detach().cpu().float()
     out = plain.clone()
@@ -191,8 +213,11 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
     def deform(i: int) -> None:
         if x[i].min() == x[i].max() or y[i].min() == y[i].max():
             return
-        deformed = np.empty_like(volumes[i])
-        deform_pair(prepare_reference(x[i]), volumes[i], 0, unchanged, halve, deformed)
+        if x.ndim == 5:
+            _, _, deformed = deform_aligned(prepare_reference(x[i]), volumes[i])
+        else:
+            deformed = np.empty_like(volumes[i])
+            deform_pair(prepare_reference(x[i]), volumes[i], 0, unchanged, halve, deformed)
         mean, deviation = plain[i].mean(), plain[i].std(correction=0)
         out[i] = torch.from_numpy(deformed).view_as(out[i]) * deviation + mean
 
@@ -200,17 +225,46 @@ def deform_onto(x: Tensor, y: Tensor) -> Tensor:
     return out.to(y.device)
 
 
+def _align_volume(
+    reference: Reference, x: np.ndarray, y: np.ndarray, search: VolumeSearch, deformation_cost: float | None
+) -> tuple[float, Alignment]:
+    ssim, change = align_volume(reference, x, y, search)
+    deformation = 0.0
+    if deformation_cost is not None:
+        after, voxels, _ = deform_aligned(reference, change.apply(y))
+        score = min(after, 1.0) - deformation_cost * voxels
+        if score > ssim + _NO_GAIN:
+            ssim, deformation = score, voxels
+    return ssim, change.describe(deformation)
+
+
+def _fill_in(
+    size: Sequence[int],
+    rotation_degrees: float | None,
+    shift_pixels: float | None,
+    zoom: float | None,
+    gamma: Sequence[float] | None,
+) -> tuple[float, float, float, Sequence[float]]:
+    """The bounds that are used where none were named."""
+    usual: tuple = (12.0, 4.0, 0.05, (0.5, 1.5)) if len(size) == 2 else (15.0, max(size) / 8, 0.2, (0.4, 2.5))
+    return (
+        usual[0] if rotation_degrees is None else rotation_degrees,
+        usual[1] if shift_pixels is None else shift_pixels,
+        usual[2] if zoom is None else zoom,
+        usual[3] if gamma is None else gamma,
+    )
+
+
 def _plan_search(
-    num_axes: int, levels: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]
+    levels: int, rotation_degrees: float, shift_pixels: float, zoom: float, gamma: Sequence[float]
 ) -> Search:
-    is_volume = num_axes == 3
     radians = np.deg2rad(rotation_degrees)
     # A shift undone after a rotation and a zoom is a little longer, and may lie along another axis.
-    shift = shift_pixels * np.sqrt(num_axes) * (1 + zoom)
+    shift = shift_pixels * np.sqrt(2) * (1 + zoom)
     high = np.array([radians] * 3 + [shift] * 3 + [max(1 + zoom, 1 / (1 - zoom)), max(*gamma, 1 / min(gamma))])
     low = -high
     low[ZOOM], low[GAMMA] = min(1 - zoom, 1 / (1 + zoom)), min(*gamma, 1 / max(gamma))
-    free = np.arange(CHANGE_SIZE) if is_volume else np.array([0, 4, 5, ZOOM, GAMMA])
+    free = np.array([0, 4, 5, ZOOM, GAMMA])
     fixed = np.setdiff1d(np.arange(CHANGE_SIZE), free)
     low[fixed], high[fixed] = 0.0, 0.0
     return Search(
@@ -218,10 +272,10 @@ def _plan_search(
         low=low,
         high=high,
         steps=np.array([np.deg2rad(0.6)] * 3 + [0.3] * 3 + [0.006, 0.06]),
-        angles=np.linspace(-radians, radians, 3 if is_volume else 7),
+        angles=np.linspace(-radians, radians, 7),
         reach=int(np.ceil(shift_pixels / 2**levels)),
         levels=levels,
-        flip_bits=np.arange(8) if is_volume else np.array([0, 2, 4, 6]),
+        flip_bits=np.array([0, 2, 4, 6]),
     )
 
 
@@ -238,12 +292,10 @@ def _describe(
     """What the search found as a change of y: flips and change, and before them the transform of the match, if any."""
     zoom, gamma = float(change[ZOOM]), float(change[GAMMA])
     if match is None:
-        num_axes = len(size)
-        first = 3 - num_axes  # a 2-D image has no planes
         return Alignment(
-            flips=tuple(axis for axis in range(num_axes) if flips >> (axis + first) & 1),
-            rotation_degrees=tuple(np.rad2deg(change[: 1 if num_axes == 2 else 3]).tolist()),
-            shift_pixels=tuple((-zoom * change[3 + first : ZOOM]).tolist()),
+            flips=tuple(axis for axis in range(2) if flips >> (axis + 1) & 1),  # the first bit is that of planes
+            rotation_degrees=(float(np.rad2deg(change[0])),),
+            shift_pixels=tuple((-zoom * change[4:ZOOM]).tolist()),
             zoom=zoom,
             gamma=gamma,
             deformation_pixels=deformation,

@@ -15,13 +15,18 @@ __all__ = ["Alignment"]
 # What a negative and a positive shift along each axis is called, in 2-D and 3-D.
 _DIRECTIONS = {
     2: (("up", "down"), ("left", "right")),
-    3: tuple((f"down axis {axis}", f"up axis {axis}") for axis in range(3)),
+    3: (("to the left", "to the right"), ("to the back", "to the front"), ("to the feet", "to the head")),
 }
+# What the axes are called: those of a volume go from the patient's left to the right, and so on.
+_AXES = {2: ("top-bottom", "left-right"), 3: ("left-right", "back-front", "feet-head")}
 
 
 @dataclass(frozen=True)
 class Alignment:
     """A change of an image, in the order in which it happens: flips, stretch, rotation, shift and zoom at once, gamma.
+
+    Of a volume, whose axes go from the patient's left to the right, from the back to the front and from the feet to the
+    head, the axes may be exchanged before.
 
     A deformation may follow; it depends on the other image, and :func:`deform_onto` makes it.
 
@@ -30,7 +35,7 @@ class Alignment:
         rotation_degrees: one angle in 2-D, positive clockwise as the image is shown; in 3-D one about each axis.
             As in MONAI's ``Affine``, whose angles are in radians.
         shift_pixels: how far the content moves along each axis once it is turned: positive is down, and to the
-            right.
+            right; of a volume to the right, to the front and to the head.
         zoom: factor of size; above 1 the content is larger.
         gamma: exponent of the intensities between the smallest and the largest.
         stretch: how much longer an axis becomes than the one across it, 1 or more; in 2-D alone.
@@ -38,6 +43,8 @@ class Alignment:
         inverted: whether dark and bright are exchanged, before gamma.
         deformation_pixels: length of the displacements by which the image is deformed after all this, root mean square
             where it has structure.
+        axes: of a volume, ``axes[i]`` is the axis that becomes axis i before the flips; empty where they stay.
+        stretches: of a volume, how much longer each axis becomes beyond the zoom; empty where none does.
 
     Example:
         >>> print(Alignment(flips=(1,), rotation_degrees=(6.5,), shift_pixels=(0.0, 0.0), zoom=1.0, gamma=1.2))
@@ -53,6 +60,8 @@ class Alignment:
     stretch: float = 1.0
     stretch_degrees: float = 0.0
     inverted: bool = False
+    axes: tuple[int, ...] = ()
+    stretches: tuple[float, ...] = ()
 
     @classmethod
     def from_matrix(
@@ -124,6 +133,10 @@ class Alignment:
             True
         """
         changed = (image.as_tensor() if hasattr(image, "as_tensor") else image).float()
+        # The range of an image is what is left of it once it is turned; that of a volume, what it was.
+        ends = (changed.amin(), changed.amax()) if changed.ndim == 4 else None
+        if self.axes:
+            changed = changed.permute(0, *(axis + 1 for axis in self.axes))
         if self.flips:
             changed = changed.flip([axis + 1 for axis in self.flips])
         positions = self._read_positions()
@@ -132,8 +145,10 @@ class Alignment:
         if self.inverted:
             changed = changed.amin() + changed.amax() - changed
         if self.gamma != 1:
-            low, extent = changed.amin(), changed.amax() - changed.amin()
-            changed = ((changed - low) / extent.clamp(min=1e-7)) ** self.gamma * extent + low
+            low, high = ends or (changed.amin(), changed.amax())
+            extent = high - low
+            # Zeros from outside may lie below the range of a volume, and have no power.
+            changed = ((changed - low) / extent.clamp(min=1e-7)).clamp(min=0) ** self.gamma * extent + low
         return changed
 
     def _read_positions(self) -> np.ndarray:
@@ -146,22 +161,32 @@ class Alignment:
             axes = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
             lengths = np.array([self.stretch**0.5, self.stretch**-0.5])
             positions[:2, :2] = axes.T @ np.diag(1 / lengths) @ axes @ positions[:2, :2]
+        if self.stretches:
+            positions[:-1, :-1] /= np.array(self.stretches)[:, None]
         positions[:-1, -1] = -positions[:-1, :-1] @ np.array(self.shift_pixels)
         positions[-1, -1] = 1.0
         return positions
 
     def __str__(self) -> str:
         """The change in words; what is too small to be seen is left out."""
+        names = _AXES[len(self.shift_pixels)]
         words = []
+        if self.axes:
+            moves = [f"{names[axis]} becomes {names[i]}" for i, axis in enumerate(self.axes) if axis != i]
+            words.append("axes exchanged: " + ", ".join(moves))
         if self.flips:
-            names = ("top-bottom", "left-right", "front-back")
             words.append("flipped " + " and ".join(names[axis] for axis in self.flips))
         if len(self.rotation_degrees) == 1:
             angle = self.rotation_degrees[0]
             if abs(angle) >= 0.25:
                 words.append(f"rotated {abs(angle):.1f}° {'clockwise' if angle > 0 else 'counter-clockwise'}")
-        elif max(abs(angle) for angle in self.rotation_degrees) >= 0.25:
-            words.append("rotated " + ", ".join(f"{angle:.1f}°" for angle in self.rotation_degrees) + " about the axes")
+        else:
+            turns = [
+                f"{angle:.1f}° about the {name} axis"
+                for angle, name in zip(self.rotation_degrees, names, strict=True)
+                if abs(angle) >= 0.25
+            ]
+            words += ["rotated " + " and ".join(turns)] if turns else []
         moves = [
             f"{abs(shift):.1f} pixels {way[shift > 0]}"
             for shift, way in zip(self.shift_pixels, _DIRECTIONS[len(self.shift_pixels)], strict=True)
@@ -173,6 +198,11 @@ class Alignment:
             words.append(f"{'enlarged' if self.zoom > 1 else 'shrunk'} to {100 * self.zoom:.1f} %")
         if self.stretch >= 1.01:
             words.append(f"stretched by {100 * (self.stretch - 1):.0f} %")
+        words += [
+            f"{'stretched' if stretch > 1 else 'squeezed'} to {100 * stretch:.0f} % {name}"
+            for stretch, name in zip(self.stretches, names, strict=False)
+            if abs(stretch - 1) >= 0.01
+        ]
         if self.inverted:
             words.append("dark and bright exchanged")
         if abs(self.gamma - 1) >= 0.03:

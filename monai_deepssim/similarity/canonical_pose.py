@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Pose", "canonicalize_pose", "measure_pose", "move_to_pose"]
+__all__ = ["Pose", "canonicalize_pose", "measure_pose", "move_to_pose", "weigh_foreground"]
 
 # Foreground and background are parted on this power of the difference from the border, of 0 to 1, in so many levels;
 # the threshold is soft by so much. Of powers from 0.3 to 1 it keeps the outline best under gammas.
@@ -142,7 +142,7 @@ def measure_pose(images: Tensor) -> Pose:
     foreground = images.float() - _border_median(images)
     height, width = images.shape[2:]
     smooth = F.avg_pool2d(foreground, 5, stride=1, padding=2)
-    weights = _find_foreground(smooth[:, 0].abs())
+    weights = weigh_foreground(smooth[:, 0].abs())
     mass = weights.sum((1, 2), keepdim=True)
     weights = torch.where(mass > 1, weights, torch.ones_like(weights))
     weights = weights / weights.sum((1, 2), keepdim=True)
@@ -164,18 +164,32 @@ def _border_median(images: Tensor) -> Tensor:
     return border.median(dim=1).values.view(-1, 1, 1, 1)
 
 
-def _find_foreground(difference: Tensor) -> Tensor:
-    """How surely each pixel is foreground, 0 to 1, ``(N, H, W)``, by its difference from the border."""
-    largest = difference.amax((1, 2), keepdim=True)
+def weigh_foreground(difference: Tensor) -> Tensor:
+    """Weigh how surely each pixel is foreground, by its difference from the border.
+
+    Args:
+        difference: of images ``(N, H, W)`` or volumes ``(N, X, Y, Z)``, at least 0.
+
+    Returns:
+        0 to 1, the same shape; high also between foreground pixels along every axis.
+
+    Example:
+        >>> weigh_foreground(torch.tensor([[[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.9, 0.0], [0.0, 0.0, 0.0, 0.0]]])).round()
+        tensor([[[0., 0., 0., 0.],
+                 [0., 1., 1., 0.],
+                 [0., 0., 0., 0.]]])
+    """
+    axes = tuple(range(1, difference.ndim))
+    largest = difference.amax(axes, keepdim=True)
     lifted = (difference / largest.clamp(min=1e-6)) ** _POWER
     weights = torch.sigmoid((lifted - _otsu_threshold(lifted)) / _SOFTNESS) * (largest > 1e-6)
-    towards = [weights.cummax(axis).values for axis in (1, 2)]
-    away = [weights.flip(axis).cummax(axis).values.flip(axis) for axis in (1, 2)]
+    towards = [weights.cummax(axis).values for axis in axes]
+    away = [weights.flip(axis).cummax(axis).values.flip(axis) for axis in axes]
     return torch.stack([*towards, *away]).amin(0)
 
 
 def _otsu_threshold(values: Tensor) -> Tensor:
-    """Threshold that parts values of 0 to 1 into two classes with the largest variance between them, ``(N, 1, 1)``."""
+    """Threshold that parts values of 0 to 1 into two classes with the largest variance between them, ``(N, 1, ...)``."""
     levels = (values.flatten(1) * (_LEVELS - 1)).long()
     counts = torch.zeros(values.shape[0], _LEVELS, device=values.device)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=counts.dtype))
@@ -183,7 +197,7 @@ def _otsu_threshold(values: Tensor) -> Tensor:
     below, sum_below = counts.cumsum(1), (counts * positions).cumsum(1)
     above, total = below[:, -1:] - below, sum_below[:, -1:]
     between = (total * below - below[:, -1:] * sum_below) ** 2 / (below * above).clamp(min=1)
-    return between.argmax(dim=1).view(-1, 1, 1) / (_LEVELS - 1)
+    return between.argmax(dim=1).view(-1, *[1] * (values.ndim - 1)) / (_LEVELS - 1)
 
 
 def _find_mirror_axis(smooth: Tensor, centre: Tensor, spread: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
 __all__ = ["compile_kernels", "kernels_are_compiled"]
 
 
-def compile_kernels() -> None:
+def compile_kernels(spatial_dims: int = 2) -> None:
     """Compile all that :func:`aligned_ssim`, :func:`copy_score` and :func:`pairwise_ssim` run on the CPU.
 
     Takes half a minute or more the first time on a machine: a child process compiles, and keeps the code beside the
@@ -19,13 +19,16 @@ def compile_kernels() -> None:
     Where none of these can be written, or the child fails, every process compiles for itself; its scores may then
     differ in the fourth decimal, and seldom in the third, from those of a process that reads the code.
 
+    Args:
+        spatial_dims: 2 for what images need, 3 for what volumes need.
+
     Example:
         >>> compile_kernels()
         >>> kernels_are_compiled()
         True
     """
-    # Other sizes, and volumes, run the same code.
-    rows, columns = torch.meshgrid(torch.linspace(0, 1, 16), torch.linspace(0, 1, 16), indexing="ij")
-    x, y = rows[None, None], columns[None, None]
+    # Other sizes run the same code.
+    axes = torch.meshgrid(*[torch.linspace(0, 1, 16)] * spatial_dims, indexing="ij")
+    x, y = axes[0][None, None], axes[1][None, None]
     aligned_ssim(x, y, deformation_cost=0.0)
     pairwise_ssim(x, y)

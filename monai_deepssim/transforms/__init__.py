@@ -12,6 +12,7 @@ from monai_deepssim.transforms.perturbations import (
     Perturbation,
     Perturbationd,
 )
+from monai_deepssim.transforms.planes import lay_out_planes, orthogonal_planes
 from monai_deepssim.transforms.structure_preserving import RandStructurePreserving, RandStructurePreservingd
 
 __all__ = [
@@ -32,5 +33,7 @@ __all__ = [
     "RandStructurePreserving",
     "RandStructurePreservingd",
     "RandWarp",
+    "lay_out_planes",
+    "orthogonal_planes",
     "resize_antialiased",
 ]

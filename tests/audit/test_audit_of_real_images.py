@@ -12,7 +12,7 @@ from audit_files import IMAGE_SIZE, LENIENT_GATE, write_dicom, write_png
 from pydicom.uid import generate_uid
 from scipy.stats import beta
 
-from monai_deepssim.audit.tables import MATCHES_COLUMNS, MEMORIZED_COLUMNS
+from monai_deepssim.report import MATCHES_COLUMNS, MEMORIZED_COLUMNS
 
 LEVELS = range(50, 100, 5)
 

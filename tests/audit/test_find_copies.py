@@ -13,8 +13,8 @@ from PIL import Image
 
 import monai_deepssim
 from monai_deepssim import UnusableInputError, find_copies
-from monai_deepssim.audit.tables import HELD_OUT_COLUMNS, MATCHES_COLUMNS, MEMORIZED_COLUMNS
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.report import HELD_OUT_COLUMNS, MATCHES_COLUMNS, MEMORIZED_COLUMNS
 
 
 @pytest.fixture(scope="module")

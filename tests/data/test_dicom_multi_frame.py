@@ -97,6 +97,17 @@ def test_frames_behind_one_another_are_the_volume_that_nifti_shows(tmp_path, fra
         assert read_item(first).original_size == read_item(second).original_size
 
 
+@pytest.mark.parametrize("cosines", [AXIAL, CORONAL, SAGITTAL, UPSIDE_DOWN, MIRRORED, TRANSPOSED, OBLIQUE])
+def test_an_enhanced_file_is_the_whole_volume_that_nifti_is(tmp_path, frames, write_frames, cosines):
+    write_frames(tmp_path / "a.dcm", frames, cosines, spacing=(1, 2))
+    save_nifti(tmp_path / "b.nii", frames, cosines, spacing=(1, 2))
+    dicom, nifti = (read_item(entry) for entry in list_images(tmp_path, volumes=True))
+    torch.testing.assert_close(dicom.image, nifti.image, rtol=0, atol=1e-5)
+    assert dicom.original_size == nifti.original_size
+    assert dicom.resampled
+    assert nifti.resampled
+
+
 def test_each_frame_has_its_own_rescaling(tmp_path, frames, write_frames):
     slopes = [1.0, 3.0, 0.5, 2.0, 4.0]
     write_frames(tmp_path / "a.dcm", frames, slopes=slopes)

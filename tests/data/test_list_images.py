@@ -41,8 +41,10 @@ def test_a_folder_is_searched_recursively_and_listed_in_order(tmp_path, picture)
         "patient_id": "",
         "slice": 0,
         "slice_axis": 2,
+        "volume": False,
         "files": "",
         "window": "",
+        "spacing": "",
     }
     assert all(load_slice(item).shape == (1, 233, 197) for item in items)
 

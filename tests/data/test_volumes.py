@@ -15,6 +15,9 @@ from monai_deepssim.data import (
     ImageDataset,
     LoadSliced,
     PhantomBrainDataset,
+    Reader,
+    digest_of_images,
+    give_spacings,
     hash_items,
     list_images,
     list_in_memory,
@@ -141,10 +144,10 @@ def test_a_head_looks_alike_whatever_the_slices_it_is_stored_in(tmp_path):
     thick = in_box(tmp_path, "thick.nii", volume.reshape(48, 48, 16, 3).mean(3), (1, 1, 3))
     fine = in_box(tmp_path, "fine.nii", zoom(volume, (1, 2, 1), order=1, grid_mode=True, mode="nearest"), (1, 0.5, 1))
     assert correlation(whole, thinned) > 0.98
-    assert correlation(whole, thick) > 0.96
+    assert correlation(whole, thick) > 0.98
     assert correlation(whole, fine) > 0.99
     # A header that is silent about the lost slices makes another body of it.
-    assert correlation(whole, in_box(tmp_path, "wrong.nii", volume[:, :, ::2], (1, 1, 1))) < 0.9
+    assert correlation(whole, in_box(tmp_path, "wrong.nii", volume[:, :, ::2], (1, 1, 1))) < 0.8
 
 
 def test_too_many_voxels_become_fewer_that_are_averages_and_not_samples(monkeypatch):
@@ -251,6 +254,19 @@ def test_an_array_is_a_volume_in_ras_order_without_spacing(tmp_path, lopsided):
         load_slice({"image": str(tmp_path / "a.npy")})
 
 
+def test_a_format_that_reads_slices_alone_gives_whole_volumes_too(tmp_path, lopsided):
+    nib.save(turned(lopsided, "PIR"), tmp_path / "a.nii")
+    files = [str(tmp_path / "a.nii")]
+    nifti = reader_of(tmp_path / "a.nii")
+    expected, spacing = nifti.read_volume(files)
+    voxels, same_spacing = Reader.read_volume(nifti, files)
+    assert np.array_equal(voxels, expected)
+    assert same_spacing == pytest.approx(spacing)
+    image = nib.Nifti1Image(lopsided, np.diag([2.0, 3.0, 5.0, 1.0]))
+    nib.save(image, tmp_path / "a.nii")
+    assert Reader.read_volume(nifti, files)[1] == pytest.approx((2, 3, 5))
+
+
 def test_a_volume_that_is_too_large_is_refused_by_its_header(tmp_path, monkeypatch, lopsided):
     monkeypatch.setattr("monai_deepssim.data.readers.limits.MAX_VOXELS", lopsided.size - 1)
     np.save(tmp_path / "a.npy", lopsided)
@@ -270,3 +286,54 @@ def test_tensors_are_volumes_where_volumes_are_asked_for():
         list_in_memory(torch.rand(2, 1, 6, 7), "training", volumes=True)
     with pytest.raises(ValueError, match="want three sides for volumes"):
         ImageDataset(items, (8, 8))
+
+
+def test_volumes_that_tell_no_spacing_get_that_of_training_volumes_of_their_size(tmp_path, lopsided):
+    for folder in ("training", "synthetic"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        nib.save(nib.Nifti1Image(lopsided, np.diag([-0.5, 0.5, 3.0, 1.0])), tmp_path / "training" / f"{name}.nii")
+    nib.save(nib.Nifti1Image(lopsided, np.eye(4)), tmp_path / "synthetic" / "a.nii")
+    np.save(tmp_path / "synthetic" / "b.npy", np.repeat(np.repeat(np.repeat(lopsided, 2, 0), 2, 1), 2, 2))
+    nib.save(nib.Nifti1Image(lopsided[:, :, ::2], np.diag([0.5, 0.5, 3.0, 1.0])), tmp_path / "synthetic" / "c.nii")
+    nib.save(nib.Nifti1Image(lopsided[:, :, ::2], np.diag([0.5, 0.5, 6.0, 1.0])), tmp_path / "synthetic" / "d.nii")
+    nib.save(nib.Nifti1Image(lopsided[:, :5], np.eye(4)), tmp_path / "synthetic" / "e.nii")
+    training, synthetic = (list_images(tmp_path / name, volumes=True) for name in ("training", "synthetic"))
+    given, reason = give_spacings(synthetic, training)
+    assert [item["spacing"] for item in given] == ["0.5,0.5,3", "0.5,0.5,3", "0.5,0.5,6", "", ""]
+    assert reason.startswith("3 of 5 volumes tell no spacing")
+    assert [load_volume(item).shape[1:] for item in given[2:4]] == [(6, 7, 48), (6, 7, 48)]
+    assert load_volume(given[0]).shape == (1, 6, 7, 48)
+    assert digest_of_images(given[:1]) != digest_of_images(synthetic[:1])
+    assert give_spacings(training, training)[1] == ""
+    (tensor,) = list_in_memory(torch.rand(1, 1, 6, 7, 8), "synthetic", volumes=True)
+    assert give_spacings([tensor], training)[0][0]["spacing"] == "0.5,0.5,3"
+
+
+def test_a_list_may_tell_the_spacing_of_a_volume(tmp_path, lopsided):
+    np.save(tmp_path / "a.npy", lopsided)
+    (tmp_path / "list.csv").write_text('image,spacing\na.npy,"1,1,2"\n')
+    (item,) = list_images(tmp_path / "list.csv", volumes=True)
+    assert load_volume(item).shape == (1, 6, 7, 16)
+    (tmp_path / "list.csv").write_text("image,spacing\na.npy,2\n")
+    with pytest.raises(UnusableInputError, match=r"a\.npy: spacing is '2', wanted the sides of a voxel"):
+        list_images(tmp_path / "list.csv", volumes=True)
+
+
+def test_padding_of_a_dicom_series_gets_the_lowest_intensity_of_the_whole_volume(tmp_path, lopsided, write_series):
+    files = write_series(tmp_path, lopsided, 2, [f"{index}.dcm" for index in range(8)])
+    dataset = pydicom.dcmread(files[3])
+    dataset.add_new("PixelPaddingValue", "SS", int(lopsided[2, 2, 3]))
+    dataset.save_as(files[3])
+    (item,) = list_images(tmp_path, volumes=True)
+    expected = lopsided.copy()
+    expected[2, 2, 3] = lopsided.min()
+    assert read_image(item)[0].numpy() == pytest.approx(unit(expected), abs=1e-6)
+
+
+def test_colours_are_no_volume(tmp_path, write_dicom):
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 255, (6, 7, 3)).astype(np.uint8)
+        write_dicom(tmp_path / f"{index}.dcm", pixels, series="1.2.3", position=(0, 0, index), photometric="RGB")
+    (item,) = list_images(tmp_path, volumes=True)
+    assert "the voxels are colours" in refusal(item)

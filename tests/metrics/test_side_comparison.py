@@ -188,3 +188,14 @@ def test_hounsfield_units_beside_pictures_of_other_grey_levels_are_named_for_any
     assert difference.kind == "hounsfield"
     assert difference.description.startswith("The synthetic images are in Hounsfield units and the training images")
     assert not comparison.is_testable
+
+
+def test_of_volumes_what_differs_in_most_of_the_middle_planes_is_named() -> None:
+    distances = (torch.stack(torch.meshgrid(*[torch.arange(32.0) - 15.5] * 3, indexing="ij")) ** 2).sum(0).sqrt()
+    balls = torch.stack([(distances < radius).float() for radius in torch.linspace(8, 13, 16)])[:, None]
+    comparison = compare_sides(balls, 1 - balls)
+    assert "inverted" in {difference.kind for difference in comparison.differences}
+    assert comparison.training_mean.shape == (1, 32, 32, 32)
+    in_one_plane = balls.clone()
+    in_one_plane[..., 16] = 1 - in_one_plane[..., 16]
+    assert "inverted" not in {difference.kind for difference in compare_sides(balls, in_one_plane).differences}

@@ -68,7 +68,16 @@ def test_a_value_of_any_kind_is_read_or_refused_by_the_name_of_its_option(name):
 
 @pytest.mark.parametrize("what", VALUES)
 def test_rules_over_several_options_refuse_in_words_too(what):
-    for name in ("thresholds", "controls", "detector_options", "slices", "window", "patient_id_pattern"):
+    for name in (
+        "thresholds",
+        "controls",
+        "detector_options",
+        "slices",
+        "window",
+        "patient_id_pattern",
+        "volumes",
+        "image_size",
+    ):
         message = refusal_of(
             read_options, AuditOptions, {"training_dir": "a", "synthetic_dir": "b", name: VALUES[what]}
         )

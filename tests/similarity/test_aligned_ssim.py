@@ -266,8 +266,8 @@ def test_the_words_name_each_axis_and_direction():
         "flipped top-bottom and left-right, shifted 3.0 pixels left"
     )
     assert str(Alignment((2,), (0.0, -3.0, 0.0), (0.0, -1.5, 2.0), 1.0, 0.8)) == (
-        "flipped front-back, rotated 0.0°, -3.0°, 0.0° about the axes, "
-        "shifted 1.5 pixels down axis 1 and 2.0 pixels up axis 2, gamma 0.80"
+        "flipped feet-head, rotated -3.0° about the back-front axis, "
+        "shifted 1.5 pixels to the back and 2.0 pixels to the head, gamma 0.80"
     )
     assert str(Alignment((), (0.1, -0.1, 0.1), (0.1, 0.1, 0.1), 1.0, 1.0)) == "unchanged"
 
@@ -290,6 +290,13 @@ def test_a_change_is_what_monais_transforms_make_of_it(shape, angles, shift):
     changed = Alignment(axes, angles, shift, zoom, gamma).apply(image)
 
     assert torch.allclose(changed, AdjustContrast(gamma)(turn(Flip(axes)(image))).as_tensor(), atol=1e-4)
+
+
+def test_a_gamma_of_a_volume_that_is_brighter_than_what_comes_from_outside_stays_finite():
+    volume = 0.1 + 0.5 * torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = Alignment((), (0.0, 0.0, 0.0), (2.0, 0.0, 0.0), 1.0, 1.1).apply(volume)
+    assert changed.isfinite().all()
+    assert changed.min() >= volume.min() - 1e-6
 
 
 def test_the_direction_in_words_is_the_one_that_is_seen():

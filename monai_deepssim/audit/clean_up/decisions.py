@@ -10,9 +10,9 @@ import pandas as pd
 from monai_deepssim.audit.clean_up.file_units import file_units, locations_of, relative_to_source, source_root
 from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.tables import as_table
 from monai_deepssim.data import Repeat
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.report import as_table
 
 __all__ = ["FILTER_COLUMNS", "decide_files"]
 

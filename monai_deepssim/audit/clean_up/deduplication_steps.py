@@ -27,10 +27,10 @@ from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.options import DeduplicationOptions
 from monai_deepssim.audit.result import SearchResult
 from monai_deepssim.audit.sources import Side, give_windows, list_side
-from monai_deepssim.audit.tables import write_table
 from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import Stages, say
+from monai_deepssim.report import write_table
 from monai_deepssim.similarity import kernels_are_compiled
 
 __all__ = ["DeduplicationResult", "perform_deduplication"]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from monai_deepssim.audit.tables import write_table
 from monai_deepssim.csv_cells import csv_text
 from monai_deepssim.data import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, open_private, unwritable, write_text
+from monai_deepssim.report import write_table
 
 __all__ = ["check_kept_folder", "is_occupied", "write_kept_files", "write_manifest_and_files"]
 

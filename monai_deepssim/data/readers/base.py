@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_deepssim.data.readers.limits import check_num_voxels
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["Reader"]
@@ -89,8 +90,16 @@ class Reader(ABC):
         """
         return self.volume_shape(files)
 
+    def whole_spacing(self, files: Sequence[str]) -> tuple[float, float, float] | None:
+        """Return the spacing that :meth:`read_volume` returns, from the header if possible.
+
+        Args:
+            files: Paths of the files that :meth:`gather` put together.
+        """
+        return self.read_volume(files)[1]
+
     def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, float, float] | None]:
-        """Read a whole volume.
+        """Read a whole volume: slice by slice, where a format does not override it.
 
         Args:
             files: Paths of the files that :meth:`gather` put together.
@@ -103,10 +112,22 @@ class Reader(ABC):
             UnusableInputError: The file holds an image, several volumes, or a volume that is too large.
             Exception: Whatever a parser raises for a damaged file.
         """
-        raise UnusableInputError(
-            f"{files[0]}: {self.name} holds an image, and whole volumes are wanted. Take it out, or compare slices: "
-            "leave the option volumes away."
-        )
+        shape = self.volume_shape(files)
+        if shape is None:
+            raise UnusableInputError(
+                f"{files[0]}: {self.name} holds an image, and whole volumes are wanted. Take it out, or compare "
+                "slices: leave the option volumes away."
+            )
+        check_num_voxels(files[0], shape)
+        axial, axial_mm = self.read(files, 0, 2)
+        if axial.ndim != 2:
+            raise UnusableInputError(f"{files[0]}: the voxels are colours. Save the volume with one number per voxel.")
+        # Rows of an axial slice run to the back and its columns to the left; those of a coronal one to the feet.
+        slices = [self.read(files, index, 2)[0][::-1, ::-1].T for index in range(shape[2])]
+        _, coronal_mm = self.read(files, 0, 1)
+        if axial_mm is None or coronal_mm is None:
+            return np.stack(slices, axis=2), None
+        return np.stack(slices, axis=2), (axial_mm[1], axial_mm[0], axial_mm[1] * coronal_mm[0] / coronal_mm[1])
 
     def in_hounsfield_units(self, files: Sequence[str]) -> bool | None:
         """Whether the file says that its values are Hounsfield units; ``None`` where it does not tell.

@@ -101,9 +101,12 @@ class DicomReader(Reader):
             return super().read_volume(files)
         check_is_volume(header.path, volume.shape)
         _check_distances(volume, files[0], "Convert the series to NIfTI, for example with dcm2niix.")
-        size = volume.voxel_size_mm
-        voxels = as_ras(decode_volume(volume.slices), volume.axes)
-        return voxels, None if size is None else ras_voxel_size(size, volume.axes)
+        return as_ras(decode_volume(volume.slices), volume.axes), self.whole_spacing(files)
+
+    def whole_spacing(self, files: Sequence[str]) -> tuple[float, float, float] | None:
+        volume = volume_of(files)
+        size = None if volume is None else volume.voxel_size_mm
+        return None if volume is None or size is None else ras_voxel_size(size, volume.axes)
 
 
 def _header_of_image(files: Sequence[str]) -> DicomHeader:

@@ -57,6 +57,9 @@ class NumpyReader(Reader):
         with _opened(files[0]) as array:
             return array.volume_shape
 
+    def whole_spacing(self, files: Sequence[str]) -> None:
+        return None
+
     def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, None]:
         with _opened(files[0]) as array:
             if array.volume_shape is None:

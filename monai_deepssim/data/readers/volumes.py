@@ -100,8 +100,11 @@ class VolumeReader(Reader):
     def read_volume(self, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, float, float] | None]:
         header = self._checked_header(files)
         check_is_volume(files[0], header.shape)
-        axes = ras_axes(header.affine)
-        return as_ras(self.read_voxels(files), axes), ras_voxel_size(nib.affines.voxel_sizes(header.affine), axes)
+        return as_ras(self.read_voxels(files), ras_axes(header.affine)), self.whole_spacing(files)
+
+    def whole_spacing(self, files: Sequence[str]) -> tuple[float, float, float]:
+        affine = self._checked_header(files).affine
+        return ras_voxel_size(nib.affines.voxel_sizes(affine), ras_axes(affine))
 
     def _checked_header(self, files: Sequence[str]) -> VolumeHeader:
         header = self.read_header(files)

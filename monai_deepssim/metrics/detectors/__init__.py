@@ -16,6 +16,8 @@ __all__ = ["SUPPORTED_DETECTORS", "detector_arguments", "make_detector"]
 _CLASSES = {
     "deepssim": "deepssim.DeepSSIMDetector",
     "deepssim_aligned": "aligned.AlignedDetector",
+    "slice_votes": "slice_votes.SliceVotesDetector",
+    "deepssim_3d": "deepssim_3d.DeepSSIM3DDetector",
     "local_features": "local_features.LocalFeaturesDetector",
     "memorization_index": "memorization_index.MemorizationIndexMetric",
     "mri_core": "mri_core.MRICoreMemorizationIndexMetric",

@@ -78,6 +78,7 @@ class AlignedDetector(CopyDetectionMetric):
         "chosen on phantoms and brain MRI kept for choosing, measured on others (docs/measured.md)"
     )
     wants_one_size: ClassVar[bool] = True
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(
         self,

@@ -44,7 +44,6 @@ class LocalFeaturesDetector(CopyDetectionMetric):
     """
 
     title = "Local features"
-    spatial_dims = (2,)
     default_threshold = 16.0
     threshold_source = "a false-positive rate of about 1 % on brain MRI of other patients (docs/measured.md)"
 

@@ -53,7 +53,6 @@ class OpenCLIPDetector(CopyDetectionMetric):
 
     title: ClassVar[str] = "CLIP"
     needs: ClassVar[str] = "its weights, open_clip"
-    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,

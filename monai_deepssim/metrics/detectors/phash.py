@@ -37,7 +37,6 @@ class PHashDetector(CopyDetectionMetric):
     """
 
     title: ClassVar[str] = "pHash"
-    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self, hash_size: int = 8, threshold: float | None = None, device: torch.device | str | None = None

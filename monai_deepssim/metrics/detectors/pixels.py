@@ -35,6 +35,7 @@ class PixelDetector(CopyDetectionMetric):
     """
 
     wants_one_size: ClassVar[bool] = True
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def represent(self, images: Tensor) -> Tensor:
         """Flatten the prepared images."""

@@ -50,7 +50,6 @@ class TorchScriptDetector(CopyDetectionMetric):
 
     title: ClassVar[str] = "TorchScript descriptor"
     needs: ClassVar[str] = "the file"
-    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,

@@ -4,40 +4,53 @@ from functools import cache
 
 from monai_deepssim.similarity.kernels.changed_ssim import Reference
 from monai_deepssim.similarity.kernels.compilation import compile_in_child, is_cached
-from monai_deepssim.similarity.kernels.deformation import deform_pair
+from monai_deepssim.similarity.kernels.deformation import deform_pair, deform_volume
 from monai_deepssim.similarity.kernels.pairwise_ssim import fill_ssim, window_means
 from monai_deepssim.similarity.kernels.resampling import CHANGE_SIZE, GAMMA, ZOOM
 from monai_deepssim.similarity.kernels.search import Search, align_pair
+from monai_deepssim.similarity.kernels.volumes import NUM_TERMS, sum_least_squares, volume_ssim, warp_volume
 
 __all__ = [
     "CHANGE_SIZE",
     "GAMMA",
+    "NUM_TERMS",
     "ZOOM",
     "Reference",
     "Search",
     "align_pair",
     "deform_pair",
+    "deform_volume",
     "ensure_compiled",
     "fill_ssim",
     "kernels_are_compiled",
+    "sum_least_squares",
+    "volume_ssim",
+    "warp_volume",
     "window_means",
 ]
 
-_KERNELS = align_pair, deform_pair, fill_ssim, window_means
+_KERNELS = {
+    2: (align_pair, deform_pair, fill_ssim, window_means),
+    3: (sum_least_squares, volume_ssim, warp_volume, deform_volume, fill_ssim, window_means),
+}
 
 
 @cache
-def ensure_compiled() -> None:
+def ensure_compiled(spatial_dims: int = 2) -> None:
     """Have a child process compile the kernels, where that was not done: see :func:`compile_in_child`."""
-    compile_in_child(_KERNELS, "from monai_deepssim.similarity import compile_kernels; compile_kernels()")
+    code = f"from monai_deepssim.similarity import compile_kernels; compile_kernels({spatial_dims})"
+    compile_in_child(_KERNELS[spatial_dims], code)
 
 
-def kernels_are_compiled() -> bool:
+def kernels_are_compiled(spatial_dims: int = 2) -> bool:
     """Whether this process, or an earlier one whose code this one can read, has compiled all kernels.
 
     Compares files' names only. Where numba rejects such a file after all, the kernel is compiled again.
 
+    Args:
+        spatial_dims: 2 for the kernels that images need, 3 for those of volumes.
+
     Returns:
         ``False`` where :func:`compile_kernels` would take long.
     """
-    return all(is_cached(kernel) for kernel in _KERNELS)
+    return all(is_cached(kernel) for kernel in _KERNELS[spatial_dims])

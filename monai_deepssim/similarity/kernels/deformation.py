@@ -23,7 +23,7 @@ from monai_deepssim.similarity.kernels.resampling import (
     warp,
 )
 
-__all__ = ["deform_pair"]
+__all__ = ["deform_pair", "deform_volume"]
 
 _ITERATIONS = 8
 # In pixels of the halved image: half the windows over which a displacement has to explain the difference, and over
@@ -188,18 +188,18 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
 
 @njit(nogil=True)
 def _enlarge(field, scale, out):  # pragma: no cover (compiled)
-    """A field of the image at ``1 / scale`` of the size, linearly interpolated at full size, in its pixels."""
+    """A field of an image smaller by ``scale`` along each axis, linearly interpolated at full size, in its pixels."""
     _, planes, height, width = field.shape
     for p in range(out.shape[1]):
-        up = min(max((p + 0.5) / scale - 0.5, 0.0), planes - 1.0) if planes > 1 else 0.0
+        up = min(max((p + 0.5) / scale[0] - 0.5, 0.0), planes - 1.0) if planes > 1 else 0.0
         p0 = int(up)
         p1, fp = min(p0 + 1, planes - 1), _FLOAT(up - p0)
         for r in range(out.shape[2]):
-            ur = min(max((r + 0.5) / scale - 0.5, 0.0), height - 1.0)
+            ur = min(max((r + 0.5) / scale[1] - 0.5, 0.0), height - 1.0)
             r0 = int(ur)
             r1, fr = min(r0 + 1, height - 1), _FLOAT(ur - r0)
             for c in range(out.shape[3]):
-                uc = min(max((c + 0.5) / scale - 0.5, 0.0), width - 1.0)
+                uc = min(max((c + 0.5) / scale[2] - 0.5, 0.0), width - 1.0)
                 c0 = int(uc)
                 c1, fc = min(c0 + 1, width - 1), _FLOAT(uc - c0)
                 for k in range(3):
@@ -211,7 +211,7 @@ def _enlarge(field, scale, out):  # pragma: no cover (compiled)
                         top = f[p1, r0, c0] + fc * (f[p1, r0, c1] - f[p1, r0, c0])
                         bottom = f[p1, r1, c0] + fc * (f[p1, r1, c1] - f[p1, r1, c0])
                         value += fp * (top + fr * (bottom - top) - value)
-                    out[k, p, r, c] = _FLOAT(scale) * value
+                    out[k, p, r, c] = _FLOAT(scale[k]) * value
 
 
 @cached_njit()
@@ -263,6 +263,36 @@ def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cov
                 for k in range(3):
                     squares += weight * field[k, p, r, c] * field[k, p, r, c]
     full = np.empty((3, *y.shape), _FLOAT)
-    _enlarge(field, scale, full)
+    _enlarge(field, np.array([scale, scale, scale]), full)
     _resample(aligned, full, deformed)
     return mean_ssim(reference, deformed), scale * np.sqrt(squares / weights)
+
+
+@cached_njit()
+def deform_volume(small_x, small_y, scale, aligned, deformed):  # pragma: no cover (compiled)
+    """Deform a volume by the field that brings a smaller copy of it onto another one.
+
+    Args:
+        small_x: standardised volume.
+        small_y: ``aligned`` at that size.
+        scale: float64 ``(3,)``, voxels of the full size in one of these, along each axis.
+        aligned: standardised volume ``(P, H, W)``.
+        deformed: output of the same shape.
+
+    Returns:
+        The length of the displacements in voxels, root mean square where the volume has structure.
+    """
+    field = np.empty((3, *small_y.shape), _FLOAT)
+    structure = _fit(small_x, small_y, field)
+    squares, weights = 0.0, 1e-12
+    for p in range(structure.shape[0]):
+        for r in range(structure.shape[1]):
+            for c in range(structure.shape[2]):
+                weight = structure[p, r, c]
+                weights += weight
+                for k in range(3):
+                    squares += weight * (scale[k] * field[k, p, r, c]) ** 2
+    full = np.empty((3, *aligned.shape), _FLOAT)
+    _enlarge(field, scale, full)
+    _resample(aligned, full, deformed)
+    return np.sqrt(squares / weights)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monai_deepssim.audit.tables import MATCHES_COLUMNS, as_table, write_table
+from monai_deepssim.report import MATCHES_COLUMNS, as_table, write_table
 
 
 def test_numbers_have_the_form_of_their_column_and_lists_a_bar(tmp_path):

@@ -64,9 +64,16 @@ _MATCHES = {
         "`--verify false`, as what follows of the alignment",
         _SIX_DIGITS,
     ),
-    "flip": Column("how the training image was flipped"),
-    "rotation_degrees": Column("by how many degrees it was rotated, clockwise", "{:.2f}"),
-    "shift_pixels": Column('how far it was moved, "rows,columns" (down and right)'),
+    "flip": Column(
+        "how the training image was flipped; of a volume `left-right`, `back-front`, `feet-head`, and "
+        "`left-right>feet-head` where that axis became this one"
+    ),
+    "rotation_degrees": Column(
+        'by how many degrees it was rotated, clockwise; of a volume about its three axes, "x,y,z"', "{:.2f}"
+    ),
+    "shift_pixels": Column(
+        'how far it was moved, "rows,columns" (down and right); of a volume "x,y,z" (right, front and up)'
+    ),
     "gamma": Column("the exponent of its intensities", "{:.3f}"),
     "mi": Column("memorization index; filled by `--memorization_index true`", _NINE_DIGITS),
     "oni": Column("overfit/novelty index; filled by `--memorization_index true`, too", _NINE_DIGITS),
@@ -79,9 +86,10 @@ _MATCHES = {
     ),
     "stretch": Column("how much longer one axis was made than the other", "{:.4f}"),
     "inverted": Column("whether dark and bright were exchanged"),
-    "inliers": Column("keypoints of the two images that agree on one transform", "{:.0f}"),
+    "inliers": Column("keypoints of the two images that agree on one transform; empty of volumes", "{:.0f}"),
     "copied_area": Column(
-        "share of the synthetic image's structure that the training image shows; empty where the score is 0.5 or less",
+        "share of the synthetic image's structure that the training image shows; empty where the score is 0.5 or less, "
+        "and of volumes",
         "{:.3f}",
     ),
     "coarse_correlation": Column(
@@ -172,17 +180,24 @@ def alignment_columns(alignment: Alignment | None) -> dict[str, Any]:
     """
     if alignment is None:
         return {}
-    names = ("top-bottom", "left-right")
+    is_volume = len(alignment.shift_pixels) == 3
+    names = ("left-right", "back-front", "feet-head") if is_volume else ("top-bottom", "left-right")
+    exchanged = [f"{names[axis]}>{names[place]}" for place, axis in enumerate(alignment.axes) if axis != place]
+    stretches = alignment.stretches or (1.0,)
     return {
-        "flip": " ".join(names[axis] for axis in alignment.flips),
-        "rotation_degrees": alignment.rotation_degrees[0],
-        "shift_pixels": ",".join(f"{shift:.2f}" for shift in alignment.shift_pixels),
+        "flip": " ".join([*exchanged, *(names[axis] for axis in alignment.flips)]),
+        "rotation_degrees": _join(alignment.rotation_degrees) if is_volume else alignment.rotation_degrees[0],
+        "shift_pixels": _join(alignment.shift_pixels),
         "gamma": alignment.gamma,
         "zoom": alignment.zoom,
         "deformation_pixels": alignment.deformation_pixels,
-        "stretch": alignment.stretch,
+        "stretch": max(stretches) / min(stretches) if is_volume else alignment.stretch,
         "inverted": "true" if alignment.inverted else "false",
     }
+
+
+def _join(numbers: Sequence[float]) -> str:
+    return ",".join(f"{round(number, 2) + 0.0:.2f}" for number in numbers)  # + 0.0: no -0.00
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -199,6 +214,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     def write_cell(value: Any, form: str) -> str:
         if isinstance(value, (list, tuple)):
             return _PATH_SEPARATOR.join(map(str, value))
+        if isinstance(value, str):
+            return value  # three numbers of a volume
         return "" if value is None or pd.isna(value) else form.format(value)
 
     cells = {name: [write_cell(value, _FORMS.get(name, "{}")) for value in table[name]] for name in table.columns}
