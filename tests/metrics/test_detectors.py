@@ -210,6 +210,26 @@ class TestCopyDetection:
         assert fractions.is_memorized.tolist() == [True, False, False, True, False, True]
         assert fractions.memorized_fraction == pytest.approx(3 / 6)
 
+    def test_volumes_have_a_threshold_and_fractions_too(self):
+        torch.manual_seed(0)
+        training, holdout = torch.rand(40, 1, 8, 8, 8), torch.rand(30, 1, 8, 8, 8)
+        detector = ContrastiveCopyDetector(nn.Sequential(nn.AdaptiveAvgPool3d(4), nn.Flatten())).fit([training])
+        pooled = [nn.functional.avg_pool3d(volumes, 2).flatten(1).numpy() for volumes in (training, holdout)]
+        highest = np.corrcoef(*pooled)[:40, 40:].max(axis=1)
+        assert detector.fit_threshold(holdout.split(8)) == pytest.approx(np.percentile(highest, 95), abs=1e-6)
+        fractions = detector.compute_fractions([torch.cat([training[:3], torch.rand(5, 1, 8, 8, 8)])])
+        assert fractions.is_copy.tolist()[:3] == [True] * 3
+        assert fractions.is_memorized.tolist()[:3] == [True] * 3
+        assert fractions.copy_fraction < 0.7
+
+    def test_weights_of_volumes_are_not_for_slices(self, phantoms):
+        detector = ContrastiveCopyDetector(CopyDetector(3, "resnet18_narrow", embedding_dim=8))
+        assert detector.fit([torch.rand(2, 1, 32, 32, 32)])(torch.rand(1, 1, 32, 32, 32)).shape == (1, 2)
+        with pytest.raises(ValueError, match="the weights are of volumes: give those of a 2-D copy detector"):
+            ContrastiveCopyDetector(detector.embedder).fit([phantoms])
+        with pytest.raises(ValueError, match="the weights are of slices: give those of a 3-D copy detector"):
+            ContrastiveCopyDetector(CopyDetector(backbone="resnet18_narrow")).fit([torch.rand(2, 1, 32, 32, 32)])
+
     def test_without_a_threshold_there_is_no_fraction(self, phantoms):
         detector = ContrastiveCopyDetector(pooled_pixels(8)).fit([phantoms])
         with pytest.raises(ValueError, match="fit_threshold"):
