@@ -47,6 +47,7 @@ from monai_deepssim.generators.prior_generators import (
     VariationalLoss,
     build_discriminator,
     draw_from_prior,
+    save_prior_generator,
 )
 from monai_deepssim.generators.sampling_dataset import (
     Conditions,
@@ -116,6 +117,7 @@ __all__ = [
     "read_conditions",
     "read_vectors",
     "repetition_counts",
+    "save_prior_generator",
     "select_conditions",
     "state_dict_sha256",
     "variable_values",

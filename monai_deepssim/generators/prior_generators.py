@@ -5,6 +5,7 @@ Both are MONAI's networks, trained by MONAI's ``SupervisedTrainer`` and ``GanTra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from monai.networks.nets import Discriminator, Generator, VarAutoEncoder
 from torch import Tensor, nn
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import atomic_file
 from monai_deepssim.generators.autoencoder_losses import gaussian_kl
 from monai_deepssim.networks import read_checkpoint
 
@@ -25,6 +27,7 @@ __all__ = [
     "VariationalLoss",
     "build_discriminator",
     "draw_from_prior",
+    "save_prior_generator",
 ]
 
 
@@ -212,6 +215,17 @@ class GanDiscriminatorLoss:
     def __call__(self, made: Tensor, real: Tensor) -> Tensor:
         losses = F.softplus(self.discriminator(made.detach())), F.softplus(-self.discriminator(real))
         return (losses[0].mean() + losses[1].mean()) / 2
+
+
+def save_prior_generator(network: PriorVAE | PriorGAN, path: str | os.PathLike[str]) -> None:
+    """Save the state dict of a generator: the whole file or none, whenever the process is killed.
+
+    Args:
+        network: the generator.
+        path: path of the file.
+    """
+    with atomic_file(path) as file:
+        torch.save({name: weights.cpu() for name, weights in network.state_dict().items()}, file)
 
 
 @torch.no_grad()

@@ -199,8 +199,9 @@ class StudyTrainings:
 
     def _train_prior_generator(self, training: Training, cell: Setting, images: TrainingSet) -> Path:
         """Train a VAE or a GAN from its first step to a cell: it takes minutes, and is not taken up."""
-        folder, wanted = self._folder(training) / f"epochs{cell.epochs:05d}", self.num_steps(cell)
-        path, interval = folder / "generator.pt", checkpoint_interval([wanted])
+        wanted = self.num_steps(cell)
+        folder, interval = self._folder(training) / f"steps{wanted:06d}", checkpoint_interval([wanted])
+        path = folder / "generator.pt"
         if path.is_file():
             return path
         ensure_writable(folder)
