@@ -121,7 +121,8 @@ class Alignment:
         """Change an image; all but the deformation. Equals MONAI's ``Flip``, ``Affine`` and ``AdjustContrast``.
 
         Args:
-            image: ``(1, H, W)`` or ``(1, H, W, D)``; outside of it are zeros.
+            image: ``(1, H, W)``, outside of which are zeros, or ``(1, H, W, D)``, outside of which is its smallest
+                value, and whose gamma lies between its own smallest and largest values.
 
         Returns:
             The changed image, of the same shape, float32.
@@ -135,6 +136,7 @@ class Alignment:
         changed = (image.as_tensor() if hasattr(image, "as_tensor") else image).float()
         # The range of an image is what is left of it once it is turned; that of a volume, what it was.
         ends = (changed.amin(), changed.amax()) if changed.ndim == 4 else None
+        changed = changed if ends is None else changed - ends[0]
         if self.axes:
             changed = changed.permute(0, *(axis + 1 for axis in self.axes))
         if self.flips:
@@ -144,11 +146,12 @@ class Alignment:
             changed = _resample(changed, positions)
         if self.inverted:
             changed = changed.amin() + changed.amax() - changed
+        if ends is not None:
+            extent = (ends[1] - ends[0]).clamp(min=1e-7)
+            return (changed / extent) ** self.gamma * extent + ends[0]
         if self.gamma != 1:
-            low, high = ends or (changed.amin(), changed.amax())
-            extent = high - low
-            # Zeros from outside may lie below the range of a volume, and have no power.
-            changed = ((changed - low) / extent.clamp(min=1e-7)).clamp(min=0) ** self.gamma * extent + low
+            low, extent = changed.amin(), changed.amax() - changed.amin()
+            changed = ((changed - low) / extent.clamp(min=1e-7)) ** self.gamma * extent + low
         return changed
 
     def _read_positions(self) -> np.ndarray:
