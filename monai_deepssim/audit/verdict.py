@@ -88,8 +88,8 @@ VERIFIED_THRESHOLDS = Thresholds(
 )
 
 
-#: Of the copy score of volumes in boxes of 64 x 64 x 64: of 68 pairs of phantoms of other subjects the highest has 0.75,
-#: and of 95 copies after the mild changes of controls the lowest, warped by 1 %, 0.81.
+#: Of the copy score of volumes in boxes of 64 x 64 x 64: of 68 pairs of phantoms of other subjects the highest has
+#: 0.75, and of 95 copies after the mild changes of controls the lowest, warped by 1 %, 0.81.
 VOLUME_THRESHOLDS = Thresholds(
     similar=0.75,
     duplicate=0.8,

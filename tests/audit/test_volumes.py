@@ -141,7 +141,7 @@ def test_an_audit_that_was_interrupted_goes_on_without_comparing_again(
         folders / "synthetic",
         holdout=folders / "holdout",
         patient_ids=r"sub-(\d)",
-        controls=1,
+        controls=None,
         output_dir=folders / "audit",
         **OPTIONS,
     )
