@@ -17,14 +17,25 @@ from audit_files import write_dicom, write_png
 from scipy.ndimage import rotate
 
 from monai_deepssim import find_copies, find_duplicates, remove_copies
+from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.verdict import VOLUME_THRESHOLDS
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.options import read_options
 from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES
 
 SIDE = 32
-OPTIONS: dict[str, Any] = {"volumes": "true", "image_size": (SIDE, SIDE, SIDE), "top_k": 1, "device": "cpu"}
+# In so small a box different subjects are more alike than the default thresholds, of 64 x 64 x 64, allow for.
+THRESHOLDS = [0.8, 0.88]
+OPTIONS: dict[str, Any] = {
+    "thresholds": THRESHOLDS,
+    "volumes": "true",
+    "image_size": (SIDE, SIDE, SIDE),
+    "top_k": 1,
+    "device": "cpu",
+}
 COPIES = {"copy-of-3.nii.gz": "sub-3.nii.gz", "copy-of-5.nii.gz": "sub-5.nii.gz"}
 
 
@@ -76,7 +87,6 @@ def test_each_volume_has_one_verdict_and_the_copies_are_found(audit: AuditResult
     assert audit.memorized["training_path"].sort_values().tolist() == sorted(COPIES.values())
     assert matches.loc["copy-of-3.nii.gz", "flip"] == "left-right"
     assert audit.thresholds.score == "copy_score"
-    assert "volumes" in audit.thresholds.source
 
 
 def test_what_only_slices_have_is_empty(audit: AuditResult) -> None:
@@ -131,7 +141,7 @@ def test_an_audit_that_was_interrupted_goes_on_without_comparing_again(
         folders / "synthetic",
         holdout=folders / "holdout",
         patient_ids=r"sub-(\d)",
-        controls=1,
+        controls=None,
         output_dir=folders / "audit",
         **OPTIONS,
     )
@@ -143,6 +153,7 @@ def test_the_command_exceeds_its_gate_and_verifies_what_was_audited(
 ) -> None:
     typed = ["audit", str(folders / "training"), str(folders / "synthetic"), "--volumes", "true", "--top_k", "1"]
     typed += ["--image_size", f"{SIDE},{SIDE},{SIDE}", "--controls", "none", "--max_copy_fraction", "0.1"]
+    typed += ["--thresholds", str(THRESHOLDS)]
     assert main([*typed, "-o", str(tmp_path / "out"), "--shareable_report", "true"]) == 3
     assert "2 of 6" in capsys.readouterr().out
     shareable = next((tmp_path / "out").glob("*share*.html")).read_text()
@@ -174,7 +185,9 @@ def test_arrays_of_volumes_are_compared_as_files_are(phantoms: list[np.ndarray])
 
 def test_the_slices_of_volumes_vote_where_that_is_asked_for(phantoms: list[np.ndarray]) -> None:
     synthetic = as_tensor([phantoms[2][::-1].copy(), phantoms[9]])
-    result = find_copies(as_tensor(phantoms[:6]), synthetic, controls=None, **{**OPTIONS, "volumes": "slices"})
+    result = find_copies(
+        as_tensor(phantoms[:6]), synthetic, controls=None, **{**OPTIONS, "volumes": "slices", "thresholds": None}
+    )
     assert result.detector == result.thresholds.score == "slice_votes"
     assert result.matches.loc[0, ["training_path", "label"]].tolist() == ["training[2]", "duplicate"]
     assert result.matches["aligned_ssim"].isna().all()
@@ -210,6 +223,12 @@ def test_the_files_of_a_dicom_series_are_one_volume(phantoms: list[np.ndarray], 
     assert result.matches["flip"][0] == ""
 
 
+def test_volumes_have_thresholds_and_a_size_of_their_own() -> None:
+    options = read_options(AuditOptions, {"training_dir": "a", "synthetic_dir": "b", "volumes": True})
+    assert options.thresholds == VOLUME_THRESHOLDS
+    assert (options.image_size, options.detector, options.top_k) == ((64, 64, 64), "deepssim_3d", 3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -229,7 +248,7 @@ def test_the_files_of_a_dicom_series_are_one_volume(phantoms: list[np.ndarray], 
 def test_what_means_nothing_for_volumes_is_refused_in_words(options: dict[str, Any], message: str) -> None:
     volumes = torch.rand(2, 1, 32, 32, 32)
     with pytest.raises(UnusableInputError, match=message):
-        find_copies(volumes, volumes, **{**OPTIONS, "controls": None, **options})
+        find_copies(volumes, volumes, **{**OPTIONS, "controls": None, "thresholds": None, **options})
 
 
 def test_images_among_volumes_are_refused(tmp_path: Path, phantoms: list[np.ndarray]) -> None:
