@@ -121,8 +121,8 @@ class Alignment:
         """Change an image; all but the deformation. Equals MONAI's ``Flip``, ``Affine`` and ``AdjustContrast``.
 
         Args:
-            image: ``(1, H, W)``, outside of which are zeros, or ``(1, H, W, D)``, outside of which is its smallest value
-                and whose gamma lies between its own smallest and largest values.
+            image: ``(1, H, W)``, outside of which are zeros, or ``(1, H, W, D)``, outside of which is its smallest
+                value, and whose gamma lies between its own smallest and largest values.
 
         Returns:
             The changed image, of the same shape, float32.
