@@ -22,9 +22,11 @@ from monai_deepssim.similarity import (
     copy_score,
     extract_rest,
     map_in_threads,
+    match_coarsely,
     pose,
     posed_ssim,
     screen,
+    shrink_volumes,
 )
 
 __all__ = [
@@ -79,8 +81,12 @@ class ComparedImages:
     def __init__(self, load: Callable[[int], Tensor], features: Callable[[int], LocalFeatures] | None = None) -> None:
         self.image = _Latest(load)
         self.posed = _Latest(lambda row: pose(self.image(row)[None])[0])
-        self.coarse = _Latest(lambda row: coarse_structure(self.image(row)[None])[0])
+        self.coarse = _Latest(lambda row: _keep_coarse(self.image(row)[None])[0])
         self.features = features
+
+
+def _keep_coarse(images: Tensor) -> Tensor:
+    return coarse_structure(images) if images.ndim == 4 else shrink_volumes(images)
 
 
 class _Latest:
@@ -206,8 +212,9 @@ def verify_candidates(
     """Compare the best candidates of each image with it on the pixels, and sort them by their copy score.
 
     The best are those that share local features, and those of the detector that
-    :func:`~monai_deepssim.similarity.screen` keeps; where local features prove a copy, the first of the detector alone
-    (:func:`~monai_deepssim.search.unite_candidates`). Volumes are not screened.
+    :func:`~monai_deepssim.similarity.screen` keeps (:func:`~monai_deepssim.similarity.match_coarsely` for volumes);
+    where local features prove a copy, the first of the detector alone
+    (:func:`~monai_deepssim.search.unite_candidates`).
 
     Args:
         candidates: what a detector proposes, the columns of :func:`tabulate_candidates`, the best of each query first.
@@ -307,10 +314,12 @@ def _screen(row: int, others: list[int], queries: ComparedImages, training: Comp
     """Places of the candidates that look most like an image in one pose.
 
     An embedding says which training images are near; which of the nearest is the source of a copy that was deformed a
-    little, the pixels say better, and posed SSIM searches nothing, as an alignment has to.
+    little, the pixels say better, and posed SSIM searches nothing, as an alignment has to. Volumes are compared at a
+    quarter of their size.
     """
     if queries.image(row).ndim != 3:
-        return torch.arange(keep)
+        fits = match_coarsely(queries.coarse(row), torch.stack([training.coarse(other) for other in others]))
+        return fits.argsort(descending=True, stable=True)[:keep]
     ssim = posed_ssim(queries.posed(row)[None], torch.stack([training.posed(other) for other in others]))[0]
     coarse = torch.stack([training.coarse(other) for other in others]) @ queries.coarse(row)
     return screen(ssim, coarse, keep)

@@ -26,6 +26,7 @@ from monai_deepssim.similarity.second_source import extract_rest
 from monai_deepssim.similarity.standardize import standardize
 from monai_deepssim.similarity.threads import map_in_threads
 from monai_deepssim.similarity.volume_pose import VolumePose, canonicalize_volumes, measure_volume_pose
+from monai_deepssim.similarity.volume_screen import match_coarsely, shrink_volumes
 
 __all__ = [
     "ALIGNED_SSIM_VERSION",
@@ -54,6 +55,7 @@ __all__ = [
     "fuse_scores",
     "kernels_are_compiled",
     "map_in_threads",
+    "match_coarsely",
     "match_local_features",
     "measure_pose",
     "measure_volume_pose",
@@ -62,5 +64,6 @@ __all__ = [
     "pose",
     "posed_ssim",
     "screen",
+    "shrink_volumes",
     "standardize",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.alignment_inputs import as_volumes, check_pairs, count_levels, prepare_reference
+from monai_deepssim.similarity.bounds import fill_in_bounds
 from monai_deepssim.similarity.kernels import (
     CHANGE_SIZE,
     GAMMA,
@@ -140,7 +141,7 @@ def aligned_ssim(
     spatial_dims = x.ndim - 2
     ensure_compiled(spatial_dims)
     x_volumes, y_volumes = as_volumes(x), as_volumes(y)
-    bounds = _fill_in(x.shape[2:], rotation_degrees, shift_pixels, zoom, gamma)
+    bounds = fill_in_bounds(x.shape[2:], rotation_degrees, shift_pixels, zoom, gamma)
     levels = count_levels(x.shape[2:])
     near = _plan_search(levels, _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA)._replace(
         angles=np.deg2rad([-_ROTATION_DEGREES / 2, 0.0, _ROTATION_DEGREES / 2]), reach=1, flip_bits=np.array([0])
@@ -236,23 +237,6 @@ def _align_volume(
         if score > ssim + _NO_GAIN:
             ssim, deformation = score, voxels
     return ssim, change.describe(deformation)
-
-
-def _fill_in(
-    size: Sequence[int],
-    rotation_degrees: float | None,
-    shift_pixels: float | None,
-    zoom: float | None,
-    gamma: Sequence[float] | None,
-) -> tuple[float, float, float, Sequence[float]]:
-    """The bounds that are used where none were named."""
-    usual: tuple = (12.0, 4.0, 0.05, (0.5, 1.5)) if len(size) == 2 else (15.0, max(size) / 8, 0.2, (0.4, 2.5))
-    return (
-        usual[0] if rotation_degrees is None else rotation_degrees,
-        usual[1] if shift_pixels is None else shift_pixels,
-        usual[2] if zoom is None else zoom,
-        usual[3] if gamma is None else gamma,
-    )
 
 
 def _plan_search(

@@ -40,6 +40,8 @@ _ROWS = 136
 # From where to where the correlation of coarse structure goes from that of other patients to that of a copy. Images of
 # other patients, of brains, chests and phantoms, stay below 0.7; a generator's blurred copies have 0.74 and more.
 _COARSE_OF_COPY = (0.6, 0.7)
+# Of volumes, where other subjects stay below 0.35, and warps of a subject that are merely alike below 0.7.
+_COARSE_OF_VOLUME_COPY = (0.7, 0.8)
 # The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
 # where less than this share of the frame is left there is no inside.
 _HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
@@ -91,7 +93,8 @@ def copy_score(
 
         1 - (1 - max(S, 1 - 0.47 (1 - r))) / (1 + (n / m)⁴)
 
-    where r counts in full from 0.7 on, and not at all below 0.6, where images of other patients are.
+    where r counts in full from 0.7 on, and not at all below 0.6, where images of other patients are. Of volumes it
+    counts from 0.7 to 0.8, and is the higher one with y blurred and as it is.
 
     SSIM sees what is smooth or averaged. Structure, the difference of an image smoothed by 0.7 and by 2 pixels of 136
     rows, is still there in a copy that a generator blurred; y is blurred by 2 such pixels before, so that it is the
@@ -129,7 +132,7 @@ def copy_score(
     coarse = torch.tensor(map_in_threads(lambda i: _correlate_coarse(x[i], y[i], alignments[i]), len(x)))
     deformed = torch.tensor([alignment.deformation_pixels for alignment in alignments])
     paid = coarse - deformed * (deformation_cost or 0.0)
-    low, high = _COARSE_OF_COPY
+    low, high = _COARSE_OF_COPY if x.ndim == 4 else _COARSE_OF_VOLUME_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
     shown = torch.tensor([float(_find_head(image[0].cpu().numpy().astype(np.float32)).mean()) for image in x])
     background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1)
@@ -190,17 +193,17 @@ def copied_area(
     """Find where an image shows what an aligned training image shows.
 
     A place agrees where the correlation of the two in a Gaussian window of 3 pixels, after smoothing by 1 pixel, is
-    above 0.6, of either sign where dark and bright are exchanged. With the points of a match, only what lies in their
-    convex hull, or within 8 % of the side of it, counts.
+    above 0.6, of either sign where dark and bright are exchanged. In a volume these are pixels of an image of 136 rows.
+    With the points of a match, only what lies in their convex hull, or within 8 % of the side of it, counts.
 
     Args:
-        x: image ``(1, H, W)`` that may be a copy.
-        y: training image ``(1, H, W)``.
+        x: image ``(1, H, W)`` or ``(1, H, W, D)`` that may be a copy.
+        y: training image of the same shape.
         alignment: of y to x.
         points: columns and rows in x of the keypoints that agree, ``(n, 2)``.
 
     Returns:
-        Share of the structure of x that agrees, 0 to 1, and a mask ``(H, W)`` of where that is.
+        Share of the structure of x that agrees, 0 to 1, and a mask ``(H, W)`` or ``(H, W, D)`` of where that is.
 
     Example:
         >>> image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -210,11 +213,14 @@ def copied_area(
         >>> 0.4 < share < 0.6, bool(mask[:, :24].mean() > 0.95 > 0.2 > mask[:, 40:].mean())
         (True, True)
     """
-    first, second = (_smooth(image, 1.0) for image in _aligned_arrays(x, y, alignment))
-    first_mean, second_mean = _smooth(first, _WINDOW), _smooth(second, _WINDOW)
-    first_variance = np.maximum(_smooth(first**2, _WINDOW) - first_mean**2, 0)
-    second_variance = np.maximum(_smooth(second**2, _WINDOW) - second_mean**2, 0)
-    covariance = _smooth(first * second, _WINDOW) - first_mean * second_mean
+    # A volume has fewer voxels along an axis than an image has pixels.
+    pixels = max(x.shape) / _ROWS if x.ndim == 4 else 1.0
+    first, second = (_smooth(image, pixels) for image in _aligned_arrays(x, y, alignment))
+    window = _WINDOW * pixels
+    first_mean, second_mean = _smooth(first, window), _smooth(second, window)
+    first_variance = np.maximum(_smooth(first**2, window) - first_mean**2, 0)
+    second_variance = np.maximum(_smooth(second**2, window) - second_mean**2, 0)
+    covariance = _smooth(first * second, window) - first_mean * second_mean
     structured = first_variance > (_FLAT**2) * max(float(first_variance.max()), 1e-12)
     correlation = covariance / np.sqrt(np.maximum(first_variance * second_variance, 1e-16))
     agrees = structured & (correlation > _AGREES)
@@ -232,7 +238,13 @@ def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
     """
     image, changed = _aligned_arrays(x, y, alignment)
     inside = _inside(image)
-    first, second = _coarse_structure(image, 0.0), _coarse_structure(changed, _BLUR)
+    # So few voxels are a blur already that a copy which is not blurred further has to be compared without one, too.
+    blurs = (_BLUR,) if image.ndim == 2 else (0.0, _BLUR)
+    return max(_correlate_structure(image, changed, blur, inside) for blur in blurs)
+
+
+def _correlate_structure(image: np.ndarray, changed: np.ndarray, blur: float, inside: np.ndarray) -> float:
+    first, second = _coarse_structure(image, 0.0), _coarse_structure(changed, blur)
     whole = _correlation(first.ravel(), second.ravel())
     if not inside.any():
         return whole

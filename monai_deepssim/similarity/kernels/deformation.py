@@ -27,8 +27,10 @@ __all__ = ["deform_pair", "deform_volume"]
 
 _ITERATIONS = 8
 # In pixels of the halved image: half the windows over which a displacement has to explain the difference, and over
-# which it is smoothed then. Two passes each, which makes triangles of them.
+# which it is smoothed then. Two passes each, which makes triangles of them. Of a volume, which has fewer voxels a side
+# and more of them in a window, half of that.
 _WINDOW, _SMOOTHING = 6, 3
+_VOLUME_WINDOW, _VOLUME_SMOOTHING = 3, 2
 # In squares of z-scores a pixel: where the image has less structure than that, nothing moves.
 _DAMPING = 0.05
 _FLOAT = np.float32
@@ -145,7 +147,7 @@ def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
 
 
 @njit(nogil=True, fastmath=True)
-def _fit(x, y, field):  # pragma: no cover (compiled)
+def _fit(x, y, window, smoothing, field):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised ``(P, H, W)``.
 
     Returns:
@@ -179,10 +181,10 @@ def _fit(x, y, field):  # pragma: no cover (compiled)
                         moments[8, p, r, c] = g_p[p, r, c] * left
                         structure[p, r, c] += moments[5, p, r, c]
         for k in range(5 if planes == 1 else 9):
-            _smooth(moments[k], _WINDOW, first, second)
+            _smooth(moments[k], window, first, second)
         _add_steps(moments, planes, field)
         for k in range(1 if planes == 1 else 0, 3):
-            _smooth(field[k], _SMOOTHING, first, second)
+            _smooth(field[k], smoothing, first, second)
     return structure
 
 
@@ -252,7 +254,7 @@ def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cov
     z = reference.z
     small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
     field = np.empty((3, *small_y.shape), _FLOAT)
-    structure = _fit(small_x, small_y, field)
+    structure = _fit(small_x, small_y, _WINDOW, _SMOOTHING, field)
     scale = 2.0 if halve else 1.0
     squares, weights = 0.0, 1e-12
     for p in range(structure.shape[0]):
@@ -283,7 +285,7 @@ def deform_volume(small_x, small_y, scale, aligned, deformed):  # pragma: no cov
         The length of the displacements in voxels, root mean square where the volume has structure.
     """
     field = np.empty((3, *small_y.shape), _FLOAT)
-    structure = _fit(small_x, small_y, field)
+    structure = _fit(small_x, small_y, _VOLUME_WINDOW, _VOLUME_SMOOTHING, field)
     squares, weights = 0.0, 1e-12
     for p in range(structure.shape[0]):
         for r in range(structure.shape[1]):
