@@ -55,7 +55,7 @@ class DeepSSIM3DDetector(CopyDetectionMetric):
 
     title: ClassVar[str] = "DeepSSIM 3-D"
     needs: ClassVar[str] = "nothing; a checkpoint of a 3-D DeepSSIM embedder if one is wanted"
-    default_threshold: ClassVar[float | None] = 0.85
+    default_threshold: ClassVar[float | None] = 0.94
     threshold_source: ClassVar[str] = "chosen on phantom volumes (docs/measured.md)"
     spatial_dims: ClassVar[tuple[int, ...]] = (3,)
 
