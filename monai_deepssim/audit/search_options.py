@@ -165,7 +165,12 @@ class SearchOptions(ImageOptions):
         "SSIM that a pixel of deformation costs in the comparison; none deforms nothing.",
         DETECTION,
     )
-    top_k: int = option(10, whole(1), "Candidates of each image that are kept and compared; of volumes 3.", DETECTION)
+    top_k: int = option(
+        None,
+        whole(1, or_none=True),
+        "Candidates of each image that are kept and compared; by default 10, of volumes 3.",
+        DETECTION,
+    )
     thresholds: Any = option(
         None,
         anything("two scores, or one"),

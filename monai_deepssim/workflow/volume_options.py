@@ -19,7 +19,7 @@ _BETTER_WAY = "whole"
 _DETECTORS = {"slices": "slice_votes", "whole": "deepssim_3d"}
 _DEFAULT_DETECTOR, _DEFAULT_SIZE = "deepssim", (136, 112)
 # To align a volume takes 20 times as long as an image, and few volumes are as alike as neighbouring slices.
-_DEFAULT_TOP_K, _TOP_K_OF_VOLUMES = 10, 3
+_TOP_K, _TOP_K_OF_VOLUMES = 10, 3
 # What chooses among the slices of a volume, or is made of slices, with its value where it is not given.
 _OF_SLICES = {
     "slices": (None, "chooses slices, and a whole volume is compared"),
@@ -43,23 +43,23 @@ def settle_volumes(values: Mapping[str, Any]) -> dict[str, Any]:
         UnusableInputError: an option means nothing for volumes, or for slices.
 
     Example:
-        >>> values = {"image_size": (136, 112), "detector": "ncc", "top_k": 10, "training_dir": "volumes"}
+        >>> values = {"image_size": (136, 112), "detector": "ncc", "top_k": None, "training_dir": "volumes"}
         >>> settle_volumes({**values, "volumes": "true"})
         {'volumes': 'whole', 'top_k': 3, 'image_size': (64, 64, 64)}
         >>> settle_volumes({**values, "volumes": "none"})
-        {}
+        {'top_k': 10}
     """
     way = _BETTER_WAY if values["volumes"] == "true" else values["volumes"]
     if way == "none":
         _check_of_slices(values)
-        return {}
+        return {"top_k": _TOP_K} if values["top_k"] is None else {}
     for name, (default, reason) in _OF_SLICES.items():
         if values.get(name, default) != default:
             raise UnusableInputError(f"--{name}: {reason} with --volumes {way}. Leave one of the two options out.")
     if values["training_dir"] is None:
         raise UnusableInputError(f"--volumes {way}: the demo has no volumes. Name folders of volumes, or leave it out.")
     settled: dict[str, Any] = {"volumes": way}
-    if values["top_k"] == _DEFAULT_TOP_K:
+    if values["top_k"] is None:
         settled["top_k"] = _TOP_K_OF_VOLUMES
     if values["image_size"] == _DEFAULT_SIZE:  # of slices; nobody asks for it of volumes
         settled["image_size"] = VOLUME_SIZE
