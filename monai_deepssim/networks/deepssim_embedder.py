@@ -95,19 +95,7 @@ class DeepSSIMEmbedder(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
-        sizes = [size for size in (canonical_size, pooled_size) if size is not None]
-        if spatial_dims not in _POOLING or any(len(size) != spatial_dims for size in sizes):
-            raise ValueError(f"got {spatial_dims=} with sizes {sizes}, want 2 or 3, and sizes of as many sides")
-        if spatial_dims == 3 and (in_channels != 1 or fold_flips):
-            raise ValueError(f"got {in_channels=} and {fold_flips=} for volumes, want one channel, not folded")
-        if in_channels not in (1, 3):
-            raise ValueError(
-                f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take"
-            )
-        if (canonical_size is not None or fold_flips) and in_channels != 1:
-            raise ValueError(f"got {in_channels=} with a canonical_size or fold_flips, want in_channels=1")
-        if canonical_size is not None and fold_flips and min(canonical_size) < 2 * MIN_SIDE:
-            raise ValueError(f"got canonical_size={tuple(canonical_size)}, want {2 * MIN_SIDE} pixels with fold_flips")
+        _check_arguments(spatial_dims, in_channels, fold_flips, canonical_size, pooled_size)
         self.backbone = backbone
         self._norm_is_frozen = False
         self.fold_flips = fold_flips
@@ -139,9 +127,13 @@ class DeepSSIMEmbedder(nn.Module):
         if own:
             self._take_features(own, pretrained)
         self._frozen = children_of_stages(backbone, frozen_stages) if pretrained and frozen_stages else 0
+        self._freeze_features(frozen_parameters)
+
+    def _freeze_features(self, names: str | None) -> None:
+        """Freeze the first stages, and the parameters whose names have what a regular expression finds."""
         self.feature_extractor[: self._frozen].requires_grad_(False)
         for name, parameter in self.feature_extractor.named_parameters():
-            if frozen_parameters is not None and re.search(frozen_parameters, name):
+            if names is not None and re.search(names, name):
                 parameter.requires_grad_(False)
 
     def _take_features(self, state: Mapping[str, Tensor], path: bool | str | Path) -> None:
@@ -233,6 +225,26 @@ class DeepSSIMEmbedder(nn.Module):
             if self.canonical_size is not None:
                 x = canonicalize_pose(x, self.canonical_size)
             return fold_flips(x) if self.fold_flips else x
+
+
+def _check_arguments(
+    spatial_dims: int,
+    in_channels: int,
+    fold_flips: bool,
+    canonical_size: Sequence[int] | None,
+    pooled_size: Sequence[int] | None,
+) -> None:
+    sizes = [size for size in (canonical_size, pooled_size) if size is not None]
+    if spatial_dims not in _POOLING or any(len(size) != spatial_dims for size in sizes):
+        raise ValueError(f"got {spatial_dims=} with sizes {sizes}, want 2 or 3, and sizes of as many sides")
+    if spatial_dims == 3 and (in_channels != 1 or fold_flips):
+        raise ValueError(f"got {in_channels=} and {fold_flips=} for volumes, want one channel, not folded")
+    if in_channels not in (1, 3):
+        raise ValueError(f"got in_channels={in_channels}, want 1 (repeated to 3) or 3, which is what backbones take")
+    if (canonical_size is not None or fold_flips) and in_channels != 1:
+        raise ValueError(f"got {in_channels=} with a canonical_size or fold_flips, want in_channels=1")
+    if canonical_size is not None and fold_flips and min(canonical_size) < 2 * MIN_SIDE:
+        raise ValueError(f"got canonical_size={tuple(canonical_size)}, want {2 * MIN_SIDE} pixels with fold_flips")
 
 
 def _read_own_checkpoint(pretrained: bool | str | Path) -> dict[str, Tensor]:
