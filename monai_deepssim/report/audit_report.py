@@ -23,6 +23,7 @@ from monai_deepssim.report.sentences import (
     error_rate_sentence,
     false_alarm_sentence,
     file_sentences,
+    has_volumes,
     score_name,
     suspicious_beside_copies,
 )
@@ -121,6 +122,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, Any]:
     detector = summary["detector"]
     return {
         "summary": summary,
+        "of_volumes": has_volumes(summary),
         "headline": summary["headline"],
         "rests_on": what_it_rests_on(summary),
         "untested": untested(summary),

@@ -12,6 +12,7 @@ from monai_deepssim.report.sentences import (
     control_name,
     count_ignored,
     count_words,
+    has_volumes,
     percent_words,
     proportions_warning,
     share_words,
@@ -160,11 +161,11 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             "that resembles more of them exposes more than are counted.",
         ),
         (
-            options["slices"] is None and options.get("volumes", "none") == "none",
+            options["slices"] is None and not has_volumes(summary),
             "Of a volume, if there is one, the middle slice alone was audited.",
         ),
         (
-            options.get("volumes", "none") != "none",
+            has_volumes(summary),
             "Volumes were compared as a whole: one that shares a few slices with a training volume may be missed; "
             "audit the slices, too (--slices all, without --volumes).",
         ),

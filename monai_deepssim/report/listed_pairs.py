@@ -10,6 +10,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from monai_deepssim.calibration import discoveries_at_fdr
+from monai_deepssim.report.sentences import has_volumes
 
 __all__ = ["KINDS", "explain_copy", "is_true", "kinds_of", "list_pairs"]
 
@@ -94,7 +95,7 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
         note = ""
         if of_copy and summary["verified"]:
             others = int(num_training.get(match["patient_id"], 1)) - 1
-            other = "a neighbouring slice" if summary["options"].get("volumes", "none") == "none" else "another volume"
+            other = "another volume" if has_volumes(summary) else "a neighbouring slice"
             note = explain_copy(match["score"], match["patient_id"], compared["patient_id"].tolist(), others, other)
         pairs.append(
             {

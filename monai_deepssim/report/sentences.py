@@ -20,6 +20,7 @@ __all__ = [
     "false_alarm_sentence",
     "file_sentences",
     "gate_sentence",
+    "has_volumes",
     "num_audited",
     "percent_words",
     "proportions_warning",
@@ -130,7 +131,7 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
         Sentences with names of files and folders.
     """
     sentences = []
-    if _has_volumes(summary):
+    if has_volumes(summary):
         box = " x ".join(map(str, summary["options"]["image_size"]))
         sentences.append(
             f"Volumes: each image is a whole volume, resampled to cubic voxels and fitted to a box of {box} of them."
@@ -152,7 +153,8 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _has_volumes(summary: Mapping[str, Any]) -> bool:
+def has_volumes(summary: Mapping[str, Any]) -> bool:
+    """Whether an audit compared whole volumes; audits of before there was such an option did not."""
     return bool(summary["options"].get("volumes", "none") != "none")
 
 
@@ -172,7 +174,7 @@ def _series_sentences(summary: Mapping[str, Any], side: str, images: Mapping[str
         f"Series: {count_words(num_images, f'{side} image')}; {count_words(files, 'file')} of DICOM series were taken "
         f"as {series}."
     ]
-    if side == "synthetic" and summary["options"]["slices"] != "all" and not _has_volumes(summary):
+    if side == "synthetic" and summary["options"]["slices"] != "all" and not has_volumes(summary):
         sentences.append(
             "Warning: of each of these synthetic volumes only the slices asked for were audited. --slices all audits "
             "every slice; files that are an image each need a SeriesInstanceUID each."
@@ -276,7 +278,7 @@ def proportions_warning(summary: Mapping[str, Any]) -> str | None:
     untouched = [side for side in summary["images"] if side not in resampled]
     if not resampled or not untouched:
         return None
-    pixels, square = ("voxels", "cubic") if _has_volumes(summary) else ("pixels", "square")
+    pixels, square = ("voxels", "cubic") if has_volumes(summary) else ("pixels", "square")
     return (
         f"{pixels} of {' and '.join(resampled)} images were made {square}, and none of {' and '.join(untouched)} "
         f"images. If the generator was trained on {pixels} as stored, its images have other proportions than these, "
