@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -148,5 +149,8 @@ def test_the_file_of_another_training_is_refused_in_one_line(capsys, images, tmp
 def test_what_has_steps_runs_them_in_one_way(file):
     config = json.loads(file.read_text())
     if "run" in config:  # a workflow, not settings that lie over one
-        own = "memorization_audit", "detector_benchmark", "memorization_study"
-        assert (config["run"] == "$run_steps()" and config["steps"]) or file.parts[-3] in own
+        workflow = re.fullmatch(r"\$@(\w+)\.run\(\)", config["run"])  # of the package, which has its own steps
+        if workflow is None:
+            assert (config["run"], bool(config["steps"])) == ("$run_steps()", True)
+        else:
+            assert config[workflow[1]]["_target_"].startswith("monai_deepssim.")
