@@ -112,6 +112,7 @@ def _render(result: DeduplicationResult, summary: Mapping[str, Any]) -> str:
         .render(
             result=result,
             summary=summary,
+            of_volumes=result.options.volumes != "none",
             file_sentences=file_sentences(summary),
             headline=_verdict(result),
             created=datetime.fromisoformat(summary["created"]).strftime("%d %B %Y, %H:%M UTC"),
