@@ -76,6 +76,7 @@ def _rotation(first: float, second: float, third: float) -> np.ndarray:
 
 
 def warp_level(level: Level, values: np.ndarray, gamma: float) -> np.ndarray:
+    """Rotate, shift and zoom the volume of a level by ``(10,)`` values in voxels of full size, and apply gamma."""
     out = np.empty_like(level.volume)
     warp_volume(level.volume, *map_positions(values, level.scale), level.centre, gamma, out)
     return out

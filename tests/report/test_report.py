@@ -397,3 +397,18 @@ def test_the_detection_curve_marks_the_changes_that_have_to_be_found() -> None:
     full = re.findall(r'<use [^>]*style="fill: var\(--different\)', svg)
     assert (len(full), len(hollow)) == (2, 2)
     assert svg.count("stroke-dasharray") > str(draw_detection_curve(curve, 0, "blur")).count("stroke-dasharray")
+
+
+@pytest.mark.parametrize(("num_copies", "is_printed"), [(4, True), (30, False)])
+def test_similar_pairs_are_printed_where_there_are_few_pairs(num_copies: int, is_printed: bool) -> None:
+    page = render(make_audit(num_copies=num_copies, num_similar=5))
+    assert ('class="pair similar"' in page) == is_printed
+    assert 'class="pair different"' not in page
+
+
+def test_a_number_of_held_out_images_that_excludes_nothing_is_said_to() -> None:
+    audit = make_audit()
+    said = "cannot exclude that each copy is a false alarm"
+    assert said not in words_of(render(audit))
+    audit.summary["false_alarms"]["interval"][1] = audit.summary["copy_fraction"]["value"]
+    assert said in words_of(render(audit))
