@@ -27,6 +27,7 @@ from monai_deepssim.calibration import MemberComparison, NullScores
 from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.release import FILE_LIST
 from monai_deepssim.report import SHAREABLE_REPORT, TABLES
 
@@ -177,7 +178,8 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         folder = options.output_dir / DEMO_FOLDER
         with stages("making_demo"):
             say(f"No folder given: making a demo in {folder}")
-            training_dir, synthetic_dir = write_copies_demo(folder)
+            with current_ranks().first():
+                training_dir, synthetic_dir = write_copies_demo(folder)
         options = replace(
             options,
             training_dir=training_dir,
