@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 from pandas import DataFrame
@@ -121,7 +122,7 @@ class TrainingSearch:
         """Unite the candidates with those that share local features, and score them on the pixels."""
         queries = self._images if side is self.training else SideImages(side, self.options.image_size)
         store = verification_store(side, self.training, self.options)
-        known = store.load()
+        store.open()
 
         def verify(part: DataFrame, description: str = "") -> DataFrame:
             matches = None
@@ -138,8 +139,8 @@ class TrainingSearch:
                 keep=keep,
                 matches=matches,
                 deformation_cost=self.options.deformation_cost,
-                known=known,
-                write=store.write,
+                known=store.known(part, matches),
+                write=partial(store.write, matches=matches),
                 description=description,
             )
 
