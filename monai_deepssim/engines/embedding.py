@@ -25,6 +25,7 @@ from tqdm import tqdm
 from monai_deepssim.data import CHANGED, ImageDataset
 from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks import prepare_for_inference
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.similarity import standardize
 
@@ -143,7 +144,8 @@ def embed_images(
     :attr:`EmbeddedImages.problems`. A progress bar counts images.
 
     Args:
-        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
+        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``; of an embedder of this package
+            a faster copy is used (:func:`~monai_deepssim.networks.prepare_for_inference`).
         store: where the shards are kept, and which images they are of.
         batch_size: images per step.
         num_workers: processes that read images; 0 reads in this one.
@@ -177,6 +179,7 @@ def embed_images(
     missing = store.missing_shards()
     done = len(store.items) - sum(len(store.shard_range(shard)) for shard in missing)
     bar = progress_bar(total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing)
+    network = prepare_for_inference(network)
     with bar:
         for shard in missing:
             collector = _BatchCollector(bar)
