@@ -18,6 +18,7 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import write_text
 from monai_deepssim.options import option_fields, option_names, read_options, unknown_option
 from monai_deepssim.progress import PROGRAM, quiet, say
+from monai_deepssim.ranks import is_first_process
 from monai_deepssim.release import verification_colour, verification_lines, verify_release
 from monai_deepssim.release.options import ReportOptions, VerifyOptions
 from monai_deepssim.workflow.bundles import find_bundle, list_bundles
@@ -153,7 +154,7 @@ def _run(given: argparse.Namespace, nested: Mapping[str, Any]) -> int:
         except SystemExit as ended:
             status = int(ended.code or 0)
     # A summary of an earlier run says nothing of this one.
-    if given.json and _time_of(summary) not in (None, earlier):
+    if given.json and is_first_process() and _time_of(summary) not in (None, earlier):
         print(json.dumps(json.loads(summary.read_text(encoding="utf-8")), indent=2))
     return status
 

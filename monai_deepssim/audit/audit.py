@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from monai_deepssim.audit.summary import summarize
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.report import closing_lines
 from monai_deepssim.workflow.exit_status import end_unless_passed
 from monai_deepssim.workflow.workflow import Workflow
@@ -41,6 +41,7 @@ class SearchWorkflow(Workflow[Options, Result]):
 
     options_class = SearchOptions
     objects = ("inferer", "handlers")
+    runs_on_ranks = True
 
     def __init__(self, *, inferer: Inferer | None = None, handlers: Sequence[Any] | None = None, **values: Any) -> None:
         super().__init__(**values)
@@ -54,11 +55,6 @@ class SearchWorkflow(Workflow[Options, Result]):
         if isinstance(self.handlers, str) or not isinstance(self.handlers, Sequence):
             raise UnusableInputError(
                 f"--handlers: is {self.handlers!r}, wanted a list of Ignite handlers. Leave the option out."
-            )
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UnusableInputError(
-                "The audit runs in one process, but this is one of several (WORLD_SIZE is "
-                f"{os.environ['WORLD_SIZE']}). Start it with python, not with torchrun."
             )
         return options
 
@@ -116,7 +112,8 @@ class Audit(SearchWorkflow[AuditOptions, AuditResult]):
     options_class = AuditOptions
 
     def perform(self, options: AuditOptions) -> AuditResult:
-        return perform_audit(options, inferer=self.inferer, handlers=self.handlers)
+        write = current_ranks().is_first
+        return perform_audit(options, write=write, inferer=self.inferer, handlers=self.handlers)
 
     def closing_lines(self, result: AuditResult) -> list[str]:
         return closing_lines(summarize(result), result.matches, result.options.output_dir / "report.html")

@@ -104,6 +104,7 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
         "is_part": (ordered["label"] == "part").to_numpy(),
         "is_discovery": np.asarray(discoveries_at_fdr(q_values, options.fdr), bool),
         "is_unexplained": ordered["unexplained"].astype(bool).to_numpy(),
+        "is_twin": (ordered["twin_of"] != "").to_numpy(),
     }
     opinion = seen.second_opinion
     votes = [*flags.values(), *([] if opinion is None else [np.asarray(opinion.is_suspicious, bool)])]
@@ -184,8 +185,9 @@ def _missed(curve: DetectionCurve, min_recall: float) -> tuple[str, ...]:
 
 
 def _suspicious(matches: DataFrame, q_values: list[float], fdr: float) -> DataFrame:
-    """Images that are closer than chance explains, or unexplained."""
-    return matches[discoveries_at_fdr(q_values, fdr) | matches["unexplained"].astype(bool).to_numpy()]
+    """Images that are closer than chance explains, unexplained, or twins of a copy."""
+    is_twin = (matches["twin_of"] != "").to_numpy()
+    return matches[discoveries_at_fdr(q_values, fdr) | matches["unexplained"].astype(bool).to_numpy() | is_twin]
 
 
 def _count_patients(memorized: DataFrame, suspicious: DataFrame, training: EmbeddedSide) -> MemorizedPatients | None:

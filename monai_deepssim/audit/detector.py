@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from monai_deepssim.audit.embedder import load_embedder, shipped_weights
 from monai_deepssim.audit.result import EmbedderIdentity
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.engines import EmbeddedImages, prepare_image_batch, prepare_standardized_batch
+from monai_deepssim.engines import EmbeddedImages, ShardedSearch, prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector, make_detector
 
@@ -42,6 +42,10 @@ class AuditDetector:
     network: nn.Module
     prepare_batch: Callable[..., Any]
     identity: EmbedderIdentity
+    _search: ShardedSearch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._search = ShardedSearch(self.metric)
 
     def fit(self, training: EmbeddedImages) -> None:
         """Take the representations of the training images, which stay on the disk where cosines are compared.
@@ -53,7 +57,7 @@ class AuditDetector:
             UnusableInputError: when the detector needs more images than there are.
         """
         try:
-            self.metric.fit_representations(training.embeddings)
+            self._search.fit(training.embeddings)
         except ValueError as error:
             raise UnusableInputError(f"--detector {self.name}: {error}.") from error
 
@@ -67,7 +71,7 @@ class AuditDetector:
         Returns:
             Scores float64 ``(N, k)``, descending, and rows of the training images int64 ``(N, k)``.
         """
-        scores, rows = self.metric.search(_representations(images), num_neighbors)
+        scores, rows = self._search.search(_representations(images), num_neighbors)
         return _rounded(scores), rows.cpu().numpy()
 
     def compare(self, images: EmbeddedImages, training: EmbeddedImages, pairs: np.ndarray) -> np.ndarray:

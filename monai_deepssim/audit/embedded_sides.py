@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from monai_deepssim.audit.detector import AuditDetector
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.engines import EmbeddingStore, embed_images, identify_inferer
+from monai_deepssim.engines import EmbeddingStore, embed_images, identify_inferer, share_hashing
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
 from monai_deepssim.progress import Stages
+from monai_deepssim.ranks import current_ranks
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_controls", "embed_sides"]
 
@@ -53,7 +56,8 @@ def embed_sides(
         UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
     """
     with stages("fingerprints"):
-        embedder_id = detector.identity.sha256 + identify_inferer(inferer)
+        embedder_id = _embedder_id(detector, inferer)
+        sides = [_hashed(side) for side in sides]
         opened = [_count_once(side, _store(side, options, embedder_id), options) for side in sides]
         sides, stores = [side for side, _ in opened], [store for _, store in opened]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
@@ -62,6 +66,20 @@ def embed_sides(
         with stages(f"embedding_{side.name}"):
             embedded.append(_embed(side, store, detector, options, inferer, handlers))
     return embedded
+
+
+def _embedder_id(detector: AuditDetector, inferer: Inferer | None) -> str:
+    """What tells the embedder from another one, the same on all ranks."""
+    ranks, weights = current_ranks(), detector.identity.sha256
+    ranks.check_agreement(f"SHA-256 {weights[:16]}", "--checkpoint: the weights")
+    return weights + ranks.gather(identify_inferer(inferer).encode())[0].decode()
+
+
+def _hashed(side: Side) -> Side:
+    """The side with what its files hold, which each rank finds out of a part of them."""
+    digest = hashlib.sha256(json.dumps([item["path"] for item in side.items]).encode()).hexdigest()
+    current_ranks().check_agreement(f"{len(side.items)} (names {digest[:8]})", f"--{side.name}_dir: the images")
+    return replace(side, items=share_hashing(side.items))
 
 
 def embed_controls(
@@ -81,7 +99,7 @@ def embed_controls(
         inferer: MONAI inferer that calls the embedder.
         handlers: Ignite handlers to attach to the evaluators that embed.
     """
-    store = _store(side, options, detector.identity.sha256 + identify_inferer(inferer))
+    store = _store(side, options, _embedder_id(detector, inferer))
     store.open(overwrite=True)
     return _embed(side, store, detector, options, inferer, handlers)
 
@@ -156,7 +174,9 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: SearchOptions, resul
             f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
             "continued. Give another --output_dir, or --overwrite true to replace it."
         )
+    current_ranks().wait()  # until all have looked
     for store in stores:
         store.open(overwrite=options.overwrite)
-    # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
-    remove_files(result_files)
+    if current_ranks().is_first:
+        # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
+        remove_files(result_files)

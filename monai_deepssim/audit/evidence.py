@@ -21,11 +21,13 @@ from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, borrow_spacings, give_windows, list_sides
 from monai_deepssim.audit.training_search import TrainingSearch
+from monai_deepssim.audit.twins import find_twins
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import MemberComparison, NullScores
 from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.release import FILE_LIST
 from monai_deepssim.report import SHAREABLE_REPORT, TABLES
 
@@ -56,6 +58,7 @@ class Evidence:
             held-out images.
         null: scores of images that are not copies; ``None`` where there are none.
         thresholds: thresholds of the score that the verdict rests on.
+        twins: similar images that are copies of a synthetic copy, by their row, see :func:`find_twins`.
         controls: what became of the planted copies, the columns of ``controls.csv``; ``None`` where none were planted.
         members: how close training and held-out images are to the synthetic ones; ``None`` without held-out images.
     """
@@ -72,6 +75,7 @@ class Evidence:
     contamination: list[str]
     null: NullScores | None
     thresholds: Thresholds
+    twins: DataFrame
     controls: DataFrame | None
     members: MemberComparison | None
 
@@ -84,12 +88,13 @@ class Evidence:
             options: the audit's options.
         """
         synthetic = self.synthetic.subset(rows, side)
-        pairs = self.pairs[self.pairs["query"].isin(rows)]
+        pairs, twins = self.pairs[self.pairs["query"].isin(rows)], self.twins[self.twins.index.isin(rows)]
         return replace(
             self,
             synthetic=synthetic,
             sides_differ=check_sides(self.training, synthetic, options.image_size),
             pairs=pairs.assign(query=np.searchsorted(rows, pairs["query"])),
+            twins=twins.set_index(np.searchsorted(rows, twins.index)),
         )
 
 
@@ -133,7 +138,8 @@ def gather_evidence(
         search = TrainingSearch(training, detector, options)
     with stages("search"):
         pairs = search.find_pairs(synthetic)
-    thresholds = options.thresholds or search.threshold_of_held_out(holdout)
+        thresholds = options.thresholds or search.threshold_of_held_out(holdout)
+        twins = find_twins(synthetic, pairs, detector, thresholds, options)
     with stages("error_rates"):
         pairs_of_holdout, contamination, null = _score_strangers(search, holdout)
         if null is None:
@@ -160,6 +166,7 @@ def gather_evidence(
         contamination=contamination,
         null=null,
         thresholds=thresholds,
+        twins=twins,
         controls=controls,
         members=members,
     )
@@ -171,7 +178,8 @@ def _read_sides(options: AuditOptions, stages: Stages) -> list[Side]:
         folder = options.output_dir / DEMO_FOLDER
         with stages("making_demo"):
             say(f"No folder given: making a demo in {folder}")
-            training_dir, synthetic_dir = write_copies_demo(folder)
+            with current_ranks().first():
+                training_dir, synthetic_dir = write_copies_demo(folder)
         options = replace(
             options,
             training_dir=training_dir,

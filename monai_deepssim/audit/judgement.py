@@ -58,6 +58,8 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         with stages("memorization_index"):
             matches = add_memorization_index(matches, training, synthetic, detector, options)
     matches, discoveries = add_error_rates(matches, evidence.null, options.fdr, _score_of_plain_copy(evidence, options))
+    matches = matches.assign(**{name: evidence.twins[name].reindex(matches.index) for name in evidence.twins})
+    matches["twin_of"] = matches["twin_of"].fillna("")
     if selection is not None:
         matches = _add_known_rates(matches, selection.rates)
     # Slices of one synthetic volume are no independent witnesses.

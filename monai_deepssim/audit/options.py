@@ -15,7 +15,7 @@ from monai_deepssim.options import option
 __all__ = ["LEAVE_OUT_CLASSES", "AuditOptions", "DeduplicationOptions", "FilterOptions"]
 
 #: Classes of synthetic images that a filter may leave out; the first always is.
-LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "discovery", "unexplained")
+LEAVE_OUT_CLASSES = ("duplicate", "part", "similar", "twin", "discovery", "unexplained")
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,7 @@ class AuditResult(SearchResult):
         if self.discoveries is None:
             return None
         others = self.matches.drop(self.close.index)
+        others = others[others["twin_of"] == ""]
         is_above = others["score"] > np.max(self.discoveries.null.scores)
         return int(((others["label"] == "similar") & ~others["unexplained"].astype(bool) & is_above).sum())
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim import __version__
-from monai_deepssim.audit.result import AuditResult, SearchResult
+from monai_deepssim.audit.result import AuditResult, EmbeddedSide, SearchResult
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.calibration import headline
+from monai_deepssim.data import content_keys, split_repeats
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json
 from monai_deepssim.report import package_versions
@@ -69,6 +70,7 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "num_memorized_without_patient": result.memorized_without_patient,
         "num_close": len(result.close),
         "num_unexplained": int(result.matches["unexplained"].sum()),
+        "num_twins": int((result.matches["twin_of"] != "").sum()),
         "num_similar_above_null": result.num_similar_above_null,
         "selection": result.selection or None,
         "copy_fraction": result.fraction_as_json(result.copy_fraction),
@@ -78,6 +80,7 @@ def summarize(result: AuditResult) -> dict[str, Any]:
         "null": None if result.discoveries is None else result.discoveries.null_as_json(),
         "controls": None if result.curve is None else result.curve.as_json(),
         "contamination": _contamination(result),
+        "identical_training": _identical_training(result.training),
         "members": None if result.members is None else result.members.as_json(),
         "second_opinion": _second_opinion(result),
         "gate": result.gate.as_json(),
@@ -129,6 +132,25 @@ def _contamination(result: AuditResult) -> dict[str, Any] | None:
         "by_score": int((table["contamination"] == "score").sum()),
         "paths": table[["holdout_path", "training_path"]].to_numpy().tolist(),
     }
+
+
+def _identical_training(training: EmbeddedSide) -> dict[str, Any]:
+    """Training images that are another one byte for byte, and of how many another patient's name is known."""
+    items = training.usable_items
+    _, repeats = split_repeats(items, content_keys(items, training.usable_contents))
+    patient_of = {item["path"]: item["patient_id"] for item in items}
+    images = [
+        {
+            "path": repeat.item["path"],
+            "identical_to": repeat.first,
+            "patient_id": repeat.item["patient_id"],
+            "other_patient_id": patient_of[repeat.first],
+        }
+        for repeat in repeats
+    ]
+    names = [(image["patient_id"], image["other_patient_id"]) for image in images]
+    of_two = sum(bool(first and second and first != second) for first, second in names)
+    return {"num_images": len(images), "num_of_two_patients": of_two, "images": images}
 
 
 def _second_opinion(result: AuditResult) -> dict[str, Any] | None:

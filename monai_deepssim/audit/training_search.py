@@ -14,7 +14,7 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import verification_store
+from monai_deepssim.audit.verification_store import share_pairs, verification_store
 from monai_deepssim.calibration import (
     NullScores,
     choose_null_images,
@@ -120,24 +120,31 @@ class TrainingSearch:
     ) -> DataFrame:
         """Unite the candidates with those that share local features, and score them on the pixels."""
         queries = self._images if side is self.training else SideImages(side, self.options.image_size)
-        description = f"{side.side.name} images"
-        matches = None
-        if self._images.has_features:
-            rows = candidates["query"].unique()
-            local = self._images.local_search
-            matches = find_local_matches(queries, rows, self._images, local, exclude=exclude, description=description)
         store = verification_store(side, self.training, self.options)
-        pairs = verify_candidates(
-            candidates,
-            queries,
-            self._images,
-            keep=keep,
-            matches=matches,
-            deformation_cost=self.options.deformation_cost,
-            known=store.load(),
-            write=store.write,
-            description=description,
-        )
+        known = store.load()
+
+        def verify(part: DataFrame, description: str = "") -> DataFrame:
+            matches = None
+            if self._images.has_features:
+                rows = part["query"].unique()
+                local = self._images.local_search
+                matches = find_local_matches(
+                    queries, rows, self._images, local, exclude=exclude, description=description
+                )
+            return verify_candidates(
+                part,
+                queries,
+                self._images,
+                keep=keep,
+                matches=matches,
+                deformation_cost=self.options.deformation_cost,
+                known=known,
+                write=store.write,
+                description=description,
+            )
+
+        description = f"{side.side.name} images"
+        pairs = share_pairs(candidates, verify, description)
         unscored = pairs["detector_score"].isna()
         if unscored.any():
             found = pairs.loc[unscored, ["query", "training"]].to_numpy()

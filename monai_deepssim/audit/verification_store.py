@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,21 @@ from pandas import DataFrame, concat
 from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.files import make_folder, remove_files
+from monai_deepssim.progress import progress_bar
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.report import MATCHES_COLUMNS, package_versions
 from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION, DEFORMATION_COST, Alignment
 from monai_deepssim.stores import IN_MEMORY, read_sealed, write_sealed
 
-__all__ = ["VERIFIED_FOLDER", "VerificationStore", "verification_store"]
+__all__ = ["VERIFIED_FOLDER", "VerificationStore", "share_pairs", "verification_store"]
 
 #: Where verified pairs are, inside of the output folder: one folder per side.
 VERIFIED_FOLDER = "verified"
 
 _PAIRS = "pairs-"
 _STORE_VERSION = 7
+# Images that a rank verifies before it takes others, at most; and in how many parts it does its share, at least.
+_MOST_IMAGES, _PARTS_OF_RANK = 64, 8
 
 
 class VerificationStore:
@@ -84,10 +89,12 @@ class VerificationStore:
             A table as :func:`~monai_deepssim.metrics.verify_candidates` makes them; empty where the folder holds pairs
             of other images.
         """
-        remove_files(self.directory.glob("*.partial"))
+        if current_ranks().is_first:
+            remove_files(self.directory.glob("*.partial"))
+        current_ranks().wait()
         parts = map(self._read, self._files())
-        pairs = [{**pair, "alignment": _read_alignment(pair["alignment"])} for part in parts for pair in part or ()]
-        return concat([DataFrame(pairs), *self._in_memory], ignore_index=True)
+        pairs = [pair for part in parts for pair in part or ()]
+        return concat([_as_table(pairs), *self._in_memory], ignore_index=True)
 
     def write(self, pairs: DataFrame) -> None:
         """Add pairs, all of them or none.
@@ -103,9 +110,11 @@ class VerificationStore:
             return
         if not self._is_ours:
             make_folder(self.directory)
-            remove_files(path for path in self._files() if self._read(path) is None)
+            if current_ranks().is_first:
+                remove_files(path for path in self._files() if self._read(path) is None)
             self._is_ours = True
         number = max((int(path.stem[len(_PAIRS) :]) for path in self._files()), default=-1) + 1
+        number += (current_ranks().rank - number) % current_ranks().size  # which no other rank takes
         content = {"fingerprint": self.fingerprint, "pairs": pairs.to_dict("records")}
         write_sealed(self.directory / f"{_PAIRS}{number:05d}.json", content, default=asdict)
 
@@ -133,6 +142,39 @@ def _identify(side: EmbeddedSide) -> str:
     """What the rows of pairs refer to: the content of the files, and which of them are usable."""
     usable = hashlib.sha256(side.images.indices.tobytes()).hexdigest()
     return f"{side.fingerprint['images']} {usable}"
+
+
+def share_pairs(candidates: DataFrame, verify: Callable[..., DataFrame], description: str) -> DataFrame:
+    """Verify candidates on all ranks, each of which takes the next images when it is free.
+
+    Args:
+        candidates: of all images, with the image in ``query``.
+        verify: makes pairs of candidates, those of one image in one call; takes ``description`` for its progress bars.
+        description: what progress bars call the images.
+
+    Returns:
+        The pairs, in the order of the candidates.
+    """
+    ranks = current_ranks()
+    if ranks.size == 1:
+        return verify(candidates, description=description)
+    queries = candidates["query"].unique()
+    per_part = min(_MOST_IMAGES, max(1, len(queries) // (_PARTS_OF_RANK * ranks.size)))
+    parts = [queries[start : start + per_part] for start in range(0, len(queries), per_part)]
+    with progress_bar(total=len(queries), desc=f"verifying {description} on {ranks.size} ranks", unit=" images") as bar:
+
+        def work(unit: int) -> bytes:
+            pairs = verify(candidates[candidates["query"].isin(parts[unit])])
+            bar.update(len(parts[unit]))
+            return json.dumps(pairs.to_dict("records"), default=asdict).encode()
+
+        tables = [_as_table(json.loads(content)) for content in ranks.share(len(parts), work)]
+        bar.update(len(queries) - bar.n)
+    return concat(tables, ignore_index=True)
+
+
+def _as_table(pairs: list[dict[str, Any]]) -> DataFrame:
+    return DataFrame([{**pair, "alignment": _read_alignment(pair["alignment"])} for pair in pairs])
 
 
 def _read_alignment(fields: dict[str, Any]) -> Alignment:

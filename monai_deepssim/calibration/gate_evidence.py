@@ -83,6 +83,8 @@ class GateEvidence:
         is_part: ``(N,)``, copies of a part of one.
         is_discovery: ``(N,)``, images closer to a training image than chance explains.
         is_unexplained: ``(N,)``, images that score above all that are not copies, and apart from the rest.
+        is_twin: ``(N,)``, images that are copies of a synthetic copy, and not called copies themselves; ``None`` for
+            none.
         files: ``(N,)``, the file of each image: slices of one volume are no independent images; ``None`` where each
             image has a file of its own.
         skipped_synthetic: synthetic images that could not be used.
@@ -108,6 +110,7 @@ class GateEvidence:
     is_part: Vector
     is_discovery: Vector
     is_unexplained: Vector
+    is_twin: Vector | None = None
     files: Groups | None = None
     skipped_synthetic: int = 0
     skipped_training: int = 0
@@ -143,13 +146,13 @@ class GateEvidence:
             count_parts: whether copies of a part are suspicious; otherwise they count in no other class either.
 
         Returns:
-            ``(N,)`` bool, and the counts by class: ``copies``, ``parts``, ``discoveries``, ``unexplained``, and where
-            there is a second opinion ``second_opinion``.
+            ``(N,)`` bool, and the counts by class: ``copies``, ``parts``, ``twins``, ``discoveries``, ``unexplained``,
+            and where there is a second opinion ``second_opinion``.
 
         Example:
             >>> evidence = GateEvidence([1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1])
             >>> evidence.suspicious(count_parts=True)[1]
-            {'copies': 1, 'parts': 1, 'discoveries': 1, 'unexplained': 1}
+            {'copies': 1, 'parts': 1, 'twins': 0, 'discoveries': 1, 'unexplained': 1}
             >>> evidence.suspicious(count_parts=False)[0].tolist()
             [True, False, True, True]
         """
@@ -169,9 +172,11 @@ class GateEvidence:
         return 0 if count_parts else int((classes["parts"] & ~classes["copies"]).sum())
 
     def _classes(self) -> dict[str, np.ndarray]:
+        is_twin = np.zeros(len(self.is_copy), bool) if self.is_twin is None else self.is_twin
         classes = {
             "copies": as_flags(self.is_copy, "is_copy"),
             "parts": as_flags(self.is_part, "is_part"),
+            "twins": as_flags(is_twin, "is_twin"),
             "discoveries": as_flags(self.is_discovery, "is_discovery"),
             "unexplained": as_flags(self.is_unexplained, "is_unexplained"),
         }

@@ -12,7 +12,7 @@ from monai_deepssim.calibration.gate_words import counted, parts_beside, percent
 
 __all__ = ["GateReason", "gate_reasons", "why_passed"]
 
-_FILTER = "'monai-deepssim filter --leave_out duplicate,part,discovery,unexplained'"
+_FILTER = "'monai-deepssim filter --leave_out duplicate,part,twin,discovery,unexplained'"
 
 
 @dataclass(frozen=True)

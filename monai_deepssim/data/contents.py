@@ -55,8 +55,8 @@ class FileContent(NamedTuple):
 
     Attributes:
         sha256: SHA-256 in hexadecimal digits; of a file that cannot be read, ``unreadable:`` and why.
-        state: device, inode, size in bytes and times of change in nanoseconds, as they were before and after the
-            file was hashed; ``None`` where it cannot be read.
+        state: inode, size in bytes and times of change in nanoseconds, as they were before and after the file was
+            hashed, on whichever machine; ``None`` where it cannot be read.
     """
 
     sha256: str
@@ -219,7 +219,7 @@ def _read_content(file: str) -> FileContent:
 
 def _state_of(stream: BinaryIO) -> State:
     found = os.fstat(stream.fileno())
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _state_now(file: str, problem: UnusableInputError | None = None) -> State:

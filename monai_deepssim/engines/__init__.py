@@ -11,6 +11,8 @@ from monai_deepssim.engines.embedding_export import export_embeddings
 from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore, identify_inferer
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
+from monai_deepssim.engines.sharded_search import ShardedSearch
+from monai_deepssim.engines.shared_hashing import share_hashing
 from monai_deepssim.engines.training_handlers import GradientClipping, NormFreezing
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "HardNegativeSampler",
     "NormFreezing",
     "ResumableCheckpoint",
+    "ShardedSearch",
     "create_embedding_evaluator",
     "embed_images",
     "export_embeddings",
     "identify_inferer",
     "prepare_image_batch",
     "prepare_standardized_batch",
+    "share_hashing",
 ]

@@ -27,6 +27,7 @@ from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddedImages,
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import prepare_for_inference
 from monai_deepssim.progress import progress_bar
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.similarity import standardize
 
 __all__ = ["create_embedding_evaluator", "embed_images", "prepare_image_batch", "prepare_standardized_batch"]
@@ -179,41 +180,50 @@ def embed_images(
     missing = store.missing_shards()
     done = len(store.items) - sum(len(store.shard_range(shard)) for shard in missing)
     bar = progress_bar(total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing)
-    network = prepare_for_inference(network)
+    prepared = prepare_for_inference(network)
+
+    def embed(number: int) -> bytes:
+        shard = missing[number]
+        collector = _BatchCollector(bar)
+        loader = DataLoader(Subset(dataset, store.shard_range(shard)), batch_size=batch_size, num_workers=num_workers)
+        evaluator = create_embedding_evaluator(
+            prepared,
+            loader,
+            device=device,
+            inferer=inferer,
+            handlers=[collector, *handlers],
+            prepare_batch=prepare_batch,
+        )
+        _run(evaluator, batch_size, num_workers, device)
+        notes = pd.concat(collector.notes)
+        for problem in notes.loc[notes["problem_kind"] == CHANGED, "problem"]:
+            raise UnusableInputError(problem)
+        store.write_shard(shard, np.concatenate(collector.embeddings), notes)
+        return b""
+
     with bar:
-        for shard in missing:
-            collector = _BatchCollector(bar)
-            loader = DataLoader(
-                Subset(dataset, store.shard_range(shard)), batch_size=batch_size, num_workers=num_workers
-            )
-            evaluator = create_embedding_evaluator(
-                network,
-                loader,
-                device=device,
-                inferer=inferer,
-                handlers=[collector, *handlers],
-                prepare_batch=prepare_batch,
-            )
-            # Ignite logs an exception before it raises it again; the caller reports it, once.
-            evaluator.logger.disabled = True
-            try:
-                evaluator.run()
-            except torch.OutOfMemoryError as error:
-                raise UnusableInputError(
-                    f"batch_size {batch_size}: {device} is out of memory. Give a smaller batch_size."
-                ) from error
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise UnusableInputError(
-                    f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
-                    "Give num_workers 0, which reads them in the main process."
-                ) from error
-            notes = pd.concat(collector.notes)
-            for problem in notes.loc[notes["problem_kind"] == CHANGED, "problem"]:
-                raise UnusableInputError(problem)
-            store.write_shard(shard, np.concatenate(collector.embeddings), notes)
+        current_ranks().share(len(missing), embed)
+    store.refresh()
     return store.load()
+
+
+def _run(evaluator: SupervisedEvaluator, batch_size: int, num_workers: int, device: str | torch.device) -> None:
+    """Run an evaluator; what it lacks is told in words."""
+    # Ignite logs an exception before it raises it again; the caller reports it, once.
+    evaluator.logger.disabled = True
+    try:
+        evaluator.run()
+    except torch.OutOfMemoryError as error:
+        raise UnusableInputError(
+            f"batch_size {batch_size}: {device} is out of memory. Give a smaller batch_size."
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UnusableInputError(
+            f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
+            "Give num_workers 0, which reads them in the main process."
+        ) from error
 
 
 class _BatchCollector:

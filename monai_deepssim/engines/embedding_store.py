@@ -22,6 +22,7 @@ from monai.inferers import Inferer, SimpleInferer
 from monai_deepssim.data import UNREADABLE, content_of, digest_of_images, files_of, hash_items
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import atomic_file, hash_file, make_folder, remove_files, unwritable
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.stores import IN_MEMORY, discard_damaged, read_sealed, write_sealed
 
 __all__ = ["SIZE_COLUMNS", "EmbeddedImages", "EmbeddingStore", "identify_inferer"]
@@ -185,6 +186,17 @@ class EmbeddingStore:
             )
         if not self._is_on_disk:
             return
+        if current_ranks().is_first:
+            self._make_ready()
+        current_ranks().wait()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look into the folder again, for what other ranks have written."""
+        if self._is_on_disk and current_ranks().size > 1:
+            self.__dict__.pop("_shards", None)
+
+    def _make_ready(self) -> None:
         make_folder(self.directory)
         is_known = read_sealed(self.directory / _FINGERPRINT_FILE) == self.fingerprint
         useless = ["*.partial"] if is_known else ["*.partial", "shard-*"]

@@ -124,6 +124,15 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     def _compares_by_cosine(self) -> bool:
         return type(self).compare is CopyDetectionMetric.compare
 
+    @property
+    def searches_parts(self) -> bool:
+        """Whether searches of parts of the training set, put together, find what a search of all of it finds.
+
+        So it is for a detector that compares two representations and has no search of its own.
+        """
+        kind, base = type(self), CopyDetectionMetric
+        return kind.search is base.search and kind.fit_representations is base.fit_representations
+
     @abstractmethod
     def represent(self, images: Tensor) -> Tensor:
         """Represent images.

@@ -83,7 +83,7 @@ def render_report(
             file_sentences=file_sentences(summary),
             histogram=score_histogram(scores, summary["thresholds"], null_scores),
             patients=_patients(tables["patients"], pairs),
-            suspicious=[pair for pair in pairs if pair["kind"] in ("unexplained", "discovery")],
+            suspicious=[pair for pair in pairs if pair["kind"] in ("twin", "unexplained", "discovery")],
             pairs=pairs,
             kinds={kind: KINDS[kind][0] for kind in KINDS if any(pair["kind"] == kind for pair in pairs)},
             num_illustrated=len(illustrated),

@@ -132,6 +132,7 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
     """
     skipped, options = summary["skipped"], summary["options"]
     unread, left_out = count_ignored(summary, "unread", "link"), count_ignored(summary, "asked")
+    shared = (summary.get("identical_training") or {"num_of_two_patients": 0})["num_of_two_patients"]
     hidden = [one["description"] for one in summary["sides_differ"]["differences"] if not one["covered"]]
     conditions = [
         *((True, sentence) for sentence in _missed_controls(summary)),
@@ -154,6 +155,11 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
         (
             summary["memorized_fraction"]["count"] and not summary["num_patients"],
             "No patient identifiers were given: whom the copies concern is not known.",
+        ),
+        (
+            shared,
+            f"{count_words(shared, 'training image is', 'training images are')} filed under two patients: a copy of "
+            "one counts for both, and whom it concerns is not known.",
         ),
         (
             summary["verified"] and summary["memorized_fraction"]["count"],

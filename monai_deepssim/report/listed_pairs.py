@@ -18,6 +18,7 @@ __all__ = ["KINDS", "explain_copy", "is_true", "kinds_of", "list_pairs"]
 KINDS = {
     "copy": ("copy", "Copies, by patient"),
     "part": ("part copy", "Copies, by patient"),
+    "twin": ("twin of a copy", "Twins: not copies by the threshold, and yet copies of a synthetic copy"),
     "unexplained": ("unexplained", "Unexplained: not copies by the threshold, and yet above all that are not copies"),
     "discovery": ("closer than chance", "Not copies by the threshold, and yet closer than chance explains"),
     "similar": ("similar", "Similar: below the threshold of a copy"),
@@ -41,7 +42,7 @@ def kinds_of(matches: DataFrame, fdr: float) -> np.ndarray:
     """Give each image its kind, one of :data:`KINDS`, the most serious that it is of.
 
     Args:
-        matches: ``label``, ``q_value`` and ``unexplained`` of each image.
+        matches: ``label``, ``q_value``, ``unexplained`` and ``twin_of`` of each image.
         fdr: false-discovery rate of the audit.
 
     Returns:
@@ -49,14 +50,15 @@ def kinds_of(matches: DataFrame, fdr: float) -> np.ndarray:
 
     Example:
         >>> matches = DataFrame({"label": ["duplicate", "similar", "different"], "q_value": [0.01, 0.02, 0.5]})
-        >>> kinds_of(matches.assign(unexplained=None), 0.05).tolist()
+        >>> kinds_of(matches.assign(unexplained=None, twin_of=""), 0.05).tolist()
         ['copy', 'discovery', 'different']
     """
     q_values = pd.to_numeric(matches["q_value"], errors="coerce").fillna(1.0)
     is_discovery = np.asarray(discoveries_at_fdr(q_values.tolist(), fdr), bool)
     label = matches["label"].to_numpy()
-    conditions = [label == "duplicate", label == "part", is_true(matches["unexplained"]), is_discovery]
-    names = ["copy", "part", "unexplained", "discovery"]
+    is_twin = (matches["twin_of"] != "").to_numpy()
+    conditions = [label == "duplicate", label == "part", is_twin, is_true(matches["unexplained"]), is_discovery]
+    names = ["copy", "part", "twin", "unexplained", "discovery"]
     return np.select([*conditions, label == "similar"], [*names, "similar"], "different")
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "score_name",
     "score_words",
     "share_words",
+    "shared_patients_sentence",
     "side_lines",
     "suspicious_beside_copies",
 ]
@@ -150,7 +151,27 @@ def file_sentences(summary: Mapping[str, Any]) -> list[str]:
                 f"{first['path']}, which is {first['reason']} as {first['repeats']}.{_about_repeats(side)}"
             )
         sentences += _series_sentences(summary, side, images)
+    identical = summary.get("identical_training")  # absent from an audit of before there was such an entry
+    if identical and identical["num_images"]:
+        first, of_two = identical["images"][0], identical["num_of_two_patients"]
+        count = count_words(identical["num_images"], "training image is", "training images are")
+        words = f"Identical: {count} another one byte for byte and count each, such as {first['path']} and "
+        words += f"{first['identical_to']}."
+        sentences.append(f"{words} {shared_patients_sentence(of_two)}".rstrip())
     return sentences
+
+
+def shared_patients_sentence(num_images: int) -> str:
+    """Say what follows where training images of two patients are identical; nothing where none are.
+
+    Example:
+        >>> shared_patients_sentence(0)
+        ''
+    """
+    if not num_images:
+        return ""
+    what = "One of them is" if num_images == 1 else f"{num_images:,} of them are"
+    return f"{what} filed under another patient, too: a copy counts for both, and one of the two names is wrong."
 
 
 def has_volumes(summary: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
@@ -23,6 +24,8 @@ __all__ = ["SHAREABLE_REPORT", "render_shareable", "shareable_report"]
 #: Name of this report in the folder of an audit.
 SHAREABLE_REPORT = "report_shareable.html"
 
+# How many images a patient has in the training set, others may know: with it a row of a table would be a name.
+_COPIES_PER_PATIENT = (("1 copy", 1, 1), ("2 to 4 copies", 2, 4), ("5 copies or more", 5, np.inf))
 _REPEAT_PATHS = ("path", "repeats")
 _REMOVED = "[name removed]"
 
@@ -76,16 +79,14 @@ def render_shareable(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]
     """
     described = describe(_without_names(summary, tables))
     scores = tables["matches"]["score"].to_numpy(float)
-    patients = tables["patients"][["num_training", "num_memorized", "num_copies", "max_score"]]
-    numbered = [
-        {**row, "name": f"Patient {number}" if patient else "of unknown patients"}
-        for number, (row, patient) in enumerate(
-            zip(patients.to_dict("records"), tables["patients"]["patient_id"], strict=True), start=1
-        )
+    patients = tables["patients"]
+    copies = patients["num_copies"][patients["patient_id"] != ""].to_numpy(int)
+    by_copies = [
+        (words, int(((copies >= least) & (copies <= most)).sum())) for words, least, most in _COPIES_PER_PATIENT
     ]
     histogram = score_histogram(scores, described["summary"]["thresholds"])
     template = report_environment().get_template("shareable.html")
-    return template.render(**described, histogram=histogram, patients=numbered)
+    return template.render(**described, histogram=histogram, patients=by_copies if len(copies) else [])
 
 
 def _without_names(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> dict[str, Any]:
@@ -102,6 +103,8 @@ def _without_names(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) 
         side: [{"kind": file["kind"]} for file in files] for side, files in summary["ignored_files"].items()
     }
     safe["repeats"] = {side: [{} for _ in repeats] for side, repeats in summary["repeats"].items()}
+    safe["identical_training"] = {**summary.get("identical_training", {"num_of_two_patients": 0}), "images": []}
+    safe["fingerprints"] = {"synthetic": summary["fingerprints"]["synthetic"]}
     for name in ("contamination", "second_opinion"):
         if summary[name] is not None:
             safe[name] = {**safe[name], "paths": []}
@@ -118,10 +121,13 @@ def _secrets(summary: Mapping[str, Any], tables: Mapping[str, DataFrame]) -> set
     paths += [entry["path"] for files in summary["ignored_files"].values() for entry in files]
     paths += [entry[name] for repeats in summary["repeats"].values() for entry in repeats for name in _REPEAT_PATHS]
     paths += [path for pair in (summary["contamination"] or {"paths": []})["paths"] for path in pair]
+    identical = summary.get("identical_training", {"images": []})["images"]
+    paths += [entry[name] for entry in identical for name in ("path", "identical_to")]
     # The name of the program is none.
     _, *words = shlex.split(summary["run"]["command"]) or [""]
     # Names of options are no secrets; what was given for them may be.
-    names = [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
+    names = [entry[name] for entry in identical for name in ("patient_id", "other_patient_id")]
+    names += [str(summary["run"]["user"] or ""), *(word for word in words if not word.startswith("--"))]
     names += [word.partition("=")[2] for word in words if word.startswith("--")]
     for table in tables.values():
         for column in table.columns:

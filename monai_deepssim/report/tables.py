@@ -99,6 +99,14 @@ _MATCHES = {
         "whether it is no copy by the threshold and yet scores above every image that is not a copy, and apart from "
         "the other synthetic images"
     ),
+    "twin_of": Column(
+        "the synthetic copy that a similar image is a copy of, and with it of the same patient; empty where it is none"
+    ),
+    "twin_score": Column(
+        "the score of a similar image with the closest synthetic copy of the training images that it resembles; above "
+        "0.97 it is a twin. Empty where it was compared with none",
+        _SIX_DIGITS,
+    ),
 }
 _MEMORIZED = {
     "training_path": Column("the training image, relative to its folder"),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.files import remove_files, write_text
 from monai_deepssim.interruptions import interruption_in_words, sigterm_raises
 from monai_deepssim.progress import PROGRAM, quiet, say
+from monai_deepssim.ranks import current_ranks
 
-__all__ = ["end_unless_passed", "errors_in_words"]
+__all__ = ["STATUS_FILE", "end_unless_passed", "errors_in_words", "recorded_status"]
 
-_UNUSABLE_INPUT, _GATE_EXCEEDED = 2, 3
+#: The file in an output folder that holds the exit status of the run that wrote the folder.
+STATUS_FILE = "exit_status"
+_FAILED, _UNUSABLE_INPUT, _GATE_EXCEEDED = 1, 2, 3
 
 
 @contextmanager
@@ -37,6 +42,46 @@ def errors_in_words() -> Iterator[None]:
         _end(str(error), _UNUSABLE_INPUT)
     except KeyboardInterrupt as error:
         _end(*interruption_in_words(error))
+
+
+@contextmanager
+def recorded_status(folder: Path) -> Iterator[None]:
+    """Leave the exit status in a file, for pipelines that start the run by something that has a status of its own.
+
+    torchrun, for one, makes 1 of every status that is not 0. While the block runs there is no such file, and none is
+    left by a run that is killed.
+
+    Args:
+        folder: where :data:`STATUS_FILE` is written, by rank 0.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with recorded_status(folder):
+        ...     pass
+        >>> (folder / STATUS_FILE).read_text()
+        '0\\n'
+    """
+    if not current_ranks().is_first:
+        yield
+        return
+    remove_files([folder / STATUS_FILE])
+    status = _FAILED
+    try:
+        yield
+        status = 0
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+        raise
+    except UnusableInputError:
+        status = _UNUSABLE_INPUT
+        raise
+    except KeyboardInterrupt as error:
+        status = interruption_in_words(error)[1]
+        raise
+    finally:
+        with suppress(UnusableInputError):  # which would hide why it ended
+            write_text(folder / STATUS_FILE, f"{status}\n")
 
 
 def end_unless_passed(result: str | None, reason: str) -> None:

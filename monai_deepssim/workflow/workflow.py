@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from monai_deepssim.folder_lock import locked_folder
 from monai_deepssim.options import option_fields, option_names, options_signature, read_options, unknown_option
 from monai_deepssim.progress import say
-from monai_deepssim.workflow.exit_status import errors_in_words
+from monai_deepssim.ranks import current_ranks, joined_ranks
+from monai_deepssim.workflow.exit_status import errors_in_words, recorded_status
 from monai_deepssim.workflow.overrides import (
     as_typed,
     check_overrides,
@@ -39,6 +41,8 @@ class Workflow(Generic[Options, Result]):
     options_class: ClassVar[type]
     #: Further arguments, which are objects and no options.
     objects: ClassVar[tuple[str, ...]] = ()
+    #: Whether the processes that torchrun starts do one run together; else each is a run of its own.
+    runs_on_ranks: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,15 +93,22 @@ class Workflow(Generic[Options, Result]):
             SystemExit: with status 2 for input that cannot be used or a gate that cannot be decided, 3 for a gate that
                 is not passed, and 130 when interrupted.
         """
-        with errors_in_words():
+        with errors_in_words(), joined_ranks() if self.runs_on_ranks else nullcontext():
             options = self.read_options()
-            with locked_folder(options.output_dir) if self.writes(options) else nullcontext():  # type: ignore[attr-defined]
-                result = self.perform(options)
-        colour = self.colour(result)
-        for line in self.closing_lines(result):
-            say(line, colour=colour if line else None)
-            colour = None if line else colour
-        self.end(result)
+            if not self.writes(options):
+                return self._perform_and_tell(options)
+            folder: Path = options.output_dir  # type: ignore[attr-defined]
+            with locked_folder(folder), recorded_status(folder):
+                return self._perform_and_tell(options)
+
+    def _perform_and_tell(self, options: Options) -> Result:
+        result = self.perform(options)
+        if current_ranks().is_first:
+            colour = self.colour(result)
+            for line in self.closing_lines(result):
+                say(line, colour=colour if line else None)
+                colour = None if line else colour
+            self.end(result)
         return result
 
     def read_options(self) -> Options:

@@ -108,6 +108,7 @@ def test_what_is_kept_is_audited_again_and_the_gate_is_about_that(filtered, fold
     assert summary["num_left_out"] == {
         "duplicate": 4,
         "part": 0,
+        "twin": 0,
         "unexplained": 0,
         "similar": 0,
         "discovery": 0,
@@ -221,7 +222,7 @@ def test_what_is_closer_than_chance_explains_is_named_and_left_out_on_request(sm
         filter_set(small, checkpoint, **options)
     assert ended.value.code == 3
     before, after = (json.loads((small / "out" / name / "summary.json").read_text()) for name in ("", "filtered_audit"))
-    assert before["gate"]["suspicious"] == {"copies": 1, "parts": 0, "discoveries": 1, "unexplained": 0}
+    assert before["gate"]["suspicious"] == {"copies": 1, "parts": 0, "twins": 0, "discoveries": 1, "unexplained": 0}
     assert after["gate"]["suspicious"]["discoveries"] == 1
     assert "1 is not a copy by the threshold and yet closer" in capsys.readouterr().out
     options = {"slices": None, "fdr": 0.6, "leave_out": "duplicate,discovery", "output_dir": str(small / "strict")}

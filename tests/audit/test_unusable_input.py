@@ -175,9 +175,9 @@ def test_an_unreadable_output_folder_is_found_out_before_anything_is_embedded(au
     assert "cannot be written" in refusal(capsys, audit, output_dir="locked/out")
 
 
-def test_several_processes_are_refused(audit, monkeypatch, capsys) -> None:
+def test_a_process_that_cannot_reach_the_others_says_how_to_start_them(audit, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "torchrun" in refusal(capsys, audit)
+    assert "Start it with torchrun" in refusal(capsys, audit)
 
 
 def test_an_interrupt_ends_with_status_130_and_says_how_to_go_on(audit, monkeypatch, capsys) -> None:

@@ -228,10 +228,18 @@ def test_an_image_counts_in_the_first_class_that_it_is_of():
         is_part=flags(3),
         is_discovery=flags(6),
         is_unexplained=flags(10),
+        is_twin=flags(4),
         second_opinion=SecondOpinion("local_features", flags(15)),
     )
     gate = decide_gate(GateRules(0.5, gate_on="files"), evidence)
-    assert gate.suspicious == {"copies": 1, "parts": 2, "discoveries": 3, "unexplained": 4, "second_opinion": 5}
+    assert gate.suspicious == {
+        "copies": 1,
+        "parts": 2,
+        "twins": 1,
+        "discoveries": 2,
+        "unexplained": 4,
+        "second_opinion": 5,
+    }
     assert gate.num_suspicious == 15
 
 
@@ -335,7 +343,7 @@ def test_the_summary_has_every_field_and_is_plain_json():
     entry = json.loads(json.dumps(gate.as_json()))
     assert set(entry) == {field.name for field in fields(Gate)}
     assert entry["reasons"][0] == {"code": "copies_exceeded", "result": "exceeded", "text": gate.reason}
-    assert entry["suspicious"] == {"copies": 20, "parts": 0, "discoveries": 0, "unexplained": 0}
+    assert entry["suspicious"] == {"copies": 20, "parts": 0, "twins": 0, "discoveries": 0, "unexplained": 0}
     assert entry["patients"]["total"] == 200
 
 

@@ -87,6 +87,8 @@ def make_audit(
             "oni": None,
             "label": labels,
             "unexplained": [num_copies <= row < num_copies + 2 and filled for row in range(total)],
+            "twin_of": [f"{synthetic}-0000.png" if row == num_copies + 2 and filled else "" for row in range(total)],
+            "twin_score": [0.93 if row == num_copies + 2 and filled else None for row in range(total)],
         }
     )
     copies = matches.iloc[:num_copies]
@@ -164,6 +166,7 @@ def _summary(
         "num_memorized_without_patient": 0,
         "num_close": 0,
         "num_unexplained": 2 if filled else 0,
+        "num_twins": int(filled),
         "num_similar_above_null": 3 if filled else None,
         "selection": None,
         "copy_fraction": share(num_copies, total, 0.12, 0.4),
@@ -229,6 +232,18 @@ def _summary(
         }
         if filled
         else None,
+        "identical_training": {
+            "num_images": int(filled),
+            "num_of_two_patients": int(filled),
+            "images": [
+                {
+                    "path": f"{training}-9999.png",
+                    "identical_to": f"{training}-0001.png",
+                    "patient_id": "Krause^Otto",
+                    "other_patient_id": "Mueller^Anna^1961",
+                }
+            ][: int(filled)],
+        },
         "contamination": {"by_content": 1, "by_score": 1, "paths": [[f"{training}-held.png", f"{training}-0001.png"]]}
         if filled
         else None,
@@ -254,8 +269,8 @@ def _gate(num_copies: int, total: int, num_patients: int) -> dict[str, Any]:
         "max_patient_fraction": None,
         "gate_on": "generator",
         "min_recall": 0.9,
-        "num_suspicious": num_copies + 2,
-        "suspicious": {"copies": num_copies, "parts": 0, "discoveries": 0, "unexplained": 2},
+        "num_suspicious": num_copies + 3,
+        "suspicious": {"copies": num_copies, "parts": 0, "twins": 1, "discoveries": 0, "unexplained": 2},
         "parts_left_out": 0,
         "upper_limit": 0.41,
         "upper_limit_over_recall": 0.43,
@@ -275,7 +290,7 @@ def _no_gate(num_copies: int) -> dict[str, Any]:
         "gate_on": "generator",
         "min_recall": 0.9,
         "num_suspicious": num_copies,
-        "suspicious": {"copies": num_copies, "parts": 0, "discoveries": 0, "unexplained": 0},
+        "suspicious": {"copies": num_copies, "parts": 0, "twins": 0, "discoveries": 0, "unexplained": 0},
         "parts_left_out": 0,
     }
 

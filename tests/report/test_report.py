@@ -122,7 +122,7 @@ def test_all_copies_are_shown_by_patient_and_numbered_and_then_what_is_suspiciou
     pairs = list_pairs(audit.summary, audit.tables, audit.candidates)
     assert [pair["number"] for pair in pairs] == list(range(1, 98))
     kinds = [pair["kind"] for pair in pairs]
-    assert kinds == ["copy"] * 80 + ["unexplained"] * 2 + ["similar"] * 7 + ["different"] * 8
+    assert kinds == ["copy"] * 80 + ["twin"] + ["unexplained"] * 2 + ["similar"] * 6 + ["different"] * 8
     patients = [pair["match"]["patient_id"] for pair in pairs[:80]]
     assert patients == sorted(patients)
     assert pairs[1]["title"] == "Patient sub-000, copy 2 of 2"
@@ -134,7 +134,8 @@ def test_suspicious_images_and_patients_are_named_with_the_pairs_that_show_them(
     page = render(make_audit())
     words = words_of(page)
     suspicious = words[words.index("Suspicious images that") : words.index("How many copies would have been found?")]
-    assert "pair 13 : fake-0012.png scan-0012.png sub-006 0.840 unexplained" in suspicious
+    assert "pair 14 : fake-0012.png scan-0012.png sub-006 0.840 unexplained" in suspicious
+    assert "a copy (score 0.930) of fake-0000.png, which is a copy, and so of the patient of that one" in suspicious
     assert '<a href="#pair-1" aria-label="Pair 1">1</a>, <a href="#pair-2" aria-label="Pair 2">2</a>' in page
 
 
@@ -319,7 +320,7 @@ def test_an_image_in_two_classes_is_listed_once_in_the_more_serious() -> None:
     matches = audit.tables["matches"]
     matches["q_value"] = 0.001
     kinds = pd.Series([pair["kind"] for pair in list_pairs(audit.summary, audit.tables, audit.candidates)])
-    assert kinds.value_counts().to_dict() == {"discovery": 31, "copy": 2, "unexplained": 2}
+    assert kinds.value_counts().to_dict() == {"discovery": 30, "copy": 2, "unexplained": 2, "twin": 1}
 
 
 def test_every_share_is_written_in_one_form_on_the_pages_and_on_the_terminal(tmp_path) -> None:
@@ -352,8 +353,8 @@ def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -
     audit.summary["num_close"] = 3
     audit.summary["gate"]["suspicious"]["discoveries"] = 3
     words = words_of(render(audit))
-    assert "Suspicious, but not copies by the threshold 5 3 closer than chance explains, 2 unexplained" in words
-    assert "12 synthetic images are copies of a training image; 5 more are suspicious." in words
+    assert "Suspicious, but not copies by the threshold 6 3 closer than chance explains, 2 unexplained" in words
+    assert "12 synthetic images are copies of a training image; 6 more are suspicious." in words
     audit.summary["gate"]["patients"]["memorized"] = 9
     words = words_of(render(audit))
     assert "6 of 80 by the identifiers given; 9 with those whom suspicious images resemble; upper 95 % limit" in words

@@ -16,7 +16,19 @@ NAMES = {
     "training": "MUELLER_ANNA/t1_z090",
     "synthetic": "from-Mueller",
 }
-TELLING = ["Mueller", "MUELLER", "Klinikum", "jdoe", "study 7", "1961", "z090", "model.pt", "/srv", "0001.png"]
+TELLING = [
+    "Mueller",
+    "MUELLER",
+    "Klinikum",
+    "jdoe",
+    "study 7",
+    "1961",
+    "z090",
+    "Krause",
+    "model.pt",
+    "/srv",
+    "0001.png",
+]
 
 
 def write_audit(folder, audit: ExampleAudit) -> None:
@@ -48,13 +60,13 @@ def test_it_says_what_was_found_how_sure_it_is_and_how_many_patients_it_concerns
     expected = [
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "What was not tested",
-        "Patient 6",
+        "2 to 4 copies 6",
+        "filed under two patients",
         "of the 20 copies that were planted after this change were found: blur 2 px.",
         "The set knows who was in training",
         "Singling out",
         "This report holds no image, no name of a file or folder, and no patient identifier.",
         "Signature",
-        "2f379774",
     ]
     assert [sentence for sentence in expected if sentence not in words] == []
 
@@ -84,8 +96,7 @@ def test_patients_called_na_or_007_are_patients(tmp_path) -> None:
     audit.tables["patients"]["patient_id"] = ["NA", "007", ""]
     write_audit(tmp_path, audit)
     page = shareable_report(tmp_path)
-    assert "<td>Patient 2</td>" in page
-    assert "<td>of unknown patients</td>" in page
+    assert '<td>2 to 4 copies</td><td class="n">2</td>' in page
     assert "007" not in without_coordinates(page)
 
 
@@ -124,3 +135,16 @@ def test_the_name_of_the_program_is_no_secret_and_what_was_given_to_it_is() -> N
     assert "Leave them out with &#39;monai-deepssim filter&#39;." in page
     assert "Klinikum" not in page
     assert "Haus 9" not in page
+
+
+def test_no_fingerprint_confirms_a_patients_file_and_no_row_is_a_patient() -> None:
+    audit = make_audit(num_copies=9, **NAMES)
+    fingerprints = {side: {"images": f"{side}-digest"} for side in ("training", "synthetic", "holdout")}
+    audit.summary["fingerprints"] = fingerprints
+    page = render_shareable(audit.summary, audit.tables)
+    assert "synthetic-digest" in page
+    assert "training-digest" not in page
+    assert "holdout-digest" not in page
+    rows = re.findall(r'<tr><td>(\d.*?)</td><td class="n">(\d+)</td></tr>', page)
+    assert rows == [("1 copy", "1"), ("2 to 4 copies", "4"), ("5 copies or more", "0")]
+    assert "of 5</td>" not in page

@@ -90,7 +90,8 @@ def test_from_the_transform_of_a_match(brains):
 
 def test_an_inverted_match(brains):
     shift = np.array([[1.0, 0.0, 9.0], [0.0, 1.0, -6.5]])
-    match = LocalMatch(num_inliers=20, matrix=shift, points=np.zeros((0, 2)), inverted=True)
+    nothing = np.zeros((0, 2), np.float32)
+    match = LocalMatch(20, shift, inverted=True, points=nothing, core=nothing, density=0.0)
     moved = torch.zeros_like(brains[:1])
     moved[..., :-7, 9:] = (1 - brains[:1])[..., 7:, :-9]
     assert_same(moved, brains[:1], matches=[match])

@@ -7,6 +7,7 @@ from monai_deepssim.audit.clean_up.filter_outputs import filter_lines, left_out_
 from monai_deepssim.audit.clean_up.filter_steps import FILTER_SUMMARY, FilterResult, perform_filter
 from monai_deepssim.audit.options import FilterOptions
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.workflow.exit_status import end_unless_passed
 
 __all__ = ["CopyFilter"]
@@ -35,9 +36,11 @@ class CopyFilter(SearchWorkflow[FilterOptions, FilterResult]):
     options_class = FilterOptions
 
     def perform(self, options: FilterOptions) -> FilterResult:
-        result = perform_filter(options, inferer=self.inferer, handlers=self.handlers)
-        # Last: where it is, the filter is complete.
-        write_filter_summary(options.output_dir / FILTER_SUMMARY, result)
+        write = current_ranks().is_first
+        result = perform_filter(options, write=write, inferer=self.inferer, handlers=self.handlers)
+        if write:
+            # Last: where it is, the filter is complete.
+            write_filter_summary(options.output_dir / FILTER_SUMMARY, result)
         if result.after is None:
             raise UnusableInputError(
                 f"--synthetic_dir {result.before.synthetic.side.source}: nothing is left of its "

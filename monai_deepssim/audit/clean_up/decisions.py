@@ -16,7 +16,7 @@ from monai_deepssim.report import as_table
 
 __all__ = ["FILTER_COLUMNS", "decide_files"]
 
-_DISCOVERY, _UNEXPLAINED = "discovery", "unexplained"
+_TWIN, _DISCOVERY, _UNEXPLAINED = "twin", "discovery", "unexplained"
 
 #: Columns of the manifest.
 FILTER_COLUMNS = ["file", "kept", "class", "score", "training_path", "patient_id", "decided_by", "reason"]
@@ -30,16 +30,16 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
 
     Args:
         result: result of the audit.
-        leave_out: classes, ``duplicate`` among them; ``discovery`` for what is closer than chance explains, and
-            ``unexplained`` for what stands apart from all other images.
+        leave_out: classes, ``duplicate`` among them; ``twin`` for copies of a synthetic copy, ``discovery`` for what is
+            closer than chance explains, and ``unexplained`` for what stands apart from all other images.
 
     Returns:
         A row per file, in the order of their paths: the columns of :data:`FILTER_COLUMNS`, and ``location``, which is
         empty for a file that was ignored. ``file`` is relative to the source, and the file's place among those that are
-        kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``discovery`` or
-        ``unexplained`` of a file that is left out because of that; ``skipped`` where that or another slice could not be
-        used; ``ignored`` of a file that is not an image, and of a link to one that is kept. A file that repeats another
-        one shares its decision.
+        kept. ``class`` is ``duplicate``, ``part``, ``similar`` or ``different``, by the closest slice; ``twin``,
+        ``discovery`` or ``unexplained`` of a file that is left out because of that; ``skipped`` where that or another
+        slice could not be used; ``ignored`` of a file that is not an image, and of a link to one that is kept. A
+        file that repeats another one shares its decision.
 
     Raises:
         UnusableInputError: if discoveries are to be left out, and there was nothing to compare with.
@@ -64,9 +64,7 @@ def decide_files(result: AuditResult, leave_out: Collection[str]) -> pd.DataFram
         apart = next((match for match in judged if match.Index in suspicious), None)
         if apart is not None and closest is not None and closest.label not in leave_out:
             kept, label, closest = False, suspicious[apart.Index], apart
-            words = f"closer than chance explains (q {apart.q_value:.2g})"
-            words = "apart from all other images" if label == _UNEXPLAINED else words
-            reason = f"{words}, though {_reason(apart, result)}"
+            reason = f"{_why_suspicious(apart, label)}, though {_reason(apart, result)}"
         elif closest is not None and (closest.label in leave_out or not unusable):
             kept, label = closest.label not in leave_out, closest.label
             reason = _reason(closest, result)
@@ -105,7 +103,18 @@ def _suspicious(result: AuditResult, leave_out: Collection[str]) -> dict[Any, st
     """Rows of the matches that are no copies and suspicious all the same, with their class, of those left out."""
     apart = result.matches.index[result.matches["unexplained"].astype(bool)] if _UNEXPLAINED in leave_out else []
     close = result.close.index if _DISCOVERY in leave_out else []
-    return {**dict.fromkeys(apart, _UNEXPLAINED), **dict.fromkeys(close, _DISCOVERY)}
+    twins = result.matches.index[result.matches["twin_of"] != ""] if _TWIN in leave_out else []
+    return {**dict.fromkeys(apart, _UNEXPLAINED), **dict.fromkeys(close, _DISCOVERY), **dict.fromkeys(twins, _TWIN)}
+
+
+def _why_suspicious(match: Any, label: str) -> str:
+    if label == _TWIN:
+        return f"a copy of {match.twin_of}, which is a copy, with a score of {match.twin_score:.3f}"
+    return (
+        "apart from all other images"
+        if label == _UNEXPLAINED
+        else f"closer than chance explains (q {match.q_value:.2g})"
+    )
 
 
 def _reason(match: Any, result: AuditResult) -> str:

@@ -6,6 +6,7 @@ from monai_deepssim.audit.audit import SearchWorkflow
 from monai_deepssim.audit.clean_up.deduplication_outputs import deduplication_lines, write_deduplication_files
 from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResult, perform_deduplication
 from monai_deepssim.audit.options import DeduplicationOptions
+from monai_deepssim.ranks import current_ranks
 
 __all__ = ["Deduplication"]
 
@@ -33,8 +34,10 @@ class Deduplication(SearchWorkflow[DeduplicationOptions, DeduplicationResult]):
     options_class = DeduplicationOptions
 
     def perform(self, options: DeduplicationOptions) -> DeduplicationResult:
-        result = perform_deduplication(options, inferer=self.inferer, handlers=self.handlers)
-        write_deduplication_files(result)
+        write = current_ranks().is_first
+        result = perform_deduplication(options, write=write, inferer=self.inferer, handlers=self.handlers)
+        if write:
+            write_deduplication_files(result)
         return result
 
     def closing_lines(self, result: DeduplicationResult) -> list[str]:

@@ -30,6 +30,7 @@ from monai_deepssim.audit.sources import Side, give_windows, list_side
 from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import Stages, say
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.report import write_table
 from monai_deepssim.similarity import kernels_are_compiled
 
@@ -198,7 +199,8 @@ def _read_side(options: DeduplicationOptions, stages: Stages) -> Side:
         demo_folder = options.output_dir / _DEMO_FOLDER
         with stages("making_demo"):
             say(f"No folder given: making a demo in {demo_folder}")
-            source = write_repetitions_demo(demo_folder)
+            with current_ranks().first():
+                source = write_repetitions_demo(demo_folder)
         options = replace(options, patient_id_pattern=options.patient_id_pattern or _DEMO_PATIENT_PATTERN)
     with stages("listing"):
         return list_side("training", source, options)

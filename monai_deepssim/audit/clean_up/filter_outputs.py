@@ -20,6 +20,7 @@ _WORDS = {
     "duplicate": "copies of a training image",
     "part": "copies of a part of a training image",
     "similar": "similar to a training image",
+    "twin": "copies of a synthetic copy",
     "discovery": "closer to a training image than chance explains",
     "unexplained": "apart from all other images",
     "skipped": "could not be used",

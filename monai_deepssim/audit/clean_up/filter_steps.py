@@ -33,7 +33,7 @@ __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter
 FILTER_SUMMARY = "filter.json"
 _FOLDER, _MANIFEST, _AUDIT_FOLDER = "filtered", "manifest.csv", "filtered_audit"
 _STAGES = {"filtering": "Write the images that are kept", "judging_kept": "Judge the set that is kept"}
-_LEFT_OUT = ("duplicate", "part", "similar", "discovery", "unexplained", "skipped", "ignored")
+_LEFT_OUT = ("duplicate", "part", "similar", "twin", "discovery", "unexplained", "skipped", "ignored")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -14,7 +14,7 @@ from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import VerificationStore, verification_store
+from monai_deepssim.audit.verification_store import VerificationStore, share_pairs, verification_store
 from monai_deepssim.metrics import tabulate_candidates, verify_candidates
 
 __all__ = ["SelfSearch", "patients_of_pair"]
@@ -86,16 +86,16 @@ class SelfSearch:
         if pairs.empty or not self.options.verify:
             pairs = pairs.assign(score=pairs["detector_score"], aligned_ssim=None, alignment=None)
         else:
-            pairs = verify_candidates(
-                pairs,
-                self._images,
-                self._images,
+            verify = partial(
+                verify_candidates,
+                queries=self._images,
+                training=self._images,
                 keep=self.options.top_k,
                 deformation_cost=self.options.deformation_cost,
                 known=self._store.load(),
                 write=self._store.write,
-                description="training images",
             )
+            pairs = share_pairs(pairs, verify, "training images")
         patients = self.training.patients
         return pairs.assign(
             label=[self.thresholds.classify(score) for score in pairs["score"]],

@@ -1,0 +1,68 @@
+"""Several ranks find what one process finds, to the byte."""
+
+from pathlib import Path
+
+import pytest
+from audit_files import IMAGE_SIZE, write_png
+from rank_threads import on_ranks
+
+from monai_deepssim.audit.clean_up.deduplication_steps import perform_deduplication
+from monai_deepssim.audit.clean_up.filter_steps import perform_filter
+from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
+from monai_deepssim.audit.steps import perform_audit
+from monai_deepssim.options import read_options
+from monai_deepssim.ranks import Ranks
+
+
+def audit_on(size: int, folders: Path, name: str, kind=AuditOptions, perform=perform_audit, **options):
+    """Audit on so many ranks, and return what the tables hold."""
+    values = {
+        "training_dir": folders / "training",
+        "output_dir": folders / name,
+        "image_size": IMAGE_SIZE,
+        "device": "cpu",
+        "patient_id_pattern": r"(sub-\d)",
+        "top_k": 4,
+        **({} if kind is DeduplicationOptions else {"synthetic_dir": folders / "synthetic", "controls": None}),
+        **options,
+    }
+    checked = read_options(kind, values)
+
+    def run(ranks: Ranks) -> None:
+        perform(checked, write=ranks.is_first)
+
+    ended = on_ranks(size, run)
+    assert ended == [None] * size
+    return {path.name: path.read_bytes() for path in sorted((folders / name).glob("*.csv"))}
+
+
+def test_two_ranks_write_the_files_of_one(folders, checkpoint, axial) -> None:
+    for level in (57, 68):
+        write_png(folders / "holdout" / f"new-{level}.png", axial(level))
+    options = {"controls": 1, "holdout_dir": folders / "holdout"}
+    alone = audit_on(1, folders, "alone", checkpoint=checkpoint, **options)
+    assert {"matches.csv", "controls.csv", "holdout.csv"} <= set(alone)
+    assert audit_on(2, folders, "ranks", checkpoint=checkpoint, **options) == alone
+
+
+@pytest.mark.parametrize("detector", ["ncc", "memorization_index"])
+def test_ranks_with_uneven_shares_or_none_take_part(folders, detector) -> None:
+    for path in sorted((folders / "training").iterdir())[2 if detector == "ncc" else 7 :]:
+        path.unlink()
+    options = (
+        {"detector": detector} if detector == "ncc" else {"detector": detector, "verify": False, "thresholds": 0.9}
+    )
+    alone = audit_on(1, folders, "alone", **options)
+    assert audit_on(3, folders, "ranks", **options) == alone
+
+
+@pytest.mark.parametrize(
+    ("kind", "perform"), [(FilterOptions, perform_filter), (DeduplicationOptions, perform_deduplication)]
+)
+def test_two_ranks_clean_a_set_as_one_does(folders, axial, kind, perform) -> None:
+    for side in ("training", "synthetic"):
+        write_png(folders / side / "again.png", axial(60)[:, ::-1])
+    cleaning = {"kind": kind, "perform": perform, "detector": "ncc"}
+    alone = audit_on(1, folders, "alone", **cleaning)
+    assert "manifest.csv" in alone
+    assert audit_on(2, folders, "ranks", **cleaning) == alone
