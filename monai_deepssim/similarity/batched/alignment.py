@@ -32,7 +32,7 @@ class AlignedBatch:
     Attributes:
         ssim: the highest SSIM, less what its deformation costs, ``(N,)``, float32, on the device of the images.
         flips: as bits, 2 rows and 4 columns, ``(N,)``.
-        change: ``(N, 8)``, see :mod:`~monai_deepssim.similarity.kernels.resampling`.
+        change: ``(N, CHANGE_SIZE)``, see :mod:`~monai_deepssim.similarity.kernels.resampling`.
         deformation_pixels: ``(N,)``.
     """
 

@@ -32,16 +32,16 @@ def fit_least_squares(
     Args:
         x: images in [0, 1], ``(N, H, W)``.
         y: images of the same shape.
-        change: ``(N, 8)``, where to begin.
+        change: ``(N, CHANGE_SIZE)``, where to begin.
         free: which numbers of a change are fitted.
-        low: the least that each number may be, ``(8,)``.
+        low: the least that each number may be, ``(CHANGE_SIZE,)``.
         high: the most.
         centre: row and column of the centre.
         scale: how many pixels of a shift are one of these images.
         iterations: number of steps.
 
     Returns:
-        The changes, ``(N, 8)``.
+        The changes, ``(N, CHANGE_SIZE)``.
     """
     target = x.flatten(1).double()
     axes = (torch.arange(side, device=x.device, dtype=torch.float64) for side in x.shape[1:])

@@ -1,7 +1,8 @@
 """Many images changed at once, each by a row of numbers.
 
 The convention of a change, and its interpolation, are those of the compiled functions
-(:mod:`monai_deepssim.similarity.kernels.resampling`). Changes are float64 ``(N, 8)``, images float32 ``(N, H, W)``.
+(:mod:`monai_deepssim.similarity.kernels.resampling`). Changes are ``(N, CHANGE_SIZE)``, float64, images ``(N, H, W)``,
+float32.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from monai_deepssim.similarity.kernels import CHANGE_SIZE, GAMMA, ZOOM
 
 __all__ = [
+    "SHIFTS",
     "Powers",
     "flip_rows_and_columns",
     "pool_by_two",
@@ -26,11 +28,13 @@ __all__ = [
     "warp_with_gradient",
 ]
 
+#: Where the shifts along rows and columns stand in a change; the rotation stands first.
+SHIFTS = slice(ZOOM - 2, ZOOM)
 _TABLE_SIZE = 1024
 
 
 def unchanged(count: int, device: torch.device) -> Tensor:
-    """Changes that change nothing, ``(count, 8)``."""
+    """Changes that change nothing, ``(count, CHANGE_SIZE)``."""
     change = torch.zeros(count, CHANGE_SIZE, dtype=torch.float64, device=device)
     change[:, ZOOM], change[:, GAMMA] = 1.0, 1.0
     return change
@@ -56,7 +60,7 @@ def position_matrix(change: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]
     """
     cosine, sine = change[:, 0].cos(), change[:, 0].sin()
     rotation = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
-    offset = (rotation @ change[:, 4:ZOOM, None])[..., 0] / scale
+    offset = (rotation @ change[:, SHIFTS, None])[..., 0] / scale
     return rotation / change[:, ZOOM].view(-1, 1, 1), offset
 
 

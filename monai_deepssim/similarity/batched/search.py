@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from monai_deepssim.similarity.batched.changed_ssim import References
 from monai_deepssim.similarity.batched.least_squares import fit_least_squares
 from monai_deepssim.similarity.batched.resampling import (
+    SHIFTS,
     flip_rows_and_columns,
     pool_by_two,
     unchanged,
@@ -40,7 +42,7 @@ def align_pairs(references: References, x: Tensor, y: Tensor, search: Search) ->
         search: where to search.
 
     Returns:
-        SSIM ``(N,)``; the flips as bits, 2 rows and 4 columns, ``(N,)``; the changes, ``(N, 8)``.
+        SSIM ``(N,)``; the flips as bits, 2 rows and 4 columns, ``(N,)``; the changes, ``(N, CHANGE_SIZE)``.
     """
     plan = _Plan(search, x)
     count, flips = len(x), torch.as_tensor(search.flip_bits, device=x.device)
@@ -90,7 +92,8 @@ class _Plan:
     def __init__(self, search: Search, images: Tensor) -> None:
         self.levels = search.levels
         self.size = images.shape[1:]
-        self.free, self.steps = search.free.tolist(), search.steps.tolist()
+        self.steps = search.steps.tolist()
+        self.free = np.flatnonzero(search.high > search.low).tolist()
         self.low = torch.as_tensor(search.low, device=images.device)
         self.high = torch.as_tensor(search.high, device=images.device)
 
@@ -129,7 +132,7 @@ def _search_coarsely(
     """Try all angles, and shifts by whole pixels, of small images.
 
     Returns:
-        The best correlations ``(N,)``, and the changes that reach them, ``(N, 8)``.
+        The best correlations ``(N,)``, and the changes that reach them, ``(N, CHANGE_SIZE)``.
     """
     best = torch.full((len(x),), _NONE, dtype=torch.float64, device=x.device)
     change = unchanged(len(x), x.device)
@@ -146,7 +149,9 @@ def _search_coarsely(
                 better = value > best
                 best = torch.where(better, value, best)
                 shifted = trial.clone()
-                shifted[:, 4], shifted[:, 5] = row * scale, column * scale
+                shifted[:, SHIFTS] = torch.tensor(
+                    [row * scale, column * scale], dtype=shifted.dtype, device=shifted.device
+                )
                 change = torch.where(better[:, None], shifted, change)
     return best, change
 
