@@ -26,6 +26,7 @@ from monai_deepssim.data import CHANGED, ImageDataset
 from monai_deepssim.engines.embedded_images import EmbeddedImages
 from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks import prepare_for_inference
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.ranks import current_ranks
 from monai_deepssim.similarity import standardize
@@ -145,7 +146,8 @@ def embed_images(
     :attr:`EmbeddedImages.problems`. A progress bar counts images.
 
     Args:
-        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
+        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``; of an embedder of this package
+            a faster copy is used (:func:`~monai_deepssim.networks.prepare_for_inference`).
         store: where the shards are kept, and which images they are of.
         batch_size: images per step.
         num_workers: processes that read images; 0 reads in this one.
@@ -179,13 +181,14 @@ def embed_images(
     bar = progress_bar(
         total=len(store.items), initial=store.num_known, desc=description, unit=" images", disable=not missing
     )
+    prepared = prepare_for_inference(network)
 
     def embed(number: int) -> bytes:
         collector = _BatchCollector(bar)
         part = Subset(dataset, missing[number].tolist())
         loader = DataLoader(part, batch_size=batch_size, num_workers=num_workers)
         evaluator = create_embedding_evaluator(
-            network,
+            prepared,
             loader,
             device=device,
             inferer=inferer,

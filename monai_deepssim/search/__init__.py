@@ -3,7 +3,7 @@
 from monai_deepssim.search.block_search import search_by_similarity
 from monai_deepssim.search.candidates import is_proven, unite_candidates
 from monai_deepssim.search.descriptor_index import DescriptorIndex
-from monai_deepssim.search.faiss_neighbors import FaissNeighbors
+from monai_deepssim.search.faiss_neighbors import FaissNeighbors, SearchRecall
 from monai_deepssim.search.local_feature_search import LocalFeatureSearch
 from monai_deepssim.search.nearest_neighbors import NearestNeighbors, sort_neighbors
 from monai_deepssim.search.normalized_rows import Embeddings, NormalizedRows
@@ -15,6 +15,7 @@ __all__ = [
     "LocalFeatureSearch",
     "NearestNeighbors",
     "NormalizedRows",
+    "SearchRecall",
     "is_proven",
     "search_by_similarity",
     "sort_neighbors",
