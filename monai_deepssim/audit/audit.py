@@ -57,7 +57,8 @@ class SearchWorkflow(Workflow[Options, Result]):
             raise UnusableInputError(
                 f"--handlers: is {self.handlers!r}, wanted a list of Ignite handlers. Leave the option out."
             )
-        return replace(options, device=device_of_rank(options.device))
+        device = device_of_rank(options.device)
+        return options if device == options.device else replace(options, device=device)
 
     @property
     def network_def(self) -> nn.Module:
