@@ -16,6 +16,7 @@ from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
 from monai_deepssim.engines.sharded_search import ShardedSearch
 from monai_deepssim.engines.shared_hashing import share_hashing
 from monai_deepssim.engines.training_handlers import GradientClipping, NormFreezing
+from monai_deepssim.engines.verification_store import VerificationStore, share_pairs
 
 __all__ = [
     "AutocastInferer",
@@ -26,6 +27,7 @@ __all__ = [
     "NormFreezing",
     "ResumableCheckpoint",
     "ShardedSearch",
+    "VerificationStore",
     "create_embedding_evaluator",
     "embed_images",
     "export_embeddings",
@@ -34,4 +36,5 @@ __all__ = [
     "prepare_image_batch",
     "prepare_standardized_batch",
     "share_hashing",
+    "share_pairs",
 ]
