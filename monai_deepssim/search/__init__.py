@@ -5,7 +5,8 @@ from monai_deepssim.search.candidates import is_proven, unite_candidates
 from monai_deepssim.search.descriptor_index import DescriptorIndex
 from monai_deepssim.search.faiss_neighbors import FaissNeighbors, SearchRecall
 from monai_deepssim.search.local_feature_search import LocalFeatureSearch
-from monai_deepssim.search.nearest_neighbors import NearestNeighbors, sort_neighbors
+from monai_deepssim.search.nearest_neighbors import NearestNeighbors
+from monai_deepssim.search.neighbor_order import sort_neighbors
 from monai_deepssim.search.normalized_rows import Embeddings, NormalizedRows
 
 __all__ = [
