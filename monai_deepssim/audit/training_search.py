@@ -39,7 +39,7 @@ class TrainingSearch:
 
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:
         self.training, self.detector, self.options = training, detector, options
-        self._images = SideImages(training, options.image_size)
+        self._images = SideImages(training, options.image_size, options.device)
         if options.verify and self._images.has_features:
             _ = self._images.local_search  # which takes its time now, under its own name
 
@@ -119,7 +119,9 @@ class TrainingSearch:
         exclude: Callable[[int], Collection[int]] = lambda _: (),
     ) -> DataFrame:
         """Unite the candidates with those that share local features, and score them on the pixels."""
-        queries = self._images if side is self.training else SideImages(side, self.options.image_size)
+        queries = (
+            self._images if side is self.training else SideImages(side, self.options.image_size, self.options.device)
+        )
         store = verification_store(side, self.training, self.options)
         known = store.load()
 

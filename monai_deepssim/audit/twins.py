@@ -61,7 +61,7 @@ def find_twins(
     candidates = candidates[files[candidates["query"]] != files[candidates["training"]]]
     if candidates.empty:
         return nothing
-    images = SideImages(synthetic, options.image_size)
+    images = SideImages(synthetic, options.image_size, options.device)
     store = verification_store(replace(synthetic, side=replace(synthetic.side, name="twins")), synthetic, options)
     compared = verify_candidates(
         _rank(candidates, synthetic, detector, options.num_proposed),

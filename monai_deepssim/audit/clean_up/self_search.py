@@ -62,7 +62,7 @@ class SelfSearch:
         self.thresholds = thresholds
         self.options = options
         self.units = np.asarray(unit_of)[training.images.indices]
-        self._images = SideImages(training, options.image_size)
+        self._images = SideImages(training, options.image_size, options.device)
         self._largest_unit = max(Counter(self.units.tolist()).values())
 
     @cached_property
