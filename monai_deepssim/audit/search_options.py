@@ -46,6 +46,12 @@ def _detector_names() -> Iterable[str]:
     return SUPPORTED_DETECTORS
 
 
+def _search_engines() -> Iterable[str]:
+    from monai_deepssim.search import SEARCH_ENGINES
+
+    return SEARCH_ENGINES
+
+
 def _window_names() -> Iterable[str]:
     from monai_deepssim.data import NAMED_WINDOWS
 
@@ -151,6 +157,13 @@ class SearchOptions(ImageOptions):
         False,
         yes_or_no,
         "Whether a checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
+        DETECTION,
+    )
+    search: str | None = option(
+        None,
+        one_of(_search_engines, or_none=True),
+        "What searches for candidates: exact, or an index of FAISS (faiss, hnsw, ivfpq), whose recall is measured; by "
+        "default exact, and ivfpq where exact is estimated to take more than half an hour.",
         DETECTION,
     )
     verify: bool = option(
