@@ -88,9 +88,7 @@ def choose_engine(
     seconds = exact_search_seconds(num_queries, num_training, dim, device)
     if seconds <= LONGEST_EXACT_SECONDS:
         return "exact", ""
-    words = (
-        f"The exact search of {num_queries:,} images in {num_training:,} takes about {seconds / 3600:.1f} hours"
-    )
+    words = f"The exact search of {num_queries:,} images in {num_training:,} takes about {seconds / 3600:.1f} hours"
     if importlib.util.find_spec("faiss") is None:
         return "exact", f"{words}. pip install 'monai-deepssim[faiss]' and --search ivfpq are faster."
     return "ivfpq", f"{words}, so ivfpq searches, and its recall is measured. --search exact finds all."
