@@ -108,7 +108,7 @@ class AuditDetector:
 
 
 def _representations(images: EmbeddedImages) -> Tensor:
-    return torch.from_numpy(np.concatenate(images.embeddings))
+    return torch.from_numpy(np.concatenate(images.embeddings)).float()
 
 
 def _rounded(scores: Tensor) -> np.ndarray:

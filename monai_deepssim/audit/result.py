@@ -43,7 +43,12 @@ __all__ = [
     "Strangers",
 ]
 
-_STORE_SETTINGS = {"image_size": "image_size", "embedder_id": "embedder", "shard_size": "shard_size"}
+_STORE_SETTINGS = {
+    "image_size": "image_size",
+    "embedder_id": "embedder",
+    "shard_size": "shard_size",
+    "precision": "precision",
+}
 
 
 @dataclass(frozen=True)

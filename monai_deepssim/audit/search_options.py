@@ -210,6 +210,12 @@ class SearchOptions(ImageOptions):
         "Which images the report shows: all, those of copies, or none.",
         OUTPUT,
     )
+    embedding_precision: str = option(
+        "float32",
+        one_of(("float32", "float16")),
+        "Numbers of the stored embeddings: float16 halves the files and changes a cosine by less than 0.001.",
+        OUTPUT,
+    )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", RUNNING)
     batch_size: int = option(64, whole(1), "Images per step of the networks.", RUNNING)
     num_workers: int = option(0, whole(0), "Processes that read images; 0 reads in this one.", RUNNING)

@@ -278,7 +278,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         if self._training is None:
             raise RuntimeError(f"{type(self).__name__} has no training images yet: call fit(training_loader) first")
         if not isinstance(self._training, Tensor):
-            self._training = torch.from_numpy(np.concatenate(self._training))
+            self._training = torch.from_numpy(np.concatenate(self._training)).float()
         return self._training
 
     @torch.no_grad()

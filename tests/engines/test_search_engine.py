@@ -8,8 +8,18 @@ import torch
 
 from monai_deepssim.engines import ShardedSearch
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import make_detector
+from monai_deepssim.metrics import CopyDetectionMetric, make_detector
 from monai_deepssim.search import EXACT_SEARCH, choose_engine, engine_choice, faiss_neighbors
+
+
+class Cosine(CopyDetectionMetric):
+    def represent(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+
+class Distance(Cosine):
+    def compare(self, queries: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(queries, training)
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +34,10 @@ def embeddings(number: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("engine", ["faiss", "hnsw"])
 def test_the_first_search_measures_the_recall_of_an_index(engine: str) -> None:
     pytest.importorskip("faiss")
-    search = ShardedSearch(make_detector("ncc"), engine).fit([embeddings(400), embeddings(100, seed=1)])
+    search = ShardedSearch(Cosine(), engine).fit([embeddings(400), embeddings(100, seed=1)])
     assert search.recall == EXACT_SEARCH
     queries = torch.from_numpy(embeddings(300, seed=2))
-    exact = ShardedSearch(make_detector("ncc")).fit([embeddings(400), embeddings(100, seed=1)]).search(queries, 5)
+    exact = ShardedSearch(Cosine()).fit([embeddings(400), embeddings(100, seed=1)]).search(queries, 5)
     found = search.search(queries, 5)
     measured = search.recall
     assert (measured.engine, measured.num_sampled, measured.num_neighbors) == (engine, 200, 5)
@@ -39,8 +49,8 @@ def test_the_first_search_measures_the_recall_of_an_index(engine: str) -> None:
 
 def test_a_confined_search_finds_only_what_it_may() -> None:
     queries, among = torch.from_numpy(embeddings(7, seed=2)), torch.arange(50) % 5 == 1
-    for name in ("ncc", "mse"):
-        search = ShardedSearch(make_detector(name)).fit([embeddings(50)])
+    for kind in (Cosine, Distance):
+        search = ShardedSearch(kind()).fit([embeddings(50)])
         every, rows = search.search(queries, 50)
         scores, found = search.search(queries, 4, among)
         for row in range(7):
@@ -60,12 +70,12 @@ def test_exact_is_the_default_until_it_takes_too_long(monkeypatch, capsys) -> No
     assert engine == "ivfpq"
     assert "1,000 images in 10,000" in words
     assert "--search exact" in words
-    search = ShardedSearch(make_detector("ncc")).fit([embeddings(100)], num_queries=10)
+    search = ShardedSearch(Cosine()).fit([embeddings(100)], num_queries=10)
     assert "so ivfpq searches, and its recall is measured" in capsys.readouterr().out
     search.search(torch.from_numpy(embeddings(20, seed=3)), 4)
     assert search.recall.engine == "ivfpq"
     assert search.recall.recall == 1  # so small a set is searched exactly
-    forced = ShardedSearch(make_detector("ncc"), "exact").fit([embeddings(100)], num_queries=10)
+    forced = ShardedSearch(Cosine(), "exact").fit([embeddings(100)], num_queries=10)
     assert not capsys.readouterr().out
     assert not forced.metric.uses_index
     monkeypatch.setattr(engine_choice.importlib.util, "find_spec", lambda name: None)
@@ -74,8 +84,8 @@ def test_exact_is_the_default_until_it_takes_too_long(monkeypatch, capsys) -> No
 
 
 def test_what_cannot_be_searched_by_an_index_is_refused(monkeypatch) -> None:
-    with pytest.raises(UnusableInputError, match="--search hnsw: searches by the cosine.*Give --search exact"):
+    with pytest.raises(UnusableInputError, match=r"--search hnsw: searches by the cosine.*Give --search exact"):
         ShardedSearch(make_detector("mse"), "hnsw")
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UnusableInputError, match=r"--search ivfpq: needs FAISS.*pip install 'monai-deepssim\[faiss\]'"):
-        ShardedSearch(make_detector("ncc"), "ivfpq")
+        ShardedSearch(Cosine(), "ivfpq")
