@@ -178,7 +178,7 @@ def embed_images(
     """
     store.open()
     dataset = ImageDataset(store.hashed_items, image_size=store.image_size)
-    missing = store.missing()
+    missing = store.missing(batch_size)
     bar = progress_bar(
         total=len(store.items), initial=store.num_known, desc=description, unit=" images", disable=not missing
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -86,15 +86,21 @@ class SelfSearch:
         if pairs.empty or not self.options.verify:
             pairs = pairs.assign(score=pairs["detector_score"], aligned_ssim=None, alignment=None)
         else:
-            verify = partial(
-                verify_candidates,
-                queries=self._images,
-                training=self._images,
-                keep=self.options.top_k,
-                deformation_cost=self.options.deformation_cost,
-                known=self._store.load(),
-                write=self._store.write,
-            )
+            store = self._store
+            store.open()
+
+            def verify(part: DataFrame, description: str = "") -> DataFrame:
+                return verify_candidates(
+                    part,
+                    self._images,
+                    self._images,
+                    keep=self.options.top_k,
+                    deformation_cost=self.options.deformation_cost,
+                    known=store.known(part),
+                    write=store.write,
+                    description=description,
+                )
+
             pairs = share_pairs(pairs, verify, "training images")
         patients = self.training.patients
         return pairs.assign(
