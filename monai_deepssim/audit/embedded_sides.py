@@ -151,6 +151,7 @@ def _store(
         side.items,
         image_size=options.image_size,
         embedder_id=embedder_id,
+        precision=options.embedding_precision,
         file_hashes=file_hashes,
     )
 

@@ -14,7 +14,7 @@ class EmbeddedImages:
     """The embeddings of a list of images, and what was noticed on the way.
 
     Attributes:
-        embeddings: one memory-mapped float32 array ``(n, D)`` per shard that holds any usable image.
+        embeddings: one memory-mapped float32 or float16 array ``(n, D)`` per shard that holds any usable image.
         indices: int64 ``(N,)``, the image (its position in the list) of each row over all shards.
         problems: why an image has no embedding, by its position in the list.
         converted: positions of images whose real colour was converted to grey.

@@ -31,7 +31,7 @@ class EmbeddingShard:
         keys: of each image the digest of what it holds and how it is read.
         names: of each image the digest of its name.
         notes: a row for each image: why it has no embedding, and what was noticed.
-        embeddings: float32 ``(n, D)``, memory-mapped where they are in a file: of the images that have one.
+        embeddings: float32 or float16 ``(n, D)``, memory-mapped where they are in a file: of the images that have one.
     """
 
     made_by: Mapping[str, Any]
@@ -73,7 +73,7 @@ def write_shard(directory: Path, shard: EmbeddingShard) -> EmbeddingShard:
     """
     path = directory / f"{shard_name(shard.made_by, shard.keys, shard.names)}.npy"
     stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(shard.embeddings, dtype=np.float32))
+    np.save(stream, np.ascontiguousarray(shard.embeddings))
     with atomic_file(path) as file:
         file.write(stream.getbuffer())
     # The notes go last: when they are there, so is the array, and they say which bytes it has.

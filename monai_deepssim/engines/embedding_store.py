@@ -22,6 +22,7 @@ from monai_deepssim.engines.embedding_shards import (
     shard_name,
     write_shard,
 )
+from monai_deepssim.engines.stored_precision import PRECISIONS, in_stored_precision
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, remove_files
 from monai_deepssim.progress import say
@@ -56,7 +57,7 @@ class EmbeddingStore:
     not be read for a moment, the next time that the store is opened. Several ranks may write at once.
 
     Args:
-        directory: the folder; made when missing. It holds, for each shard, ``shard-<digest>.npy`` (float32 ``(n, D)``)
+        directory: the folder; made when missing. It holds, for each shard, ``shard-<digest>.npy`` (``(n, D)``)
             and ``shard-<digest>.json`` (of which images, and what was noticed about each); ``fingerprint.json``, and,
             when all images are embedded, ``manifest.json`` with the shards in the order of the list.
             Below :data:`~monai_deepssim.stores.IN_MEMORY`, the embeddings are kept in memory, and nothing is written.
@@ -64,6 +65,7 @@ class EmbeddingStore:
         image_size: rows and columns that images are brought to, of volumes three sides.
         embedder_id: what tells this embedder from another, such as the SHA-256 of its checkpoint.
         shard_size: images per shard.
+        precision: numbers that embeddings are stored in, ``float32`` or ``float16``, half as large.
         file_hashes: SHA-256 of more files, by path, such as those of images that repeat these.
 
     Example:
@@ -82,6 +84,7 @@ class EmbeddingStore:
         image_size: Sequence[int],
         embedder_id: str,
         shard_size: int = 512,
+        precision: str = PRECISIONS[0],
         file_hashes: Mapping[str, str] | None = None,
     ) -> None:
         if shard_size < 1:
@@ -91,6 +94,7 @@ class EmbeddingStore:
         self.image_size = tuple(map(int, image_size))
         self.embedder_id = embedder_id
         self.shard_size = shard_size
+        self.precision = precision
         self._known_hashes = dict(file_hashes or {})
 
     @cached_property
@@ -120,6 +124,7 @@ class EmbeddingStore:
             "image_size": list(self.image_size),
             "embedder": self.embedder_id,
             "shard_size": self.shard_size,
+            "precision": self.precision,
         }
 
     @cached_property
@@ -207,7 +212,9 @@ class EmbeddingStore:
         if not stored or not (missing or gone):
             return ""
         if missing and not any(shard.made_by == self._made_by for shard in shards):
-            return f"all {missing} are embedded again, since the embedder or the image size is another one"
+            return (
+                f"all {missing} are embedded again, since the embedder, the image size or the precision is another one"
+            )
         words = [f"{self.num_known} are embedded already"]
         words += [f"{missing} are new or have changed"] if missing else []
         words += [f"{gone} that were embedded are no longer there"] if gone else []
@@ -249,7 +256,8 @@ class EmbeddingStore:
 
         Args:
             positions: int64 ``(n,)``, in the list.
-            embeddings: float32 ``(n, D)``; those of images with a problem are left out.
+            embeddings: float32 ``(n, D)``, stored in the precision of this store; those of images with a problem are
+                left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
                 ``converted``, whether its real colour was converted to grey; :data:`SIZE_COLUMNS` as in its file;
                 and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
@@ -258,7 +266,7 @@ class EmbeddingStore:
         Raises:
             UnusableInputError: if the folder cannot be written.
         """
-        array = np.ascontiguousarray(embeddings[(notes["problem"] == "").to_numpy()], dtype=np.float32)
+        array = in_stored_precision(embeddings[(notes["problem"] == "").to_numpy()], self.precision)
         self._keep(EmbeddingShard(self._made_by, *self._names_of(positions), notes.reset_index(drop=True), array))
 
     def complete(self) -> None:
@@ -314,7 +322,12 @@ class EmbeddingStore:
 
     @cached_property
     def _made_by(self) -> dict[str, Any]:
-        return {"store_version": _STORE_VERSION, "image_size": list(self.image_size), "embedder": self.embedder_id}
+        return {
+            "store_version": _STORE_VERSION,
+            "image_size": list(self.image_size),
+            "embedder": self.embedder_id,
+            "precision": self.precision,
+        }
 
     @cached_property
     def _names(self) -> list[str]:

@@ -17,10 +17,10 @@ from monai_deepssim.search.normalized_rows import Embeddings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FaissNeighbors", "SearchRecall"]
+__all__ = ["EXACT_SEARCH", "FaissNeighbors", "SearchRecall"]
 
 # Below so many embeddings the exact search is as fast as any index, and an index could not be trained.
-_LEAST_FOR_INDEX = 10_000
+_LEAST_FOR_INDEX = 20_000
 # Recall up to which an index is asked for more, and how many times as many candidates it is asked for at most.
 _RECALL_ASKED, _MOST_EFFORT = 0.99, 64
 # Candidates for each neighbour at first: single precision hides few, codes of a few bytes hide more.
@@ -29,7 +29,9 @@ _SPARE_CANDIDATES = 16
 # Malkov and Yashunin's M and efConstruction.
 _LINKS, _BREADTH_OF_CONSTRUCTION = 32, 80
 # Of the inverted file: embeddings that its cells are trained on per cell, and the share of cells that is looked at.
-_TRAINED_PER_CELL, _PROBED_SHARE, _LEAST_PROBED = 64, 1 / 64, 8
+_TRAINED_PER_CELL, _PROBED_SHARE, _LEAST_PROBED = 40, 1 / 16, 8
+# Numbers that one byte of a code stands for, embeddings that the codes are trained on, and rounds of each training.
+_NUMBERS_PER_BYTE, _TRAINED_FOR_CODES, _TRAINING_ROUNDS = 8, 10_240, 10
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,26 @@ class SearchRecall:
     """How much of what the exact search finds an index finds.
 
     Attributes:
-        engine: ``faiss``, ``hnsw`` or ``ivfpq``.
+        engine: ``exact``, ``faiss``, ``hnsw`` or ``ivfpq``.
         recall: share of the exact neighbours of the sample that the index found, 0 to 1.
-        num_sampled: queries that were searched by both.
-        num_neighbors: neighbours of each.
-        num_candidates: candidates that the index is asked for, for each query, to reach that.
+        num_sampled: queries that were searched by both; ``None`` of the exact search, which needs no sample.
+        num_neighbors: neighbours of each, likewise.
+        num_candidates: candidates that the index is asked for, for each query, to reach that, likewise.
     """
 
     engine: str
     recall: float
-    num_sampled: int
-    num_neighbors: int
-    num_candidates: int
+    num_sampled: int | None = None
+    num_neighbors: int | None = None
+    num_candidates: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields, by name."""
         return asdict(self)
+
+
+#: What is known of the exact search without measuring.
+EXACT_SEARCH = SearchRecall("exact", 1.0)
 
 
 class FaissNeighbors(NearestNeighbors):
@@ -60,11 +66,11 @@ class FaissNeighbors(NearestNeighbors):
 
     Scores are the same cosines, in double precision, and neighbours have the same order; what the index does not
     propose is missing. :meth:`tune` measures how much that is, and asks the index for more until 99 % are found. The
-    index is built once, on the CPU, from blocks; below 10,000 embeddings none is built, and the search is exact.
+    index is built once, on the CPU, from blocks; below 20,000 embeddings none is built, and the search is exact.
 
     * ``faiss``: ``IndexFlatIP``, which compares with all in single precision; 4 D bytes per embedding.
     * ``hnsw``: a graph of near neighbours with 32 links; 4 D + 270 bytes per embedding, slow to build.
-    * ``ivfpq``: an inverted file with product quantization; about D / 4 + 8 bytes per embedding.
+    * ``ivfpq``: an inverted file with product quantization; about D / 8 + 8 bytes per embedding.
 
     Johnson, Douze, Jégou. *Billion-scale similarity search with GPUs.* IEEE Transactions on Big Data 7.3 (2019).
     Malkov, Yashunin. *Efficient and robust approximate nearest neighbor search using hierarchical navigable small world
@@ -195,9 +201,11 @@ class FaissNeighbors(NearestNeighbors):
             index.hnsw.efConstruction = _BREADTH_OF_CONSTRUCTION
             return index
         cells = round(2 * math.sqrt(num_rows))
-        parts = max(divisor for divisor in range(1, max(2, dim // 4 + 1)) if dim % divisor == 0)
+        most_parts = max(1, dim // _NUMBERS_PER_BYTE)
+        parts = max(divisor for divisor in range(1, most_parts + 1) if dim % divisor == 0)
         index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, cells, parts, 8, metric)
-        index.own_fields = False
+        index.cp.niter = index.pq.cp.niter = _TRAINING_ROUNDS
+        index.pq.cp.max_points_per_centroid = _TRAINED_FOR_CODES // 256
         index.train(self._sample(max(_TRAINED_PER_CELL * cells, _LEAST_FOR_INDEX)).numpy())
         return index
 
