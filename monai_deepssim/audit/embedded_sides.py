@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +55,7 @@ def embed_sides(
     """
     with stages("fingerprints"):
         embedder_id = _embedder_id(detector, inferer)
-        sides = [_hashed(side) for side in sides]
+        sides = [replace(side, items=share_hashing(side.items, f"--{side.name}_dir")) for side in sides]
         opened = [_count_once(side, _store(side, options, embedder_id), options) for side in sides]
         sides, stores = [side for side, _ in opened], [store for _, store in opened]
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
@@ -73,13 +71,6 @@ def _embedder_id(detector: AuditDetector, inferer: Inferer | None) -> str:
     ranks, weights = current_ranks(), detector.identity.sha256
     ranks.check_agreement(f"SHA-256 {weights[:16]}", "--checkpoint: the weights")
     return weights + ranks.gather(identify_inferer(inferer).encode())[0].decode()
-
-
-def _hashed(side: Side) -> Side:
-    """The side with what its files hold, which each rank finds out of a part of them."""
-    digest = hashlib.sha256(json.dumps([item["path"] for item in side.items]).encode()).hexdigest()
-    current_ranks().check_agreement(f"{len(side.items)} (names {digest[:8]})", f"--{side.name}_dir: the images")
-    return replace(side, items=share_hashing(side.items))
 
 
 def embed_controls(
