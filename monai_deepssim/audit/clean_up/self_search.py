@@ -69,6 +69,11 @@ class SelfSearch:
     def _store(self) -> VerificationStore:
         return verification_store(self.training, self.training, self.options)
 
+    @cached_property
+    def _compared(self) -> DataFrame:
+        """The pairs that were compared, in an earlier run or by this search."""
+        return self._store.load()
+
     def find(self, rows: np.ndarray, among: np.ndarray) -> DataFrame:
         """Find the ``top_k`` nearest images of each image, and verify them.
 
@@ -92,10 +97,13 @@ class SelfSearch:
                 training=self._images,
                 keep=self.options.top_k,
                 deformation_cost=self.options.deformation_cost,
-                known=self._store.load(),
+                known=self._compared,
                 write=self._store.write,
             )
             pairs = share_pairs(pairs, verify, "training images")
+            # Read once: each search would read the pairs of all before it.
+            compared = [self._compared, pairs.drop(columns=["found_by", "detector_score"])]
+            self._compared = concat(compared, ignore_index=True).drop_duplicates(["query", "training"])
         patients = self.training.patients
         return pairs.assign(
             label=[self.thresholds.classify(score) for score in pairs["score"]],
