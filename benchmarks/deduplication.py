@@ -78,9 +78,7 @@ def main() -> None:
         units = [FileUnit((item["image"],), (n,)) for n, item in enumerate(items)]
         start = time.perf_counter()
         search = SelfSearch(side, range(number), CosineDetector(embeddings), thresholds, options)
-        found = group_duplicates(
-            search, [FileUnit((item["image"],), (n,)) for n, item in enumerate(items)], [""] * number
-        )
+        found = group_duplicates(search, units, [""] * number)
         seconds = time.perf_counter() - start
         results.append(
             {

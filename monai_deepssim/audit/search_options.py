@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.option_checks import (
     anything,
     image_sides,
@@ -232,6 +233,8 @@ class SearchOptions(ImageOptions):
         for name, value in settle_volumes(vars(self)).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "thresholds", self._read_thresholds())
+        image = f"--image_size: an image of {' x '.join(map(str, self.image_size))}"
+        check_memory(BYTES_PER_PIXEL * math.prod(self.image_size), image, "Give a smaller one.")
 
     @property
     def listing(self) -> dict[str, Any]:

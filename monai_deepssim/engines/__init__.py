@@ -9,7 +9,7 @@ from monai_deepssim.engines.embedding import (
     prepare_standardized_batch,
 )
 from monai_deepssim.engines.embedding_export import export_embeddings
-from monai_deepssim.engines.embedding_store import EmbeddingStore
+from monai_deepssim.engines.embedding_store import EmbeddingStore, image_keys
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
 from monai_deepssim.engines.inferer_identity import identify_inferer
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
@@ -30,6 +30,7 @@ __all__ = [
     "embed_images",
     "export_embeddings",
     "identify_inferer",
+    "image_keys",
     "prepare_image_batch",
     "prepare_standardized_batch",
     "share_hashing",

@@ -119,6 +119,7 @@ def create_embedding_evaluator(
     return SupervisedEvaluator(
         device=torch.device(device),
         val_data_loader=data_loader,
+        non_blocking=True,
         network=network.to(device),
         prepare_batch=prepare_batch,
         inferer=inferer,
@@ -177,7 +178,7 @@ def embed_images(
     """
     store.open()
     dataset = ImageDataset(store.hashed_items, image_size=store.image_size)
-    missing = store.missing()
+    missing = store.missing(batch_size)
     bar = progress_bar(
         total=len(store.items), initial=store.num_known, desc=description, unit=" images", disable=not missing
     )
@@ -185,8 +186,13 @@ def embed_images(
 
     def embed(number: int) -> bytes:
         collector = _BatchCollector(bar)
-        part = Subset(dataset, missing[number].tolist())
-        loader = DataLoader(part, batch_size=batch_size, num_workers=num_workers)
+        loader = DataLoader(
+            Subset(dataset, missing[number].tolist()),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            # From pinned memory a batch is copied to a GPU while the one before it is embedded.
+            pin_memory=torch.device(device).type == "cuda",
+        )
         evaluator = create_embedding_evaluator(
             prepared,
             loader,

@@ -29,7 +29,7 @@ from monai_deepssim.progress import say
 from monai_deepssim.ranks import current_ranks
 from monai_deepssim.stores import IN_MEMORY, read_sealed, write_sealed
 
-__all__ = ["SIZE_COLUMNS", "EmbeddingStore"]
+__all__ = ["SIZE_COLUMNS", "EmbeddingStore", "image_keys"]
 
 #: Columns of the notes with the size of an image; volumes have all three, of x, y and z.
 SIZE_COLUMNS = ("rows", "columns", "slices")
@@ -135,7 +135,7 @@ class EmbeddingStore:
     @cached_property
     def keys(self) -> list[str]:
         """Of each image a digest of what it holds and of how it is read, whatever it is called."""
-        return [_key(item, content) for item, content in zip(self.items, self.contents, strict=True)]
+        return image_keys(self.hashed_items)
 
     def exists(self) -> bool:
         """Whether the folder holds embeddings of an earlier run, of whatever images."""
@@ -220,12 +220,36 @@ class EmbeddingStore:
         words += [f"{gone} that were embedded are no longer there"] if gone else []
         return ", ".join(words)
 
-    def missing(self) -> list[np.ndarray]:
-        """Positions of the images that have to be embedded, in parts: a shard each, of several ranks less."""
-        size = self.shard_size
-        if current_ranks().size > 1:
-            size = min(size, max(1, -(-len(self._missing) // (_PARTS_OF_RANK * current_ranks().size))))
-        return [self._missing[start : start + size] for start in range(0, len(self._missing), size)]
+    def missing(self, batch_size: int = 1) -> list[np.ndarray]:
+        """Positions of the images that have to be embedded, in parts: a shard each, of several ranks less.
+
+        Networks round by the number of images in a batch. So batches are those of the whole list, whichever rank takes
+        them and whatever was done before, but for images that are new among others.
+
+        Args:
+            batch_size: images that are embedded at once.
+        """
+        num_ranks, at_once = current_ranks().size, self.shard_size
+        if num_ranks > 1:
+            share = -(-len(self._missing) // (_PARTS_OF_RANK * num_ranks))
+            at_once = min(self.shard_size, -(-share // batch_size) * batch_size)
+        wanted, whole, others = set(self._missing.tolist()), [], []
+        for shard in self._ranges:
+            part: list[int] = []
+            for first in range(shard.start, shard.stop, batch_size):
+                batch = range(first, min(first + batch_size, shard.stop))
+                absent = [position for position in batch if position in wanted]
+                is_whole = len(absent) == len(batch)
+                if part and (not is_whole or len(part) + len(batch) > at_once):
+                    whole.append(part)
+                    part = []
+                if is_whole:
+                    part = [*part, *batch]
+                else:
+                    others += absent
+            whole += [part] if part else []
+        rest = [others[start : start + at_once] for start in range(0, len(others), at_once)]
+        return [np.array(part, np.int64) for part in (*whole, *rest)]
 
     def write(self, positions: np.ndarray, embeddings: np.ndarray, notes: pd.DataFrame) -> None:
         """Write the embeddings of some images, all of them or none.
@@ -368,10 +392,18 @@ class EmbeddingStore:
         return IN_MEMORY not in self.directory.parents
 
 
-def _key(item: Mapping[str, Any], content: str) -> str:
-    read_as = [str(item.get(name)) for name in ("slice", "slice_axis", "window", "volume", "spacing")]
-    suffixes = [Path(file).suffix.lower() for file in files_of(item)]
-    return _digest([content, *read_as, *suffixes])
+def image_keys(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each image a digest of what it holds and of how it is read, whatever it is called.
+
+    Args:
+        items: of :func:`~monai_deepssim.data.hash_items`.
+    """
+    keys = []
+    for item in items:
+        read_as = [str(item.get(name)) for name in ("slice", "slice_axis", "window", "volume", "spacing")]
+        suffixes = [Path(file).suffix.lower() for file in files_of(item)]
+        keys.append(_digest([content_of(item), *read_as, *suffixes]))
+    return keys
 
 
 def _digest(values: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -69,11 +69,6 @@ class SelfSearch:
     def _store(self) -> VerificationStore:
         return verification_store(self.training, self.training, self.options)
 
-    @cached_property
-    def _compared(self) -> DataFrame:
-        """The pairs that were compared, in an earlier run or by this search."""
-        return self._store.load()
-
     def find(self, rows: np.ndarray, among: np.ndarray) -> DataFrame:
         """Find the ``top_k`` nearest images of each image, and verify them.
 
@@ -91,19 +86,22 @@ class SelfSearch:
         if pairs.empty or not self.options.verify:
             pairs = pairs.assign(score=pairs["detector_score"], aligned_ssim=None, alignment=None)
         else:
-            verify = partial(
-                verify_candidates,
-                queries=self._images,
-                training=self._images,
-                keep=self.options.top_k,
-                deformation_cost=self.options.deformation_cost,
-                known=self._compared,
-                write=self._store.write,
-            )
+            store = self._store
+            store.open()
+
+            def verify(part: DataFrame, description: str = "") -> DataFrame:
+                return verify_candidates(
+                    part,
+                    self._images,
+                    self._images,
+                    keep=self.options.top_k,
+                    deformation_cost=self.options.deformation_cost,
+                    known=store.known(part),
+                    write=store.write,
+                    description=description,
+                )
+
             pairs = share_pairs(pairs, verify, "training images")
-            # Read once: each search would read the pairs of all before it.
-            compared = [self._compared, pairs.drop(columns=["found_by", "detector_score"])]
-            self._compared = concat(compared, ignore_index=True).drop_duplicates(["query", "training"])
         patients = self.training.patients
         return pairs.assign(
             label=[self.thresholds.classify(score) for score in pairs["score"]],
