@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-__all__ = ["TerminatedError", "interruption_in_words", "sigterm_raises"]
+__all__ = ["TerminatedError", "interruption_in_words", "sigterm_raises", "time_limit"]
 
 _CONTINUES = "The same command continues where this stopped."
 
@@ -60,3 +61,39 @@ def sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`TimeoutError` in a block that takes longer: in the main thread, and not on Windows.
+
+    An alarm of the caller's own goes off when it would have, or at the end of the block.
+
+    Args:
+        seconds: how long the block may take.
+
+    Example:
+        >>> import re
+        >>> try:
+        ...     with time_limit(0.1):
+        ...         re.search("(a+)+$", 64 * "a" + "b")
+        ... except TimeoutError:
+        ...     print("took too long")
+        took too long
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    handler, start = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, handler)
+        if remaining:
+            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - start), 1e-3), interval)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.calibration import num_null_images
 from monai_deepssim.data import ImageDataset, load_slice
+from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates
 from monai_deepssim.progress import Stages, is_quiet, say
 from monai_deepssim.similarity import compile_kernels, extract_local_features, map_in_threads
 
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
 
+# Two rows and a score.
+_BYTES_PER_CANDIDATE = 24
 # Below so many images, what follows would take as long as the audit itself.
 _NUM_IMAGES, _NUM_VOLUMES, _SMALL_SET = 8, 3, 100
 # Local features prove most of the controls, of which fewer pairs are compared then: 1,195 of the 420 of 400 phantoms.
@@ -48,7 +52,11 @@ def say_estimate(
         options: as for :func:`estimate_seconds`.
         stages: stages of the workflow; includes ``compiling`` where kernels have to be compiled.
         num_controls: as for :func:`estimate_seconds`.
+
+    Raises:
+        UnusableInputError: when the candidates of all images cannot fit into the memory of this machine.
     """
+    _check_memory(sides, options)
     if "compiling" in stages.titles:
         with stages("compiling"):
             compile_kernels()
@@ -64,6 +72,16 @@ def say_estimate(
             "that show how many would be found; --controls none leaves them out)"
         )
     say(f"{counts} images: {bound}{duration_words(seconds)}{controls}")
+
+
+def _check_memory(sides: Sequence[Side], options: SearchOptions) -> None:
+    num_images = min(options.batch_size, max(len(side.items) for side in sides))
+    batch = f"--batch_size: {num_images:,} images of {' x '.join(map(str, options.image_size))}"
+    num_bytes = BYTES_PER_PIXEL * num_images * math.prod(options.image_size)
+    check_memory(num_bytes, batch, "Give a smaller --batch_size or --image_size.")
+    num_candidates = sum(len(side.items) for side in sides) * min(options.num_proposed, len(sides[0].items))
+    candidates = f"--top_k: a list of {num_candidates:,} candidates, {options.num_proposed:,} of each image,"
+    check_memory(_BYTES_PER_CANDIDATE * num_candidates, candidates, "Give a smaller one.")
 
 
 def estimate_seconds(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.option_checks import (
     anything,
     image_sides,
@@ -44,6 +45,12 @@ def _detector_names() -> Iterable[str]:
     from monai_deepssim.metrics import SUPPORTED_DETECTORS
 
     return SUPPORTED_DETECTORS
+
+
+def _search_engines() -> Iterable[str]:
+    from monai_deepssim.search import SEARCH_ENGINES
+
+    return SEARCH_ENGINES
 
 
 def _window_names() -> Iterable[str]:
@@ -153,6 +160,13 @@ class SearchOptions(ImageOptions):
         "Whether a checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
         DETECTION,
     )
+    search: str | None = option(
+        None,
+        one_of(_search_engines, or_none=True),
+        "What searches for candidates: exact, or an index of FAISS (faiss, hnsw, ivfpq), whose recall is measured; by "
+        "default exact, and ivfpq where exact is estimated to take more than half an hour.",
+        DETECTION,
+    )
     verify: bool = option(
         True,
         yes_or_no,
@@ -196,6 +210,12 @@ class SearchOptions(ImageOptions):
         "Which images the report shows: all, those of copies, or none.",
         OUTPUT,
     )
+    embedding_precision: str = option(
+        "float32",
+        one_of(("float32", "float16")),
+        "Numbers of the stored embeddings: float16 halves the files and changes a cosine by less than 0.001.",
+        OUTPUT,
+    )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", RUNNING)
     batch_size: int = option(64, whole(1), "Images per step of the networks.", RUNNING)
     num_workers: int = option(0, whole(0), "Processes that read images; 0 reads in this one.", RUNNING)
@@ -213,6 +233,8 @@ class SearchOptions(ImageOptions):
         for name, value in settle_volumes(vars(self)).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "thresholds", self._read_thresholds())
+        image = f"--image_size: an image of {' x '.join(map(str, self.image_size))}"
+        check_memory(BYTES_PER_PIXEL * math.prod(self.image_size), image, "Give a smaller one.")
 
     @property
     def listing(self) -> dict[str, Any]:

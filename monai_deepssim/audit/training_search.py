@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 from pandas import DataFrame
@@ -123,7 +124,7 @@ class TrainingSearch:
             self._images if side is self.training else SideImages(side, self.options.image_size, self.options.device)
         )
         store = verification_store(side, self.training, self.options)
-        known = store.load()
+        store.open()
 
         def verify(part: DataFrame, description: str = "") -> DataFrame:
             matches = None
@@ -140,8 +141,8 @@ class TrainingSearch:
                 keep=keep,
                 matches=matches,
                 deformation_cost=self.options.deformation_cost,
-                known=known,
-                write=store.write,
+                known=store.known(part, matches),
+                write=partial(store.write, matches=matches),
                 description=description,
             )
 

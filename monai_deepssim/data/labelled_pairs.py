@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from monai_deepssim.data.folders import is_inside
 from monai_deepssim.data.readers import supported_suffixes
 from monai_deepssim.data.tables import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
@@ -43,7 +44,7 @@ def labelled_pairs(csv_file: str | os.PathLike, images_dir: str | os.PathLike | 
 
     Raises:
         UnusableInputError: the CSV cannot be read or lacks a column, or a row names an image that is not there, lies
-            outside of ``images_dir``, or has another value than these. The message names the line.
+            outside of ``images_dir``, also by a link, or has another value than these. The message names the line.
 
     References:
         Scardace et al., *A Novel Metric for Detecting Memorization in Generative Models for Brain MRI Synthesis*,
@@ -104,6 +105,11 @@ def _item(folder: Path | None, key: str, where: str) -> dict[str, Any]:
     if path is None:
         raise UnusableInputError(
             f"{where}: the image {key!r} is missing; {wanted} was looked for. Restore it, or remove the row."
+        )
+    if not is_inside(path, folder):
+        raise UnusableInputError(
+            f"{where}: {path} is, or lies behind, a symbolic link that leads out of {folder}, and nothing outside of "
+            "that folder is read. Copy the file into it."
         )
     relative = path.relative_to(folder).as_posix()
     return {"image": str(path), "path": relative, "key": key, "patient_id": uid, "slice_axis": _AXIAL}

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.interruptions import time_limit
 
 __all__ = ["patient_id_rule"]
 
+# A sound pattern takes microseconds for a path; one that backtracks without end would take years.
+_LONGEST_SECONDS = 2.0
 _PUBLISHED_LAYOUT = r"\A(?P<patient_id>[^/]+)/(training|gen-\d+)\.[^/]+\Z"
 
 
@@ -26,7 +29,8 @@ def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
         never one per image: counts of patients would be wrong without anyone noticing.
 
     Raises:
-        UnusableInputError: the pattern is no regular expression, or has no group.
+        UnusableInputError: the pattern is no regular expression, or has no group; the function raises it where the
+            pattern takes more than two seconds for a path.
 
     Example:
         >>> patient_id_rule(r"sub-(\\d+)")("anat/sub-012_T1w.nii.gz")
@@ -53,7 +57,15 @@ def patient_id_rule(pattern: str | None) -> Callable[[str], str]:
     group = "patient_id" if "patient_id" in expression.groupindex else 1
 
     def from_expression(path: str) -> str:
-        match = expression.search(path)
+        try:
+            with time_limit(_LONGEST_SECONDS):
+                match = expression.search(path)
+        except TimeoutError as error:
+            raise UnusableInputError(
+                f"patient_id_pattern={pattern!r} took more than {_LONGEST_SECONDS:g} seconds for the path {path!r}: it "
+                "tries more and more ways to match. Give one without a repetition inside of a repetition, such as "
+                "'sub-([0-9]+)'."
+            ) from error
         return (match[group] or "") if match else ""
 
     return from_expression

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.csv_cells import safe_table
-from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.engines.embedded_images import EmbeddedImages
 from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.progress import say
 

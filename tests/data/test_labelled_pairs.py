@@ -93,3 +93,14 @@ def test_missing_folders_files_and_columns_are_named(images_dir):
         labelled_pairs(csv_file, images_dir / "nowhere")
     with pytest.raises(UnusableInputError, match=r"nowhere\.csv: the file does not exist"):
         labelled_pairs(images_dir / "nowhere.csv", images_dir)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path, images_dir):
+    (tmp_path / "secret.png").write_bytes((images_dir / "IXI002" / "gen-0.png").read_bytes())
+    (images_dir / "IXI002" / "gen-5.png").symlink_to(tmp_path / "secret.png")
+    (images_dir / "IXI002" / "gen-6.png").symlink_to(images_dir / "IXI002" / "gen-0.png")
+    header = "real_key,synth_key,label"
+    with pytest.raises(UnusableInputError, match=r"line 2, synth_key: .*symbolic link that leads out of"):
+        labelled_pairs(write(images_dir, header, "IXI002___training,IXI002___gen-5,1"), images_dir)
+    (pair,) = labelled_pairs(write(images_dir, header, "IXI002___training,IXI002___gen-6,1"), images_dir)
+    assert pair["synthetic"]["path"] == "IXI002/gen-6.png"

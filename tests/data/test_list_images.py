@@ -123,6 +123,13 @@ def test_a_pattern_that_names_no_patient_is_refused(tmp_path, picture, pattern):
         list_images(tmp_path, patient_id_pattern=pattern)
 
 
+def test_a_pattern_that_backtracks_without_end_is_refused_with_the_path(tmp_path, monkeypatch):
+    monkeypatch.setattr("monai_deepssim.data.patient_ids._LONGEST_SECONDS", 0.2)
+    (tmp_path / f"{'a' * 60}.png").write_bytes(b"")
+    with pytest.raises(UnusableInputError, match=r"took more than 0.2 seconds for the path 'a{60}.png'"):
+        list_images(tmp_path, patient_id_pattern="((a+)+)z")
+
+
 def test_a_volume_gives_its_middle_axial_slice_unless_others_are_asked_for(tmp_path, icbm152_file):
     shutil.copy(icbm152_file, tmp_path / "sub-01.nii.gz")
     (item,) = list_images(tmp_path)
