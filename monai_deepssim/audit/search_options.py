@@ -254,12 +254,12 @@ class SearchOptions(ImageOptions):
         from monai_deepssim.audit.verdict import (
             PUBLISHED_THRESHOLDS,
             VERIFIED_THRESHOLDS,
-            VOLUME_THRESHOLDS,
             Thresholds,
+            volume_thresholds,
         )
         from monai_deepssim.similarity import DEFORMATION_COST
 
-        default = VERIFIED_THRESHOLDS if self.volumes == "none" else VOLUME_THRESHOLDS
+        default = VERIFIED_THRESHOLDS if self.volumes == "none" else volume_thresholds(self.image_size)
         default = default if self.verify else PUBLISHED_THRESHOLDS
         if self.verify and self.deformation_cost != DEFORMATION_COST:
             source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"
@@ -286,14 +286,15 @@ class SearchOptions(ImageOptions):
                 raise unusable_option("thresholds", self.thresholds, wanted)
             return Thresholds(None, numbers[0], score, "given by the user for this audit")
         kind = SUPPORTED_DETECTORS[score]
-        if kind.default_threshold is not None:
+        if kind.default_threshold is not None and (self.checkpoint is None or kind.threshold_is_of_any_weights):
             return Thresholds(None, kind.default_threshold, score, kind.threshold_source)
         if score == "copy_detector" and self.has_holdout:
             return None
+        weights = "" if self.checkpoint is None else " with these weights"
         remedy = "held-out images (--holdout_dir), which its rule takes one from, " if score == "copy_detector" else ""
         raise UnusableInputError(
-            f"--thresholds: was not given, and {score} has no published threshold. Give {remedy}one score above which "
-            "an image is a copy, or leave --verify true, which judges by aligned SSIM."
+            f"--thresholds: was not given, and {score} has no published threshold{weights}. Give {remedy}one score "
+            "above which an image is a copy, or leave --verify true, which judges by aligned SSIM."
         )
 
 

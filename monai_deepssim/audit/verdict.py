@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from monai_deepssim.report import (
 __all__ = [
     "COPY_LABELS",
     "PUBLISHED_THRESHOLDS",
+    "SMALL_VOLUME_THRESHOLDS",
     "VERIFIED_THRESHOLDS",
     "VOLUME_THRESHOLDS",
     "WHOLE_IMAGE_AREA",
@@ -29,6 +31,7 @@ __all__ = [
     "is_copy",
     "match_images",
     "memorized_images",
+    "volume_thresholds",
 ]
 
 
@@ -88,15 +91,39 @@ VERIFIED_THRESHOLDS = Thresholds(
 )
 
 
-#: Of the copy score of volumes in boxes of 64 x 64 x 64: of 68 pairs of phantoms of other subjects the highest has
-#: 0.75, and of 95 copies after the mild changes of controls the lowest, warped by 1 %, 0.81.
+#: Of the copy score of volumes in boxes of 48 x 48 x 48 and more; ``benchmarks/volume_thresholds.py``.
 VOLUME_THRESHOLDS = Thresholds(
     similar=0.75,
     duplicate=0.8,
     score="copy_score",
-    source="chosen on phantom volumes in boxes of 64 x 64 x 64, where other subjects have up to 0.75 and copies after "
-    "mild changes 0.81 and more; not calibrated on this data",
+    source="chosen on phantom volumes in boxes of 48 x 48 x 48 and 64 x 64 x 64, where other subjects have up to 0.79 "
+    "and copies after mild changes 0.81 and more; not calibrated on this data",
 )
+
+#: In smaller boxes phantoms of other subjects have up to 0.856, as much as some copies (0.849 at half the resolution).
+SMALL_VOLUME_THRESHOLDS = Thresholds(
+    similar=0.8,
+    duplicate=0.86,
+    score="copy_score",
+    source="chosen on phantom volumes in boxes of 32 x 32 x 32, where other subjects and some copies score alike, "
+    "0.85: give a larger --image_size; not calibrated on this data",
+)
+
+# Voxels of the smallest box in which strangers and copies were seen to part.
+_MEASURED_VOXELS = 48**3
+
+
+def volume_thresholds(image_size: Sequence[int]) -> Thresholds:
+    """The thresholds of volumes that are compared in a box.
+
+    Args:
+        image_size: its three sides.
+
+    Example:
+        >>> volume_thresholds((64, 64, 64)).duplicate, volume_thresholds((32, 32, 32)).duplicate
+        (0.8, 0.86)
+    """
+    return VOLUME_THRESHOLDS if math.prod(image_size) >= _MEASURED_VOXELS else SMALL_VOLUME_THRESHOLDS
 
 
 def is_copy(matches: pd.DataFrame) -> pd.Series:
