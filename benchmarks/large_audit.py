@@ -31,15 +31,8 @@ from monai_deepssim.transforms import Perturbation
 
 TRAINING_SEED, OTHER_SEED = 9801, 9802
 SHARE_OF_COPIES = 0.1
-CHANGES = (
-    "mix",
-    "rotation_any",
-    "gamma_0.5",
-    "shift_5_percent",
-    "crop_10_percent",
-    "flip_horizontal",
-    "warp_1_percent",
-)
+CHANGES = ("mix", "rotation_any", "gamma_0.5", "shift_5_percent", "crop_10_percent", "flip_horizontal")
+CHANGES += ("warp_1_percent", "bias_field")
 _PER_FOLDER = 1000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import math
 import os
@@ -243,7 +244,9 @@ def one_of(names: Names, or_none: bool = False) -> Check:
             return None
         word = str(value).lower() if value is None or isinstance(value, bool) else value
         if word not in known:
-            raise unusable_option(name, value, f"one of {', '.join(known)}")
+            nearest = difflib.get_close_matches(str(word), known, n=1)
+            remedy = f" (did you mean {nearest[0]}?)" if nearest else ""
+            raise unusable_option(name, value, f"one of {', '.join(known)}{remedy}")
         return str(word)
 
     return Check(read, "name" if callable(names) else ", ".join(_known(names)))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,19 @@ from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.interruptions import interruption_in_words
 from monai_deepssim.progress import is_quiet, quiet
 
-__all__ = ["Ranks", "as_rank", "current_ranks", "is_first_process", "joined_ranks", "pack_arrays", "unpack_arrays"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Ranks",
+    "as_rank",
+    "current_ranks",
+    "device_of_rank",
+    "is_first_process",
+    "joined_ranks",
+    "pack_arrays",
+    "unpack_arrays",
+]
 
 # A rank that has not moved for so long has died, or its machine has. Twice as long as torch compiles anything.
 _PATIENCE_SECONDS, _HEARTBEAT_SECONDS = 120.0, 2.0
@@ -324,6 +336,24 @@ def _in_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UnusableInputError):
         return str(error), _UNUSABLE_INPUT
     return f"{type(error).__name__}: {error}", 1
+
+
+def device_of_rank(device: torch.device) -> torch.device:
+    """The device of this rank: of several GPUs of a machine, each of its ranks takes another.
+
+    Args:
+        device: as asked for. One with a number is taken as it is.
+
+    Example:
+        >>> import torch
+        >>> device_of_rank(torch.device("cpu"))
+        device(type='cpu')
+    """
+    import torch
+
+    if device.type != "cuda" or device.index is not None or current_ranks().size == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def _join_units(results: Mapping[int, bytes]) -> bytes:

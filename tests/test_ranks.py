@@ -6,12 +6,13 @@ import sys
 import time
 
 import pytest
+import torch
 from rank_threads import on_ranks
 from torch.distributed import TCPStore
 
 import monai_deepssim.ranks as ranks_module
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.ranks import Ranks, current_ranks
+from monai_deepssim.ranks import Ranks, current_ranks, device_of_rank
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -99,6 +100,15 @@ def test_ranks_that_see_different_things_do_not_go_on() -> None:
     ended = on_ranks(2, lambda ranks: ranks.check_agreement(f"{10 + ranks.rank} images", "--training_dir"))
     assert any("sees 10 images, rank 1 on" in str(error) for error in ended)
     assert not any(result is None for result in ended)
+
+
+def test_each_rank_of_a_machine_takes_a_gpu_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    asked = [torch.device("cuda"), torch.device("cuda", 0), torch.device("cpu")]
+    assert [device_of_rank(device) for device in asked] == asked  # alone
+    taken = on_ranks(2, lambda _: [str(device_of_rank(device)) for device in asked])
+    assert taken == [["cuda:1", "cuda:0", "cpu"]] * 2
 
 
 def test_processes_talk_and_the_status_of_rank_0_arrives(tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from monai.data import DataLoader
@@ -19,7 +20,7 @@ from monai_deepssim.audit.summary import summarize
 from monai_deepssim.data import ImageDataset, list_images
 from monai_deepssim.engines import create_embedding_evaluator
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.ranks import current_ranks
+from monai_deepssim.ranks import current_ranks, device_of_rank
 from monai_deepssim.report import closing_lines
 from monai_deepssim.workflow.exit_status import end_unless_passed
 from monai_deepssim.workflow.workflow import Workflow
@@ -56,7 +57,8 @@ class SearchWorkflow(Workflow[Options, Result]):
             raise UnusableInputError(
                 f"--handlers: is {self.handlers!r}, wanted a list of Ignite handlers. Leave the option out."
             )
-        return options
+        device = device_of_rank(options.device)
+        return options if device == options.device else replace(options, device=device)
 
     @property
     def network_def(self) -> nn.Module:

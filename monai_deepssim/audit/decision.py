@@ -27,6 +27,7 @@ from monai_deepssim.calibration import (
 )
 from monai_deepssim.data import file_of
 from monai_deepssim.metrics import SideComparison
+from monai_deepssim.search import EXACT_SEARCH, SearchRecall
 
 __all__ = ["Seen", "ask_detector", "curve_of_controls", "decide"]
 
@@ -56,6 +57,7 @@ class Seen:
         holdout: the held-out side, if there is one.
         chosen_by: name of the score by which the synthetic images were chosen; empty where they were not.
         second_opinion: verdict of another detector on images that were chosen.
+        search: which search proposed the candidates, and its recall.
     """
 
     training: EmbeddedSide
@@ -66,6 +68,7 @@ class Seen:
     holdout: EmbeddedSide | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
+    search: SearchRecall = EXACT_SEARCH
 
 
 def curve_of_controls(
@@ -125,6 +128,8 @@ def decide(matches: DataFrame, memorized: DataFrame, seen: Seen, options: AuditO
         reference="" if reference is None else reference.words,
         missed=() if seen.curve is None else _missed(seen.curve, options.min_recall),
         is_verified=options.verify,
+        search_engine=seen.search.engine,
+        search_recall=seen.search.recall,
         patients=_count_patients(memorized, _suspicious(ordered, q_values, options.fdr), seen.training),
         chosen_by=seen.chosen_by,
         second_opinion=None if opinion is None else replace(opinion, is_suspicious=votes[-1][rows]),

@@ -18,6 +18,7 @@ from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.engines import EmbeddedImages, ShardedSearch, prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SUPPORTED_DETECTORS, CopyDetectionMetric, DeepSSIMDetector, make_detector
+from monai_deepssim.search import SearchRecall
 
 __all__ = ["AuditDetector", "load_detector"]
 
@@ -35,6 +36,7 @@ class AuditDetector:
         network: what the evaluator calls.
         prepare_batch: what the evaluator does with the images before that.
         identity: what tells it from another one.
+        engine: what searches; ``None`` for the exact search, until that takes too long.
     """
 
     name: str
@@ -42,37 +44,53 @@ class AuditDetector:
     network: nn.Module
     prepare_batch: Callable[..., Any]
     identity: EmbedderIdentity
+    engine: str | None = None
     _search: ShardedSearch = field(init=False)
 
     def __post_init__(self) -> None:
-        self._search = ShardedSearch(self.metric)
+        self._search = ShardedSearch(self.metric, self.engine)
 
-    def fit(self, training: EmbeddedImages) -> None:
+    @property
+    def recall(self) -> SearchRecall:
+        """How much of what the exact search finds the search finds, measured by the first one."""
+        return self._search.recall
+
+    def fit(self, training: EmbeddedImages, num_queries: int = 0) -> None:
         """Take the representations of the training images, which stay on the disk where cosines are compared.
 
         Args:
             training: the training side, as stored.
+            num_queries: images that will be looked up.
 
         Raises:
             UnusableInputError: when the detector needs more images than there are.
         """
         try:
-            self._search.fit(training.embeddings)
+            self._search.fit(training.embeddings, num_queries)
         except ValueError as error:
             raise UnusableInputError(f"--detector {self.name}: {error}.") from error
 
-    def search(self, images: EmbeddedImages, num_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, images: EmbeddedImages, num_neighbors: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the nearest training images.
 
         Args:
             images: the images' embeddings, as stored.
             num_neighbors: number of neighbours, k.
+            among: bool ``(M,)``, which training images may be found; only where :attr:`searches_among`.
 
         Returns:
             Scores float64 ``(N, k)``, descending, and rows of the training images int64 ``(N, k)``.
         """
-        scores, rows = self._search.search(_representations(images), num_neighbors)
+        allowed = None if among is None else torch.from_numpy(among)
+        scores, rows = self._search.search(_representations(images), num_neighbors, allowed)
         return _rounded(scores), rows.cpu().numpy()
+
+    @property
+    def searches_among(self) -> bool:
+        """Whether a search can be confined to some training images."""
+        return self.metric.searches_parts
 
     def compare(self, images: EmbeddedImages, training: EmbeddedImages, pairs: np.ndarray) -> np.ndarray:
         """Score pairs.
@@ -90,7 +108,7 @@ class AuditDetector:
 
 
 def _representations(images: EmbeddedImages) -> Tensor:
-    return torch.from_numpy(np.concatenate(images.embeddings))
+    return torch.from_numpy(np.concatenate(images.embeddings)).float()
 
 
 def _rounded(scores: Tensor) -> np.ndarray:
@@ -141,7 +159,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
     except UnusableInputError as error:
         raise UnusableInputError(f"--detector {name}: {error}") from error
     if network is not None and identity is not None:
-        return AuditDetector(name, metric, network, prepare_standardized_batch, identity)
+        return AuditDetector(name, metric, network, prepare_standardized_batch, identity, options.search)
     try:
         probe = metric.represent_batch(torch.rand(1, 1, *options.image_size))
     except ValueError as error:
@@ -157,7 +175,7 @@ def load_detector(options: SearchOptions) -> AuditDetector:
         sha256=hashlib.sha256(b"".join(content)).hexdigest(),
         embedding_dim=int(probe.shape[1]),
     )
-    return AuditDetector(name, metric, _Representation(metric), prepare_image_batch, identity)
+    return AuditDetector(name, metric, _Representation(metric), prepare_image_batch, identity, options.search)
 
 
 def _load_embedder(options: SearchOptions) -> tuple[nn.Module, EmbedderIdentity]:

@@ -18,7 +18,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines import EmbeddingStore, embed_images, identify_inferer, share_hashing
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import remove_files
-from monai_deepssim.progress import Stages
+from monai_deepssim.progress import Stages, say
 from monai_deepssim.ranks import current_ranks
 
 __all__ = ["EMBEDDINGS_FOLDER", "embed_controls", "embed_sides"]
@@ -112,7 +112,7 @@ def _embed(
     inferer: Inferer | None,
     handlers: Sequence[Any],
 ) -> EmbeddedSide:
-    continued = len(store.missing_shards()) < store.num_shards
+    continued = store.num_known > 0
     images = embed_images(
         detector.network,
         store,
@@ -151,6 +151,7 @@ def _store(
         side.items,
         image_size=options.image_size,
         embedder_id=embedder_id,
+        precision=options.embedding_precision,
         file_hashes=file_hashes,
     )
 
@@ -162,21 +163,21 @@ def _open_stores(stores: Sequence[EmbeddingStore], options: SearchOptions, resul
     # Held-out images may be given to an audit that was made without them.
     is_continued = all(store.exists() for store in stores if store.directory.name != "holdout")
     for store in stores if not options.overwrite else []:
-        differences = store.differences()
-        if differences:
+        if store.holds_other_images():
             raise UnusableInputError(
-                f"--output_dir: {output_dir} holds an audit that differs from this one in its "
-                f"{store.directory.name} {', '.join(differences)}. Give another --output_dir, or --overwrite true "
-                "to replace it."
+                f"--output_dir: {output_dir} holds an audit of other {store.directory.name} images: no file there has "
+                "the content or the name of one of these. Give another --output_dir, or --overwrite true to replace it."
             )
     if results and not options.overwrite and not is_continued:
         raise UnusableInputError(
             f"--output_dir: {output_dir} holds {results[0].name}, but not the embeddings of an audit that could be "
             "continued. Give another --output_dir, or --overwrite true to replace it."
         )
-    current_ranks().wait()  # until all have looked
     for store in stores:
         store.open(overwrite=options.overwrite)
+        reuse = store.describe_reuse()
+        if reuse:
+            say(f"{store.directory.name} images: {reuse}.")
     if current_ranks().is_first:
         # A result must not outlive its audit: if this one fails, nothing is left that says that all was well.
         remove_files(result_files)

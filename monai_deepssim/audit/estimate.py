@@ -134,7 +134,7 @@ def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, option
         map_in_threads(lambda number: extract_local_features(slices[number]), len(slices))
         features = (time.perf_counter() - start) / len(images)
     start = time.perf_counter()
-    compared, others = ComparedImages(images.__getitem__), len(images) - 1
+    compared, others = ComparedImages(images.__getitem__, device=options.device), len(images) - 1
     neighbors = np.array([np.delete(np.arange(len(images)), row) for row in range(len(images))])
     verify_candidates(
         tabulate_candidates(neighbors, np.zeros(neighbors.shape)),

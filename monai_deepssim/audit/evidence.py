@@ -131,7 +131,7 @@ def gather_evidence(
     holdout = embedded[2] if len(embedded) > 2 else None
     if len(training.usable_items) == 1:
         warn("there is one training image: every synthetic image is compared with it alone.")
-    detector.fit(training.images)
+    detector.fit(training.images, sum(len(side.usable_items) for side in embedded[1:]))
     with stages("comparing_sides"):
         sides_differ = check_sides(training, synthetic, options.image_size)
     with stages("local_features"):  # of volumes there are none, and no such stage

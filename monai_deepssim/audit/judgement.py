@@ -75,6 +75,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         sides_differ=evidence.sides_differ,
         discoveries=discoveries,
         curve=curve_of_controls(evidence.controls, evidence.sides_differ, options),
+        search=detector.recall,
         chosen_by="" if selection is None else selection.chosen_by,
         second_opinion=None if selection is None else selection.second_opinion,
     )
@@ -87,6 +88,7 @@ def judge(evidence: Evidence, options: AuditOptions, stages: Stages, selection: 
         holdout=holdout,
         detector=detector.name,
         embedder=detector.identity,
+        search=detector.recall,
         matches=matches,
         pairs=pairs,
         memorized=memorized,

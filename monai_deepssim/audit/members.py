@@ -37,7 +37,7 @@ def compare_with_members(
     if strangers is None:
         return None
     # The training images stay fitted: a copy of the detector is fitted to the synthetic ones.
-    reverse = replace(detector, metric=copy.copy(detector.metric))
+    reverse = replace(detector, metric=copy.copy(detector.metric), engine="exact")
     reverse.fit(synthetic.images)
 
     def score(images: EmbeddedImages) -> np.ndarray:

@@ -32,6 +32,7 @@ from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison
+from monai_deepssim.search import SearchRecall
 
 __all__ = [
     "AuditResult",
@@ -42,7 +43,12 @@ __all__ = [
     "Strangers",
 ]
 
-_STORE_SETTINGS = {"image_size": "image_size", "embedder_id": "embedder", "shard_size": "shard_size"}
+_STORE_SETTINGS = {
+    "image_size": "image_size",
+    "embedder_id": "embedder",
+    "shard_size": "shard_size",
+    "precision": "precision",
+}
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,7 @@ class SearchResult:
         training: the training side.
         detector: name of the detector that made the shortlist.
         embedder: where the scores come from.
+        search: which search proposed the candidates, and its recall.
         seconds: time spent, by step.
     """
 
@@ -186,6 +193,7 @@ class SearchResult:
     training: EmbeddedSide
     detector: str
     embedder: EmbedderIdentity
+    search: SearchRecall
     seconds: dict[str, float]
 
     @property

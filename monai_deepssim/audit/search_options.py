@@ -47,6 +47,12 @@ def _detector_names() -> Iterable[str]:
     return SUPPORTED_DETECTORS
 
 
+def _search_engines() -> Iterable[str]:
+    from monai_deepssim.search import SEARCH_ENGINES
+
+    return SEARCH_ENGINES
+
+
 def _window_names() -> Iterable[str]:
     from monai_deepssim.data import NAMED_WINDOWS
 
@@ -154,6 +160,13 @@ class SearchOptions(ImageOptions):
         "Whether a checkpoint may be TorchScript, which can run code of its own; only from a source that you trust.",
         DETECTION,
     )
+    search: str | None = option(
+        None,
+        one_of(_search_engines, or_none=True),
+        "What searches for candidates: exact, or an index of FAISS (faiss, hnsw, ivfpq), whose recall is measured; by "
+        "default exact, and ivfpq where exact is estimated to take more than half an hour.",
+        DETECTION,
+    )
     verify: bool = option(
         True,
         yes_or_no,
@@ -195,6 +208,12 @@ class SearchOptions(ImageOptions):
         "all",
         one_of(("all", "copies", "none")),
         "Which images the report shows: all, those of copies, or none.",
+        OUTPUT,
+    )
+    embedding_precision: str = option(
+        "float32",
+        one_of(("float32", "float16")),
+        "Numbers of the stored embeddings: float16 halves the files and changes a cosine by less than 0.001.",
         OUTPUT,
     )
     device: torch.device = option(None, torch_device, "Device of the networks; by default a GPU, if any.", RUNNING)

@@ -186,6 +186,7 @@ def what_it_rests_on(result: SearchResult) -> dict[str, Any]:
         "repeats": {part.side.name: [repeat.as_json() for repeat in part.side.repeats] for part in sides},
         "thresholds": thresholds_as_json(result.thresholds),
         "detector": result.detector,
+        "search": result.search.as_json(),
         "verified": options.verify,
         "embedder": {
             **vars(embedder),

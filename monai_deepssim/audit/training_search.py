@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 from pandas import DataFrame
@@ -39,7 +40,7 @@ class TrainingSearch:
 
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:
         self.training, self.detector, self.options = training, detector, options
-        self._images = SideImages(training, options.image_size)
+        self._images = SideImages(training, options.image_size, options.device)
         if options.verify and self._images.has_features:
             _ = self._images.local_search  # which takes its time now, under its own name
 
@@ -119,9 +120,11 @@ class TrainingSearch:
         exclude: Callable[[int], Collection[int]] = lambda _: (),
     ) -> DataFrame:
         """Unite the candidates with those that share local features, and score them on the pixels."""
-        queries = self._images if side is self.training else SideImages(side, self.options.image_size)
+        queries = (
+            self._images if side is self.training else SideImages(side, self.options.image_size, self.options.device)
+        )
         store = verification_store(side, self.training, self.options)
-        known = store.load()
+        store.open()
 
         def verify(part: DataFrame, description: str = "") -> DataFrame:
             matches = None
@@ -138,8 +141,8 @@ class TrainingSearch:
                 keep=keep,
                 matches=matches,
                 deformation_cost=self.options.deformation_cost,
-                known=known,
-                write=store.write,
+                known=store.known(part, matches),
+                write=partial(store.write, matches=matches),
                 description=description,
             )
 

@@ -13,7 +13,7 @@ from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import verification_store
+from monai_deepssim.audit.verification_store import share_pairs, verification_store
 from monai_deepssim.data import file_of
 from monai_deepssim.metrics import verify_candidates
 
@@ -61,18 +61,24 @@ def find_twins(
     candidates = candidates[files[candidates["query"]] != files[candidates["training"]]]
     if candidates.empty:
         return nothing
-    images = SideImages(synthetic, options.image_size)
+    images = SideImages(synthetic, options.image_size, options.device)
     store = verification_store(replace(synthetic, side=replace(synthetic.side, name="twins")), synthetic, options)
-    compared = verify_candidates(
-        _rank(candidates, synthetic, detector, options.num_proposed),
-        images,
-        images,
-        keep=options.top_k,
-        deformation_cost=options.deformation_cost,
-        known=store.load(),
-        write=store.write,
-        description="twins of copies",
-    )
+    store.open()
+
+    def verify(part: DataFrame, description: str = "") -> DataFrame:
+        return verify_candidates(
+            part,
+            images,
+            images,
+            keep=options.top_k,
+            deformation_cost=options.deformation_cost,
+            known=store.known(part),
+            write=store.write,
+            description=description,
+        )
+
+    ranked = _rank(candidates, synthetic, detector, options.num_proposed)
+    compared = share_pairs(ranked, verify, "twins of copies")
     closest = compared.drop_duplicates("query").set_index("query")
     lowest = max(CERTAIN_SCORE, thresholds.duplicate)
     paths = [

@@ -28,11 +28,12 @@ class SideImages(ComparedImages):
         side: the side.
         image_size: rows and columns that images are brought to, where keypoints are placed; or the three sides of
             volumes, which have no local features.
+        device: where images are compared.
     """
 
-    def __init__(self, side: EmbeddedSide, image_size: Sequence[int]) -> None:
+    def __init__(self, side: EmbeddedSide, image_size: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.has_features = len(image_size) == 2
-        super().__init__(self._load, self._find_features if self.has_features else None)
+        super().__init__(self._load, self._find_features if self.has_features else None, device=device)
         self.side = side
         self.image_size = tuple(image_size)
         self._dataset = ImageDataset(side.usable_items, image_size=self.image_size)

@@ -100,6 +100,8 @@ class GateEvidence:
         missed: other changes after which fewer controls were found than is asked for, beyond chance, each in words such
             as ``1 of 20 shifted by 10 % of the side``.
         is_verified: whether candidates were compared on the pixels.
+        search_engine: what searched for candidates.
+        search_recall: share of what the exact search finds that it found, 0 to 1.
         patients: patients that are memorized; ``None`` where no patient is known.
         chosen_by: name of the detector by whose scores the set was chosen, as a filter does; empty where it is the
             whole set.
@@ -123,6 +125,8 @@ class GateEvidence:
     reference: str = "of the reference change"
     missed: tuple[str, ...] = ()
     is_verified: bool = True
+    search_engine: str = "exact"
+    search_recall: float = 1.0
     patients: MemorizedPatients | None = None
     chosen_by: str = ""
     second_opinion: SecondOpinion | None = None
@@ -131,8 +135,9 @@ class GateEvidence:
         lengths = {name: len(flags) for name, flags in self._classes().items()}
         if len(set(lengths.values())) > 1 or not lengths["copies"]:
             raise ValueError(f"got flags of {lengths} images, want equally many, at least one")
-        if self.recall is not None and not 0 <= self.recall <= 1:
-            raise ValueError(f"got recall={self.recall}, want a share from 0 to 1")
+        for name, share in (("recall", self.recall), ("search_recall", self.search_recall)):
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"got {name}={share}, want a share from 0 to 1")
 
     @property
     def is_judged_by_its_chooser(self) -> bool:

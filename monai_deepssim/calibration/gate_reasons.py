@@ -10,9 +10,13 @@ from monai_deepssim.calibration.gate_evidence import GateEvidence, GateRules
 from monai_deepssim.calibration.gate_shares import JudgedShare
 from monai_deepssim.calibration.gate_words import counted, parts_beside, percent
 
-__all__ = ["GateReason", "gate_reasons", "why_passed"]
+__all__ = ["LEAST_SEARCH_RECALL", "GateReason", "gate_reasons", "why_passed"]
 
 _FILTER = "'monai-deepssim filter --leave_out duplicate,part,twin,discovery,unexplained'"
+
+
+#: Share of what the exact search finds that a search has to find for a gate to be passed.
+LEAST_SEARCH_RECALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,13 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
             "recall_unknown",
             "No controls were planted, or fewer than 5, so it is unknown how many copies would be found. "
             "Give --controls 20, and at least 5 training images.",
+        )
+    if evidence.search_recall < LEAST_SEARCH_RECALL:
+        yield (
+            "search_incomplete",
+            f"--search {evidence.search_engine} found {percent(evidence.search_recall, LEAST_SEARCH_RECALL)} of the "
+            f"training images that the exact search finds, and {percent(LEAST_SEARCH_RECALL)} is required. Give "
+            "--search exact.",
         )
     missed = [*_missed_reference(rules, evidence), *evidence.missed]
     if missed:

@@ -1,6 +1,7 @@
 """Adapters that let MONAI's trainers, evaluators and inferers run our work."""
 
 from monai_deepssim.engines.autocast_inferer import AutocastInferer
+from monai_deepssim.engines.embedded_images import EmbeddedImages
 from monai_deepssim.engines.embedding import (
     create_embedding_evaluator,
     embed_images,
@@ -8,8 +9,9 @@ from monai_deepssim.engines.embedding import (
     prepare_standardized_batch,
 )
 from monai_deepssim.engines.embedding_export import export_embeddings
-from monai_deepssim.engines.embedding_store import EmbeddedImages, EmbeddingStore, identify_inferer
+from monai_deepssim.engines.embedding_store import EmbeddingStore, image_keys
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
+from monai_deepssim.engines.inferer_identity import identify_inferer
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
 from monai_deepssim.engines.sharded_search import ShardedSearch
 from monai_deepssim.engines.shared_hashing import share_hashing
@@ -28,6 +30,7 @@ __all__ = [
     "embed_images",
     "export_embeddings",
     "identify_inferer",
+    "image_keys",
     "prepare_image_batch",
     "prepare_standardized_batch",
     "share_hashing",

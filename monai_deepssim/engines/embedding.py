@@ -1,8 +1,8 @@
 """Images to embeddings with MONAI's evaluator, kept on disk in shards so that an interrupted run is continued.
 
-The work is split in shards of consecutive images. A shard is one run of a
-:class:`~monai.engines.SupervisedEvaluator`, and its two files appear by an atomic rename when it is complete, so a run
-that was killed at any moment leaves only whole shards behind, and the next run computes the others.
+The work is split in shards. A shard is one run of a :class:`~monai.engines.SupervisedEvaluator`, and its two files
+appear by an atomic rename when it is complete, so a run that was killed at any moment leaves only whole shards behind,
+and the next run computes the others. Several ranks share the shards.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from monai_deepssim.data import CHANGED, ImageDataset
-from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddedImages, EmbeddingStore
+from monai_deepssim.engines.embedded_images import EmbeddedImages
+from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.networks import prepare_for_inference
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.ranks import current_ranks
 from monai_deepssim.similarity import standardize
@@ -117,6 +119,7 @@ def create_embedding_evaluator(
     return SupervisedEvaluator(
         device=torch.device(device),
         val_data_loader=data_loader,
+        non_blocking=True,
         network=network.to(device),
         prepare_batch=prepare_batch,
         inferer=inferer,
@@ -144,7 +147,8 @@ def embed_images(
     :attr:`EmbeddedImages.problems`. A progress bar counts images.
 
     Args:
-        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``.
+        network: standardised images ``(N, 1, rows, columns)`` to embeddings ``(N, D)``; of an embedder of this package
+            a faster copy is used (:func:`~monai_deepssim.networks.prepare_for_inference`).
         store: where the shards are kept, and which images they are of.
         batch_size: images per step.
         num_workers: processes that read images; 0 reads in this one.
@@ -158,9 +162,8 @@ def embed_images(
         The embeddings, memory-mapped, with what was noticed about each image.
 
     Raises:
-        UnusableInputError: if the store was opened with other images or another embedder before
-            (:meth:`EmbeddingStore.open`), cannot be written, the memory of the device does not suffice, or a file has
-            changed since it was hashed.
+        UnusableInputError: if the store holds other images (:meth:`EmbeddingStore.open`), cannot be written, the
+            memory of the device does not suffice, or a file has changed since it was hashed.
 
     Example:
         >>> import tempfile, numpy as np
@@ -175,16 +178,23 @@ def embed_images(
     """
     store.open()
     dataset = ImageDataset(store.hashed_items, image_size=store.image_size)
-    missing = store.missing_shards()
-    done = len(store.items) - sum(len(store.shard_range(shard)) for shard in missing)
-    bar = progress_bar(total=len(store.items), initial=done, desc=description, unit=" images", disable=not missing)
+    missing = store.missing(batch_size)
+    bar = progress_bar(
+        total=len(store.items), initial=store.num_known, desc=description, unit=" images", disable=not missing
+    )
+    prepared = prepare_for_inference(network)
 
     def embed(number: int) -> bytes:
-        shard = missing[number]
         collector = _BatchCollector(bar)
-        loader = DataLoader(Subset(dataset, store.shard_range(shard)), batch_size=batch_size, num_workers=num_workers)
+        loader = DataLoader(
+            Subset(dataset, missing[number].tolist()),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            # From pinned memory a batch is copied to a GPU while the one before it is embedded.
+            pin_memory=torch.device(device).type == "cuda",
+        )
         evaluator = create_embedding_evaluator(
-            network,
+            prepared,
             loader,
             device=device,
             inferer=inferer,
@@ -195,12 +205,12 @@ def embed_images(
         notes = pd.concat(collector.notes)
         for problem in notes.loc[notes["problem_kind"] == CHANGED, "problem"]:
             raise UnusableInputError(problem)
-        store.write_shard(shard, np.concatenate(collector.embeddings), notes)
+        store.write(missing[number], np.concatenate(collector.embeddings), notes)
         return b""
 
     with bar:
         current_ranks().share(len(missing), embed)
-    store.refresh()
+    store.complete()
     return store.load()
 
 

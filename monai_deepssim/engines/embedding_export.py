@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.csv_cells import safe_table
-from monai_deepssim.engines.embedding_store import EmbeddedImages
+from monai_deepssim.engines.embedded_images import EmbeddedImages
 from monai_deepssim.files import atomic_file, make_folder, write_text
 from monai_deepssim.progress import say
 
@@ -54,7 +54,9 @@ def export_embeddings(
         }
     )
     write_text(folder / "images.csv", safe_table(table).to_csv(index=False))
-    embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
+    embeddings = (
+        np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
+    )
     with atomic_file(folder / "embeddings.npy") as file:
         np.save(file, embeddings)
     without = [f"{items[position]['path']} ({problem})" for position, problem in sorted(embedded.problems.items())]

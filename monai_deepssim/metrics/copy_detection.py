@@ -13,8 +13,9 @@ from monai.metrics.metric import CumulativeIterationMetric
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics.uneven_shares import SyncsUnevenShares
-from monai_deepssim.search import Embeddings, NearestNeighbors, search_by_similarity
+from monai_deepssim.search import SEARCH_ENGINES, Embeddings, NearestNeighbors, make_neighbors, search_by_similarity
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,6 +93,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         self._image_shape: torch.Size | None = None
         self._training: Embeddings | None = None
         self._neighbors: NearestNeighbors | None = None
+        self._engine = SEARCH_ENGINES[0]
 
     def prepare_embedder(
         self, embedder: nn.Module | str | os.PathLike[str], load: Callable[[str | os.PathLike[str]], nn.Module]
@@ -226,8 +228,46 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
             UnusableInputError: when one that is compared by its cosine is all zeros or not finite.
         """
         self._training = training
-        self._neighbors = NearestNeighbors(device=self.device).fit(training) if self._compares_by_cosine else None
+        is_cosine = self._compares_by_cosine
+        self._neighbors = make_neighbors(self._engine, self.device).fit(training) if is_cosine else None
         return self
+
+    def use_engine(self, engine: str) -> Self:
+        """Search with an index of FAISS, from the next fit on.
+
+        Args:
+            engine: one of :data:`~monai_deepssim.search.SEARCH_ENGINES`.
+
+        Returns:
+            This object.
+
+        Raises:
+            UnusableInputError: when this detector compares by something else than a cosine, which no index knows, or
+                FAISS is not installed.
+        """
+        if engine != SEARCH_ENGINES[0] and not self.searches_by_cosine:
+            raise UnusableInputError(
+                f"--search {engine}: searches by the cosine of embeddings, and {self.title or type(self).__name__} has "
+                "a search of its own. Give --search exact, or leave the option out."
+            )
+        make_neighbors(engine)
+        self._engine = engine
+        return self
+
+    @property
+    def searches_by_cosine(self) -> bool:
+        """Whether the nearest are found by the cosine of representations, so that an index can find them."""
+        return self._compares_by_cosine and self.searches_parts
+
+    @property
+    def uses_index(self) -> bool:
+        """Whether an index searches, and not the exact search."""
+        return self._engine != SEARCH_ENGINES[0]
+
+    @property
+    def neighbors(self) -> NearestNeighbors | None:
+        """The search among the representations that were fitted; ``None`` where they are not compared by a cosine."""
+        return self._neighbors
 
     @property
     def training_representations(self) -> Tensor:
@@ -239,7 +279,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         if self._training is None:
             raise RuntimeError(f"{type(self).__name__} has no training images yet: call fit(training_loader) first")
         if not isinstance(self._training, Tensor):
-            self._training = torch.from_numpy(np.concatenate(self._training))
+            self._training = torch.from_numpy(np.concatenate(self._training)).float()
         return self._training
 
     @torch.no_grad()
@@ -285,9 +325,28 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
         Returns:
             ``(scores, indices)``, both ``(N, k)``, the most similar first.
         """
+        return self.search_among(representations, num_neighbors, None)
+
+    def search_among(self, representations: Tensor, num_neighbors: int, among: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Find the most similar of some training images; only for a detector that :attr:`searches_parts`.
+
+        Args:
+            representations: ``(N, D)``, of :meth:`represent_batch`.
+            num_neighbors: number of neighbours, k.
+            among: bool ``(M,)``, which training images may be found; ``None`` for all.
+
+        Returns:
+            As :meth:`search`; fewer columns where fewer may be found.
+        """
         if self._neighbors is not None:
-            return self._neighbors.kneighbors(representations, num_neighbors)
-        return search_by_similarity(representations, self.training_representations, self.compare, num_neighbors)
+            return self._neighbors.kneighbors(representations, num_neighbors, among)
+        training = self.training_representations
+        rows = torch.arange(len(training)) if among is None else among.nonzero().flatten()
+        if not len(rows):
+            return torch.empty(len(representations), 0), torch.empty(len(representations), 0, dtype=torch.int64)
+        training = training if among is None else training[rows]
+        scores, indices = search_by_similarity(representations, training, self.compare, num_neighbors)
+        return scores, rows[indices]
 
     def search_stages(self, representations: Tensor, num_neighbors: int = 1) -> SearchStages:
         """Find the training images that are most similar, and report what each stage of the search kept.

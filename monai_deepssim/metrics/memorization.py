@@ -52,7 +52,8 @@ class MemorizationMetric(DeepSSIMDetector):
         threshold: cosine above which an image is a copy; 0.85 is the published one. Not used with ``verify``.
         verify: whether aligned SSIM judges. Takes some milliseconds for each image of a shortlist, and all training
             images in memory: 60 kB each at 136 x 112.
-        device: where the embedder is moved to; it stays where it is by default. Alignment runs on the CPU.
+        device: where the embedder is moved to; it stays where it is by default. On a GPU images are aligned there,
+            too; volumes on the CPU.
         top_k: length of a shortlist, with ``verify``.
         verify_threshold: aligned SSIM above which an image is a copy; the default was measured on phantom subjects,
             see :data:`~monai_deepssim.metrics.ALIGNED_SSIM_THRESHOLDS`.

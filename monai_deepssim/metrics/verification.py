@@ -71,6 +71,8 @@ class ComparedImages:
     Args:
         load: returns the image of a row, ``(1, H, W)`` or ``(1, H, W, D)`` in [0, 1], all of one size.
         features: returns the local features of a row, placed in the pixels of that image; needed to match them.
+        device: where images are kept and compared, to which each is brought once. Volumes stay on the CPU, where they
+            are aligned.
 
     Example:
         >>> images = torch.rand(3, 1, 32, 32)
@@ -78,8 +80,18 @@ class ComparedImages:
         True
     """
 
-    def __init__(self, load: Callable[[int], Tensor], features: Callable[[int], LocalFeatures] | None = None) -> None:
-        self.image = _Latest(load)
+    def __init__(
+        self,
+        load: Callable[[int], Tensor],
+        features: Callable[[int], LocalFeatures] | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        def load_there(row: int) -> Tensor:
+            image = load(row)
+            return image.to(device) if image.ndim == 3 else image
+
+        self.image = _Latest(load_there)
         self.posed = _Latest(lambda row: pose(self.image(row)[None])[0])
         self.coarse = _Latest(lambda row: _keep_coarse(self.image(row)[None])[0])
         self.features = features
@@ -294,7 +306,7 @@ def _choose_pairs(
             row = rows[place]
             others = proposed[row]
             if len(others) > keep and not is_proven(local[row]):
-                others = others[_screen(row, others.tolist(), queries, training, keep).numpy()]
+                others = others[_screen(row, others.tolist(), queries, training, keep).cpu().numpy()]
             bar.update()
             return unite_candidates(local[row], others.tolist(), keep)
 

@@ -6,6 +6,7 @@ from monai_deepssim.networks.checkpoints import TorchScriptEmbedder, load_deepss
 from monai_deepssim.networks.copy_detector import CopyDetector, load_copy_detector
 from monai_deepssim.networks.deepssim_embedder import DeepSSIMEmbedder
 from monai_deepssim.networks.flip_folding import fold_flips
+from monai_deepssim.networks.inference import prepare_for_inference
 from monai_deepssim.networks.layer_features import LayerFeatures, find_stages
 from monai_deepssim.networks.mri_core import MRICoreEncoder
 from monai_deepssim.networks.pair_similarity import PairSimilarity
@@ -40,6 +41,7 @@ __all__ = [
     "load_copy_detector",
     "load_deepssim",
     "load_weights",
+    "prepare_for_inference",
     "read_checkpoint",
     "read_state_dict",
     "shapes_of",

@@ -107,6 +107,8 @@ class DeepSSIMEmbedder(nn.Module):
         self.pooled_size = self._remember("pooled_size", pooled_size if several else None) or single
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
+        #: Whether the backbone takes a grey image three times: not after ``prepare_for_inference``.
+        self.repeats_channel = True
         own = _read_own_checkpoint(pretrained)
         if spatial_dims == 3:
             self.feature_extractor, channels = build_volume_backbone(backbone)
@@ -195,7 +197,7 @@ class DeepSSIMEmbedder(nn.Module):
             )
         if self.canonical_size is not None or self.fold_flips:
             x = self._prepare(x)
-        if x.shape[1] == 1 and self.spatial_dims == 2:
+        if x.shape[1] == 1 and self.spatial_dims == 2 and self.repeats_channel:
             x = x.expand(-1, 3, -1, -1)
         return F.normalize(self.fc(self.feature_extractor(x)).float(), dim=1)
 

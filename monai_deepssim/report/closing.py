@@ -9,6 +9,7 @@ from typing import Any
 from pandas import DataFrame
 
 from monai_deepssim.files import printable
+from monai_deepssim.report.first_screen import search_words
 from monai_deepssim.report.sentences import (
     above_null_words,
     control_sentences,
@@ -58,6 +59,7 @@ def closing_lines(summary: Mapping[str, Any], matches: DataFrame, report: Path) 
     lines += [f"Look at these as well: {above}."] if above else []
     lines += ["", error_rate_sentence(summary), *side_lines(summary["sides_differ"])]
     lines += [false_alarm_sentence(summary)] if summary["false_alarms"] is not None else []
+    lines += [f"Search: {search_words(summary)}"] if search_words(summary) else []
     lines += _members_lines(summary) + _skipped_lines(summary["skipped"]) + _image_lines(summary)
     warning = proportions_warning(summary)
     lines += [f"Warning: {warning}"] if warning else []

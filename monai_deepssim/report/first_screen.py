@@ -18,7 +18,7 @@ from monai_deepssim.report.sentences import (
     share_words,
 )
 
-__all__ = ["recall_words", "untested", "what_it_rests_on"]
+__all__ = ["recall_words", "search_words", "untested", "what_it_rests_on"]
 
 
 def what_it_rests_on(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -43,11 +43,32 @@ def _compared(summary: Mapping[str, Any]) -> str:
     words = f"{count_words(summary['num_synthetic'], 'synthetic image')} with all "
     words += f"{count_words(summary['num_training'], 'training image')}"
     how = "by a search, then on the pixels after alignment" if summary["verified"] else "by the detector's score alone"
+    search = search_words(summary)
     repeats = len(summary["repeats"].get("synthetic", []))
     if repeats:
         words += f" ({count_words(repeats, 'more repeats one of these', 'more repeat some of these')})"
-    words += f"; {how}."
+    words += f"; {how}." + (f" {search}" if search else "")
     return words + (f" {count_words(skipped, 'image')} could not be read." if skipped else "")
+
+
+def search_words(summary: Mapping[str, Any]) -> str:
+    """Say what an index found of what the exact search finds; nothing where the search was exact.
+
+    Example:
+        >>> search = {"engine": "hnsw", "recall": 0.994, "num_sampled": 200, "num_neighbors": 64, "num_candidates": 144}
+        >>> search_words({"search": search})[:91]
+        'hnsw found 99.4 % of the 64 nearest training images that an exact search finds, on a sample'
+    """
+    search = summary.get("search") or {"engine": "exact"}
+    if search["engine"] == "exact":
+        return ""
+    # Nothing is rounded to all of them.
+    share = percent_words(search["recall"] if search["recall"] == 1 else min(search["recall"], 0.999))
+    return (
+        f"{search['engine']} found {share} of the {search['num_neighbors']} nearest training images that an exact "
+        f"search finds, on a sample of {count_words(search['num_sampled'], 'image')} and among "
+        f"{search['num_candidates']} candidates each."
+    )
 
 
 def recall_words(summary: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from monai_deepssim.search.nearest_neighbors import sort_neighbors
+from monai_deepssim.search.neighbor_order import sort_neighbors
 
 __all__ = ["search_by_similarity"]
 

@@ -69,8 +69,11 @@ class LocalFeatureSearch:
         Raises:
             ValueError: when there are none.
         """
-        self._features = drop_common_features(features)
-        self.index.fit([entry.descriptors for entry in self._features])
+        kept = drop_common_features(features)
+        self.index.fit([entry.descriptors for entry in kept])
+        # The descriptors are in memory once.
+        of_images = zip(kept, self.index.descriptors, strict=True)
+        self._features = [entry._replace(descriptors=descriptors) for entry, descriptors in of_images]
         return self
 
     def query(

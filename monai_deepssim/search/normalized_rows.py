@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from monai_deepssim.errors import UnusableInputError
 
-__all__ = ["Embeddings", "NormalizedRows"]
+__all__ = ["Embeddings", "NormalizedRows", "RowBlock"]
 
 Shard: TypeAlias = torch.Tensor | np.ndarray
 Embeddings: TypeAlias = Shard | Sequence[Shard]
+
+# What float32 holds exactly; anything else is brought to length 1 in float64 when it is read.
+_NARROW = (torch.float16, torch.bfloat16, torch.float32, torch.uint8, torch.int8, torch.int16, torch.bool)
+# Few enough for the cache of a core, in which they are widened.
+_ROWS_PER_LENGTH = 256
+
+
+class RowBlock(NamedTuple):
+    """Consecutive rows as they are stored, with their lengths.
+
+    Attributes:
+        values: ``(n, D)``, float32; of numbers that float32 cannot hold rows of length 1, float64.
+        lengths: ``(n,)`` float64 (float32 on ``mps``), above 0.
+    """
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+    def take(self, rows: torch.Tensor) -> RowBlock:
+        """Some of the rows.
+
+        Args:
+            rows: int64 ``(m,)``.
+        """
+        return RowBlock(self.values[rows], self.lengths[rows])
+
+    def in_single_precision(self, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The rows at length 1, float32: each number is off by two units in the last place at most.
+
+        Args:
+            out: float32 ``(n, D)`` to write them into; a new tensor by default.
+        """
+        out = torch.empty_like(self.values, dtype=torch.float32) if out is None else out
+        if self.values.dtype == torch.float64:
+            return out.copy_(self.values)
+        return torch.mul(self.values, (1 / self.lengths).float()[:, None], out=out)
+
+    def in_double_precision(self) -> torch.Tensor:
+        """The rows at length 1, float64 (float32 on ``mps``)."""
+        return self.values.to(self.lengths.dtype) / self.lengths[:, None]
 
 
 class NormalizedRows:
@@ -62,6 +103,8 @@ class NormalizedRows:
         if len(widths) > 1:
             raise ValueError(f"{name}: shards differ in embedding size {widths}. Embed all of them with one model.")
         self.dim: int = widths[0]
+        # Of mixed shards all are widened, so that lengths mean the same for every row.
+        self._is_wide = any(_type_of(shard) not in _NARROW for shard in self._shards)
         self._starts = [0, *accumulate(len(shard) for shard in self._shards)]
 
     def __len__(self) -> int:
@@ -73,10 +116,27 @@ class NormalizedRows:
         first = self._shards[0]
         return first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
 
-    def check(self, block_size: int) -> None:
-        """Read every row once, ``block_size`` at a time, so that an unusable row is named before a long search."""
-        for start in range(0, len(self), block_size):
-            self.read(start, start + block_size)
+    def measure(self, block_size: int) -> torch.Tensor:
+        """Read every row once, ``block_size`` at a time, so that an unusable row is named before a long search.
+
+        Returns:
+            Length of each row, float64 ``(N,)`` on the CPU.
+
+        Raises:
+            UnusableInputError: when a row is all zeros or holds a NaN or an infinity.
+        """
+        lengths = torch.ones(len(self), dtype=torch.float64)
+        for start in range(0, len(self), min(block_size, _ROWS_PER_LENGTH)):
+            block = self._gather(start, start + min(block_size, _ROWS_PER_LENGTH), None)
+            if self._is_wide:
+                self._normalize(block, start)
+                continue
+            wide = block.float() if block.device.type == "mps" else block.double()
+            part = torch.linalg.vector_norm(wide, dim=1)
+            if not bool((part.isfinite() & (part > 0)).all()):
+                self._normalize(block, start)
+            lengths[start : start + len(part)] = part.cpu().double()
+        return lengths
 
     def check_width(self, training: NormalizedRows) -> None:
         """Refuse embeddings that are not as wide as the training embeddings.
@@ -104,13 +164,52 @@ class NormalizedRows:
         Raises:
             UnusableInputError: when a row is all zeros or holds a NaN or an infinity.
         """
-        pieces = [
-            _to_tensor(shard[max(start - first, 0) : stop - first], device)
-            for first, shard in zip(self._starts, self._shards, strict=False)
-            if first < stop and start < first + len(shard)
-        ]
-        rows = torch.cat(pieces) if pieces else torch.zeros(0, self.dim, device=device or self.device)
-        return self._normalize(rows, start)
+        return self._normalize(self._gather(start, stop, device), start)
+
+    def read_block(self, start: int, stop: int, lengths: torch.Tensor, device: torch.device | str) -> RowBlock:
+        """Read consecutive rows as they are.
+
+        Args:
+            start: first row.
+            stop: one after the last row; past the end it is cut.
+            lengths: of all rows, from :meth:`measure`.
+            device: where the rows are wanted.
+        """
+        rows = self._gather(start, stop, device)
+        wide = torch.float32 if rows.device.type == "mps" else torch.float64
+        values = self._normalize(rows, start) if self._is_wide else rows.float()
+        return RowBlock(values, lengths[start:stop].to(values.device, wide))
+
+    def take(self, rows: torch.Tensor, lengths: torch.Tensor) -> RowBlock:
+        """Read single rows as they are, on the CPU.
+
+        Args:
+            rows: int64 ``(n,)`` on the CPU, in any order.
+            lengths: of all rows, from :meth:`measure`.
+        """
+        order = rows.argsort(stable=True)
+        ordered = rows[order].numpy()
+        values = torch.empty(len(rows), self.dim, dtype=torch.float64 if self._is_wide else torch.float32)
+        shards = np.searchsorted(self._starts, ordered, side="right") - 1
+        for number in np.unique(shards).tolist():
+            first, last = np.searchsorted(shards, [number, number + 1]).tolist()
+            chosen = self._shards[number][ordered[first:last] - self._starts[number]]
+            values[order[first:last]] = _to_tensor(chosen, "cpu").to(values.dtype)
+        return RowBlock(self._normalize(values, 0) if self._is_wide else values, lengths[rows])
+
+    def _gather(self, start: int, stop: int, device: torch.device | str | None) -> torch.Tensor:
+        pieces = list(self._pieces(start, min(stop, len(self)), device))
+        if len(pieces) == 1:
+            return pieces[0]
+        return torch.cat(pieces) if pieces else torch.zeros(0, self.dim, device=device or self.device)
+
+    def _pieces(self, start: int, stop: int, device: torch.device | str | None) -> Iterator[torch.Tensor]:
+        number = max(bisect_right(self._starts, start) - 1, 0)
+        while number < len(self._shards) and self._starts[number] < stop:
+            first, shard = self._starts[number], self._shards[number]
+            if start < first + len(shard):
+                yield _to_tensor(shard[max(start - first, 0) : stop - first], device)
+            number += 1
 
     def _normalize(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         rows = rows.float() if rows.device.type == "mps" else rows.double()
@@ -127,6 +226,10 @@ class NormalizedRows:
         # Dividing by the largest value first keeps the squares of very large and very small embeddings in range.
         rows = rows / largest
         return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+
+
+def _type_of(shard: Shard) -> torch.dtype:
+    return shard.dtype if isinstance(shard, torch.Tensor) else torch.from_numpy(np.empty(0, shard.dtype)).dtype
 
 
 def _to_tensor(shard: Shard, device: torch.device | str | None) -> torch.Tensor:

@@ -129,12 +129,13 @@ def copy_score(
     starts = [match if match is not None and match.num_inliers >= _LEAST_INLIERS else None for match in matches]
     aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=starts if any(starts) else None)
     alignments = aligned.alignments
-    coarse = torch.tensor(map_in_threads(lambda i: _correlate_coarse(x[i], y[i], alignments[i]), len(x)))
+    images, changed = _aligned_arrays(x, y, alignments)
+    coarse = torch.tensor(map_in_threads(lambda i: _correlate_coarse(images[i], changed[i]), len(x)))
     deformed = torch.tensor([alignment.deformation_pixels for alignment in alignments])
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY if x.ndim == 4 else _COARSE_OF_VOLUME_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
-    shown = torch.tensor([float(_find_head(image[0].cpu().numpy().astype(np.float32)).mean()) for image in x])
+    shown = torch.tensor([float(_find_head(image).mean()) for image in images])
     background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1)
     ssim = 1 - (1 - aligned.ssim.cpu()) * background
     best = ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - ssim).clamp(min=0)
@@ -215,7 +216,7 @@ def copied_area(
     """
     # A volume has fewer voxels along an axis than an image has pixels.
     pixels = max(x.shape) / _ROWS if x.ndim == 4 else 1.0
-    first, second = (_smooth(image, pixels) for image in _aligned_arrays(x, y, alignment))
+    first, second = (_smooth(side[0], pixels) for side in _aligned_arrays(x[None], y[None], [alignment]))
     window = _WINDOW * pixels
     first_mean, second_mean = _smooth(first, window), _smooth(second, window)
     first_variance = np.maximum(_smooth(first**2, window) - first_mean**2, 0)
@@ -231,12 +232,11 @@ def copied_area(
     return float(agrees.sum() / structured.sum()), agrees
 
 
-def _correlate_coarse(x: Tensor, y: Tensor, alignment: Alignment) -> float:
+def _correlate_coarse(image: np.ndarray, changed: np.ndarray) -> float:
     """Correlation of the coarse structure of an image and a training image that is brought onto it, and of its inside.
 
     The mean of the two: an outline is much alike in many heads, and has most of the structure of a blurred one.
     """
-    image, changed = _aligned_arrays(x, y, alignment)
     inside = _inside(image)
     # So few voxels are a blur already that a copy which is not blurred further has to be compared without one, too.
     blurs = (_BLUR,) if image.ndim == 2 else (0.0, _BLUR)
@@ -277,11 +277,17 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(first @ second) / max(float(np.sqrt((first @ first) * (second @ second))), 1e-12)
 
 
-def _aligned_arrays(x: Tensor, y: Tensor, alignment: Alignment) -> tuple[np.ndarray, np.ndarray]:
-    changed = alignment.apply(y)
-    if alignment.deformation_pixels:
-        changed = deform_onto(x[None], changed[None])[0]
-    return x[0].cpu().numpy().astype(np.float32), changed[0].cpu().numpy().astype(np.float32)
+def _aligned_arrays(x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> tuple[np.ndarray, np.ndarray]:
+    """Each x, and each y as it was found to fit: ``(B, H, W)`` or ``(B, H, W, D)``, float32.
+
+    All is changed where y is, and brought to the CPU at once.
+    """
+    changed = torch.stack(map_in_threads(lambda i: alignments[i].apply(y[i]), len(y))) if len(y) else y
+    deformed = [i for i, alignment in enumerate(alignments) if alignment.deformation_pixels]
+    if deformed:
+        changed[deformed] = deform_onto(x[deformed], changed[deformed])
+    first, second = (images[:, 0].cpu().numpy().astype(np.float32) for images in (x, changed))
+    return first, second
 
 
 def _smooth(image: np.ndarray, deviation: float) -> np.ndarray:

@@ -156,8 +156,8 @@ class Judges:
         scores, proposed = _search(self._deepssim, embeddings, max(self._top_k, NUM_SCREENED))
         pairs = verify_candidates(
             tabulate_candidates(proposed.numpy(), scores.numpy()),
-            ComparedImages(enlarged.__getitem__),
-            ComparedImages(self._enlarged_pool[rows].__getitem__),
+            ComparedImages(enlarged.__getitem__, device=self._deepssim.device),
+            ComparedImages(self._enlarged_pool[rows].__getitem__, device=self._deepssim.device),
             keep=self._top_k,
         )
         best = pairs.groupby("query").first()

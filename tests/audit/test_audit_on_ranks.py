@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from audit_files import IMAGE_SIZE, write_png
 from rank_threads import on_ranks
 
@@ -10,6 +12,8 @@ from monai_deepssim.audit.clean_up.deduplication_steps import perform_deduplicat
 from monai_deepssim.audit.clean_up.filter_steps import perform_filter
 from monai_deepssim.audit.options import AuditOptions, DeduplicationOptions, FilterOptions
 from monai_deepssim.audit.steps import perform_audit
+from monai_deepssim.engines import ShardedSearch
+from monai_deepssim.metrics import NCCDetector
 from monai_deepssim.options import read_options
 from monai_deepssim.ranks import Ranks
 
@@ -37,23 +41,34 @@ def audit_on(size: int, folders: Path, name: str, kind=AuditOptions, perform=per
 
 
 def test_two_ranks_write_the_files_of_one(folders, checkpoint, axial) -> None:
-    for level in (57, 68):
-        write_png(folders / "holdout" / f"new-{level}.png", axial(level))
-    options = {"controls": 1, "holdout_dir": folders / "holdout"}
-    alone = audit_on(1, folders, "alone", checkpoint=checkpoint, **options)
-    assert {"matches.csv", "controls.csv", "holdout.csv"} <= set(alone)
-    assert audit_on(2, folders, "ranks", checkpoint=checkpoint, **options) == alone
-
-
-@pytest.mark.parametrize("detector", ["ncc", "memorization_index"])
-def test_ranks_with_uneven_shares_or_none_take_part(folders, detector) -> None:
-    for path in sorted((folders / "training").iterdir())[2 if detector == "ncc" else 7 :]:
-        path.unlink()
-    options = (
-        {"detector": detector} if detector == "ncc" else {"detector": detector, "verify": False, "thresholds": 0.9}
-    )
+    write_png(folders / "holdout" / "new-57.png", axial(57))
+    # Batches of four: each rank embeds some.
+    options = {"checkpoint": checkpoint, "controls": 1, "holdout_dir": folders / "holdout", "batch_size": 4}
     alone = audit_on(1, folders, "alone", **options)
-    assert audit_on(3, folders, "ranks", **options) == alone
+    assert {"matches.csv", "controls.csv", "holdout.csv"} <= set(alone)
+    assert audit_on(2, folders, "ranks", **options) == alone
+
+
+def test_three_ranks_with_uneven_shares_or_none_take_part(folders) -> None:
+    for path in sorted((folders / "training").iterdir())[2:]:
+        path.unlink()
+    alone = audit_on(1, folders, "alone", detector="ncc")
+    assert audit_on(3, folders, "ranks", detector="ncc") == alone
+
+
+def test_a_detector_that_cannot_search_parts_looks_up_parts_of_the_images() -> None:
+    random = np.random.default_rng(0)
+    embeddings, queries = [random.random((7, 6), np.float32), random.random((5, 6), np.float32)], torch.rand(4, 6)
+
+    class Whole(NCCDetector):
+        def search(self, representations, num_neighbors=1):
+            assert len(self.training_representations) == 12
+            return super().search(representations, num_neighbors)
+
+    for kind in (NCCDetector, Whole):
+        expected = kind().fit_representations(embeddings).search(queries, 3)
+        for found in on_ranks(3, lambda _, kind=kind: ShardedSearch(kind()).fit(embeddings).search(queries, 3)):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,7 @@ def test_a_copy_that_is_put_in_the_place_of_an_innocent_image_does_not_pass(
     assert not (folders / "out" / "files.csv").exists()
 
     # What is there now is another set, which is judged as such.
-    assert "synthetic images" in refused()
-    assert audit(overwrite=True).copy_fraction.count == 2
+    assert audit().copy_fraction.count == 2
 
 
 def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again_by_the_next_run(audit, folders, monkeypatch) -> None:
@@ -112,7 +111,7 @@ def test_a_file_that_could_not_be_hashed_is_tried_again_without_overwrite(audit,
 def test_a_damaged_file_is_not_read_again_by_each_run(audit, folders) -> None:
     (folders / "synthetic" / "other-120.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     audit()
-    shard = folders / "out" / "embeddings" / "synthetic" / "shard-00000.npy"
+    (shard,) = (folders / "out" / "embeddings" / "synthetic").glob("*.npy")
     before = shard.stat().st_mtime_ns
     assert [skipped.path for skipped in audit().skipped] == ["other-120.png"]
     assert shard.stat().st_mtime_ns == before

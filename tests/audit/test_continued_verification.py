@@ -15,7 +15,7 @@ import monai_deepssim.audit.verification_store as verification_store
 import monai_deepssim.metrics.verification as verification
 from monai_deepssim.audit.verification import SideImages
 from monai_deepssim.audit.verification_store import VerificationStore
-from monai_deepssim.similarity import Alignment
+from monai_deepssim.similarity import Alignment, LocalMatch
 
 
 class Aligner:
@@ -99,13 +99,22 @@ def test_scores_of_a_detector_that_shortlists_others_are_not_mixed_up(audit, fol
 
 
 @pytest.mark.parametrize("side", ["training", "synthetic"])
-def test_a_changed_image_is_verified_anew(audit, folders, aligner, axial, side) -> None:
+def test_of_a_changed_image_only_its_own_pairs_are_verified_anew(audit, folders, aligner, axial, side) -> None:
     in_all = run_counting(audit, aligner)
     name = {"training": "sub-2_z60.png", "synthetic": "copy-of-60.png"}[side]
     write_png(folders / side / name, axial(140))
-    # The training images' pairs with each other are still good where only a synthetic image has changed.
-    again = run_counting(audit, aligner, overwrite=True)
-    assert again == (in_all if side == "training" else 12)
+    again = run_counting(audit, aligner)
+    # The changed image's own pairs, and those for which it makes room or takes it, of 40 and more.
+    assert 3 <= again < in_all / 2
+    run_counting(audit, aligner, output_dir="at_once")
+
+    assert (folders / "out" / "matches.csv").read_text() == (folders / "at_once" / "matches.csv").read_text()
+
+
+def test_an_image_that_is_added_to_the_training_set_costs_its_own_pairs(audit, folders, aligner, axial) -> None:
+    in_all = run_counting(audit, aligner)
+    write_png(folders / "training" / "a-new.png", axial(140))
+    assert 0 < run_counting(audit, aligner) < in_all / 2
     run_counting(audit, aligner, output_dir="at_once")
 
     assert (folders / "out" / "matches.csv").read_text() == (folders / "at_once" / "matches.csv").read_text()
@@ -142,9 +151,16 @@ def pack(pairs: np.ndarray, scores, changes) -> DataFrame:
 
 
 def store(folder: Path, **changed) -> VerificationStore:
-    return VerificationStore(
-        **{"directory": folder, "query_images": "q", "training_images": "t", "image_size": (64, 64), **changed}
-    )
+    keys = {"query_keys": ["q0", "q1"], "training_keys": ["t0", "t1", "t2", "t3"]}
+    opened = VerificationStore(**{"directory": folder, "image_size": (64, 64), **keys, **changed})
+    opened.open()
+    return opened
+
+
+def known(opened: VerificationStore) -> DataFrame:
+    """All pairs that it has."""
+    everything = [(query, row) for query in range(len(opened.query_keys)) for row in range(len(opened.training_keys))]
+    return opened.known(DataFrame(everything, columns=["query", "training"]))
 
 
 def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
@@ -153,14 +169,36 @@ def test_a_pair_comes_back_exactly_as_it_was(tmp_path) -> None:
     store(tmp_path).write(written[:2])
     store(tmp_path).write(written[2:])
 
-    assert_frame_equal(store(tmp_path).load(), written)
+    in_order = written.sort_values(["query", "training"], ignore_index=True)
+    assert_frame_equal(known(store(tmp_path)), in_order)
+
+
+def test_pairs_follow_what_their_images_hold_and_not_their_places(tmp_path) -> None:
+    store(tmp_path).write(pack(PAIRS, np.array([1.0, 0.25, 0.5]), CHANGES))
+    moved = store(tmp_path, query_keys=["q1", "new", "q0"], training_keys=["new", "t3", "t2"])
+    assert known(moved)[["query", "training", "score"]].values.tolist() == [[0, 2, 1.0], [2, 1, 0.25]]
+    # The pair of an image that is gone has gone with it.
+    assert len(known(store(tmp_path))) == 2
+
+
+def test_a_pair_with_another_local_match_is_verified_again(tmp_path) -> None:
+    def match(inliers: int) -> LocalMatch:
+        points = np.zeros((inliers, 2), np.float32)
+        return LocalMatch(inliers, np.eye(2, 3), False, points, points, 0.5)
+
+    opened = store(tmp_path)
+    opened.write(pack(PAIRS[:1], np.ones(1), CHANGES[:1]), {1: {2: match(20)}})
+    candidates = DataFrame({"query": [1], "training": [2]})
+    assert len(store(tmp_path).known(candidates, {1: {2: match(20)}})) == 1
+    assert len(store(tmp_path).known(candidates, {1: {2: match(21)}})) == 0
+    assert len(store(tmp_path).known(candidates)) == 0
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"query_images": "x"},
-        {"training_images": "x"},
+        {"query_keys": ["x", "y"]},
+        {"training_keys": ["w", "x", "y", "z"]},
         {"image_size": (64, 65)},
         {"deformation_cost": 0.05},
         "version of the package",
@@ -180,9 +218,9 @@ def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch,
         monkeypatch.setattr(verification_store, "COPY_SCORE_VERSION", 0)
         changed = {}
 
-    assert len(store(tmp_path, **changed).load()) == 0
+    assert len(known(store(tmp_path, **changed))) == 0
     store(tmp_path, **changed).write(pack(PAIRS[:1], np.ones(1), CHANGES[:1]))
-    assert len(store(tmp_path, **changed).load()) == 1
+    assert len(known(store(tmp_path, **changed))) == 1
 
 
 def test_a_file_that_was_cut_short_is_named_and_its_pairs_alone_are_gone(tmp_path, capsys) -> None:
@@ -192,8 +230,8 @@ def test_a_file_that_was_cut_short_is_named_and_its_pairs_alone_are_gone(tmp_pat
     path = tmp_path / "pairs-00001.json"
     path.write_bytes(path.read_bytes()[:-10])
 
-    assert store(tmp_path).load()["query"].tolist() == [1, 1]
+    assert known(store(tmp_path))["query"].tolist() == [1, 1]
     assert "pairs-00001.json: is damaged" in capsys.readouterr().err
     store(tmp_path).write(pack(PAIRS[1:2], np.ones(1), CHANGES[1:2]))
-    assert sorted(store(tmp_path).load()["query"]) == [0, 1, 1]
+    assert sorted(known(store(tmp_path))["query"]) == [0, 1, 1]
     assert not list(tmp_path.glob("*.partial"))

@@ -199,10 +199,14 @@ class CosineDetector:
         self.neighbors = NearestNeighbors().fit(embeddings)
         self.asked: list[tuple[int, int]] = []
 
-    def search(self, images: EmbeddedImages, num_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    searches_among = True
+
+    def search(
+        self, images: EmbeddedImages, num_neighbors: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         queries = torch.from_numpy(np.concatenate(images.embeddings))
         self.asked.append((len(queries), num_neighbors))
-        scores, rows = self.neighbors.kneighbors(queries, num_neighbors)
+        scores, rows = self.neighbors.kneighbors(queries, num_neighbors, torch.from_numpy(among))
         return scores.double().numpy(), rows.numpy()
 
 
@@ -237,7 +241,7 @@ def test_more_repetitions_than_neighbours_that_are_looked_at_hide_no_duplicate()
     assert found.rounds > 1
     # The first search is of all images for ten others each; later ones are of the few that were kept.
     assert detector.asked[0] == (51, 11)
-    assert all(rows <= 3 for rows, _ in detector.asked[1:])
+    assert all(rows <= 3 and asked <= 11 for rows, asked in detector.asked[1:])
 
 
 def test_groups_are_those_of_a_comparison_of_all_with_all() -> None:

@@ -170,3 +170,10 @@ def test_its_own_threshold_says_what_is_a_copy(phantoms):
     detector(torch.cat([phantoms[2:4].flip(3), phantoms[8:10]]))
     assert detector.threshold == 0.86
     assert detector.aggregate() == 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_scores_are_those_of_the_cpu(phantoms, copies):
+    found = [AlignedDetector(NCCDetector(device=device), top_k=4).fit([phantoms])(copies) for device in ("cpu", "cuda")]
+    torch.testing.assert_close(found[1][:, 0], found[0][:, 0], atol=2e-3, rtol=0)
+    assert torch.equal(found[1][:, 1], found[0][:, 1])

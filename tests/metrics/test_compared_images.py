@@ -19,3 +19,10 @@ def test_as_many_images_stay_in_memory_as_bytes_may(shape: tuple[int, ...], monk
     for row in (9, 0, 1, 2, 0, 1, 2, 3, 0):
         assert torch.equal(side.image(row), torch.full(shape, float(row)))
     assert loaded == [9, 0, 1, 2, 3, 0]
+
+
+def test_images_are_kept_where_they_are_compared_and_volumes_on_the_cpu() -> None:
+    side = ComparedImages(torch.zeros(2, 1, 32, 32).__getitem__, device="meta")
+    assert [side.image(1).device.type, side.coarse(1).device.type] == ["meta", "meta"]
+    volumes = ComparedImages(torch.zeros(2, 1, 16, 16, 16).__getitem__, device="meta")
+    assert volumes.image(1).device.type == "cpu"

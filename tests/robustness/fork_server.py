@@ -59,7 +59,9 @@ class ForkServer:
             env={**os.environ, **threads},
         )
 
-    def run(self, command: list[str], folder: Path, *, how: str = "", at: int = 0) -> Outcome:
+    def run(
+        self, command: list[str], folder: Path, *, how: str = "", at: int = 0, environment: dict[str, str] | None = None
+    ) -> Outcome:
         """Run a command in a folder.
 
         Args:
@@ -67,8 +69,11 @@ class ForkServer:
             folder: its working directory; only changes below it are counted.
             how: ``kill``, ``interrupt``, ``terminate``, ``full`` (no space is left from there on) or nothing.
             at: number of the call, from 1, at which that happens.
+            environment: of a rank: variables that torchrun sets.
         """
-        request = {"command": command, "folder": str(folder), "how": how, "at": at}
+        log = f"{folder}{(environment or {}).get('RANK', '')}"
+        request = {"command": command, "folder": str(folder), "how": how, "at": at, "log": log}
+        request["environment"] = environment or {}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return Outcome(**json.loads(self._process.stdout.readline()))
 
@@ -113,14 +118,17 @@ def _disturb(folder: str, how: str, at: int, calls: list[int]) -> None:
 
 def _run(request: dict, report: int) -> None:
     """In the fork: run the command and leave, whatever happens."""
+    from monai_deepssim import ranks
     from monai_deepssim.__main__ import main
 
+    os.environ.update(request["environment"])
+    ranks._PATIENCE_SECONDS, ranks._HEARTBEAT_SECONDS = 4.0, 0.2
     folder, calls, status = request["folder"], [0], 70
     # A shell starts what runs in its background with this signal ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     for descriptor, name in ((1, "out"), (2, "err")):
-        target = os.open(f"{folder}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        target = os.open(f"{request['log']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, descriptor)
     try:
         _disturb(folder + os.sep, request["how"], request["at"], calls)
@@ -161,7 +169,7 @@ def _serve() -> None:
         _, ended = os.waitpid(child, 0)
         calls = os.read(reader, 100)
         os.close(reader)
-        texts = [Path(f"{request['folder']}.{name}").read_text(errors="replace") for name in ("out", "err")]
+        texts = [Path(f"{request['log']}.{name}").read_text(errors="replace") for name in ("out", "err")]
         outcome = Outcome(os.waitstatus_to_exitcode(ended), int(calls or 0), *texts)
         print(json.dumps(vars(outcome)), flush=True)
 

@@ -33,18 +33,35 @@ def test_the_votes_are_those_of_a_search_by_hand(descriptors):
     assert votes[1] == 0
 
 
-@pytest.mark.parametrize(
-    "limits", [{}, {"_LEAST_FOR_BYTES": 1}, {"_LEAST_FOR_PRODUCT": 1}], ids=["flat", "bytes", "product"]
-)
-def test_faiss_names_the_images_that_the_exact_search_names(monkeypatch, limits):
+@pytest.fixture
+def small_index(monkeypatch) -> None:
     pytest.importorskip("faiss")
-    for name, value in {"_LEAST_FOR_FAISS": 1, **limits}.items():
-        monkeypatch.setattr(descriptor_index, name, value)
+    monkeypatch.setattr(descriptor_index, "_LEAST_FOR_FAISS", 1)
+    monkeypatch.setattr(descriptor_index, "_ADDED_AT_ONCE", 700)
+
+
+def test_faiss_names_the_images_that_the_exact_search_names(small_index):
     random = np.random.default_rng(1)
     images = [random.integers(0, 255, (100, 128), dtype=np.uint8) for _ in range(30)]
     exact, faiss = (DescriptorIndex(use_faiss=use).fit(images) for use in (False, True))
     for image in (0, 17, 29):
         assert faiss.vote(images[image]).argmax() == exact.vote(images[image]).argmax() == image
+
+
+def test_votes_of_faiss_weigh_as_much_as_those_of_the_exact_search(small_index, monkeypatch):
+    monkeypatch.setattr(descriptor_index, "_NUM_PROBED", 1000)  # all cells, so that the codes alone can lose a vote
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 255, (100, 128), dtype=np.uint8) for _ in range(30)]
+    exact, faiss = (DescriptorIndex(1, use_faiss=use).fit(images) for use in (False, True))
+    near = np.clip(images[4].astype(int) + random.integers(-20, 20, images[4].shape), 0, 255)
+    np.testing.assert_allclose(faiss.vote(near)[4], exact.vote(near)[4], rtol=1e-5)
+
+
+def test_descriptors_are_in_memory_once(descriptors):
+    index = DescriptorIndex().fit(descriptors)
+    assert [len(rows) for rows in index.descriptors] == [30, 0, 50, 40, 60]
+    assert all(rows.base is index.descriptors[0].base for rows in index.descriptors)
+    np.testing.assert_array_equal(np.concatenate(index.descriptors), np.concatenate(descriptors))
 
 
 def test_several_queries_at_once_vote_as_each_by_itself(descriptors):

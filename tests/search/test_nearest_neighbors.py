@@ -53,7 +53,8 @@ def test_no_tensor_is_larger_than_a_block_or_the_answer() -> None:
     training, queries = make_embeddings(500, dim=8), make_embeddings(400, dim=8, seed=1)
     with LargestTensor() as largest:
         NearestNeighbors(block_size=block_size).fit(training).kneighbors(queries, num_neighbors)
-    assert 0 < largest.numel <= max(block_size**2, len(queries) * num_neighbors)
+    # A block is filled up to whole groups of 64 columns.
+    assert 0 < largest.numel <= max(2 * block_size**2, queries.numel())
 
 
 def test_no_tensor_is_larger_than_a_block_when_every_score_is_a_tie() -> None:
@@ -61,7 +62,7 @@ def test_no_tensor_is_larger_than_a_block_when_every_score_is_a_tie() -> None:
     training, queries = torch.ones(500, 8), torch.ones(400, 8)
     with LargestTensor() as largest:
         NearestNeighbors(block_size=block_size).fit(training).kneighbors(queries, num_neighbors)
-    assert largest.numel <= max(block_size**2, len(queries) * num_neighbors)
+    assert largest.numel <= max(2 * block_size**2, queries.numel())
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 50, 101, 4096])
@@ -98,22 +99,90 @@ def test_a_memmap_an_array_and_shards_give_what_the_tensor_gives(tmp_path) -> No
         assert torch.equal(indices, expected_indices)
 
 
+@pytest.mark.parametrize("num_neighbors", [1, 5, 64, 200])
+@pytest.mark.parametrize("order", ["random", "ascending", "descending"])
+def test_the_answer_is_that_of_double_precision(order: str, num_neighbors: int) -> None:
+    training, queries = make_embeddings(3000), make_embeddings(50, seed=1)
+    if order != "random":
+        # Each block is better than all before it, or none is.
+        position = (training @ queries[0]).argsort(descending=order == "descending")
+        training = training[position]
+    unit, rows = (torch.nn.functional.normalize(side.double(), dim=1) for side in (queries, training))
+    expected, order_of_columns = (unit @ rows.T).float().sort(dim=1, descending=True, stable=True)
+    scores, indices = NearestNeighbors(block_size=512).fit(training).kneighbors(queries, num_neighbors)
+    assert torch.equal(scores, expected[:, :num_neighbors])
+    assert torch.equal(indices, order_of_columns[:, :num_neighbors])
+
+
+def test_embeddings_that_single_precision_cannot_order_are_ordered() -> None:
+    base = make_embeddings(1, dim=256).double()
+    training = base + 3e-4 * make_embeddings(300, dim=256, seed=1)
+    queries = base + 3e-4 * make_embeddings(20, dim=256, seed=2)
+    unit, rows = (torch.nn.functional.normalize(side, dim=1) for side in (queries, training))
+    expected, order = (unit @ rows.T).float().sort(dim=1, descending=True, stable=True)
+    for form in (training, training.float()):
+        scores, indices = NearestNeighbors(block_size=64).fit(form).kneighbors(queries, 10)
+        if form is training:
+            assert torch.equal(indices, order[:, :10])
+        torch.testing.assert_close(scores, expected[:, :10], atol=1e-6, rtol=0)
+
+
+def test_a_lower_precision_that_is_set_for_all_of_torch_changes_nothing() -> None:
+    training, queries = make_embeddings(2000, dim=64), make_embeddings(20, dim=64, seed=1)
+    expected = NearestNeighbors().fit(training).kneighbors(queries, 10)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            scores, indices = NearestNeighbors().fit(training).kneighbors(queries, 10)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(scores, expected[0])
+    assert torch.equal(indices, expected[1])
+
+
+@pytest.mark.parametrize("num_neighbors", [3, 90])
+def test_only_what_may_be_found_is_found(num_neighbors: int) -> None:
+    training, queries = make_embeddings(300), make_embeddings(20, seed=1)
+    among = torch.arange(300) % 7 == 2
+    expected_scores, expected = NearestNeighbors().fit(training[among]).kneighbors(queries, num_neighbors)
+    scores, indices = NearestNeighbors(block_size=64).fit(training).kneighbors(queries, num_neighbors, among)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(indices, among.nonzero().flatten()[expected])
+    nothing = NearestNeighbors().fit(training).kneighbors(queries, 3, torch.zeros(300, dtype=torch.bool))
+    assert nothing[0].shape == nothing[1].shape == (20, 0)
+    with pytest.raises(ValueError, match=r"want bool of shape \(300,\)"):
+        NearestNeighbors().fit(training).kneighbors(queries, 3, among[:10])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("most_bytes", [0, 2**31])
-def test_training_embeddings_are_normalised_once_where_they_fit_into_memory(monkeypatch, most_bytes: int) -> None:
-    training, queries = make_embeddings(100), make_embeddings(6, seed=1)
-    expected = NearestNeighbors().fit(training).kneighbors(queries, 3)
+def test_a_gpu_finds_the_same_and_keeps_what_fits(monkeypatch, most_bytes: int) -> None:
+    training, queries = make_embeddings(5000, dim=64), make_embeddings(100, dim=64, seed=1)
+    expected = NearestNeighbors().fit(training).kneighbors(queries, 10)
     monkeypatch.setattr(nearest_neighbors, "_MOST_BYTES_KEPT", most_bytes)
-    searcher = NearestNeighbors(block_size=16).fit(training)
+    search = NearestNeighbors(block_size=512, device="cuda").fit(training)
     read = []
-    normalize = NormalizedRows._normalize
-    monkeypatch.setattr(NormalizedRows, "_normalize", lambda self, *rows: read.append(self) or normalize(self, *rows))
+    read_block = NormalizedRows.read_block
+    monkeypatch.setattr(NormalizedRows, "read_block", lambda self, *rows: read.append(self) or read_block(self, *rows))
+    scores, indices = search.kneighbors(queries, 10)
+    assert scores.device == indices.device == torch.device("cpu")
+    assert torch.equal(scores, expected[0])
+    assert torch.equal(indices, expected[1])
+    assert sum(rows.name == "training embeddings" for rows in read) == (0 if most_bytes else 10)
 
-    for start in (0, 3):
-        scores, indices = searcher.kneighbors(queries[start : start + 3], 3)
-        assert torch.equal(scores, expected[0][start : start + 3])
-        assert torch.equal(indices, expected[1][start : start + 3])
 
-    assert sum(rows.name == "training embeddings" for rows in read) == (0 if most_bytes else 2 * 7)
+def test_numbers_that_single_precision_cannot_hold_are_searched_in_double() -> None:
+    training, queries = make_embeddings(50).double(), make_embeddings(10, seed=1).double()
+    expected = NearestNeighbors().fit(training).kneighbors(queries, 5)
+    for factor in (1e200, 1e-200):
+        scores, indices = (
+            NearestNeighbors(block_size=8)
+            .fit([training[:20] * factor, training[20:].float()])
+            .kneighbors(queries * factor, 5)
+        )
+        assert torch.equal(scores, expected[0])
+        assert torch.equal(indices, expected[1])
 
 
 def test_the_length_of_an_embedding_does_not_matter() -> None:

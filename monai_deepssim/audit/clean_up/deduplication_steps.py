@@ -158,7 +158,7 @@ def perform_deduplication(
     (side,) = give_windows([side], options.window)
     say_estimate([side], detector, options, stages)
     (training,) = embed_sides([side], detector, options, _RESULT_FILES, stages, inferer=inferer, handlers=handlers)
-    detector.fit(training.images)
+    detector.fit(training.images, len(training.usable_items))
     thresholds = options.thresholds
     assert thresholds is not None, "the options ask for a threshold where there is no held-out image to take it from"
     units, root = file_units(side.items), source_root(side)
@@ -176,6 +176,7 @@ def perform_deduplication(
         training=training,
         detector=detector.name,
         embedder=detector.identity,
+        search=detector.recall,
         units=units,
         paths=paths,
         duplicates=duplicates,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -62,7 +62,7 @@ class SelfSearch:
         self.thresholds = thresholds
         self.options = options
         self.units = np.asarray(unit_of)[training.images.indices]
-        self._images = SideImages(training, options.image_size)
+        self._images = SideImages(training, options.image_size, options.device)
         self._largest_unit = max(Counter(self.units.tolist()).values())
 
     @cached_property
@@ -86,15 +86,21 @@ class SelfSearch:
         if pairs.empty or not self.options.verify:
             pairs = pairs.assign(score=pairs["detector_score"], aligned_ssim=None, alignment=None)
         else:
-            verify = partial(
-                verify_candidates,
-                queries=self._images,
-                training=self._images,
-                keep=self.options.top_k,
-                deformation_cost=self.options.deformation_cost,
-                known=self._store.load(),
-                write=self._store.write,
-            )
+            store = self._store
+            store.open()
+
+            def verify(part: DataFrame, description: str = "") -> DataFrame:
+                return verify_candidates(
+                    part,
+                    self._images,
+                    self._images,
+                    keep=self.options.top_k,
+                    deformation_cost=self.options.deformation_cost,
+                    known=store.known(part),
+                    write=store.write,
+                    description=description,
+                )
+
             pairs = share_pairs(pairs, verify, "training images")
         patients = self.training.patients
         return pairs.assign(
@@ -110,19 +116,21 @@ class SelfSearch:
         total, proposed = len(self.units), self.options.num_proposed
         candidates = tabulate_candidates(np.empty((0, 0), np.int64), np.empty((0, 0)))
         asked, pending = proposed + self._largest_unit, rows
-        while len(pending):
+        confined = {"among": among} if self.detector.searches_among else {}
+        total = int(among.sum()) if confined else total
+        while len(pending) and total:
             asked = min(asked, total)
             parts = []
             step = max(1, _NEIGHBORS_AT_ONCE // asked)
             for start in range(0, len(pending), step):
                 part = pending[start : start + step]
-                scores, neighbors = self.detector.search(self.training.images.subset(part), asked)
+                scores, neighbors = self.detector.search(self.training.images.subset(part), asked, **confined)
                 pairs = tabulate_candidates(neighbors, scores, part)
                 is_other = self.units[pairs["query"]] != self.units[pairs["training"]]
                 parts.append(pairs[among[pairs["training"]] & is_other].groupby("query").head(proposed))
             candidates = concat([candidates[~candidates["query"].isin(pending)], *parts])
             counts = candidates["query"].value_counts().reindex(pending, fill_value=0)
-            # Images that were left out may crowd the list of one that was kept: ask it for more.
+            # Where the search cannot be confined to images that were kept, others crowd their lists: ask for more.
             pending = pending[counts < self.options.top_k] if asked < total else pending[:0]
             asked *= 2
         return candidates

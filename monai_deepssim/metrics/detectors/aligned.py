@@ -175,10 +175,15 @@ class AlignedDetector(CopyDetectionMetric):
             matches = [
                 best_local_match(self._features(one), self._features(other)) for one, other in zip(x, y, strict=True)
             ]
-        return copy_score(self._fit(x), self._fit(y), matches, deformation_cost=self.deformation_cost).score
+        x, y = self._fit(x), self._fit(y)
+        if x.ndim == 4:
+            x, y = x.to(self.device), y.to(self.device)
+        return copy_score(x, y, matches, deformation_cost=self.deformation_cost).score.cpu()
 
     def _compared(self, images: Tensor) -> ComparedImages:
-        return ComparedImages(self._fit(images).__getitem__, lambda row: self._features(images[row]))
+        return ComparedImages(
+            self._fit(images).__getitem__, lambda row: self._features(images[row]), device=self.device
+        )
 
     def _features(self, image: Tensor) -> LocalFeatures:
         """Local features of an image ``(1, H, W)``, where they lie at the size at which images are compared."""

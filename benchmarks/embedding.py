@@ -1,0 +1,193 @@
+"""Images a second of this package's embedding beside the published code's way, with the same weights, in turn.
+
+    python benchmarks/embedding.py --json embedding.json
+
+The published way: a TorchScript program in float32 that takes three equal channels, in batches of 32, and a loader with
+two processes that reads pictures with Pillow, standardises them and repeats the channel. Ours is `embed_images`, with
+all that it does (hashes of files, checks of the pixels, shards on disk). Both read the same PNG files.
+
+Two networks: the one published with DeepSSIM (ConvNeXt-Base, 88 million parameters; weights drawn at random, with a
+layer scale of 0.1 in place of the 1e-6 at which no block would count), and the one that ships. A second table has the
+networks alone, also in bfloat16. Differences are those of the cosines of all pairs of images from the published way's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from monai_deepssim.audit import load_embedder
+from monai_deepssim.data import PhantomBrainDataset, list_images
+from monai_deepssim.engines import EmbeddingStore, embed_images
+from monai_deepssim.engines.autocast_inferer import has_bfloat16
+from monai_deepssim.networks import DeepSSIMEmbedder, prepare_for_inference
+from monai_deepssim.similarity import standardize
+from monai_deepssim.transforms import RandStructurePreserving
+
+IMAGE_SIZE, PUBLISHED_BATCH, WORKERS, NUM_PHANTOMS = (136, 112), 32, 2, 16
+
+
+class PublishedDataset(Dataset):
+    """Pictures as the published code reads them."""
+
+    def __init__(self, paths: list[Path], channels: int) -> None:
+        self.paths, self.channels = paths, channels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = np.array(Image.open(self.paths[index]).convert("L"))
+        image = (image - np.mean(image)) / np.std(image)
+        return torch.from_numpy(image).float()[None].repeat(self.channels, 1, 1)
+
+
+def write_pictures(folder: Path, count: int) -> list[Path]:
+    """Write phantoms under random changes as PNG."""
+    phantoms = [item["image"] for item in PhantomBrainDataset(NUM_PHANTOMS, seed=5, progress=False)]
+    change = RandStructurePreserving(prob=0.8).set_random_state(0)
+    paths = []
+    for number in range(count):
+        image = torch.as_tensor(change(phantoms[number % NUM_PHANTOMS]))[0].clamp(0, 1)
+        paths.append(folder / f"{number:05}.png")
+        Image.fromarray((image * 255).byte().numpy()).save(paths[-1])
+    return paths
+
+
+def make_base() -> tuple[DeepSSIMEmbedder, nn.Module]:
+    """Make the published network with random weights: as ours, and as one that takes three channels."""
+    torch.manual_seed(0)
+    embedder = DeepSSIMEmbedder().eval()
+    with torch.no_grad():
+        for name, parameter in embedder.named_parameters():
+            if name.endswith("layer_scale"):
+                parameter.fill_(0.1)
+    program = DeepSSIMEmbedder(in_channels=3).eval()
+    program.load_state_dict(embedder.state_dict())
+    return embedder, program
+
+
+def make_shipped() -> tuple[nn.Module, nn.Module]:
+    """Load the network that ships; it folds images and takes one channel."""
+    embedder = load_embedder(device="cpu")
+    return embedder, embedder
+
+
+def embed_as_published(program: Callable[[Tensor], Tensor], paths: list[Path], channels: int) -> Tensor:
+    loader = DataLoader(PublishedDataset(paths, channels), batch_size=PUBLISHED_BATCH, num_workers=WORKERS)
+    with torch.no_grad():
+        return torch.cat([program(batch) for batch in loader])
+
+
+def embed_as_here(network: nn.Module, folder: Path, num_workers: int) -> Tensor:
+    with tempfile.TemporaryDirectory() as shards:
+        store = EmbeddingStore(f"{shards}/shards", list_images(str(folder)), image_size=IMAGE_SIZE, embedder_id="one")
+        embedded = embed_images(network, store, num_workers=num_workers)
+        return torch.from_numpy(np.concatenate([np.array(shard) for shard in embedded.embeddings]))
+
+
+def timed(function: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def largest_difference(embeddings: Tensor, expected: Tensor) -> float:
+    """Of the cosines of all pairs."""
+    first, second = (nn.functional.normalize(rows.double(), dim=1) for rows in (embeddings, expected))
+    return float((first @ first.T - second @ second.T).abs().max())
+
+
+def compare_ways(network: nn.Module, program: nn.Module, folder: Path, paths: list[Path], rounds: int) -> dict:
+    """Embed the files both ways, in turn; the median of the rounds."""
+    channels = program.in_channels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(program, torch.randn(2, channels, *IMAGE_SIZE))
+    embed_as_published(script, paths[:PUBLISHED_BATCH], channels)  # TorchScript optimises in its first calls
+    embed_as_published(script, paths[:PUBLISHED_BATCH], channels)
+    seconds: dict[str, list[float]] = {"published": [], "ours": [], "ours, 2 readers": []}
+    for _ in range(rounds):
+        taken, expected = timed(lambda: embed_as_published(script, paths, channels))
+        seconds["published"].append(taken)
+        for name, workers in (("ours", 0), ("ours, 2 readers", WORKERS)):
+            taken, embeddings = timed(lambda workers=workers: embed_as_here(network, folder, workers))
+            seconds[name].append(taken)
+    speeds = {name: len(paths) / float(np.median(values)) for name, values in seconds.items()}
+    return {"images_per_second": speeds, "largest_difference": largest_difference(embeddings, expected)}
+
+
+def compare_networks(network: nn.Module, program: nn.Module, images: Tensor) -> dict[str, dict[str, float]]:
+    """Run the networks alone on images that are in memory; the faster of two calls."""
+    channels = program.in_channels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(program, torch.randn(2, channels, *IMAGE_SIZE))
+    prepared = prepare_for_inference(network)
+
+    def in_bfloat16(batch: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return prepared(batch)
+
+    ways = {"TorchScript, float32": script, "ours, float32": prepared, "ours, bfloat16": in_bfloat16}
+    results = {}
+    with torch.inference_mode():
+        expected = script(images.expand(-1, channels, -1, -1))
+        for name, way in ways.items():
+            batch = images.expand(-1, channels, -1, -1).contiguous() if way is script else images
+            way(batch[:8])
+            (first, _), (second, embeddings) = (timed(lambda way=way, batch=batch: way(batch)) for _ in range(2))
+            results[name] = {
+                "images_per_second": len(images) / min(first, second),
+                "largest_difference": largest_difference(embeddings.float(), expected),
+            }
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num_base", type=int, default=96, help="images for the published network")
+    parser.add_argument("--num_shipped", type=int, default=1024, help="images for the network that ships")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all ways, in turn; the median is reported")
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    options = parser.parse_args()
+    numbers: dict[str, object] = {"threads": torch.get_num_threads(), "bfloat16_is_used": has_bfloat16()}
+    print(f"{torch.get_num_threads()} threads; bfloat16 would be used here: {has_bfloat16()}")
+    cases = {
+        "ConvNeXt-Base": (make_base, options.num_base, max(1, options.rounds - 2)),
+        "shipped": (make_shipped, options.num_shipped, options.rounds),
+    }
+    for title, (make, count, rounds) in cases.items():
+        network, program = make()
+        with tempfile.TemporaryDirectory() as name:
+            paths = write_pictures(Path(name), count)
+            ways = compare_ways(network, program, Path(name), paths, rounds)
+            images = torch.stack([PublishedDataset(paths, 1)[i] for i in range(32)])
+        networks = compare_networks(network, program, standardize(images))
+        numbers[title] = {"files": ways, "networks": networks}
+        reference = ways["images_per_second"]["published"]
+        print(f"\n{title}, {count} files{'':6}images a second   ratio")
+        for way, speed in ways["images_per_second"].items():
+            print(f"{way:32}{speed:10.1f}{speed / reference:8.2f}")
+        print(f"largest difference of a cosine: {ways['largest_difference']:.1e}")
+        base = networks["TorchScript, float32"]["images_per_second"]
+        for way, result in networks.items():
+            speed = result["images_per_second"]
+            print(f"network alone: {way:21}{speed:6.1f}{speed / base:8.2f}  {result['largest_difference']:.1e}")
+    if options.json:
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

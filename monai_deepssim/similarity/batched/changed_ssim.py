@@ -1,0 +1,66 @@
+"""SSIM of many pairs of images at once, each with its own, as the search for an alignment needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from monai_deepssim.similarity.standardize import standardize
+
+__all__ = ["References"]
+
+_WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
+_UNBIAS = _WIN_SIZE**2 / (_WIN_SIZE**2 - 1)
+_NO_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class References:
+    """Images that others are compared with.
+
+    Attributes:
+        z: standardised, ``(N, H, W)``, float32.
+        mean: of each window, ``(N, H - 6, W - 6)``.
+        variance: of each window, the sample variance.
+        c1: steadies the means, ``(N, 1, 1)``.
+        c2: steadies the variances, ``(N, 1, 1)``.
+    """
+
+    z: Tensor
+    mean: Tensor
+    variance: Tensor
+    c1: Tensor
+    c2: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor) -> References:
+        """Prepare images ``(N, 1, H, W)``, any range."""
+        z = standardize(images.double())
+        span = z.amax((2, 3)) - z.amin((2, 3))
+        mean = F.avg_pool2d(z, _WIN_SIZE, 1)
+        variance = (_UNBIAS * (F.avg_pool2d(z * z, _WIN_SIZE, 1) - mean**2)).clamp(min=0)
+        maps = (values[:, 0].float() for values in (z, mean, variance))
+        return cls(*maps, *((k * span[..., None]).square().float() for k in (_K1, _K2)))
+
+    def __getitem__(self, rows: Tensor) -> References:
+        """Those of some rows, by their numbers or a mask."""
+        return References(self.z[rows], self.mean[rows], self.variance[rows], self.c1[rows], self.c2[rows])
+
+    def ssim(self, images: Tensor) -> Tensor:
+        """SSIM with the z-scores of images ``(N, H, W)``, each with its own, as ``pairwise_ssim``; 0 of a constant one.
+
+        Returns:
+            ``(N,)``, float64.
+        """
+        deviation, mean = torch.std_mean(images.double(), (1, 2), correction=0, keepdim=True)
+        w = (images - mean.float()) / deviation.clamp(min=_NO_DEVIATION).float()
+        w_mean, w_squares, products = F.avg_pool2d(torch.stack([w, w * w, w * self.z], 1), _WIN_SIZE, 1).unbind(1)
+        w_variance = (_UNBIAS * (w_squares - w_mean**2)).clamp(min=0)
+        covariance = _UNBIAS * (products - self.mean * w_mean)
+        numerator = (2 * self.mean * w_mean + self.c1) * (2 * covariance + self.c2)
+        denominator = (self.mean**2 + w_mean**2 + self.c1) * (self.variance + w_variance + self.c2)
+        ssim = (numerator / denominator).double().mean((1, 2))
+        return torch.where(deviation[:, 0, 0] < _NO_DEVIATION, 0.0, ssim)
