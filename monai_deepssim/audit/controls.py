@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame, Series
 
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.audit.verdict import Thresholds, match_images
 from monai_deepssim.data import plant_controls, plant_reconstructions

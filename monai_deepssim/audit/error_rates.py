@@ -6,7 +6,7 @@ from collections import Counter
 
 from pandas import DataFrame
 
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.verdict import is_copy
 from monai_deepssim.calibration import (
     Discoveries,

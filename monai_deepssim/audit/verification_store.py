@@ -12,7 +12,7 @@ from typing import Any
 
 from pandas import DataFrame, concat
 
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.engines import image_keys
 from monai_deepssim.files import make_folder, remove_files

@@ -54,9 +54,7 @@ def export_embeddings(
         }
     )
     write_text(folder / "images.csv", safe_table(table).to_csv(index=False))
-    embeddings = (
-        np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
-    )
+    embeddings = np.concatenate(embedded.embeddings) if embedded.embeddings else np.zeros((0, 0), np.float32)
     with atomic_file(folder / "embeddings.npy") as file:
         np.save(file, embeddings)
     without = [f"{items[position]['path']} ({problem})" for position, problem in sorted(embedded.problems.items())]

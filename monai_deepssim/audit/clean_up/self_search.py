@@ -10,7 +10,7 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
