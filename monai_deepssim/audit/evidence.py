@@ -22,8 +22,7 @@ from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, borrow_spacings, give_windows, list_sides
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.twins import find_twins
-from monai_deepssim.audit.verdict import Thresholds
-from monai_deepssim.calibration import MemberComparison, NullScores
+from monai_deepssim.calibration import MemberComparison, NullScores, Thresholds
 from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn

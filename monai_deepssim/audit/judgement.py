@@ -16,8 +16,8 @@ from monai_deepssim.audit.evidence import DEMO_FOLDER, Evidence
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.verdict import affected_patients, is_copy, match_images, memorized_images
-from monai_deepssim.calibration import Proportion, SecondOpinion, proportion_interval
+from monai_deepssim.audit.verdict import affected_patients, match_images, memorized_images
+from monai_deepssim.calibration import Proportion, SecondOpinion, is_copy, proportion_interval
 from monai_deepssim.data import check_unchanged, file_of
 from monai_deepssim.progress import Stages
 from monai_deepssim.report import HELD_OUT_COLUMNS

@@ -15,7 +15,6 @@ from monai_deepssim.audit.demo import DemoResult
 from monai_deepssim.audit.embedded_side import EmbeddedSide, EmbedderIdentity, Skipped
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.audit.verdict import Thresholds, is_copy
 from monai_deepssim.calibration import (
     DetectionCurve,
     Discoveries,
@@ -23,7 +22,9 @@ from monai_deepssim.calibration import (
     MemberComparison,
     Proportion,
     SecondOpinion,
+    Thresholds,
     discoveries_at_fdr,
+    is_copy,
 )
 from monai_deepssim.files import ensure_writable, write_text
 from monai_deepssim.metrics import SideComparison

@@ -32,7 +32,7 @@ from monai_deepssim.workflow.volume_options import VOLUMES_WAYS, settle_volumes
 if TYPE_CHECKING:
     import torch
 
-    from monai_deepssim.audit.verdict import Thresholds
+    from monai_deepssim.calibration import Thresholds
 
 __all__ = ["DECISION", "DETECTION", "IMAGES", "IMAGE_SOURCE", "OUTPUT", "RUNNING", "ImageOptions", "SearchOptions"]
 
@@ -260,7 +260,7 @@ class SearchOptions(ImageOptions):
 
     def _read_thresholds(self) -> Thresholds | None:
         """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
-        from monai_deepssim.audit.verdict import Thresholds
+        from monai_deepssim.calibration import Thresholds
 
         if isinstance(self.thresholds, Thresholds):
             return self.thresholds
@@ -270,12 +270,7 @@ class SearchOptions(ImageOptions):
         return self._read_threshold_of_two_classes(score)
 
     def _read_thresholds_of_three_classes(self, score: str) -> Thresholds:
-        from monai_deepssim.audit.verdict import (
-            PUBLISHED_THRESHOLDS,
-            VERIFIED_THRESHOLDS,
-            Thresholds,
-            volume_thresholds,
-        )
+        from monai_deepssim.calibration import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds, volume_thresholds
         from monai_deepssim.similarity import DEFORMATION_COST
 
         default = VERIFIED_THRESHOLDS if self.volumes == "none" else volume_thresholds(self.image_size)
@@ -295,7 +290,7 @@ class SearchOptions(ImageOptions):
 
     def _read_threshold_of_two_classes(self, score: str) -> Thresholds | None:
         """The other detectors know two classes, and each has a scale of its own."""
-        from monai_deepssim.audit.verdict import Thresholds
+        from monai_deepssim.calibration import Thresholds
         from monai_deepssim.metrics import SUPPORTED_DETECTORS
 
         if self.thresholds is not None:

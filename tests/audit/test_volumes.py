@@ -19,7 +19,7 @@ from scipy.ndimage import rotate
 from monai_deepssim import find_copies, find_duplicates, remove_copies
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.verdict import VOLUME_THRESHOLDS
+from monai_deepssim.calibration import VOLUME_THRESHOLDS
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
