@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.image_option_checks import image_sides, patterns, windows
 from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.option_checks import (
     anything,
-    image_sides,
     named_values,
     number,
     one_of,
     path,
-    patterns,
     text,
     torch_device,
     unusable_option,
     whole,
-    windows,
     yes_or_no,
 )
 from monai_deepssim.options import option
