@@ -18,9 +18,9 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.duplicate_groups import group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit
 from monai_deepssim.audit.clean_up.self_search import SelfSearch
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.calibration import Thresholds
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.search import NearestNeighbors
 
