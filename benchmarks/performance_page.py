@@ -2,8 +2,8 @@
 
     python benchmarks/performance_page.py FOLDER
 
-FOLDER is what `benchmarks/run_all.sh FOLDER` has written. In the page a comment `<!-- output: NAME -->` stands above the
-block that holds what the benchmark NAME printed; a block without a file in FOLDER stays as it is, and is named.
+FOLDER is what `benchmarks/run_all.sh FOLDER` has written. In the page a comment `<!-- output: NAME -->` stands above
+the block that holds what the benchmark NAME printed; a block without a file in FOLDER stays as it is, and is named.
 """
 
 from __future__ import annotations
