@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.engines import VerificationStore, image_keys
 from monai_deepssim.report import MATCHES_COLUMNS, package_versions
