@@ -169,7 +169,7 @@ def test_a_folder_of_the_users_is_refused_before_anything_is_done(tmp_path, caps
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert "filtered exists and is not empty" in message
-    assert snapshot(tmp_path).keys() == {"out/filtered/mine.txt"}
+    assert snapshot(tmp_path).keys() == {"out/filtered/mine.txt", "out/exit_status"}
 
 
 @pytest.fixture
