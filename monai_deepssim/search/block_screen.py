@@ -19,8 +19,9 @@ NO_SCORE, NO_INDEX = -2.0, torch.iinfo(torch.int64).max
 _GROUP = 64
 # From this share of a block on, all of its cosines are computed in double precision at once.
 _DENSE_SHARE = 1 / 32
-# Numbers of pairs of embeddings that are compared in double precision at a time: few enough for the cache of a core.
-_PAIR_NUMBERS = 2**17
+# Numbers of pairs of embeddings that are compared in double precision at a time: few large steps, since each of them
+# waits for all threads, and not so large that their memory is mapped anew each time.
+_PAIR_NUMBERS = 2**21
 
 
 class BestNeighbors:

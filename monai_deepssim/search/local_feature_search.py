@@ -112,9 +112,10 @@ class LocalFeatureSearch:
         """The best match of each training image that the descriptors vote for."""
         votes = self.index.vote(np.stack([features.descriptors[:, version.order] for version in VERSIONS]))
         votes[:, list(exclude)] = 0
-        order = np.argsort(-votes.ravel(), kind="stable")[:num_candidates]
+        voted = np.flatnonzero(votes > 0)  # few of many images: all of them are sorted in no query
+        order = voted[np.argsort(-votes.ravel()[voted], kind="stable")[:num_candidates]]
         best: dict[int, LocalMatch] = {}
-        for place in order[votes.ravel()[order] > 0].tolist():
+        for place in order.tolist():
             version, image = divmod(place, votes.shape[1])
             match = match_local_features(features, self._features[image], VERSIONS[version])
             if match is not None and (image not in best or match.num_inliers > best[image].num_inliers):
