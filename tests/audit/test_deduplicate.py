@@ -221,7 +221,12 @@ def search_of(angles_degrees: list[float], duplicate_within_degrees: float, top_
     thresholds = Thresholds(None, float(np.cos(np.deg2rad(duplicate_within_degrees))), "deepssim", "this test")
     detector = CosineDetector(embeddings)
     options = SimpleNamespace(
-        top_k=top_k, num_proposed=top_k, verify=False, image_size=IMAGE_SIZE, output_dir=Path("out")
+        top_k=top_k,
+        num_proposed=top_k,
+        verify=False,
+        image_size=IMAGE_SIZE,
+        output_dir=Path("out"),
+        device="cpu",
     )
     search = SelfSearch(training, range(len(items)), detector, thresholds, options)
     units = [FileUnit((item["image"],), (index,)) for index, item in enumerate(items)]
