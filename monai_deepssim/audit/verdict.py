@@ -42,6 +42,7 @@ def match_images(
         The columns of ``matches.csv``, the highest score first; the index is the row of the image.
 
     Example:
+        >>> from monai_deepssim.calibration import PUBLISHED_THRESHOLDS
         >>> pairs = pd.DataFrame({"query": [0, 0], "training": [1, 0], "score": [0.99, 0.5], "detector_score": 0.9})
         >>> training = [{"path": f"{name}.png", "patient_id": name} for name in "ab"]
         >>> table = match_images([{"path": "fake.png"}], pairs, training, PUBLISHED_THRESHOLDS, "deepssim")
@@ -84,6 +85,7 @@ def memorized_images(
         The columns of ``memorized.csv``, ``synthetic_paths`` being lists; the index is the row of the training image.
 
     Example:
+        >>> from monai_deepssim.calibration import PUBLISHED_THRESHOLDS
         >>> pairs = pd.DataFrame({"query": 0, "training": [0, 2, 1], "score": [0.99, 0.98, 0.5], "detector_score": 0.0})
         >>> training = [{"path": f"{name}.png", "patient_id": ""} for name in "abc"]
         >>> matches = match_images([{"path": "fake.png"}], pairs, training, PUBLISHED_THRESHOLDS, "ncc")

@@ -263,16 +263,20 @@ def test_the_demo_has_no_volumes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "the demo has no volumes" in capsys.readouterr().err
 
 
-def test_a_small_box_has_thresholds_of_its_own():
-    small, large = (AuditOptions(volumes="true", image_size=(side,) * 3) for side in (40, 48))
+FOLDERS = {"training_dir": "a", "synthetic_dir": "b", "volumes": True}
+
+
+def test_a_small_box_has_thresholds_of_its_own() -> None:
+    small, large = (read_options(AuditOptions, {**FOLDERS, "image_size": [side] * 3}) for side in (40, 48))
     assert (small.thresholds.similar, small.thresholds.duplicate) == (0.8, 0.86)
     assert (large.thresholds.similar, large.thresholds.duplicate) == (0.75, 0.8)
     assert "give a larger --image_size" in small.thresholds.source
 
 
-def test_weights_of_a_3d_embedder_have_no_threshold_that_coarse_volumes_have(tmp_path):
-    options = {"volumes": "true", "verify": False, "detector": "deepssim_3d"}
-    assert AuditOptions(**options).thresholds.duplicate == 0.94
+def test_weights_of_a_3d_embedder_have_no_threshold_that_coarse_volumes_have() -> None:
+    options = {**FOLDERS, "verify": False, "detector": "deepssim_3d"}
+    assert read_options(AuditOptions, options).thresholds.duplicate == 0.94
+    options["checkpoint"] = "model.pt"
     with pytest.raises(UnusableInputError, match="deepssim_3d has no published threshold with these weights"):
-        AuditOptions(**options, checkpoint=tmp_path / "model.pt")
-    assert AuditOptions(**options, checkpoint=tmp_path / "model.pt", thresholds=0.7).thresholds.duplicate == 0.7
+        read_options(AuditOptions, options)
+    assert read_options(AuditOptions, {**options, "thresholds": 0.7}).thresholds.duplicate == 0.7
