@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--num_validation", type=int, default=32, help="held-out phantoms")
     parser.add_argument("--target", type=float, default=0.06, help="mean absolute error to reach")
     parser.add_argument("--our_steps", type=int, default=300, help="steps of our way's cycle of the learning rate")
-    parser.add_argument("--budget", type=float, default=600, help="seconds of training after which a way is given up")
+    parser.add_argument("--budget", type=float, default=300, help="seconds of training after which a way is given up")
     parser.add_argument("--every", type=float, default=20, help="seconds of training between two validations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the numbers")

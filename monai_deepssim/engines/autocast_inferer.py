@@ -17,7 +17,7 @@ def has_bfloat16() -> bool:
     """Whether the processor multiplies matrices of bfloat16 faster than those of float32.
 
     That is so where it has units for it: AMX, or those of Apple's and other recent ARM processors. AVX512_BF16 alone is
-    not enough: a ConvNeXt-Base then took 1.6 to 2 times as long as in float32 (``benchmarks/embedding.py``).
+    not enough: a ConvNeXt-Base then took 1.4 to 2 times as long as in float32 (``benchmarks/embedding.py``).
     """
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or platform.machine() == "arm64"
 
