@@ -3,6 +3,7 @@
 from monai_deepssim.similarity.aligned_ssim import (
     ALIGNED_SSIM_VERSION,
     DEFORMATION_COST,
+    MOST_GAINED,
     AlignedSSIM,
     aligned_ssim,
     deform_onto,
@@ -32,6 +33,7 @@ __all__ = [
     "ALIGNED_SSIM_VERSION",
     "COPY_SCORE_VERSION",
     "DEFORMATION_COST",
+    "MOST_GAINED",
     "VERSIONS",
     "AlignedSSIM",
     "Alignment",

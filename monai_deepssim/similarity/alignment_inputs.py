@@ -25,7 +25,7 @@ def count_levels(size: Sequence[int]) -> int:
 
 
 def prepare_reference(image: Tensor) -> Reference:
-    """What others are compared with, of an image ``(1, H, W)`` or ``(1, H, W, D)``."""
+    """What others are compared with, of an image ``(1, H, W)``, flat then, or of a volume ``(1, H, W, D)``."""
     standardized = standardize(image.cpu()[None])
     span = float(standardized.amax() - standardized.amin())
     z = standardize(image.cpu()[None].double())
@@ -34,9 +34,10 @@ def prepare_reference(image: Tensor) -> Reference:
     valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
     mean, variance = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
     window_means(z[None].numpy(), win_planes, _WIN_SIZE, mean, variance)
-    return Reference(
-        z.float().numpy(), mean[0], variance[0], (_K1 * span) ** 2, (_K2 * span) ** 2, win_planes, _WIN_SIZE
-    )
+    arrays = (z.float().numpy(), mean[0], variance[0])
+    if image.ndim == 3:
+        arrays = tuple(array.reshape(-1) for array in arrays)
+    return Reference(*arrays, (_K1 * span) ** 2, (_K2 * span) ** 2)
 
 
 def as_volumes(images: Tensor) -> np.ndarray:

@@ -14,9 +14,9 @@ __all__ = ["compile_kernels", "kernels_are_compiled"]
 def compile_kernels(spatial_dims: int = 2) -> None:
     """Compile all that :func:`aligned_ssim`, :func:`copy_score` and :func:`pairwise_ssim` run on the CPU.
 
-    Takes half a minute or more the first time on a machine: a child process compiles, and keeps the code beside the
+    Waits for a compiler the first time on a machine: child processes, one for each kernel, keep the code beside the
     package, in the user's cache, or in ``NUMBA_CACHE_DIR``. This process and later ones read it from there in a second.
-    Where none of these can be written, or the child fails, every process compiles for itself; its scores may then
+    Where none of these can be written, or a child fails, every process compiles for itself; its scores may then
     differ in the fourth decimal, and seldom in the third, from those of a process that reads the code.
 
     Args:

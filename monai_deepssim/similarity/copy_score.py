@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import binary_erosion, gaussian_filter
 from torch import Tensor
 
-from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, aligned_ssim, deform_onto
+from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.hulls import hull_mask
 from monai_deepssim.similarity.local_features import LocalMatch
@@ -40,6 +40,8 @@ _ROWS = 136
 # From where to where the correlation of coarse structure goes from that of other patients to that of a copy. Images of
 # other patients, of brains, chests and phantoms, stay below 0.7; a generator's blurred copies have 0.74 and more.
 _COARSE_OF_COPY = (0.6, 0.7)
+# What climbing and a deformation add to the correlation of coarse structure after the least squares fit, at most.
+_MOST_GAINED = 0.3
 # Of volumes, where other subjects stay below 0.35, and warps of a subject that are merely alike below 0.7.
 _COARSE_OF_VOLUME_COPY = (0.7, 0.8)
 # The head is where the smoothed image is above a share of its brightest; its outline is this many pixels wide, and
@@ -67,6 +69,8 @@ class CopyScore:
         coarse_correlation: ``(B,)`` float32, of the coarse structure of the aligned pair, see :func:`copy_score`.
         inliers: ``(B,)`` int64, keypoints that agree.
         alignments: for each pair the change of y that reaches the SSIM.
+        stopped: ``(B,)`` bool, where ``least_score`` was out of reach and the search was given up: score, SSIM and
+            coarse correlation are NaN, and the alignment is not the best.
     """
 
     score: Tensor
@@ -74,6 +78,7 @@ class CopyScore:
     coarse_correlation: Tensor
     inliers: Tensor
     alignments: list[Alignment]
+    stopped: Tensor
 
 
 def copy_score(
@@ -82,6 +87,7 @@ def copy_score(
     matches: Sequence[LocalMatch | None] | None = None,
     *,
     deformation_cost: float | None = DEFORMATION_COST,
+    least_score: Tensor | float | None = None,
 ) -> CopyScore:
     """Score how much each ``x[i]`` is a copy of ``y[i]``.
 
@@ -107,6 +113,10 @@ def copy_score(
         y: training images of the same shape.
         matches: for each pair of 2-D images what :func:`match_local_features` found, x being the query, or ``None``.
         deformation_cost: see :func:`aligned_ssim`.
+        least_score: one for all pairs or ``(B,)``, below which nobody needs to know a score. A pair of images is given
+            up after the least squares fit where the SSIM is more than :data:`MOST_GAINED` below what that score takes
+            and the correlation more than 0.3 below what counts. Volumes, and pairs with inliers, are computed to the
+            end.
 
     Returns:
         The scores.
@@ -127,25 +137,85 @@ def copy_score(
     """
     matches = [None] * len(x) if matches is None else list(matches)
     starts = [match if match is not None and match.num_inliers >= _LEAST_INLIERS else None for match in matches]
-    aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=starts if any(starts) else None)
-    alignments = aligned.alignments
-    images, changed = _aligned_arrays(x, y, alignments)
-    coarse = torch.tensor(map_in_threads(lambda i: _correlate_coarse(images[i], changed[i]), len(x)))
-    deformed = torch.tensor([alignment.deformation_pixels for alignment in alignments])
+    queries = _describe_queries(x)
+    shown = torch.tensor([query.head for query in queries])
+    background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1)
+    inliers = torch.tensor([match.num_inliers if match else 0 for match in matches], dtype=torch.int64)
+    aligned, coarse = _align(x, y, starts, queries, deformation_cost, _least_ssim(least_score, background, inliers))
+    deformed = torch.tensor([alignment.deformation_pixels for alignment in aligned.alignments])
     paid = coarse - deformed * (deformation_cost or 0.0)
     low, high = _COARSE_OF_COPY if x.ndim == 4 else _COARSE_OF_VOLUME_COPY
     lift = ((paid - low) / (high - low)).clamp(0, 1)
-    shown = torch.tensor([float(_find_head(image).mean()) for image in images])
-    background = (_USUAL_HEAD / shown.clamp(min=_LEAST_HEAD)).clamp(min=1)
     ssim = 1 - (1 - aligned.ssim.cpu()) * background
     best = ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - ssim).clamp(min=0)
-    inliers = torch.tensor([match.num_inliers if match else 0 for match in matches], dtype=torch.int64)
     in_core = torch.tensor([len(match.core) if match else 0 for match in starts], dtype=torch.int64)
     piece = torch.tensor(
         [_piece(image, training, match) if match else 0.0 for image, training, match in zip(x, y, starts, strict=True)]
     )
     score = torch.maximum(fuse_scores(best, inliers), fuse_scores(best, in_core, piece))
-    return CopyScore(score.to(x.device), aligned.ssim, coarse.to(x.device), inliers.to(x.device), alignments)
+    return CopyScore(
+        score.to(x.device), aligned.ssim, coarse.to(x.device), inliers.to(x.device), aligned.alignments, aligned.stopped
+    )
+
+
+@dataclass(frozen=True)
+class _Query:
+    """What is known of an image alone: the same for all of its candidates."""
+
+    #: Share of the frame that the head has, and where it is without its outline.
+    head: float
+    inside: np.ndarray
+    #: Its coarse structure.
+    structure: np.ndarray
+
+
+def _describe_queries(x: Tensor) -> list[_Query]:
+    """One description per image; candidates of one image follow each other, and share it."""
+    pixels = x[:, 0].detach().cpu().float().numpy()
+    first = [i for i in range(len(pixels)) if i == 0 or not np.array_equal(pixels[i], pixels[i - 1])]
+
+    def describe(place: int) -> _Query:
+        image = pixels[first[place]]
+        head = _find_head(image)
+        return _Query(float(head.mean()), _inside(head), _coarse_structure(image, 0.0))
+
+    described = map_in_threads(describe, len(first))
+    places = np.searchsorted(first, np.arange(len(pixels)), side="right") - 1
+    return [described[place] for place in places]
+
+
+def _least_ssim(least_score: Tensor | float | None, background: Tensor, inliers: Tensor) -> Tensor | None:
+    """The SSIM without which only coarse structure brings a pair to that score; -2 where there are inliers."""
+    if least_score is None:
+        return None
+    ssim = 1 - (1 - torch.as_tensor(least_score, dtype=torch.float64).cpu()) / background
+    return torch.where(inliers > 0, -2.0, ssim)
+
+
+def _align(
+    x: Tensor,
+    y: Tensor,
+    starts: Sequence[LocalMatch | None],
+    queries: Sequence[_Query],
+    deformation_cost: float | None,
+    least_ssim: Tensor | None,
+) -> tuple[AlignedSSIM, Tensor]:
+    """Align pairs and correlate their coarse structure, which is NaN where the search was given up."""
+    matches = starts if any(starts) else None
+    aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=matches, least_ssim=least_ssim)
+    ssim, stopped, alignments = aligned.ssim, aligned.stopped.cpu(), list(aligned.alignments)
+
+    coarse = _correlate_all(queries, x, y, alignments)
+    again = (stopped & (coarse > _COARSE_OF_COPY[0] - _MOST_GAINED)).nonzero().flatten()
+    if len(again):
+        rest = aligned_ssim(x[again], y[again], deformation_cost=deformation_cost)
+        ssim = ssim.index_copy(0, again.to(ssim.device), rest.ssim)
+        stopped[again] = False
+        for place, i in enumerate(again.tolist()):
+            alignments[i] = rest.alignments[place]
+        coarse[again] = _correlate_all([queries[i] for i in again.tolist()], x[again], y[again], rest.alignments)
+    coarse[stopped] = torch.nan
+    return AlignedSSIM(ssim, alignments, stopped.to(ssim.device)), coarse
 
 
 def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> Tensor:
@@ -232,23 +302,28 @@ def copied_area(
     return float(agrees.sum() / structured.sum()), agrees
 
 
-def _correlate_coarse(image: np.ndarray, changed: np.ndarray) -> float:
+def _correlate_all(queries: Sequence[_Query], x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> Tensor:
+    _, changed = _aligned_arrays(x, y, alignments)
+    return torch.tensor(
+        map_in_threads(lambda i: _correlate_coarse(queries[i], changed[i]), len(x)), dtype=torch.float32
+    )
+
+
+def _correlate_coarse(query: _Query, changed: np.ndarray) -> float:
     """Correlation of the coarse structure of an image and a training image that is brought onto it, and of its inside.
 
     The mean of the two: an outline is much alike in many heads, and has most of the structure of a blurred one.
     """
-    inside = _inside(image)
     # So few voxels are a blur already that a copy which is not blurred further has to be compared without one, too.
-    blurs = (_BLUR,) if image.ndim == 2 else (0.0, _BLUR)
-    return max(_correlate_structure(image, changed, blur, inside) for blur in blurs)
+    blurs = (_BLUR,) if changed.ndim == 2 else (0.0, _BLUR)
+    return max(_correlate_structure(query, _coarse_structure(changed, blur)) for blur in blurs)
 
 
-def _correlate_structure(image: np.ndarray, changed: np.ndarray, blur: float, inside: np.ndarray) -> float:
-    first, second = _coarse_structure(image, 0.0), _coarse_structure(changed, blur)
-    whole = _correlation(first.ravel(), second.ravel())
-    if not inside.any():
+def _correlate_structure(query: _Query, structure: np.ndarray) -> float:
+    whole = _correlation(query.structure.ravel(), structure.ravel())
+    if not query.inside.any():
         return whole
-    parts = (structure[inside] - structure[inside].mean() for structure in (first, second))
+    parts = (image[query.inside] - image[query.inside].mean() for image in (query.structure, structure))
     return (whole + _correlation(*parts)) / 2
 
 
@@ -259,10 +334,14 @@ def _find_head(image: np.ndarray) -> np.ndarray:
     return smooth - low > _HEAD_SHARE * (float(np.quantile(smooth, 0.98)) - low)
 
 
-def _inside(image: np.ndarray) -> np.ndarray:
+def _inside(head: np.ndarray) -> np.ndarray:
     """Where the head is without its outline; nowhere if that is too little to compare."""
-    steps = max(1, round(_OUTLINE * max(image.shape) / _ROWS))
-    inside = binary_erosion(_find_head(image), np.ones((3,) * image.ndim, bool), iterations=steps, border_value=1)
+    steps = max(1, round(_OUTLINE * max(head.shape) / _ROWS))
+    if head.ndim == 2:
+        # What lies outside of the image takes nothing away.
+        inside = cv2.erode(head.astype(np.uint8), np.ones((2 * steps + 1,) * 2, np.uint8)) > 0
+    else:
+        inside = binary_erosion(head, np.ones((3,) * 3, bool), iterations=steps, border_value=1)
     return inside if inside.mean() > _LEAST_INSIDE else np.zeros_like(inside)
 
 

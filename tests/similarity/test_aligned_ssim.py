@@ -9,7 +9,7 @@ from monai.transforms import AdjustContrast, Affine, Flip
 from skimage.metrics import structural_similarity
 
 from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.similarity import Alignment, aligned_ssim, pairwise_ssim, standardize
+from monai_deepssim.similarity import Alignment, aligned_ssim, copy_score, pairwise_ssim, standardize
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +175,8 @@ def test_of_flips_that_fit_nearly_as_well_the_best_is_found(brains, monkeypatch)
     align_pair = module.align_pair
 
     def with_flips(bits):
-        def align(reference, x, y, search, change):
-            return align_pair(reference, x, y, search._replace(flip_bits=np.array([bits])), change)
+        def align(reference, x, y, size, search, least, change):
+            return align_pair(reference, x, y, size, search._replace(flip_bits=np.array([bits])), least, change)
 
         monkeypatch.setattr(module, "align_pair", align)
         return aligned_ssim(x, y).ssim.item()
@@ -190,6 +190,26 @@ def test_unrelated_brains_stay_unlike_and_never_below_their_plain_ssim(brains):
 
     assert (found < 0.75).all()
     assert (found >= plain - 1e-3).all()
+
+
+def test_a_pair_that_cannot_reach_the_least_ssim_is_given_up_and_has_no_number(brains):
+    x, y = brains[[0, 0]], torch.stack([brains[0].flip(2), brains[1]])
+    found = aligned_ssim(x, y, least_ssim=0.9)
+    assert found.stopped.tolist() == [False, True]
+    assert found.ssim.isnan().tolist() == [False, True]
+    assert found.ssim[0] == aligned_ssim(x[:1], y[:1]).ssim[0]
+    assert not aligned_ssim(x, y, least_ssim=torch.tensor([0.9, 0.1])).stopped.any()
+    with pytest.raises(ValueError, match="least_ssim"):
+        aligned_ssim(x, y, least_ssim=torch.tensor([0.9, 0.9, 0.9]))
+
+
+def test_a_copy_score_that_is_out_of_reach_is_not_computed_and_the_others_are_the_same(brains):
+    x, y = brains[[0, 0, 1]], torch.stack([brains[0].flip(2), brains[1], brains[1]])
+    plain, given_up = copy_score(x, y), copy_score(x, y, least_score=0.9)
+    assert given_up.stopped.tolist() == [False, True, False]
+    assert given_up.score.isnan().tolist() == [False, True, False]
+    assert torch.equal(given_up.score[[0, 2]], plain.score[[0, 2]])
+    assert plain.score[1] < 0.9
 
 
 def test_the_range_and_offset_of_the_intensities_do_not_matter(brains):

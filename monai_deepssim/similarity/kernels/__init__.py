@@ -3,17 +3,28 @@
 from functools import cache
 
 from monai_deepssim.similarity.kernels.changed_ssim import Reference
-from monai_deepssim.similarity.kernels.compilation import compile_in_child, is_cached
-from monai_deepssim.similarity.kernels.deformation import deform_pair, deform_volume
+from monai_deepssim.similarity.kernels.compilation import compile_in_children, is_cached
+from monai_deepssim.similarity.kernels.deformation import deform_pair
 from monai_deepssim.similarity.kernels.pairwise_ssim import fill_ssim, window_means
-from monai_deepssim.similarity.kernels.resampling import CHANGE_SIZE, GAMMA, ZOOM
+from monai_deepssim.similarity.kernels.resampling import (
+    CHANGE_SIZE,
+    GAMMA,
+    ROTATION,
+    SHIFT_COLUMNS,
+    SHIFT_ROWS,
+    ZOOM,
+)
 from monai_deepssim.similarity.kernels.search import Search, align_pair
+from monai_deepssim.similarity.kernels.volume_deformation import deform_volume
 from monai_deepssim.similarity.kernels.volumes import NUM_TERMS, sum_least_squares, volume_ssim, warp_volume
 
 __all__ = [
     "CHANGE_SIZE",
     "GAMMA",
     "NUM_TERMS",
+    "ROTATION",
+    "SHIFT_COLUMNS",
+    "SHIFT_ROWS",
     "ZOOM",
     "Reference",
     "Search",
@@ -37,9 +48,8 @@ _KERNELS = {
 
 @cache
 def ensure_compiled(spatial_dims: int = 2) -> None:
-    """Have a child process compile the kernels, where that was not done: see :func:`compile_in_child`."""
-    code = f"from monai_deepssim.similarity import compile_kernels; compile_kernels({spatial_dims})"
-    compile_in_child(_KERNELS[spatial_dims], code)
+    """Have child processes compile the kernels, where that was not done: see :func:`compile_in_children`."""
+    compile_in_children(_KERNELS[spatial_dims])
 
 
 def kernels_are_compiled(spatial_dims: int = 2) -> bool:

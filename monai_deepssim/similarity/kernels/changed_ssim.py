@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from monai_deepssim.similarity.kernels.resampling import position_matrix, warp
+__all__ = ["WINDOW", "Reference", "mean_ssim"]
 
-__all__ = ["Reference", "mean_ssim", "score_change"]
-
+#: Side of SSIM's window.
+WINDOW = 7
 _FLOAT = np.float32
 
 
 class Reference(NamedTuple):
-    """An image that others are compared with, as the kernels take it."""
+    """An image or a volume that others are compared with, as the kernels take it."""
 
-    #: float32 ``(P, H, W)``, standardised.
+    #: float32, standardised: a volume ``(P, H, W)``, or an image, flat.
     z: np.ndarray
     #: float32, mean and sample variance of each window of z.
     mean: np.ndarray
@@ -25,79 +25,71 @@ class Reference(NamedTuple):
     #: The constants that steady SSIM.
     c1: float
     c2: float
-    #: Sides of the window, over planes and over rows and columns.
-    win_planes: int
-    win: int
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
-def mean_ssim(reference, w):  # pragma: no cover (compiled)  # noqa: C901
-    """SSIM with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it."""
-    x, x_mean, x_var, c1, c2, win_p, win = reference
-    planes, height, width = x.shape
-    total, squares = np.float64(0.0), np.float64(0.0)
-    for p in range(planes):
-        for r in range(height):
-            row_total, row_squares = _FLOAT(0.0), _FLOAT(0.0)
-            for c in range(width):
-                row_total += w[p, r, c]
-                row_squares += w[p, r, c] * w[p, r, c]
-            total += row_total
-            squares += row_squares
-    count = planes * height * width
+def mean_ssim(x, x_mean, x_variance, c1, c2, height, width, w, total, squares):  # pragma: no cover (compiled)
+    """SSIM with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it.
+
+    Args:
+        x: image, standardised.
+        x_mean: mean of each of its windows.
+        x_variance: sample variance of each of its windows.
+        c1: constant that steadies SSIM's means.
+        c2: constant that steadies SSIM's variances.
+        height: rows of x.
+        width: columns of x.
+        w: image of the same size.
+        total: sum of its values.
+        squares: sum of their squares.
+
+    Returns:
+        The SSIM; 0 where w is constant.
+    """
+    count = height * width
     mean = total / count
     deviation = np.sqrt(max(0.0, squares / count - mean * mean))
     if deviation < 1e-6:
         return 0.0
-    shift, scale_w = _FLOAT(mean), _FLOAT(1.0 / deviation)
-    pixels = _FLOAT(win_p * win * win)
-    unbias = _FLOAT(1.0 / (pixels - 1.0))
-    two = _FLOAT(2.0)
-    valid_p, valid_h, valid_w = planes - win_p + 1, height - win + 1, width - win + 1
-    sums = np.empty((3, width), _FLOAT)
-    row = np.empty((3, valid_w), _FLOAT)
-    result = np.float64(0.0)
+    shift, scale = _FLOAT(mean), _FLOAT(1.0 / deviation)
+    pixels = _FLOAT(WINDOW * WINDOW)
+    share, unbias, two = _FLOAT(1.0) / pixels, _FLOAT(1.0) / (pixels - _FLOAT(1.0)), _FLOAT(2.0)
     k1, k2 = _FLOAT(c1), _FLOAT(c2)
-    for p in range(valid_p):
-        sums[:] = 0
-        for r in range(valid_h):
-            # The first row of windows sums all its rows, each next one adds a row and takes one away.
-            first = 0 if r == 0 else win - 1
-            for dp in range(win_p):
-                for dr in range(first, win):
-                    for c in range(width):
-                        b = (w[p + dp, r + dr, c] - shift) * scale_w
-                        sums[0, c] += x[p + dp, r + dr, c] * b
-                        sums[1, c] += b
-                        sums[2, c] += b * b
-            for k in range(3):
-                for c in range(valid_w):
-                    row[k, c] = sums[k, c]
-                for d in range(1, win):
-                    for c in range(valid_w):
-                        row[k, c] += sums[k, c + d]
-            row_total = _FLOAT(0.0)
-            for c in range(valid_w):
-                my = row[1, c] / pixels
-                mx = x_mean[p, r, c]
-                vy = max(_FLOAT(0.0), unbias * (row[2, c] - pixels * my * my))
-                covariance = unbias * (row[0, c] - pixels * mx * my)
-                numerator = (two * mx * my + k1) * (two * covariance + k2)
-                row_total += numerator / ((mx * mx + my * my + k1) * (x_var[p, r, c] + vy + k2))
-            result += row_total
-            for dp in range(win_p):
-                for c in range(width):
-                    b = (w[p + dp, r, c] - shift) * scale_w
-                    sums[0, c] -= x[p + dp, r, c] * b
-                    sums[1, c] -= b
-                    sums[2, c] -= b * b
-    return result / (valid_p * valid_h * valid_w)
-
-
-@njit(nogil=True)
-def score_change(reference, y, centre, change, table, warped):  # pragma: no cover (compiled)
-    """SSIM with y after the change, which is resampled into ``warped``."""
-    matrix, offset = np.empty((3, 3)), np.empty(3)
-    position_matrix(change, 1.0, matrix, offset)
-    warp(y, matrix, offset, centre, table, warped)
-    return mean_ssim(reference, warped)
+    valid_h, valid_w = height - WINDOW + 1, width - WINDOW + 1
+    # Sums over the rows of a window, column by column: of x w, w and w² of the z-scores.
+    products, sums, sums_of_squares = np.empty(width, _FLOAT), np.empty(width, _FLOAT), np.empty(width, _FLOAT)
+    for c in range(width):
+        products[c] = sums[c] = sums_of_squares[c] = _FLOAT(0.0)
+    result = np.float64(0.0)
+    for r in range(height):
+        x_new, w_new = x[r * width :], w[r * width :]
+        for c in range(width):
+            b = (w_new[c] - shift) * scale
+            products[c] += x_new[c] * b
+            sums[c] += b
+            sums_of_squares[c] += b * b
+        top = r - WINDOW + 1
+        if top < 0:
+            continue
+        means, variances = x_mean[top * valid_w :], x_variance[top * valid_w :]
+        row_total = _FLOAT(0.0)
+        for c in range(valid_w):
+            xw, wsum, ww = products[c], sums[c], sums_of_squares[c]
+            for d in range(1, WINDOW):
+                xw += products[c + d]
+                wsum += sums[c + d]
+                ww += sums_of_squares[c + d]
+            my = wsum * share
+            mx = means[c]
+            vy = max(_FLOAT(0.0), unbias * (ww - pixels * my * my))
+            covariance = unbias * (xw - pixels * mx * my)
+            numerator = (two * mx * my + k1) * (two * covariance + k2)
+            row_total += numerator / ((mx * mx + my * my + k1) * (variances[c] + vy + k2))
+        result += row_total
+        x_old, w_old = x[top * width :], w[top * width :]
+        for c in range(width):
+            b = (w_old[c] - shift) * scale
+            products[c] -= x_old[c] * b
+            sums[c] -= b
+            sums_of_squares[c] -= b * b
+    return result / (valid_h * valid_w)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numba
 from numba import njit
 from numba.core.registry import cpu_target
 
-__all__ = ["cached_njit", "compile_in_child", "is_cached"]
+__all__ = ["cached_njit", "compile_in_children", "is_cached"]
 
 _IN_CHILD = "MONAI_DEEPSSIM_COMPILING"
 
@@ -60,22 +61,34 @@ def is_cached(function: Any) -> bool:
     return bool(function.signatures) or on_disk
 
 
-def compile_in_child(functions: Sequence[Any], code: str) -> None:
+def compile_in_children(kernels: Sequence[Any]) -> None:
     """See to it that functions of :func:`cached_njit` are in numba's cache, for this process to read them from there.
 
     A process that compiles a function calls, for each function inside, the code that was compiled for that one alone. A
     process that reads the cache calls the copy that was optimised together with its caller. The two round sums
-    differently, which a search amplifies: to 0.002 in SSIM. So that all processes score alike, a child compiles, and
-    nobody else. Where no cache can be written, or the child fails, this process compiles at its first call.
+    differently, which a search amplifies: to 0.002 in SSIM. So that all processes score alike, children compile, and
+    nobody else, one for each kernel and at most as many at a time as there are processors. They import numba and the
+    kernels alone. Where no cache can be written, or a child fails, this process compiles at its first call.
 
     Args:
-        functions: of :func:`cached_njit`.
-        code: Python that calls them all, for the child to run.
+        kernels: of :func:`cached_njit`, with a call in :mod:`~monai_deepssim.similarity.kernels.first_calls`.
     """
-    if _IN_CHILD in os.environ or all(is_cached(function) for function in functions):
+    missing = [kernel for kernel in kernels if not is_cached(kernel)]
+    if _IN_CHILD in os.environ or not missing or not sys.executable:
         return
-    if sys.executable and all(function.stats.cache_path for function in functions):
-        code = f"import sys; sys.path[:] = {sys.path!r}; {code}"
-        subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, _IN_CHILD: "1"}, capture_output=True, check=False
-        )
+    if not all(kernel.stats.cache_path for kernel in kernels):
+        return
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(_compile_in_child, missing))
+
+
+def _compile_in_child(kernel: Any) -> None:
+    name = kernel.py_func.__name__
+    folder = str(Path(__file__).parents[1])
+    # The room's own __init__ imports torch and MONAI, which takes longer than to compile most kernels.
+    code = (
+        f"import sys, types; sys.path[:] = {sys.path!r}; room = types.ModuleType('monai_deepssim.similarity'); "
+        f"room.__path__ = [{folder!r}]; sys.modules[room.__name__] = room; "
+        f"from monai_deepssim.similarity.kernels.first_calls import call; call({name!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, _IN_CHILD: "1"}, capture_output=True, check=False)

@@ -2,8 +2,8 @@
 
 Lucas and Kanade's optical flow ("An iterative image registration technique", 1981), dense and damped: around each pixel
 the displacement that explains the difference of the two images in the least squares sense, smoothed, eight times over.
-A field is ``(3, P, H, W)``, displacements along planes, rows and columns in pixels: the output at v is the input at
-``v + field(v)``. A 2-D image is a volume of one plane, whose pixels do not leave it.
+A field is two images, displacements along rows and along columns in pixels: the output at v is the input at
+``v + field(v)``. :mod:`~monai_deepssim.similarity.kernels.volume_deformation` does the same to a volume.
 """
 
 from __future__ import annotations
@@ -13,288 +13,253 @@ from numba import njit
 
 from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
 from monai_deepssim.similarity.kernels.compilation import cached_njit
+from monai_deepssim.similarity.kernels.memory import read, write
 from monai_deepssim.similarity.kernels.resampling import (
     GAMMA,
+    MARGIN,
     TABLE_SIZE,
+    add_margin,
+    apply_gamma,
     fill_gamma_table,
-    flip_axes,
+    flip_image,
+    interpolate,
+    map_positions,
     pool_by_two,
-    position_matrix,
-    warp,
 )
 
-__all__ = ["deform_pair", "deform_volume"]
+__all__ = ["deform_pair"]
 
 _ITERATIONS = 8
 # In pixels of the halved image: half the windows over which a displacement has to explain the difference, and over
-# which it is smoothed then. Two passes each, which makes triangles of them. Of a volume, which has fewer voxels a side
-# and more of them in a window, half of that.
-_WINDOW, _SMOOTHING = 6, 3
-_VOLUME_WINDOW, _VOLUME_SMOOTHING = 3, 2
+# which it is smoothed then. Two passes each, which makes triangles of them.
+_RADII = np.array([6, 3])
 # In squares of z-scores a pixel: where the image has less structure than that, nothing moves.
 _DAMPING = 0.05
 _FLOAT = np.float32
 
 
 @njit(nogil=True, fastmath=True)
-def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
+def _average_rows(x, height, width, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
-    planes, height, width = x.shape
     total = np.empty(width, _FLOAT)
-    for p in range(planes):
-        total[:] = 0
-        for r in range(min(radius, height)):
+    for c in range(width):
+        total[c] = _FLOAT(0.0)
+    for r in range(min(radius, height)):
+        line = x[r * width :]
+        for c in range(width):
+            total[c] += line[c]
+    for r in range(height):
+        if r + radius < height:
+            line = x[(r + radius) * width :]
             for c in range(width):
-                total[c] += x[p, r, c]
-        for r in range(height):
-            if r + radius < height:
-                for c in range(width):
-                    total[c] += x[p, r + radius, c]
-            if r - radius > 0:
-                for c in range(width):
-                    total[c] -= x[p, r - radius - 1, c]
-            share = _FLOAT(1.0 / (min(r + radius, height - 1) - max(r - radius, 0) + 1))
+                total[c] += line[c]
+        if r - radius > 0:
+            line = x[(r - radius - 1) * width :]
             for c in range(width):
-                out[p, r, c] = total[c] * share
+                total[c] -= line[c]
+        share = _FLOAT(1.0 / (min(r + radius, height - 1) - max(r - radius, 0) + 1))
+        line = out[r * width :]
+        for c in range(width):
+            line[c] = total[c] * share
+
+
+@njit(nogil=True, fastmath=True)
+def _average_columns(x, height, width, radius, out):  # pragma: no cover (compiled)
+    """Means over windows of ``2 radius + 1`` columns, of what there is of them at the edges; radius a multiple of 3."""
+    line, shares = np.empty(width + 2 * radius, _FLOAT), np.empty(width, _FLOAT)
+    pairs, sixes = np.empty(width + 2 * radius, _FLOAT), np.empty(width + 2 * radius, _FLOAT)
+    for c in range(width):
+        shares[c] = _FLOAT(1.0 / (min(c + radius, width - 1) - max(c - radius, 0) + 1))
+    for c in range(radius):
+        line[c] = line[radius + width + c] = _FLOAT(0.0)
+    inside = line[radius:]
+    for r in range(height):
+        source, target = x[r * width :], out[r * width :]
+        for c in range(width):
+            inside[c] = source[c]
+        for c in range(width + 2 * radius - 1):
+            write(pairs, c, read(line, c) + read(line, c + 1))
+        for c in range(width + 2 * radius - 5):
+            write(sixes, c, read(pairs, c) + read(pairs, c + 2) + read(pairs, c + 4))
+        last = line[2 * radius :]
+        for c in range(width):
+            write(target, c, read(last, c) + read(sixes, c))
+        for d in range(6, 2 * radius, 6):
+            for c in range(width):
+                target[c] += sixes[c + d]
+        for c in range(width):
+            target[c] *= shares[c]
 
 
 @njit(nogil=True)
-def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
-    """Smooth a volume in place along each axis by two moving averages; the last two are scratch of its size."""
-    planes, height, width = x.shape
-    rows, rows_out = turned.reshape(planes, width, height), out.reshape(planes, width, height)
-    for p in range(planes):
-        rows[p] = x[p].T
-    _average_along_rows(rows, radius, rows_out)
-    _average_along_rows(rows_out, radius, rows)
-    for p in range(planes):
-        x[p] = rows[p].T
-    _average_along_rows(x, radius, out)
-    _average_along_rows(out, radius, x)
-    if planes > 1:
-        flat = x.reshape(1, planes, height * width)
-        flat_out = out.reshape(1, planes, height * width)
-        _average_along_rows(flat, radius, flat_out)
-        _average_along_rows(flat_out, radius, flat)
+def _smooth(x, height, width, radius, scratch):  # pragma: no cover (compiled)
+    """Smooth an image in place along both axes by two moving averages."""
+    _average_columns(x, height, width, radius, scratch)
+    _average_columns(scratch, height, width, radius, x)
+    _average_rows(x, height, width, radius, scratch)
+    _average_rows(scratch, height, width, radius, x)
 
 
 @njit(nogil=True, fastmath=True)
-def _resample(y, field, out):  # pragma: no cover (compiled)
+def _resample(y, height, width, by_rows, by_columns, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
-    planes, height, width = y.shape
-    for p in range(planes):
-        for r in range(height):
-            for c in range(width):
-                ur = min(max(_FLOAT(r) + field[1, p, r, c], _FLOAT(0)), _FLOAT(height - 1))
-                uc = min(max(_FLOAT(c) + field[2, p, r, c], _FLOAT(0)), _FLOAT(width - 1))
-                r0, c0 = min(int(ur), height - 2), min(int(uc), width - 2)
-                fr, fc = ur - _FLOAT(r0), uc - _FLOAT(c0)
-                if planes == 1:
-                    top = y[p, r0, c0] + fc * (y[p, r0, c0 + 1] - y[p, r0, c0])
-                    bottom = y[p, r0 + 1, c0] + fc * (y[p, r0 + 1, c0 + 1] - y[p, r0 + 1, c0])
-                    out[p, r, c] = top + fr * (bottom - top)
-                    continue
-                up = min(max(_FLOAT(p) + field[0, p, r, c], _FLOAT(0)), _FLOAT(planes - 1))
-                p0 = min(int(up), planes - 2)
-                fp = up - _FLOAT(p0)
-                value = _FLOAT(0.0)
-                for d in range(2):
-                    q = p0 + d
-                    top = y[q, r0, c0] + fc * (y[q, r0, c0 + 1] - y[q, r0, c0])
-                    bottom = y[q, r0 + 1, c0] + fc * (y[q, r0 + 1, c0 + 1] - y[q, r0 + 1, c0])
-                    value += (fp if d else _FLOAT(1.0) - fp) * (top + fr * (bottom - top))
-                out[p, r, c] = value
+    last_r, last_c, zero = _FLOAT(height - 1), _FLOAT(width - 1), _FLOAT(0.0)
+    top_most, left_most, pitch, one = np.int32(height - 2), np.int32(width - 2), np.int32(width), np.int32(1)
+    for r in range(height):
+        line_r, line_c, line = by_rows[r * width :], by_columns[r * width :], out[r * width :]
+        for c in range(width):
+            row = min(max(_FLOAT(r) + read(line_r, c), zero), last_r)
+            column = min(max(_FLOAT(c) + read(line_c, c), zero), last_c)
+            r0, c0 = min(np.int32(row), top_most), min(np.int32(column), left_most)
+            place = np.int32(r0 * pitch + c0)
+            below = np.int32(place + pitch)
+            fr, fc = row - _FLOAT(r0), column - _FLOAT(c0)
+            top, bottom = read(y, place), read(y, below)
+            top += fc * (read(y, np.int32(place + one)) - top)
+            bottom += fc * (read(y, np.int32(below + one)) - bottom)
+            write(line, c, top + fr * (bottom - top))
 
 
 @njit(nogil=True, fastmath=True)
-def _gradient(x, gradient):  # pragma: no cover (compiled)
-    """Central differences, 0 at the edges, into ``gradient`` ``(3, P, H, W)``."""
-    planes, height, width = x.shape
+def _multiply(x, warped, height, width, moments, structure):  # pragma: no cover (compiled)
+    """Products of the derivatives by rows and columns, 0 at the edges, and of each with what is left to explain."""
     half = _FLOAT(0.5)
-    gradient[:] = 0
-    for p in range(planes):
-        if 0 < p < planes - 1:
-            for r in range(height):
-                for c in range(width):
-                    gradient[0, p, r, c] = half * (x[p + 1, r, c] - x[p - 1, r, c])
-        for r in range(1, height - 1):
-            for c in range(width):
-                gradient[1, p, r, c] = half * (x[p, r + 1, c] - x[p, r - 1, c])
-        for r in range(height):
-            for c in range(1, width - 1):
-                gradient[2, p, r, c] = half * (x[p, r, c + 1] - x[p, r, c - 1])
+    rr, rc, cc, er, ec = moments[0], moments[1], moments[2], moments[3], moments[4]
+    across = np.empty(width, _FLOAT)
+    across[0] = across[width - 1] = _FLOAT(0.0)
+    for r in range(height):
+        start = r * width
+        above, below = warped[max(r - 1, 0) * width :], warped[min(r + 1, height - 1) * width :]
+        inner = half if 0 < r < height - 1 else _FLOAT(0.0)
+        here, target = warped[start:], x[start:]
+        for c in range(1, width - 1):
+            across[c] = half * (here[c + 1] - here[c - 1])
+        for c in range(width):
+            g_r, g_c, rest = inner * (read(below, c) - read(above, c)), read(across, c), read(target, c) - read(here, c)
+            i = start + c
+            write(rr, i, g_r * g_r)
+            write(rc, i, g_r * g_c)
+            write(cc, i, g_c * g_c)
+            write(er, i, g_r * rest)
+            write(ec, i, g_c * rest)
+            write(structure, i, g_r * g_r + g_c * g_c)
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")
-def _add_steps(moments, planes, field):  # pragma: no cover (compiled)
-    """Add to each displacement the solution of its own damped normal equations (Cramer's rule)."""
+def _fit(x, y, height, width, field, structure):  # pragma: no cover (compiled)
+    """Find the field that brings y onto x, both standardised.
+
+    Args:
+        x: image.
+        y: image of the same size.
+        height: rows of both.
+        width: columns of both.
+        field: output ``(2, height * width)``.
+        structure: output, squared gradients of the last image a pixel: where a displacement can be seen.
+    """
+    size = height * width
+    by_rows, by_columns = field[0], field[1]
+    warped, scratch, moments = np.empty(size, _FLOAT), np.empty(size, _FLOAT), np.empty((5, size), _FLOAT)
+    rr, rc, cc, er, ec = moments[0], moments[1], moments[2], moments[3], moments[4]
     damping = _FLOAT(_DAMPING)
-    m, u = moments.reshape(9, -1), field.reshape(3, -1)
-    for i in range(m.shape[1]):
-        rr, rc, cc = m[0, i] + damping, m[1, i], m[2, i] + damping
-        er, ec = m[3, i], m[4, i]
-        minor = rr * cc - rc * rc
-        if planes == 1:
-            u[1, i] += (er * cc - ec * rc) / minor
-            u[2, i] += (ec * rr - er * rc) / minor
-            continue
-        pp, pr, pc, ep = m[5, i] + damping, m[6, i], m[7, i], m[8, i]
-        minor_r, minor_c = pr * cc - rc * pc, pr * rc - rr * pc
-        inverse = _FLOAT(1.0) / (pp * minor - pr * minor_r + pc * minor_c)
-        u[0, i] += (ep * minor - er * minor_r + ec * minor_c) * inverse
-        u[1, i] += (-ep * minor_r + er * (pp * cc - pc * pc) - ec * (pp * rc - pr * pc)) * inverse
-        u[2, i] += (ep * minor_c - er * (pp * rc - pr * pc) + ec * (pp * rr - pr * pr)) * inverse
+    for i in range(size):
+        by_rows[i] = by_columns[i] = _FLOAT(0.0)
+    for _ in range(_ITERATIONS):
+        _resample(y, height, width, by_rows, by_columns, warped)
+        _multiply(x, warped, height, width, moments, structure)
+        for k in range(5):
+            _smooth(moments[k], height, width, _RADII[0], scratch)
+        # Of each pixel its own damped normal equations, by Cramer's rule.
+        for i in range(size):
+            inverse = _FLOAT(1.0) / ((rr[i] + damping) * (cc[i] + damping) - rc[i] * rc[i])
+            by_rows[i] += (er[i] * (cc[i] + damping) - ec[i] * rc[i]) * inverse
+            by_columns[i] += (ec[i] * (rr[i] + damping) - er[i] * rc[i]) * inverse
+        _smooth(by_rows, height, width, _RADII[1], scratch)
+        _smooth(by_columns, height, width, _RADII[1], scratch)
 
 
 @njit(nogil=True, fastmath=True)
-def _fit(x, y, window, smoothing, field):  # pragma: no cover (compiled)
-    """Find the field that brings y onto x, both standardised ``(P, H, W)``.
-
-    Returns:
-        The structure of the last image, squared gradients a pixel: where a displacement can be seen.
-    """
-    planes, height, width = x.shape
-    warped, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    gradient = np.empty((3, planes, height, width), _FLOAT)
-    # Of rows and columns, then of planes: products of derivatives, and of each with what is left to explain.
-    moments = np.empty((9, planes, height, width), _FLOAT)
-    structure = np.empty_like(x)
-    field[:] = 0
-    for _ in range(_ITERATIONS):
-        _resample(y, field, warped)
-        _gradient(warped, gradient)
-        g_p, g_r, g_c = gradient[0], gradient[1], gradient[2]
-        for p in range(planes):
-            for r in range(height):
-                for c in range(width):
-                    left = x[p, r, c] - warped[p, r, c]
-                    moments[0, p, r, c] = g_r[p, r, c] * g_r[p, r, c]
-                    moments[1, p, r, c] = g_r[p, r, c] * g_c[p, r, c]
-                    moments[2, p, r, c] = g_c[p, r, c] * g_c[p, r, c]
-                    moments[3, p, r, c] = g_r[p, r, c] * left
-                    moments[4, p, r, c] = g_c[p, r, c] * left
-                    structure[p, r, c] = moments[0, p, r, c] + moments[2, p, r, c]
-                    if planes > 1:
-                        moments[5, p, r, c] = g_p[p, r, c] * g_p[p, r, c]
-                        moments[6, p, r, c] = g_p[p, r, c] * g_r[p, r, c]
-                        moments[7, p, r, c] = g_p[p, r, c] * g_c[p, r, c]
-                        moments[8, p, r, c] = g_p[p, r, c] * left
-                        structure[p, r, c] += moments[5, p, r, c]
-        for k in range(5 if planes == 1 else 9):
-            _smooth(moments[k], window, first, second)
-        _add_steps(moments, planes, field)
-        for k in range(1 if planes == 1 else 0, 3):
-            _smooth(field[k], smoothing, first, second)
-    return structure
-
-
-@njit(nogil=True)
-def _enlarge(field, scale, out):  # pragma: no cover (compiled)
-    """A field of an image smaller by ``scale`` along each axis, linearly interpolated at full size, in its pixels."""
-    _, planes, height, width = field.shape
-    for p in range(out.shape[1]):
-        up = min(max((p + 0.5) / scale[0] - 0.5, 0.0), planes - 1.0) if planes > 1 else 0.0
-        p0 = int(up)
-        p1, fp = min(p0 + 1, planes - 1), _FLOAT(up - p0)
-        for r in range(out.shape[2]):
-            ur = min(max((r + 0.5) / scale[1] - 0.5, 0.0), height - 1.0)
-            r0 = int(ur)
-            r1, fr = min(r0 + 1, height - 1), _FLOAT(ur - r0)
-            for c in range(out.shape[3]):
-                uc = min(max((c + 0.5) / scale[2] - 0.5, 0.0), width - 1.0)
-                c0 = int(uc)
-                c1, fc = min(c0 + 1, width - 1), _FLOAT(uc - c0)
-                for k in range(3):
-                    f = field[k]
-                    top = f[p0, r0, c0] + fc * (f[p0, r0, c1] - f[p0, r0, c0])
-                    bottom = f[p0, r1, c0] + fc * (f[p0, r1, c1] - f[p0, r1, c0])
-                    value = top + fr * (bottom - top)
-                    if fp > 0:
-                        top = f[p1, r0, c0] + fc * (f[p1, r0, c1] - f[p1, r0, c0])
-                        bottom = f[p1, r1, c0] + fc * (f[p1, r1, c1] - f[p1, r1, c0])
-                        value += fp * (top + fr * (bottom - top) - value)
-                    out[k, p, r, c] = _FLOAT(scale[k]) * value
+def _enlarge(field, small_height, small_width, scale, height, width, out):  # pragma: no cover (compiled)
+    """A field of an image smaller by ``scale``, linearly interpolated at full size, in its pixels."""
+    line = np.empty(small_width, _FLOAT)
+    places, following, shares = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, _FLOAT)
+    for c in range(width):
+        column = min(max((c + 0.5) / scale - 0.5, 0.0), small_width - 1.0)
+        places[c] = int(column)
+        following[c] = min(int(column) + 1, small_width - 1)
+        shares[c] = column - int(column)
+    length = _FLOAT(scale)
+    for r in range(height):
+        row = min(max((r + 0.5) / scale - 0.5, 0.0), small_height - 1.0)
+        fr = _FLOAT(row - int(row))
+        for k in range(2):
+            upper = field[k][int(row) * small_width :]
+            lower = field[k][min(int(row) + 1, small_height - 1) * small_width :]
+            for c in range(small_width):
+                line[c] = length * (upper[c] + fr * (lower[c] - upper[c]))
+            target = out[k][r * width :]
+            for c in range(width):
+                left = read(line, read(places, c))
+                write(target, c, left + read(shares, c) * (read(line, read(following, c)) - left))
 
 
 @cached_njit()
-def deform_pair(reference, y, flips, change, halve, deformed):  # pragma: no cover (compiled)
+def deform_pair(reference, y, size, flips, change, halve, deformed):  # pragma: no cover (compiled)
     """Deform y, flipped and changed as it was found to fit, onto standardised x.
 
     Args:
-        reference: x as SSIM takes it.
-        y: image of the same shape in [0, 1].
-        flips: as bits: 1 planes, 2 rows, 4 columns.
+        reference: x as SSIM takes it, its arrays flat.
+        y: image of the same size in [0, 1], flat.
+        size: ``(height, width)``.
+        flips: as bits: 2 rows, 4 columns.
         change: see :mod:`~monai_deepssim.similarity.kernels.resampling`.
         halve: whether the field is searched at half the size.
-        deformed: output, y after all of this, standardised before its deformation.
+        deformed: output, y after all of this, standardised before its deformation, flat.
 
     Returns:
         SSIM of x with it, and the length of the displacements in pixels, root mean square where y has structure.
     """
-    matrix, offset, centre = np.empty((3, 3)), np.empty(3), np.empty(3)
-    for i in range(3):
-        centre[i] = (y.shape[i] - 1) / 2
-    table = np.empty(TABLE_SIZE + 2, _FLOAT)
+    height, width = size
+    z, x_mean, x_variance, c1, c2 = reference
+    count = height * width
+    table, positions = np.empty(TABLE_SIZE + 2, _FLOAT), np.empty(6)
+    aligned, full = np.empty(count, _FLOAT), np.empty((2, count), _FLOAT)
+    framed = np.empty((height + 2 * MARGIN) * (width + 2 * MARGIN), _FLOAT)
+    flip_image(y, height, width, flips, aligned)
+    add_margin(aligned, height, width, MARGIN, framed)
     fill_gamma_table(change[GAMMA], table)
-    position_matrix(change, 1.0, matrix, offset)
-    aligned = np.empty_like(y)
-    warp(flip_axes(y, flips), matrix, offset, centre, table, aligned)
-    # numba sums float32 in float32, which large volumes are too large for.
-    total, squared = 0.0, 0.0
-    for value in aligned.flat:
-        total += value
-        squared += np.float64(value) * value
-    mean = total / aligned.size
-    deviation = np.sqrt(max(0.0, squared / aligned.size - mean * mean))
+    map_positions(change, 1.0, height, width, positions)
+    interpolate(framed, height, width, positions, deformed)
+    total, squares = apply_gamma(deformed, count, table, aligned)
+    mean = total / count
+    deviation = np.sqrt(max(0.0, squares / count - mean * mean))
     if deviation < 1e-6:
-        deformed[:] = 0
+        for i in range(count):
+            deformed[i] = _FLOAT(0.0)
         return 0.0, 0.0
-    aligned -= _FLOAT(mean)
-    aligned /= _FLOAT(deviation)
-    z = reference.z
-    small_x, small_y = (pool_by_two(z), pool_by_two(aligned)) if halve else (z, aligned)
-    field = np.empty((3, *small_y.shape), _FLOAT)
-    structure = _fit(small_x, small_y, _WINDOW, _SMOOTHING, field)
+    shift, inverse = _FLOAT(mean), _FLOAT(1.0 / deviation)
+    for i in range(count):
+        aligned[i] = (aligned[i] - shift) * inverse
     scale = 2.0 if halve else 1.0
-    squares, weights = 0.0, 1e-12
-    for p in range(structure.shape[0]):
-        for r in range(structure.shape[1]):
-            for c in range(structure.shape[2]):
-                weight = structure[p, r, c]
-                weights += weight
-                for k in range(3):
-                    squares += weight * field[k, p, r, c] * field[k, p, r, c]
-    full = np.empty((3, *y.shape), _FLOAT)
-    _enlarge(field, np.array([scale, scale, scale]), full)
-    _resample(aligned, full, deformed)
-    return mean_ssim(reference, deformed), scale * np.sqrt(squares / weights)
-
-
-@cached_njit()
-def deform_volume(small_x, small_y, scale, aligned, deformed):  # pragma: no cover (compiled)
-    """Deform a volume by the field that brings a smaller copy of it onto another one.
-
-    Args:
-        small_x: standardised volume.
-        small_y: ``aligned`` at that size.
-        scale: float64 ``(3,)``, voxels of the full size in one of these, along each axis.
-        aligned: standardised volume ``(P, H, W)``.
-        deformed: output of the same shape.
-
-    Returns:
-        The length of the displacements in voxels, root mean square where the volume has structure.
-    """
-    field = np.empty((3, *small_y.shape), _FLOAT)
-    structure = _fit(small_x, small_y, _VOLUME_WINDOW, _VOLUME_SMOOTHING, field)
-    squares, weights = 0.0, 1e-12
-    for p in range(structure.shape[0]):
-        for r in range(structure.shape[1]):
-            for c in range(structure.shape[2]):
-                weight = structure[p, r, c]
-                weights += weight
-                for k in range(3):
-                    squares += weight * (scale[k] * field[k, p, r, c]) ** 2
-    full = np.empty((3, *aligned.shape), _FLOAT)
-    _enlarge(field, scale, full)
-    _resample(aligned, full, deformed)
-    return np.sqrt(squares / weights)
+    small_h, small_w = int(height / scale), int(width / scale)
+    small_x, small_y = np.empty(small_h * small_w, _FLOAT), np.empty(small_h * small_w, _FLOAT)
+    if halve:
+        pool_by_two(z, height, width, small_x)
+        pool_by_two(aligned, height, width, small_y)
+    else:
+        flip_image(z, height, width, 0, small_x)
+        flip_image(aligned, height, width, 0, small_y)
+    field, structure = np.empty((2, small_h * small_w), _FLOAT), np.empty(small_h * small_w, _FLOAT)
+    _fit(small_x, small_y, small_h, small_w, field, structure)
+    squared_length, weights = 0.0, 1e-12
+    for i in range(len(structure)):
+        weights += structure[i]
+        squared_length += structure[i] * (field[0, i] * field[0, i] + field[1, i] * field[1, i])
+    _enlarge(field, small_h, small_w, scale, height, width, full)
+    _resample(aligned, height, width, full[0], full[1], deformed)
+    total, squares = 0.0, 0.0
+    for i in range(count):
+        total += deformed[i]
+        squares += np.float64(deformed[i]) * deformed[i]
+    ssim = mean_ssim(z, x_mean, x_variance, c1, c2, height, width, deformed, total, squares)
+    return ssim, scale * np.sqrt(squared_length / weights)

@@ -1,9 +1,12 @@
-"""An image changed by a row of numbers, and the change's gradient: what aligned SSIM tries on a pair, compiled.
+"""An image changed by five numbers, and the change's gradient: what aligned SSIM tries on a pair, compiled.
 
-A 2-D image is a volume of one plane, as in :mod:`~monai_deepssim.similarity.kernels.pairwise_ssim`. A change is a row
-of numbers: three rotations in radians (about planes, rows and columns; in 2-D only the first), three shifts in pixels,
-the zoom and gamma. Its convention is that of MONAI's ``Affine``: with indices counted from the centre, the output at v
-is the input at ``R (v / zoom + shift)``; then follows gamma.
+A change is a row of numbers: the rotation in radians, the shifts along rows and columns in pixels, the zoom and gamma.
+Its convention is that of MONAI's ``Affine``: with indices counted from the centre, the output at v is the input at
+``R (v / zoom + shift)``; then follows gamma.
+
+Images are flat here, row by row, with their height and width beside them. So every helper is compiled for one type of
+array alone, and loops run over what lies together. For the same end nothing here assigns to a slice or calls NumPy's
+solvers and sorts: numba compiles some seconds for each of these.
 """
 
 from __future__ import annotations
@@ -11,171 +14,189 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from monai_deepssim.similarity.kernels.memory import read, write
+
 __all__ = [
     "CHANGE_SIZE",
     "GAMMA",
+    "LOGARITHMS",
+    "MARGIN",
+    "ROTATION",
+    "SHIFT_COLUMNS",
+    "SHIFT_ROWS",
     "TABLE_SIZE",
     "ZOOM",
+    "add_margin",
+    "apply_gamma",
     "fill_gamma_table",
-    "flip_axes",
+    "fill_powers",
+    "flip_image",
+    "interpolate",
+    "map_positions",
     "pool_by_two",
-    "position_matrix",
-    "sample",
-    "warp",
 ]
 
-#: Numbers in a change: rotations, shifts, zoom, gamma.
-CHANGE_SIZE = 8
-#: Where zoom and gamma stand in a change.
-ZOOM, GAMMA = 6, 7
+#: Where the numbers of a change stand.
+ROTATION, SHIFT_ROWS, SHIFT_COLUMNS, ZOOM, GAMMA = range(5)
+#: Numbers in a change.
+CHANGE_SIZE = 5
 #: Entries of the table that stands for x**gamma: a power a pixel would cost more than all the rest.
 TABLE_SIZE = 1024
+#: Zeros on each side of an image that is interpolated: one pixel fades into the outside, and beyond it nothing changes.
+MARGIN = 2
+#: Logarithm of each entry's place, which is its slope by gamma; that of 0 is never needed.
+LOGARITHMS = np.log(np.maximum(np.arange(TABLE_SIZE + 1), 1) / TABLE_SIZE)
 _FLOAT = np.float32
 
 
-@njit(nogil=True)
-def pool_by_two(x):  # pragma: no cover (compiled)
-    """Means of blocks of two pixels along each axis (of rows and columns alone, where there is one plane).
+def _smallest_factors(count: int) -> np.ndarray:
+    """The smallest prime factor of each number below ``count``; 0 of those below 2."""
+    factors = np.zeros(count, np.int64)
+    for number in range(count - 1, 1, -1):
+        factors[number::number] = number
+    return factors
 
-    Args:
-        x: image ``(P, H, W)``, float32; what is left over at the end of an axis is dropped.
 
-    Returns:
-        The image at half its size.
-    """
-    depth = 1 if x.shape[0] == 1 else 2
-    out = np.zeros((x.shape[0] // depth, x.shape[1] // 2, x.shape[2] // 2), _FLOAT)
-    scale = _FLOAT(1.0 / (4 * depth))
-    for p in range(out.shape[0]):
-        for r in range(out.shape[1]):
-            for c in range(out.shape[2]):
-                total = _FLOAT(0.0)
-                for dp in range(depth):
-                    total += x[depth * p + dp, 2 * r, 2 * c] + x[depth * p + dp, 2 * r, 2 * c + 1]
-                    total += x[depth * p + dp, 2 * r + 1, 2 * c] + x[depth * p + dp, 2 * r + 1, 2 * c + 1]
-                out[p, r, c] = total * scale
-    return out
+_FACTORS = _smallest_factors(TABLE_SIZE + 1)
+_COFACTORS = np.arange(TABLE_SIZE + 1) // np.maximum(_FACTORS, 1)
+_LOGARITHMS_OF_NUMBERS = np.log(np.maximum(np.arange(TABLE_SIZE + 1), 1))
 
 
 @njit(nogil=True)
-def flip_axes(y, flips):  # pragma: no cover (compiled)
-    """A copy of an image ``(P, H, W)``, flipped: bit 0 of ``flips`` for planes, bit 1 for rows, bit 2 for columns."""
-    out = np.empty_like(y)
-    planes, height, width = y.shape
-    for p in range(planes):
-        for r in range(height):
-            for c in range(width):
-                out[p, r, c] = y[
-                    planes - 1 - p if flips & 1 else p,
-                    height - 1 - r if flips & 2 else r,
-                    width - 1 - c if flips & 4 else c,
-                ]
-    return out
-
-
-@njit(nogil=True)
-def position_matrix(change, scale, matrix, offset):  # pragma: no cover (compiled)
-    """The input position of an output position v, both from the centre: ``matrix @ v + offset``, in pixels / scale."""
-    ca, sa = np.cos(change[0]), np.sin(change[0])
-    cb, sb = np.cos(change[1]), np.sin(change[1])
-    cc, sc = np.cos(change[2]), np.sin(change[2])
-    matrix[0, 0], matrix[0, 1], matrix[0, 2] = cb * cc, -cb * sc, sb
-    matrix[1, 0], matrix[1, 1], matrix[1, 2] = ca * sc + sa * sb * cc, ca * cc - sa * sb * sc, -sa * cb
-    matrix[2, 0], matrix[2, 1], matrix[2, 2] = sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb
-    for i in range(3):
-        offset[i] = 0.0
-        for j in range(3):
-            offset[i] += matrix[i, j] * change[3 + j] / scale
-    for i in range(3):
-        for j in range(3):
-            matrix[i, j] /= change[ZOOM]
+def fill_powers(gamma, powers):  # pragma: no cover (compiled)
+    """Fill an array with ``i ** gamma``: a product of two that are known already, unless i is a prime."""
+    powers[0], powers[1] = 0.0, 1.0
+    for i in range(2, len(powers)):
+        if _COFACTORS[i] == 1:
+            powers[i] = np.exp(gamma * _LOGARITHMS_OF_NUMBERS[i])
+        else:
+            powers[i] = powers[_FACTORS[i]] * powers[_COFACTORS[i]]
 
 
 @njit(nogil=True)
 def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
     """Fill a table of ``v ** gamma`` for v from 0 to 1, with one entry more so that 1 itself can be interpolated."""
+    powers = np.empty(TABLE_SIZE + 1)
+    fill_powers(gamma, powers)
+    scale = 1.0 / powers[TABLE_SIZE]
     for i in range(TABLE_SIZE + 1):
-        table[i] = (i / TABLE_SIZE) ** gamma
+        table[i] = powers[i] * scale
+    table[TABLE_SIZE] = 1.0
     table[TABLE_SIZE + 1] = 1.0
 
 
-@njit(nogil=True, fastmath=True)
-def _corner(y, p, r, c):  # pragma: no cover (compiled)
-    if p < 0 or r < 0 or c < 0 or p >= y.shape[0] or r >= y.shape[1] or c >= y.shape[2]:
-        return _FLOAT(0.0)
-    return y[p, r, c]
+@njit(nogil=True)
+def pool_by_two(x, height, width, out):  # pragma: no cover (compiled)
+    """Means of blocks of 2 x 2 pixels; a row or column that is left over is dropped."""
+    out_width = width // 2
+    quarter = _FLOAT(0.25)
+    for r in range(height // 2):
+        first, second = x[2 * r * width :], x[(2 * r + 1) * width :]
+        line = out[r * out_width :]
+        for c in range(out_width):
+            line[c] = (first[2 * c] + first[2 * c + 1] + second[2 * c] + second[2 * c + 1]) * quarter
+
+
+@njit(nogil=True)
+def flip_image(y, height, width, flips, out):  # pragma: no cover (compiled)
+    """Flip an image: bit 1 of ``flips`` for rows, bit 2 for columns."""
+    for r in range(height):
+        source = y[(height - 1 - r if flips & 2 else r) * width :]
+        line = out[r * width :]
+        if flips & 4:
+            for c in range(width):
+                line[c] = source[width - 1 - c]
+        else:
+            for c in range(width):
+                line[c] = source[c]
+
+
+@njit(nogil=True)
+def map_positions(change, scale, height, width, positions):  # pragma: no cover (compiled)
+    """Where the change reads an image whose pixels are ``scale`` pixels of the full size wide.
+
+    Args:
+        change: the five numbers.
+        scale: pixels of the full size in one of the image's.
+        height: of the full size.
+        width: of the full size.
+        positions: output ``(6,)``: row r and column c of the result are read in row ``p[0] r + p[1] c + p[2]`` and
+            column ``p[3] r + p[4] c + p[5]``.
+    """
+    # The centre of the full image, seen in coarser pixels, also where a row was left over.
+    centre_r, centre_c = 0.5 * height / scale - 0.5, 0.5 * width / scale - 0.5
+    cosine, sine = np.cos(change[ROTATION]), np.sin(change[ROTATION])
+    shift_r, shift_c = change[SHIFT_ROWS] / scale, change[SHIFT_COLUMNS] / scale
+    a, b = cosine / change[ZOOM], sine / change[ZOOM]
+    positions[0], positions[1] = a, -b
+    positions[2] = cosine * shift_r - sine * shift_c + centre_r - a * centre_r + b * centre_c
+    positions[3], positions[4] = b, a
+    positions[5] = sine * shift_r + cosine * shift_c + centre_c - b * centre_r - a * centre_c
+
+
+@njit(nogil=True)
+def add_margin(x, height, width, margin, out):  # pragma: no cover (compiled)
+    """An image with so many zeros on all of its sides."""
+    pitch = width + 2 * margin
+    for i in range((height + 2 * margin) * pitch):
+        out[i] = _FLOAT(0.0)
+    for r in range(height):
+        source, line = x[r * width :], out[(r + margin) * pitch + margin :]
+        for c in range(width):
+            line[c] = source[c]
 
 
 @njit(nogil=True, fastmath=True)
-def sample(y, up, ur, uc, gradient):  # pragma: no cover (compiled)
-    """Linear interpolation, zeros from outside; the gradient goes into ``gradient``."""
-    r0, c0 = int(np.floor(ur)), int(np.floor(uc))
-    fr, fc = _FLOAT(ur - r0), _FLOAT(uc - c0)
-    one = _FLOAT(1.0)
-    if y.shape[0] == 1:
-        a, b = _corner(y, 0, r0, c0), _corner(y, 0, r0, c0 + 1)
-        d, e = _corner(y, 0, r0 + 1, c0), _corner(y, 0, r0 + 1, c0 + 1)
-        top, bottom = a + fc * (b - a), d + fc * (e - d)
-        gradient[0] = _FLOAT(0.0)
-        gradient[1] = bottom - top
-        gradient[2] = (one - fr) * (b - a) + fr * (e - d)
-        return top + fr * (bottom - top)
-    p0 = int(np.floor(up))
-    fp = _FLOAT(up - p0)
-    value, gr, gc, gp = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
-    for dp in range(2):
-        weight = fp if dp else one - fp
-        a, b = _corner(y, p0 + dp, r0, c0), _corner(y, p0 + dp, r0, c0 + 1)
-        d, e = _corner(y, p0 + dp, r0 + 1, c0), _corner(y, p0 + dp, r0 + 1, c0 + 1)
-        top, bottom = a + fc * (b - a), d + fc * (e - d)
-        plane = top + fr * (bottom - top)
-        value += weight * plane
-        gr += weight * (bottom - top)
-        gc += weight * ((one - fr) * (b - a) + fr * (e - d))
-        gp += plane if dp else -plane
-    gradient[0], gradient[1], gradient[2] = gp, gr, gc
-    return value
+def interpolate(y, height, width, positions, out):  # pragma: no cover (compiled)
+    """Read an image at the positions of :func:`map_positions`, linearly, zeros from outside.
+
+    Args:
+        y: image with :data:`MARGIN` zeros on all sides.
+        height: its rows, without these.
+        width: its columns, without these.
+        positions: where it is read.
+        out: output, ``height * width``.
+    """
+    step_r, step_c, zero = _FLOAT(positions[1]), _FLOAT(positions[4]), _FLOAT(0.0)
+    # With the margin, a position that is moved to the edge from beyond reads zeros, and no pixel is a special case.
+    last_r, last_c = _FLOAT(height + MARGIN), _FLOAT(width + MARGIN)
+    pitch, one = np.int32(width + 2 * MARGIN), np.int32(1)
+    for r in range(height):
+        row = _FLOAT(positions[0] * r + positions[2] + MARGIN)
+        column = _FLOAT(positions[3] * r + positions[5] + MARGIN)
+        line = out[r * width :]
+        for c in range(width):
+            sr = min(max(row + _FLOAT(c) * step_r, zero), last_r)
+            sc = min(max(column + _FLOAT(c) * step_c, zero), last_c)
+            # 32 bits, of which a vector gathers twice as many.
+            r0, c0 = np.int32(sr), np.int32(sc)
+            place = np.int32(r0 * pitch + c0)
+            below = np.int32(place + pitch)
+            fr, fc = sr - _FLOAT(r0), sc - _FLOAT(c0)
+            top, bottom = read(y, place), read(y, below)
+            top += fc * (read(y, np.int32(place + one)) - top)
+            bottom += fc * (read(y, np.int32(below + one)) - bottom)
+            write(line, c, top + fr * (bottom - top))
 
 
 @njit(nogil=True, fastmath=True)
-def warp(y, matrix, offset, centre, table, out):  # pragma: no cover (compiled)
-    """Change an image in [0, 1] into ``out``."""
-    planes, height, width = y.shape
-    gradient = np.empty(3, _FLOAT)
-    step_r, step_c = _FLOAT(matrix[1, 2]), _FLOAT(matrix[2, 2])
-    last_r, last_c = _FLOAT(height - 1), _FLOAT(width - 1)
-    flat = y.ravel()
-    pitch, one = np.uintp(width), np.uintp(1)
-    for p in range(planes):
-        for r in range(height):
-            vp, vr, vc = p - centre[0], r - centre[1], -centre[2]
-            up = matrix[0, 0] * vp + matrix[0, 1] * vr + matrix[0, 2] * vc + offset[0] + centre[0]
-            ur = matrix[1, 0] * vp + matrix[1, 1] * vr + matrix[1, 2] * vc + offset[1] + centre[1]
-            uc = matrix[2, 0] * vp + matrix[2, 1] * vr + matrix[2, 2] * vc + offset[2] + centre[2]
-            if planes == 1:
-                row, column = _FLOAT(ur), _FLOAT(uc)
-                line = out[p, r]
-                for c in range(width):
-                    sr, sc = row + _FLOAT(c) * step_r, column + _FLOAT(c) * step_c
-                    if sr >= 0 and sc >= 0 and sr < last_r and sc < last_c:
-                        # Unsigned, because numba looks whether a signed index is negative.
-                        r0, c0 = np.uintp(sr), np.uintp(sc)
-                        fr, fc = sr - _FLOAT(r0), sc - _FLOAT(c0)
-                        place = r0 * pitch + c0
-                        a, b = flat[place], flat[place + pitch]
-                        top = a + fc * (flat[place + one] - a)
-                        bottom = b + fc * (flat[place + pitch + one] - b)
-                        value = top + fr * (bottom - top)
-                    else:
-                        value = sample(y, _FLOAT(0.0), sr, sc, gradient)
-                    position = value * _FLOAT(TABLE_SIZE)
-                    entry = np.uintp(position)
-                    low = table[entry]
-                    line[c] = low + (position - _FLOAT(entry)) * (table[entry + one] - low)
-            else:
-                for c in range(width):
-                    value = sample(y, up + c * matrix[0, 2], ur + c * matrix[1, 2], uc + c * matrix[2, 2], gradient)
-                    position = value * _FLOAT(TABLE_SIZE)
-                    entry = np.uintp(position)
-                    low = table[entry]
-                    out[p, r, c] = low + _FLOAT(position - entry) * (table[entry + one] - low)
+def apply_gamma(values, count, table, out):  # pragma: no cover (compiled)
+    """Look up the power of each value in [0, 1]; returns the sum and the sum of squares of the results.
+
+    ``out`` is another array than ``values``.
+    """
+    total, squares = np.float64(0.0), np.float64(0.0)
+    unit, one = _FLOAT(TABLE_SIZE), np.int32(1)
+    for begin in range(0, count, 256):  # partial sums, which keep float32 exact enough
+        some, some_squares = _FLOAT(0.0), _FLOAT(0.0)
+        for i in range(begin, min(begin + 256, count)):
+            position = read(values, i) * unit
+            entry = np.int32(position)
+            low = read(table, entry)
+            value = low + (position - _FLOAT(entry)) * (read(table, np.int32(entry + one)) - low)
+            write(out, i, value)
+            some += value
+            some_squares += value * value
+        total += some
+        squares += some_squares
+    return total, squares

@@ -10,37 +10,41 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from monai_deepssim.similarity.kernels.changed_ssim import score_change
+from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
+from monai_deepssim.similarity.kernels.coarse_search import match_gamma, search_coarsely
 from monai_deepssim.similarity.kernels.compilation import cached_njit
 from monai_deepssim.similarity.kernels.least_squares import clip_change, fit_least_squares
 from monai_deepssim.similarity.kernels.resampling import (
     CHANGE_SIZE,
     GAMMA,
+    MARGIN,
     TABLE_SIZE,
     ZOOM,
+    add_margin,
+    apply_gamma,
     fill_gamma_table,
-    flip_axes,
+    flip_image,
+    interpolate,
+    map_positions,
     pool_by_two,
-    position_matrix,
-    warp,
 )
 
 __all__ = ["Search", "align_pair"]
 
-_FITTING_STEPS, _SWEEPS = 4, 2
-# In SSIM: flips this close to the best get a chance, and what a sweep has to gain to be worth another one.
-_CLOSE, _NO_GAIN = 0.05, 2e-3
+_FITTING_STEPS = 4
+# In SSIM: flips this close to the best get a chance.
+_CLOSE = 0.05
 _NOTHING = 1e-4
 # In correlation: coarse matches this far below the best are not.
 _FAR = 0.08
+# Flips that are searched: none, rows, columns, both.
+_MOST_FLIPS = 4
 _FLOAT = np.float32
 
 
 class Search(NamedTuple):
     """Where a change is searched, and in which steps."""
 
-    #: int64, which numbers of a change are searched.
-    free: np.ndarray
     #: Bounds of a change.
     low: np.ndarray
     high: np.ndarray
@@ -51,204 +55,182 @@ class Search(NamedTuple):
     reach: int
     #: How often the images are halved for the coarse search, 0 to 2; least squares run at half size, or full.
     levels: int
-    #: int64, the flips to try, as bits: 1 planes, 2 rows, 4 columns.
+    #: int64, the flips to try, as bits: 2 rows, 4 columns.
     flip_bits: np.ndarray
 
 
 @njit(nogil=True)
-def _gamma_by_mean(x, y, low, high):  # pragma: no cover (compiled)
-    """The gamma that gives y, whose values are in [0, 1], the mean of x: no alignment is needed to find it."""
-    counts = np.zeros(256)
-    total = 0.0
-    for value in y.flat:
-        counts[int(value * 255)] += 1
-    for value in x.flat:
-        total += value
-    for _ in range(12):
-        middle = np.sqrt(low * high)
-        mean = 0.0
-        for i in range(1, 256):
-            mean += counts[i] * (i / 255) ** middle
-        if mean > total:  # a larger gamma darkens
-            low = middle
-        else:
-            high = middle
-    return np.sqrt(low * high)
-
-
-@njit(nogil=True, fastmath=True)
-def _correlation(x, w, shift_p, shift_r, shift_c):  # pragma: no cover (compiled)
-    """Pearson correlation of x with w shifted by whole pixels, over the pixels that both have."""
-    planes, height, width = x.shape
-    n, sx, sw, sxx, sww, sxw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for p in range(max(0, -shift_p), min(planes, planes - shift_p)):
-        for r in range(max(0, -shift_r), min(height, height - shift_r)):
-            for c in range(max(0, -shift_c), min(width, width - shift_c)):
-                a, b = x[p, r, c], w[p + shift_p, r + shift_r, c + shift_c]
-                sx += a
-                sw += b
-                sxx += a * a
-                sww += b * b
-                sxw += a * b
-                n += 1
-    variances = (sxx - sx * sx / n) * (sww - sw * sw / n)
-    return (sxw - sx * sw / n) / np.sqrt(variances) if variances > 1e-12 else 0.0
+def _halve(x, height, width, really, out):  # pragma: no cover (compiled)
+    """An image at half its size, or a copy of it."""
+    if really:
+        pool_by_two(x, height, width, out)
+    else:
+        for i in range(height * width):
+            out[i] = x[i]
 
 
 @njit(nogil=True)
-def _search_coarsely(x, y, centre, gamma, angles, reach, scale, change):  # pragma: no cover (compiled)
-    """Try all angles and shifts by whole pixels of a small image; the best goes into ``change``.
+def _score_gamma(reference, height, width, gamma, table, raw, out):  # pragma: no cover (compiled)
+    """SSIM with an image after gamma."""
+    fill_gamma_table(gamma, table)
+    total, squares = apply_gamma(raw, height * width, table, out)
+    z, mean, variance, c1, c2 = reference
+    return mean_ssim(z, mean, variance, c1, c2, height, width, out, total, squares)
+
+
+@njit(nogil=True)
+def _climb(reference, y, height, width, low, high, steps, change, best, work):  # pragma: no cover (compiled)
+    """Raise SSIM along one number of the change after the other: three trials and a parabola through them.
+
+    Args:
+        reference: x as SSIM takes it.
+        y: image with :data:`MARGIN` zeros on all sides.
+        height: its rows, without these.
+        width: its columns, without these.
+        low: lower bounds of the change.
+        high: upper bounds of the change.
+        steps: of each number.
+        change: where to begin, and output.
+        best: SSIM there.
+        work: scratch for two images and for the table of gamma, ``(3, ...)``.
 
     Returns:
-        Its correlation.
+        The SSIM of the change.
     """
-    matrix, offset = np.empty((3, 3)), np.empty(3)
-    table = np.empty(TABLE_SIZE + 2, _FLOAT)
-    fill_gamma_table(gamma, table)
-    warped = np.empty_like(y)
-    planes_angles = angles if y.shape[0] > 1 else np.zeros(1)
-    reach_p = reach if y.shape[0] > 1 else 0
-    trial = np.zeros(CHANGE_SIZE)
-    trial[ZOOM], trial[GAMMA] = 1.0, gamma
-    best = -2.0
-    for first in angles:
-        for second in planes_angles:
-            for third in planes_angles:
-                trial[0], trial[1], trial[2] = first, second, third
-                position_matrix(trial, 1.0, matrix, offset)
-                warp(y, matrix, offset, centre, table, warped)
-                for dp in range(-reach_p, reach_p + 1):
-                    for dr in range(-reach, reach + 1):
-                        for dc in range(-reach, reach + 1):
-                            value = _correlation(x, warped, dp, dr, dc)
-                            if value > best:
-                                best = value
-                                change[:] = trial
-                                change[3], change[4], change[5] = dp * scale, dr * scale, dc * scale
-    return best
-
-
-@njit(nogil=True)
-def _climb(reference, y, centre, search, change, best, table, warped, first, last):  # pragma: no cover (compiled)
-    """Raise SSIM along one number of the change after the other: three trials and a parabola through them."""
-    trial = np.empty(CHANGE_SIZE)
-    values = np.empty(2)
-    for sweep in range(first, last):
-        before = best
-        for k in search.free:
-            step = search.steps[k] / 3.0**sweep
-            here = change[k]
-            centre_value = best
-            found = here
-            for side in range(3):
-                if side == 2:
-                    curvature = values[0] + values[1] - 2 * centre_value
-                    if curvature >= 0:
-                        break
-                    way = 0.5 * (values[0] - values[1]) / curvature
-                    if abs(way) > 2.0:
-                        way = 2.0 if way > 0 else -2.0
-                else:
-                    way = 1.0 if side else -1.0
-                trial[:] = change
-                trial[k] = min(max(here + way * step, search.low[k]), search.high[k])
-                if k == GAMMA:
-                    fill_gamma_table(trial[k], table)
-                value = score_change(reference, y, centre, trial, table, warped)
-                if side < 2:
-                    values[side] = value
-                if value > best:
-                    best = value
-                    found = trial[k]
-            change[k] = found
+    raw, out, table = work[0], work[1], work[2]
+    z, mean, variance, c1, c2 = reference
+    trial, values, positions = np.empty(CHANGE_SIZE), np.empty(2), np.empty(6)
+    fill_gamma_table(change[GAMMA], table)
+    for k in range(CHANGE_SIZE):
+        step = steps[k]
+        here, centre_value = change[k], best
+        for j in range(CHANGE_SIZE):
+            trial[j] = change[j]
+        if k == GAMMA:
+            map_positions(change, 1.0, height, width, positions)
+            interpolate(y, height, width, positions, raw)
+        for side in range(3):
+            way = -1.0 if side == 0 else 1.0
+            if side == 2:
+                curvature = values[0] + values[1] - 2 * centre_value
+                if curvature >= 0:
+                    break
+                way = min(max(0.5 * (values[0] - values[1]) / curvature, -2.0), 2.0)
+            trial[k] = min(max(here + way * step, low[k]), high[k])
             if k == GAMMA:
-                fill_gamma_table(found, table)
-        if best - before < _NO_GAIN:
-            break
+                fill_gamma_table(trial[k], table)
+            else:
+                map_positions(trial, 1.0, height, width, positions)
+                interpolate(y, height, width, positions, raw)
+            total, squares = apply_gamma(raw, height * width, table, out)
+            value = mean_ssim(z, mean, variance, c1, c2, height, width, out, total, squares)
+            if side < 2:
+                values[side] = value
+            if value > best:
+                best = value
+                change[k] = trial[k]
     return best
 
 
 @cached_njit()
-def align_pair(reference, x, y, search, change):  # pragma: no cover (compiled)
+def align_pair(reference, x, y, size, search, least, change):  # pragma: no cover (compiled)  # noqa: C901
     """Find the flips and the change that give y the highest SSIM with x.
 
     Args:
-        reference: x as SSIM takes it.
-        x: image ``(P, H, W)`` in [0, 1], float32.
-        y: image of the same shape in [0, 1].
+        reference: x as SSIM takes it, its arrays flat.
+        x: image in [0, 1], float32, flat.
+        y: image of the same size in [0, 1].
+        size: ``(height, width)``.
         search: where to search.
+        least: SSIM that the least squares fit has to reach with some flips, or the search ends with it.
         change: output, the best change.
 
     Returns:
-        SSIM, and the flips of the best change, as bits.
+        SSIM, the flips of the best change, as bits, and whether the search ended early.
     """
-    free, low, high, _, angles, reach, levels, flip_bits = search
-    x_half = pool_by_two(x) if levels > 0 else x
-    x_coarse = pool_by_two(x_half) if levels > 1 else x_half
+    height, width = size
+    low, high, steps, angles, reach, levels, flip_bits = search
+    pixels = height * width
     scale_half, scale_coarse = (2.0 if levels > 0 else 1.0), 2.0**levels
-    centre, centre_half, centre_coarse = np.zeros(3), np.zeros(3), np.zeros(3)
-    for i in range(3):
-        centre[i] = (y.shape[i] - 1) / 2
-        if y.shape[i] > 1:
-            # The centre of the full image, seen in coarser pixels, also where a row was left over.
-            centre_half[i] = (centre[i] + 0.5) / scale_half - 0.5
-            centre_coarse[i] = (centre[i] + 0.5) / scale_coarse - 0.5
-    gamma = _gamma_by_mean(x, y, low[GAMMA], high[GAMMA])
-    changes = np.zeros((len(flip_bits), CHANGE_SIZE))
-    scores, correlations = np.empty(len(flip_bits)), np.empty(len(flip_bits))
-    table = np.empty(TABLE_SIZE + 2, _FLOAT)
-    warped = np.empty_like(y)
+    half_h, half_w = int(height / scale_half), int(width / scale_half)
+    coarse_h, coarse_w = int(height / scale_coarse), int(width / scale_coarse)
+    work = np.empty((3, max(pixels, TABLE_SIZE + 2)), _FLOAT)
+    raw, out, table = work[0], work[1], work[2]
+    x_half, coarse = np.empty(half_h * half_w, _FLOAT), np.empty(coarse_h * coarse_w, _FLOAT)
+    flipped, half = np.empty(pixels, _FLOAT), np.empty(half_h * half_w, _FLOAT)
+    framed = np.empty((_MOST_FLIPS, (height + 2 * MARGIN) * (width + 2 * MARGIN)), _FLOAT)
+    halves = np.empty((_MOST_FLIPS, (half_h + 2 * MARGIN) * (half_w + 2 * MARGIN)), _FLOAT)
+    framed_coarse = np.empty((coarse_h + 2 * MARGIN) * (coarse_w + 2 * MARGIN), _FLOAT)
+    padded_size = (coarse_h + 2 * reach) * (coarse_w + 2 * reach)
+    padded, mask = np.empty(padded_size, _FLOAT), np.empty(padded_size, _FLOAT)
+    _halve(x, height, width, levels > 0, x_half)
+    for i in range(len(coarse)):
+        coarse[i] = _FLOAT(1.0)
+    add_margin(coarse, coarse_h, coarse_w, reach, mask)
+    _halve(x_half, half_h, half_w, levels > 1, coarse)
+    add_margin(coarse, coarse_h, coarse_w, reach, padded)
+    gamma = match_gamma(x, y, pixels, low[GAMMA], high[GAMMA])
+    fill_gamma_table(gamma, table)
+    changes = np.empty((_MOST_FLIPS, CHANGE_SIZE))
+    finer = np.empty(CHANGE_SIZE)
+    scores, correlations, positions = np.empty(_MOST_FLIPS), np.empty(_MOST_FLIPS), np.empty(6)
+    highest = -2.0
     for number in range(len(flip_bits)):
-        flipped = flip_axes(y, flip_bits[number])
-        half = pool_by_two(flipped) if levels > 0 else flipped
-        coarse = pool_by_two(half) if levels > 1 else half
-        correlations[number] = _search_coarsely(
-            x_coarse, coarse, centre_coarse, gamma, angles, reach, scale_coarse, changes[number]
+        flip_image(y, height, width, flip_bits[number], flipped)
+        _halve(flipped, height, width, levels > 0, half)
+        _halve(half, half_h, half_w, levels > 1, coarse)
+        add_margin(flipped, height, width, MARGIN, framed[number])
+        add_margin(half, half_h, half_w, MARGIN, halves[number])
+        add_margin(coarse, coarse_h, coarse_w, MARGIN, framed_coarse)
+        correlations[number] = search_coarsely(
+            padded, mask, framed_coarse, coarse_h, coarse_w, scale_coarse, gamma, table, angles, reach, changes[number]
         )
+        highest = max(highest, correlations[number])
+    first, second = -1, -1
     for number in range(len(flip_bits)):
         scores[number] = -2.0
-        if correlations[number] < correlations.max() - _FAR:
+        if correlations[number] < highest - _FAR:
             continue
-        flipped = flip_axes(y, flip_bits[number])
-        half = pool_by_two(flipped) if levels > 0 else flipped
         clip_change(changes[number], low, high)
-        fit_least_squares(x_half, half, centre_half, scale_half, free, low, high, changes[number], _FITTING_STEPS)
-        fill_gamma_table(changes[number, GAMMA], table)
-        scores[number] = score_change(reference, flipped, centre, changes[number], table, warped)
-    order = np.argsort(-scores)
-    first = order[0]
-    best = -2.0
-    for place in range(min(2, len(order))):
-        number = order[place]
-        # The second best flips get a chance where they are close: brains are nearly symmetric.
-        if place and scores[number] < scores[first] - _CLOSE:
-            break
-        fill_gamma_table(changes[number, GAMMA], table)
-        scores[number] = _climb(
-            reference,
-            flip_axes(y, flip_bits[number]),
-            centre,
-            search,
-            changes[number],
-            scores[number],
-            table,
-            warped,
-            0,
-            1,
+        fit_least_squares(x_half, halves[number], height, width, scale_half, low, high, changes[number], _FITTING_STEPS)
+        map_positions(changes[number], 1.0, height, width, positions)
+        interpolate(framed[number], height, width, positions, raw)
+        scores[number] = _score_gamma(reference, height, width, changes[number, GAMMA], table, raw, out)
+        if first < 0 or scores[number] > scores[first]:
+            first, second = number, first
+        elif second < 0 or scores[number] > scores[second]:
+            second = number
+    best_flips = first
+    stopped = scores[first] < least
+    # The second best flips get a chance where they are close: brains are nearly symmetric.
+    if not stopped:
+        before = scores[first]
+        with_second = second >= 0 and scores[second] >= before - _CLOSE
+        scores[first] = _climb(reference, framed[first], height, width, low, high, steps, changes[first], before, work)
+        if with_second:
+            after = scores[second]
+            scores[second] = _climb(
+                reference, framed[second], height, width, low, high, steps, changes[second], after, work
+            )
+            best_flips = second if scores[second] > scores[first] else first
+        for k in range(CHANGE_SIZE):
+            finer[k] = steps[k] / 3.0
+        after = scores[best_flips]
+        scores[best_flips] = _climb(
+            reference, framed[best_flips], height, width, low, high, finer, changes[best_flips], after, work
         )
-        if scores[number] > best:
-            best, first = scores[number], number
-    best_flips = flip_bits[first]
-    change[:] = changes[first]
-    fill_gamma_table(change[GAMMA], table)
-    best = _climb(reference, flip_axes(y, best_flips), centre, search, change, best, table, warped, 1, _SWEEPS)
+    best = scores[best_flips]
+    for k in range(CHANGE_SIZE):
+        change[k] = changes[best_flips, k]
+    best_flips = flip_bits[best_flips]
+    if stopped:
+        return best, best_flips, True
     # Where nothing has to be done, the answer is that nothing was done.
-    unchanged = np.zeros(CHANGE_SIZE)
-    unchanged[ZOOM], unchanged[GAMMA] = 1.0, 1.0
-    fill_gamma_table(1.0, table)
-    plain = score_change(reference, y, centre, unchanged, table, warped)
+    plain = _score_gamma(reference, height, width, 1.0, table, y, out)
     if plain >= best - _NOTHING:
         best, best_flips = plain, 0
-        change[:] = unchanged
+        for k in range(CHANGE_SIZE):
+            change[k] = 0.0
+        change[ZOOM], change[GAMMA] = 1.0, 1.0
     # Rounding may lift the SSIM of equal images a little above 1.
-    return min(best, 1.0), best_flips
+    return min(best, 1.0), best_flips, False

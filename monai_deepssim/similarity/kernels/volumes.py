@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from monai_deepssim.similarity.kernels.compilation import cached_njit
-from monai_deepssim.similarity.kernels.resampling import TABLE_SIZE, fill_gamma_table, sample
+from monai_deepssim.similarity.kernels.resampling import LOGARITHMS, TABLE_SIZE, fill_gamma_table
 
 __all__ = ["NUM_TERMS", "sum_least_squares", "volume_ssim", "warp_volume"]
 
@@ -20,6 +20,36 @@ NUM_TERMS = 16
 _FLOAT = np.float32
 # In voxels: positions along a line are summed in float32, which may carry one across the edge.
 _MARGIN = 1e-4
+
+
+@njit(nogil=True, fastmath=True)
+def _corner(y, p, r, c):  # pragma: no cover (compiled)
+    if p < 0 or r < 0 or c < 0 or p >= y.shape[0] or r >= y.shape[1] or c >= y.shape[2]:
+        return _FLOAT(0.0)
+    return y[p, r, c]
+
+
+@njit(nogil=True, fastmath=True)
+def _sample(y, up, ur, uc, gradient):  # pragma: no cover (compiled)
+    """Linear interpolation, zeros from outside; the gradient goes into ``gradient``."""
+    r0, c0 = int(np.floor(ur)), int(np.floor(uc))
+    fr, fc = _FLOAT(ur - r0), _FLOAT(uc - c0)
+    one = _FLOAT(1.0)
+    p0 = int(np.floor(up))
+    fp = _FLOAT(up - p0)
+    value, gr, gc, gp = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
+    for dp in range(2):
+        weight = fp if dp else one - fp
+        a, b = _corner(y, p0 + dp, r0, c0), _corner(y, p0 + dp, r0, c0 + 1)
+        d, e = _corner(y, p0 + dp, r0 + 1, c0), _corner(y, p0 + dp, r0 + 1, c0 + 1)
+        top, bottom = a + fc * (b - a), d + fc * (e - d)
+        plane = top + fr * (bottom - top)
+        value += weight * plane
+        gr += weight * (bottom - top)
+        gc += weight * ((one - fr) * (b - a) + fr * (e - d))
+        gp += plane if dp else -plane
+    gradient[0], gradient[1], gradient[2] = gp, gr, gc
+    return value
 
 
 @njit(nogil=True)
@@ -86,9 +116,9 @@ def warp_volume(y, matrix, offset, centre, gamma, out):  # pragma: no cover (com
                 far += d1 * (flat[q] + d2 * (flat[q + one] - flat[q]) - far)
                 values[c] = near + d0 * (far - near)
             for c in range(first):
-                values[c] = sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
+                values[c] = _sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
             for c in range(last, width):
-                values[c] = sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
+                values[c] = _sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
             row_total, row_squares = _FLOAT(0.0), _FLOAT(0.0)
             for c in range(width):
                 position = values[c] * _FLOAT(TABLE_SIZE)
@@ -210,7 +240,7 @@ def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no c
     table, slope = np.empty(TABLE_SIZE + 2, _FLOAT), np.zeros(TABLE_SIZE + 2, _FLOAT)
     fill_gamma_table(gamma, table)
     for i in range(1, TABLE_SIZE + 1):
-        slope[i] = table[i] * np.log(i / TABLE_SIZE)
+        slope[i] = table[i] * LOGARITHMS[i]
     planes, height, width = y.shape
     # Of each voxel of a plane: g, g times row, g times column, derivative by gamma, w, 1, x.
     terms = np.empty((13, height * width), _FLOAT)
@@ -263,7 +293,7 @@ def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no c
             for c in range(width):
                 if first <= c < last:
                     continue
-                line[3, c] = sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
+                line[3, c] = _sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
                 for i in range(3):
                     line[i, c] = gradient[i]
             for c in range(width):
