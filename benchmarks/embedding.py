@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from monai_deepssim.audit import load_embedder
+from monai_deepssim import load_embedder
 from monai_deepssim.data import PhantomBrainDataset, list_images
 from monai_deepssim.engines import EmbeddingStore, embed_images
 from monai_deepssim.engines.autocast_inferer import has_bfloat16
@@ -173,7 +173,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             paths = write_pictures(Path(name), count)
             ways = compare_ways(network, program, Path(name), paths, rounds)
-            images = torch.stack([PublishedDataset(paths, 1)[i] for i in range(32)])
+            images = torch.stack([PublishedDataset(paths, 1)[i] for i in range(min(32, count))])
         networks = compare_networks(network, program, standardize(images))
         numbers[title] = {"files": ways, "networks": networks}
         reference = ways["images_per_second"]["published"]

@@ -23,8 +23,7 @@ from scipy.stats import binom
 from torch import Tensor
 from tqdm import tqdm
 
-from monai_deepssim.audit.verdict import VOLUME_THRESHOLDS
-from monai_deepssim.calibration import MILD_CHANGES, MILD_VOLUME_CHANGES, proportion_interval
+from monai_deepssim.calibration import MILD_CHANGES, MILD_VOLUME_CHANGES, VOLUME_THRESHOLDS, proportion_interval
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import AlignedDetector, DeepSSIM3DDetector
 from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from monai_deepssim.audit.verdict import VOLUME_THRESHOLDS
+from monai_deepssim.calibration import VOLUME_THRESHOLDS
 from monai_deepssim.data import ImageDataset, PhantomBrainDataset, list_images
 from monai_deepssim.metrics import AlignedDetector, CopyDetectionMetric, DeepSSIM3DDetector, SliceVotesDetector
 from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES, ControlChange

@@ -18,21 +18,21 @@ from monai_deepssim.errors import UnusableInputError
 
 __all__ = [
     "Check",
+    "Names",
     "anything",
-    "image_sides",
+    "is_list",
     "named_values",
     "number",
     "one_of",
     "path",
     "paths",
-    "patterns",
+    "read_names",
     "several_of",
     "share",
     "text",
     "torch_device",
     "unusable_option",
     "whole",
-    "windows",
     "yes_or_no",
 ]
 
@@ -211,7 +211,7 @@ def paths(missing: str) -> Check:
 
     def read(name: str, value: Any) -> tuple[Path, ...]:
         given = [value] if isinstance(value, (str, PathLike)) else value
-        if not _is_list(given) or not all(isinstance(entry, (str, PathLike)) for entry in given):
+        if not is_list(given) or not all(isinstance(entry, (str, PathLike)) for entry in given):
             raise unusable_option(name, value, f"{missing}, or a list of them")
         files = tuple(_as_path(name, fspath(entry)) for entry in given)
         for file in files:
@@ -222,11 +222,13 @@ def paths(missing: str) -> Check:
     return Check(read, "files")
 
 
-def _is_list(value: Any) -> bool:
+def is_list(value: Any) -> bool:
+    """Whether a value is a list of any kind, and no text."""
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _known(names: Names) -> list[str]:
+def read_names(names: Names) -> list[str]:
+    """The names as a list, those of a function that knows them, too."""
     return list(names() if callable(names) else names)
 
 
@@ -239,7 +241,7 @@ def one_of(names: Names, or_none: bool = False) -> Check:
     """
 
     def read(name: str, value: Any) -> str | None:
-        known = _known(names)
+        known = read_names(names)
         if value is None and or_none:
             return None
         word = str(value).lower() if value is None or isinstance(value, bool) else value
@@ -249,7 +251,7 @@ def one_of(names: Names, or_none: bool = False) -> Check:
             raise unusable_option(name, value, f"one of {', '.join(known)}{remedy}")
         return str(word)
 
-    return Check(read, "name" if callable(names) else ", ".join(_known(names)))
+    return Check(read, "name" if callable(names) else ", ".join(read_names(names)))
 
 
 def several_of(names: Names, kind: str = "names") -> Check:
@@ -265,93 +267,13 @@ def several_of(names: Names, kind: str = "names") -> Check:
             return ()
         given = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
         given = list(given) if isinstance(given, Sequence) else [given]
-        known = _known(names)
+        known = read_names(names)
         for entry in given:
             if entry not in known:
                 raise UnusableInputError(f"--{name}: {entry!r} is unknown. The names are: {', '.join(known)}.")
         return tuple(entry for entry in known if entry in given)
 
     return Check(read, kind)
-
-
-def _read_patterns(name: str, value: Any) -> tuple[str, ...]:
-    """Read patterns of file names, one or several.
-
-    Example:
-        >>> patterns.read("ignore", "*.log, thumbnails/*")
-        ('*.log', 'thumbnails/*')
-    """
-    if value is None:
-        return ()
-    entries = value.split(",") if isinstance(value, str) else list(value) if _is_list(value) else [value]
-    if not all(isinstance(entry, str) and entry.strip() for entry in entries):
-        raise unusable_option(name, value, "patterns of file names, such as '*.log, thumbnails/*'")
-    return tuple(entry.strip() for entry in entries)
-
-
-#: Take patterns of file names: a list, or a text in which they are parted by commas.
-patterns = Check(_read_patterns, "patterns", is_text=True)
-
-
-def _read_window(name: str, value: Any, names: Sequence[str]) -> str:
-    wanted = f"center and width in Hounsfield units, such as 40,400, {', '.join(names)}, auto or none"
-    if isinstance(value, str) and value.strip().lower() in names:
-        return value.strip().lower()
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("auto", "none")):
-        return "auto" if value is None else value.strip().lower()
-    numbers = value.strip(" ()[]").split(",") if isinstance(value, str) else list(value) if _is_list(value) else []
-    try:
-        center, width = (float(number) for number in numbers if not isinstance(number, bool))
-    except (TypeError, ValueError):
-        raise unusable_option(name, value, wanted) from None
-    if not (math.isfinite(center) and math.isfinite(width) and width > 0):
-        raise unusable_option(name, value, f"{wanted}; the width is above 0")
-    return f"{center:g},{width:g}"
-
-
-def windows(sides: Sequence[str], names: Names = ()) -> Check:
-    """Take a window of Hounsfield units, by numbers or by its name: for all sides, or one for each.
-
-    Example:
-        >>> windows(["training", "synthetic"]).read("window", [40, 400])
-        '40,400'
-        >>> windows(["training", "synthetic"], ["lung"]).read("window", "training=lung,synthetic=none")
-        {'training': 'lung', 'synthetic': 'none'}
-    """
-
-    def read(name: str, value: Any) -> str | dict[str, str]:
-        if isinstance(value, str) and "=" in value:
-            parts = re.split(r",(?=\s*\w+\s*=)", value)
-            value = {key.strip(): text for key, _, text in (part.partition("=") for part in parts)}
-        if not isinstance(value, Mapping):
-            return _read_window(name, value, _known(names))
-        for side in value:
-            if side not in sides:
-                raise UnusableInputError(f"--{name}: {side!r} is no side. The sides are: {', '.join(sides)}.")
-        return {side: _read_window(f"{name} of {side}", window, _known(names)) for side, window in value.items()}
-
-    return Check(read, "center,width, a name, auto, none, or by side", is_text=True)
-
-
-def image_sides(smallest: int, smallest_of_volume: int | None = None) -> Check:
-    """Take rows and columns in pixels, or the three sides of a volume in voxels, too.
-
-    Example:
-        >>> image_sides(64).read("image_size", [136, 112]), image_sides(64, 32).read("image_size", [32, 40, 32])
-        ((136, 112), (32, 40, 32))
-    """
-    wanted = f"rows and columns of at least {smallest} pixels each, such as '[136, 112]'"
-    if smallest_of_volume is not None:
-        wanted += f", or with --volumes three sides of at least {smallest_of_volume} voxels, such as '[64, 64, 64]'"
-
-    def read(name: str, value: Any) -> tuple[int, ...]:
-        sides = list(value) if _is_list(value) else []
-        least = {2: smallest, 3: smallest_of_volume}.get(len(sides))
-        if least is None or not all(isinstance(side, Integral) and int(side) >= least for side in sides):
-            raise unusable_option(name, value, wanted)
-        return tuple(map(int, sides))
-
-    return Check(read, "rows, columns" if smallest_of_volume is None else "rows, columns or three sides")
 
 
 def _read_named_values(name: str, value: Any) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame, Series
 
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Thresholds, match_images
+from monai_deepssim.audit.verdict import match_images
+from monai_deepssim.calibration import Thresholds
 from monai_deepssim.data import plant_controls, plant_reconstructions
 from monai_deepssim.networks import AutoencoderWeights
 from monai_deepssim.progress import say

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pandas import DataFrame
 
+from monai_deepssim.audit.embedded_side import EmbeddedSide, Strangers
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.calibration import (
     DetectionCurve,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from monai_deepssim.audit.verdict import is_copy
+from monai_deepssim.calibration import is_copy
 from monai_deepssim.data import read_planted
 
 __all__ = ["DemoResult", "RepetitionsResult", "evaluate_demo", "evaluate_repetitions"]

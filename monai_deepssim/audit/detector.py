@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from monai_deepssim.audit.embedded_side import EmbedderIdentity
 from monai_deepssim.audit.embedder import load_embedder, shipped_weights
-from monai_deepssim.audit.result import EmbedderIdentity
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.engines import EmbeddedImages, ShardedSearch, prepare_image_batch, prepare_standardized_batch
 from monai_deepssim.errors import UnusableInputError

@@ -12,7 +12,7 @@ from typing import Any
 from monai.inferers import Inferer
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.engines import EmbeddingStore, embed_images, identify_inferer, share_hashing

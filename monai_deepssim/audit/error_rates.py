@@ -6,13 +6,13 @@ from collections import Counter
 
 from pandas import DataFrame
 
-from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.verdict import is_copy
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.calibration import (
     Discoveries,
     NullScores,
     find_discoveries,
     find_unexplained,
+    is_copy,
     leave_one_out_null,
     leave_out_duplicates,
 )

@@ -12,18 +12,17 @@ from pandas import DataFrame
 
 from monai_deepssim.audit.controls import ControlPlanter, score_controls
 from monai_deepssim.audit.detector import AuditDetector, load_detector
+from monai_deepssim.audit.embedded_side import EmbeddedSide, Strangers
 from monai_deepssim.audit.embedded_sides import embed_controls, embed_sides
 from monai_deepssim.audit.error_rates import find_contamination
 from monai_deepssim.audit.estimate import say_estimate
 from monai_deepssim.audit.members import compare_with_members
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide, Strangers
 from monai_deepssim.audit.side_check import check_sides
 from monai_deepssim.audit.sources import Side, borrow_spacings, give_windows, list_sides
 from monai_deepssim.audit.training_search import TrainingSearch
 from monai_deepssim.audit.twins import find_twins
-from monai_deepssim.audit.verdict import Thresholds
-from monai_deepssim.calibration import MemberComparison, NullScores
+from monai_deepssim.calibration import MemberComparison, NullScores, Thresholds
 from monai_deepssim.data import write_copies_demo
 from monai_deepssim.metrics import SideComparison
 from monai_deepssim.progress import Stages, say, warn

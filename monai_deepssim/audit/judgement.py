@@ -10,13 +10,14 @@ from pandas import DataFrame, Series
 
 from monai_deepssim.audit.decision import Seen, curve_of_controls, decide
 from monai_deepssim.audit.demo import evaluate_demo
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.evidence import DEMO_FOLDER, Evidence
 from monai_deepssim.audit.memorization_index import add_memorization_index
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide
-from monai_deepssim.audit.verdict import affected_patients, is_copy, match_images, memorized_images
-from monai_deepssim.calibration import Proportion, SecondOpinion, proportion_interval
+from monai_deepssim.audit.result import AuditResult
+from monai_deepssim.audit.verdict import affected_patients, match_images, memorized_images
+from monai_deepssim.calibration import Proportion, SecondOpinion, is_copy, proportion_interval
 from monai_deepssim.data import check_unchanged, file_of
 from monai_deepssim.progress import Stages
 from monai_deepssim.report import HELD_OUT_COLUMNS

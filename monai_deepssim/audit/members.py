@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.result import EmbeddedSide, Strangers
+from monai_deepssim.audit.embedded_side import EmbeddedSide, Strangers
 from monai_deepssim.calibration import MemberComparison, compare_members
 from monai_deepssim.engines import EmbeddedImages
 

@@ -9,7 +9,7 @@ from monai.data import DataLoader
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.errors import UnusableInputError

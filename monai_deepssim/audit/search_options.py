@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.image_option_checks import image_sides, patterns, windows
 from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.option_checks import (
     anything,
-    image_sides,
     named_values,
     number,
     one_of,
     path,
-    patterns,
     text,
     torch_device,
     unusable_option,
     whole,
-    windows,
     yes_or_no,
 )
 from monai_deepssim.options import option
@@ -32,7 +30,7 @@ from monai_deepssim.workflow.volume_options import VOLUMES_WAYS, settle_volumes
 if TYPE_CHECKING:
     import torch
 
-    from monai_deepssim.audit.verdict import Thresholds
+    from monai_deepssim.calibration import Thresholds
 
 __all__ = ["DECISION", "DETECTION", "IMAGES", "IMAGE_SOURCE", "OUTPUT", "RUNNING", "ImageOptions", "SearchOptions"]
 
@@ -260,7 +258,7 @@ class SearchOptions(ImageOptions):
 
     def _read_thresholds(self) -> Thresholds | None:
         """The thresholds of the score that decides; ``None`` for those that held-out images will give."""
-        from monai_deepssim.audit.verdict import Thresholds
+        from monai_deepssim.calibration import Thresholds
 
         if isinstance(self.thresholds, Thresholds):
             return self.thresholds
@@ -270,15 +268,10 @@ class SearchOptions(ImageOptions):
         return self._read_threshold_of_two_classes(score)
 
     def _read_thresholds_of_three_classes(self, score: str) -> Thresholds:
-        from monai_deepssim.audit.verdict import (
-            PUBLISHED_THRESHOLDS,
-            VERIFIED_THRESHOLDS,
-            VOLUME_THRESHOLDS,
-            Thresholds,
-        )
+        from monai_deepssim.calibration import PUBLISHED_THRESHOLDS, VERIFIED_THRESHOLDS, Thresholds, volume_thresholds
         from monai_deepssim.similarity import DEFORMATION_COST
 
-        default = VERIFIED_THRESHOLDS if self.volumes == "none" else VOLUME_THRESHOLDS
+        default = VERIFIED_THRESHOLDS if self.volumes == "none" else volume_thresholds(self.image_size)
         default = default if self.verify else PUBLISHED_THRESHOLDS
         if self.verify and self.deformation_cost != DEFORMATION_COST:
             source = f"{default.source}; at a deformation cost of {DEFORMATION_COST}, not this one"
@@ -295,7 +288,7 @@ class SearchOptions(ImageOptions):
 
     def _read_threshold_of_two_classes(self, score: str) -> Thresholds | None:
         """The other detectors know two classes, and each has a scale of its own."""
-        from monai_deepssim.audit.verdict import Thresholds
+        from monai_deepssim.calibration import Thresholds
         from monai_deepssim.metrics import SUPPORTED_DETECTORS
 
         if self.thresholds is not None:
@@ -305,14 +298,15 @@ class SearchOptions(ImageOptions):
                 raise unusable_option("thresholds", self.thresholds, wanted)
             return Thresholds(None, numbers[0], score, "given by the user for this audit")
         kind = SUPPORTED_DETECTORS[score]
-        if kind.default_threshold is not None:
+        if kind.default_threshold is not None and (self.checkpoint is None or kind.threshold_is_of_any_weights):
             return Thresholds(None, kind.default_threshold, score, kind.threshold_source)
         if score == "copy_detector" and self.has_holdout:
             return None
+        weights = "" if self.checkpoint is None else " with these weights"
         remedy = "held-out images (--holdout_dir), which its rule takes one from, " if score == "copy_detector" else ""
         raise UnusableInputError(
-            f"--thresholds: was not given, and {score} has no published threshold. Give {remedy}one score above which "
-            "an image is a copy, or leave --verify true, which judges by aligned SSIM."
+            f"--thresholds: was not given, and {score} has no published threshold{weights}. Give {remedy}one score "
+            "above which an image is a copy, or leave --verify true, which judges by aligned SSIM."
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SideComparison, compare_sides

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim import __version__
-from monai_deepssim.audit.result import AuditResult, EmbeddedSide, SearchResult
-from monai_deepssim.audit.verdict import Thresholds
-from monai_deepssim.calibration import headline
+from monai_deepssim.audit.embedded_side import EmbeddedSide
+from monai_deepssim.audit.result import AuditResult, SearchResult
+from monai_deepssim.calibration import Thresholds, headline
 from monai_deepssim.data import content_keys, split_repeats
 from monai_deepssim.files import write_text
 from monai_deepssim.options import options_as_json

@@ -10,19 +10,20 @@ import numpy as np
 from pandas import DataFrame
 
 from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.embedded_side import EmbeddedSide, Strangers
 from monai_deepssim.audit.error_rates import null_of_pairs
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.result import EmbeddedSide, Strangers
-from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import share_pairs, verification_store
+from monai_deepssim.audit.verification_store import verification_store
 from monai_deepssim.calibration import (
     NullScores,
+    Thresholds,
     choose_null_images,
     keep_strangers,
     num_null_images,
     percentile_threshold,
 )
+from monai_deepssim.engines import share_pairs
 from monai_deepssim.metrics import find_local_matches, tabulate_candidates, verify_candidates
 from monai_deepssim.search import NearestNeighbors
 

@@ -8,13 +8,14 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from monai_deepssim.audit.detector import AuditDetector
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.error_rates import CERTAIN_SCORE
-from monai_deepssim.audit.result import EmbeddedSide
 from monai_deepssim.audit.search_options import SearchOptions
-from monai_deepssim.audit.verdict import Thresholds
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import share_pairs, verification_store
+from monai_deepssim.audit.verification_store import verification_store
+from monai_deepssim.calibration import Thresholds
 from monai_deepssim.data import file_of
+from monai_deepssim.engines import share_pairs
 from monai_deepssim.metrics import verify_candidates
 
 __all__ = ["find_twins"]

@@ -8,13 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, load_slice
+from monai_deepssim.engines import share_features
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import ComparedImages
 from monai_deepssim.progress import progress_bar, warn
 from monai_deepssim.search import LocalFeatureSearch
-from monai_deepssim.similarity import LocalFeatures, extract_local_features, fit_local_features, map_in_threads
+from monai_deepssim.similarity import LocalFeatures, extract_local_features, fit_local_features
 
 __all__ = ["SideImages"]
 
@@ -55,7 +56,7 @@ class SideImages(ComparedImages):
                 bar.update()
                 return features
 
-            features = map_in_threads(extract, count)
+            features = share_features(count, extract)
         self.features = features.__getitem__
         search = LocalFeatureSearch().fit(features)
         if not search.index.use_faiss and count > _MANY_IMAGES:

@@ -45,6 +45,17 @@ from monai_deepssim.calibration.null_scores import (
     leave_one_out_null,
 )
 from monai_deepssim.calibration.proportions import Proportion, proportion_interval
+from monai_deepssim.calibration.score_classes import (
+    COPY_LABELS,
+    PUBLISHED_THRESHOLDS,
+    SMALL_VOLUME_THRESHOLDS,
+    VERIFIED_THRESHOLDS,
+    VOLUME_THRESHOLDS,
+    WHOLE_IMAGE_AREA,
+    Thresholds,
+    is_copy,
+    volume_thresholds,
+)
 from monai_deepssim.calibration.score_scale import stretch_scores
 from monai_deepssim.calibration.score_tail import TAIL_ASSUMPTION, ScoreTail, fit_score_tail
 from monai_deepssim.calibration.thresholds import (
@@ -56,14 +67,20 @@ from monai_deepssim.calibration.thresholds import (
 from monai_deepssim.calibration.unexplained import Unexplained, find_unexplained
 
 __all__ = [
+    "COPY_LABELS",
     "HOLDOUT_CAVEAT",
     "LEAVE_ONE_OUT_CAVEAT",
     "MEMBER_ATTACK",
     "MILD_CHANGES",
     "MILD_VOLUME_CHANGES",
     "MIN_MEMBER_PATIENTS",
+    "PUBLISHED_THRESHOLDS",
     "REALISTIC_COPY_FRACTION",
+    "SMALL_VOLUME_THRESHOLDS",
     "TAIL_ASSUMPTION",
+    "VERIFIED_THRESHOLDS",
+    "VOLUME_THRESHOLDS",
+    "WHOLE_IMAGE_AREA",
     "ClassThresholds",
     "DetectionCurve",
     "DetectionPoint",
@@ -82,6 +99,7 @@ __all__ = [
     "ScoreTail",
     "SecondOpinion",
     "Threshold",
+    "Thresholds",
     "Unexplained",
     "benjamini_hochberg",
     "bootstrap_weights",
@@ -103,6 +121,7 @@ __all__ = [
     "generalized_pareto_survival",
     "headline",
     "images_needed",
+    "is_copy",
     "keep_strangers",
     "leave_one_out_null",
     "leave_out_duplicates",
@@ -114,4 +133,5 @@ __all__ = [
     "resample_detection_rates",
     "stretch_scores",
     "upper_limit",
+    "volume_thresholds",
 ]

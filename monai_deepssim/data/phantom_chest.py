@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Transform
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from monai_deepssim.data.phantom_chest_anatomy import ray_lengths
 from monai_deepssim.data.phantom_chest_form import draw_chest
-from monai_deepssim.data.phantom_cohort import PhantomCohort
+from monai_deepssim.data.phantom_cohort import DrawsSubject, PhantomCohort
 
 __all__ = ["GenerateChestd", "PhantomChestDataset"]
 
@@ -59,7 +56,7 @@ class PhantomChestDataset(PhantomCohort):
         super().__init__("chest", GenerateChestd(image_size), num_subjects, seed, **options)
 
 
-class GenerateChestd(Transform):
+class GenerateChestd(DrawsSubject):
     """Draw the radiograph of one phantom subject, as :class:`PhantomChestDataset` describes it.
 
     Args:
@@ -71,12 +68,7 @@ class GenerateChestd(Transform):
         ((1, 96, 128), 0.0, 1.0)
     """
 
-    def __init__(self, image_size: Sequence[int]) -> None:
-        self.image_size = tuple(image_size)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        item = dict(data)
-        rng = np.random.default_rng(np.random.SeedSequence(tuple(item.pop("subject"))))
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
         chest = draw_chest(rng)
         finer = max(1, -(-_DRAWN_SIDE // max(self.image_size)))
         x, y, pixel_size = _pixel_places(rng, self.image_size, finer, chest.lung_height, chest.half_width)
@@ -85,8 +77,7 @@ class GenerateChestd(Transform):
         rows, columns = self.image_size
         averaged = attenuation.reshape(rows, finer, columns, finer).mean((1, 3))
         image = _display(rng, _expose(rng, averaged, pixel_size))
-        image = _collimate(rng, _mark(rng, image))
-        return item | {"image": MetaTensor(torch.from_numpy(image.astype(np.float32)[None]))}
+        return _collimate(rng, _mark(rng, image))
 
 
 def _pixel_places(

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from monai.data import CacheDataset
+import numpy as np
+import torch
+from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
 
-__all__ = ["PhantomCohort"]
+__all__ = ["DrawsSubject", "PhantomCohort"]
+
+
+class DrawsSubject(Transform):
+    """Draws the ``image`` of an item from its ``subject``, a seed and a number.
+
+    Args:
+        image_size: rows and columns in pixels.
+    """
+
+    def __init__(self, image_size: Sequence[int]) -> None:
+        self.image_size = tuple(image_size)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        item = dict(data)
+        rng = np.random.default_rng(np.random.SeedSequence(tuple(item.pop("subject"))))
+        return item | {"image": MetaTensor(torch.from_numpy(self.draw(rng).astype(np.float32)[None]))}
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one subject: ``(rows, columns)`` in [0, 1]."""
 
 
 class PhantomCohort(CacheDataset):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Transform
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from monai_deepssim.data.phantom_cohort import PhantomCohort
+from monai_deepssim.data.phantom_cohort import DrawsSubject, PhantomCohort
 from monai_deepssim.data.phantom_variety import vary_acquisition
 
 __all__ = ["GenerateShapesd", "PhantomShapesDataset"]
@@ -56,7 +53,7 @@ class PhantomShapesDataset(PhantomCohort):
         super().__init__("shapes", GenerateShapesd(image_size), num_subjects, seed, **options)
 
 
-class GenerateShapesd(Transform):
+class GenerateShapesd(DrawsSubject):
     """Draw the shapes of one subject, as :class:`PhantomShapesDataset` describes them.
 
     Args:
@@ -68,12 +65,7 @@ class GenerateShapesd(Transform):
         ((1, 96, 128), 0.0, 1.0)
     """
 
-    def __init__(self, image_size: Sequence[int]) -> None:
-        self.image_size = tuple(image_size)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        item = dict(data)
-        rng = np.random.default_rng(np.random.SeedSequence(tuple(item.pop("subject"))))
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
         side = max(self.image_size)
         count, blur = int(rng.integers(*_NUM_LABELS)), side * rng.uniform(*_PATCH)
         fields = gaussian_filter(rng.standard_normal((count, *self.image_size), dtype=np.float32), (0, blur, blur))
@@ -83,8 +75,7 @@ class GenerateShapesd(Transform):
         image = map_coordinates(brightness, np.indices(self.image_size) + warp, order=1, mode="reflect")
         if rng.random() < 0.5:
             image = image * _disc(rng, self.image_size)
-        image = vary_acquisition(rng, image)
-        return item | {"image": MetaTensor(torch.from_numpy(image[None]))}
+        return vary_acquisition(rng, image)
 
 
 def _disc(rng: np.random.Generator, image_size: tuple[int, ...]) -> np.ndarray:

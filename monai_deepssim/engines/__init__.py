@@ -14,8 +14,10 @@ from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
 from monai_deepssim.engines.inferer_identity import identify_inferer
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
 from monai_deepssim.engines.sharded_search import ShardedSearch
+from monai_deepssim.engines.shared_features import share_features
 from monai_deepssim.engines.shared_hashing import share_hashing
 from monai_deepssim.engines.training_handlers import GradientClipping, NormFreezing
+from monai_deepssim.engines.verification_store import VerificationStore, share_pairs
 
 __all__ = [
     "AutocastInferer",
@@ -26,6 +28,7 @@ __all__ = [
     "NormFreezing",
     "ResumableCheckpoint",
     "ShardedSearch",
+    "VerificationStore",
     "create_embedding_evaluator",
     "embed_images",
     "export_embeddings",
@@ -33,5 +36,7 @@ __all__ = [
     "image_keys",
     "prepare_image_batch",
     "prepare_standardized_batch",
+    "share_features",
     "share_hashing",
+    "share_pairs",
 ]

@@ -80,6 +80,7 @@ class CopyDetectionMetric(SyncsUnevenShares, CumulativeIterationMetric, ABC):
     #: Score above which an image is a copy, if the method's authors gave one; their source in words.
     default_threshold: ClassVar[float | None] = None
     threshold_source: ClassVar[str] = ""
+    threshold_is_of_any_weights: ClassVar[bool] = True
     #: Numbers of spatial dimensions of the images that it takes.
     spatial_dims: ClassVar[tuple[int, ...]] = (2,)
     #: Whether all images have to have one size.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.image_option_checks import image_sides
 from monai_deepssim.option_checks import (
     anything,
-    image_sides,
     one_of,
     path,
     paths,

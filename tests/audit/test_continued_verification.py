@@ -11,10 +11,10 @@ from pandas.testing import assert_frame_equal
 
 import monai_deepssim.audit.evidence as evidence
 import monai_deepssim.audit.training_search as training_search
-import monai_deepssim.audit.verification_store as verification_store
+import monai_deepssim.engines.verification_store as verification_store
 import monai_deepssim.metrics.verification as verification
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import VerificationStore
+from monai_deepssim.engines import VerificationStore
 from monai_deepssim.similarity import Alignment, LocalMatch
 
 
@@ -201,16 +201,13 @@ def test_a_pair_with_another_local_match_is_verified_again(tmp_path) -> None:
         {"training_keys": ["w", "x", "y", "z"]},
         {"image_size": (64, 65)},
         {"deformation_cost": 0.05},
-        "version of the package",
+        {"others": {"monai-deepssim": "0.0.0"}},
         "version of aligned SSIM",
         "version of the score",
     ],
 )
 def test_pairs_of_anything_else_are_neither_read_nor_kept(tmp_path, monkeypatch, changed) -> None:
     store(tmp_path).write(pack(PAIRS, np.ones(3), CHANGES))
-    if changed == "version of the package":
-        monkeypatch.setattr(verification_store, "package_versions", lambda: {"monai-deepssim": "0.0.0"})
-        changed = {}
     if changed == "version of aligned SSIM":
         monkeypatch.setattr(verification_store, "ALIGNED_SSIM_VERSION", 0)
         changed = {}

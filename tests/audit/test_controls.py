@@ -15,7 +15,7 @@ from PIL import Image
 from monai_deepssim.audit import AuditResult, CopyFilter, controls, find_copies
 from monai_deepssim.audit.controls import score_controls
 from monai_deepssim.audit.options import AuditOptions
-from monai_deepssim.audit.verdict import VERIFIED_THRESHOLDS
+from monai_deepssim.calibration import VERIFIED_THRESHOLDS
 from monai_deepssim.options import read_options
 from monai_deepssim.report import CONTROLS_COLUMNS
 from monai_deepssim.transforms import CONTROL_CHANGES

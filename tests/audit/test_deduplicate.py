@@ -18,9 +18,9 @@ from monai_deepssim.audit.clean_up.deduplication_steps import DeduplicationResul
 from monai_deepssim.audit.clean_up.duplicate_groups import group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit
 from monai_deepssim.audit.clean_up.self_search import SelfSearch
-from monai_deepssim.audit.result import EmbeddedSide
+from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.calibration import Thresholds
 from monai_deepssim.engines.embedding_store import EmbeddedImages
 from monai_deepssim.search import NearestNeighbors
 
@@ -221,7 +221,12 @@ def search_of(angles_degrees: list[float], duplicate_within_degrees: float, top_
     thresholds = Thresholds(None, float(np.cos(np.deg2rad(duplicate_within_degrees))), "deepssim", "this test")
     detector = CosineDetector(embeddings)
     options = SimpleNamespace(
-        top_k=top_k, num_proposed=top_k, verify=False, image_size=IMAGE_SIZE, output_dir=Path("out")
+        top_k=top_k,
+        num_proposed=top_k,
+        verify=False,
+        image_size=IMAGE_SIZE,
+        output_dir=Path("out"),
+        device="cpu",
     )
     search = SelfSearch(training, range(len(items)), detector, thresholds, options)
     units = [FileUnit((item["image"],), (index,)) for index, item in enumerate(items)]

@@ -15,8 +15,7 @@ from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from monai_deepssim.audit import report, training_search, verification
-from monai_deepssim.audit.verdict import WHOLE_IMAGE_AREA
-from monai_deepssim.calibration import keep_strangers
+from monai_deepssim.calibration import WHOLE_IMAGE_AREA, keep_strangers
 from monai_deepssim.data import ImageDataset
 from monai_deepssim.metrics import tabulate_candidates, verify_candidates
 from monai_deepssim.networks import CopyDetector

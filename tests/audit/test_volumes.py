@@ -19,7 +19,7 @@ from scipy.ndimage import rotate
 from monai_deepssim import find_copies, find_duplicates, remove_copies
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.result import AuditResult
-from monai_deepssim.audit.verdict import VOLUME_THRESHOLDS
+from monai_deepssim.calibration import VOLUME_THRESHOLDS
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
@@ -261,3 +261,18 @@ def test_images_among_volumes_are_refused(tmp_path: Path, phantoms: list[np.ndar
 def test_the_demo_has_no_volumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--volumes", "true", "-o", str(tmp_path / "out")]) == 2
     assert "the demo has no volumes" in capsys.readouterr().err
+
+
+def test_a_small_box_has_thresholds_of_its_own():
+    small, large = (AuditOptions(volumes="true", image_size=(side,) * 3) for side in (40, 48))
+    assert (small.thresholds.similar, small.thresholds.duplicate) == (0.8, 0.86)
+    assert (large.thresholds.similar, large.thresholds.duplicate) == (0.75, 0.8)
+    assert "give a larger --image_size" in small.thresholds.source
+
+
+def test_weights_of_a_3d_embedder_have_no_threshold_that_coarse_volumes_have(tmp_path):
+    options = {"volumes": "true", "verify": False, "detector": "deepssim_3d"}
+    assert AuditOptions(**options).thresholds.duplicate == 0.94
+    with pytest.raises(UnusableInputError, match="deepssim_3d has no published threshold with these weights"):
+        AuditOptions(**options, checkpoint=tmp_path / "model.pt")
+    assert AuditOptions(**options, checkpoint=tmp_path / "model.pt", thresholds=0.7).thresholds.duplicate == 0.7

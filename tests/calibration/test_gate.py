@@ -270,6 +270,18 @@ def test_the_limit_is_compared_after_its_division_by_the_recall():
     assert decide_gate(GateRules(0.01, gate_on="files"), evidence).result == "passed"
 
 
+@pytest.mark.parametrize(("recall", "result"), [(1.0, "passed"), (0.95, "passed"), (0.949, "undecided")])
+def test_a_search_that_finds_too_little_leaves_the_gate_undecided(recall, result):
+    gate = decide_gate(GateRules(0.01), evidence_of(search_engine="hnsw", search_recall=recall))
+    assert gate.result == result
+    if result == "undecided":
+        assert [reason.code for reason in gate.reasons] == ["search_incomplete"]
+        assert "--search hnsw found 94.9 % of the training images that the exact search finds" in gate.reason
+        assert "Give --search exact." in gate.reason
+    with pytest.raises(ValueError, match=r"got search_recall=1.5"):
+        evidence_of(search_recall=1.5)
+
+
 def test_a_recall_of_nothing_leaves_any_share_possible():
     gate = decide_gate(GateRules(0.5), evidence_of(recall=0.0))
     assert gate.upper_limit_over_recall == 1

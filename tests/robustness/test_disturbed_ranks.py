@@ -24,10 +24,9 @@ def run_ranks(fork_server):
         shared |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
 
         def run_rank(rank: int) -> Outcome:
-            how = "kill" if at and rank == killed else ""
-            return (fork_server, second)[rank].run(
-                AUDIT, folder, how=how, at=at, environment={**shared, "RANK": str(rank)}
-            )
+            disturbance = {"how": "kill", "at": at} if at and rank == killed else {}
+            environment = {**shared, "RANK": str(rank)}
+            return (fork_server, second)[rank].run(AUDIT, folder, **disturbance, environment=environment)
 
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(run_rank, range(2)))
@@ -56,7 +55,7 @@ def test_a_rank_that_is_killed_at_any_time_costs_only_what_it_had_not_written(
         folder, killed = make_folders(tmp_path / str(number)), number % 2
         at = draw.randint(2, undisturbed[killed].calls // 2)
         outcomes = run_ranks(folder, killed, at)
-        assert outcomes[killed].status == -9
+        assert outcomes[killed].status == -9, outcomes
         other = outcomes[1 - killed]
         assert other.status == 2
         assert f"rank {killed} of 2 has not answered" in other.err

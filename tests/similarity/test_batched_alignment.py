@@ -15,7 +15,7 @@ from monai_deepssim.similarity import (
 )
 from monai_deepssim.transforms import RandStructurePreserving, RandWarp
 
-SAME = 1e-3
+SAME = 5e-4
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -102,7 +102,7 @@ def test_constant_images_follow_the_rule_of_pairwise_ssim(brains):
     x = torch.cat([flat, flat, flat, brains[:1]])
     y = torch.cat([flat, other, brains[:1], brains[:1]])
     assert_same(x, y, deformation_cost=0.1)
-    assert aligned_ssim(x, y, batched=True).ssim.tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert aligned_ssim(x, y, batched=True).ssim.tolist() == pytest.approx([1.0, 0.0, 0.0, 1.0], abs=1e-5)
 
 
 def test_many_pairs_are_aligned_in_blocks(brains, copies, monkeypatch):

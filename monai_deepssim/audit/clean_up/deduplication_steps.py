@@ -18,7 +18,7 @@ from monai_deepssim.audit.clean_up.deduplication_tables import (
 )
 from monai_deepssim.audit.clean_up.duplicate_groups import Duplicates, group_duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, file_units, locations_of, relative_to_source, source_root
-from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
+from monai_deepssim.audit.clean_up.manifest import write_manifest_and_files
 from monai_deepssim.audit.clean_up.self_search import SelfSearch
 from monai_deepssim.audit.demo import RepetitionsResult, evaluate_repetitions
 from monai_deepssim.audit.detector import load_detector
@@ -31,6 +31,7 @@ from monai_deepssim.data import check_unchanged, write_repetitions_demo
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.progress import Stages, say
 from monai_deepssim.ranks import current_ranks
+from monai_deepssim.release import check_kept_folder
 from monai_deepssim.report import write_table
 from monai_deepssim.similarity import kernels_are_compiled
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from monai_deepssim.audit.clean_up.duplicate_groups import DuplicateGroup, Duplicates
 from monai_deepssim.audit.clean_up.file_units import FileUnit, relative_to_source
-from monai_deepssim.audit.result import EmbeddedSide
-from monai_deepssim.audit.verdict import Thresholds
+from monai_deepssim.audit.embedded_side import EmbeddedSide
+from monai_deepssim.calibration import Thresholds
 from monai_deepssim.report import alignment_columns, as_table
 
 __all__ = ["GROUP_COLUMNS", "MANIFEST_COLUMNS", "NEAREST_COLUMNS", "files_table", "groups_table", "nearest_table"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +92,9 @@ def group_duplicates(search: SelfSearch, units: Sequence[FileUnit], patients: Se
             if pair.label == "duplicate" and (key not in duplicates or pair.score > duplicates[key].score):
                 duplicates[key] = pair
         edges = sorted({_edge(pair, unit_of) for pair in duplicates.values()})
+        counts = Counter(unit for edge in edges if kept.issuperset(edge) for unit in edge)
         kept = {
-            _representative([unit for unit in group if unit in kept], edges)
+            _representative([unit for unit in group if unit in kept], counts)
             for group in connected_groups(len(units), edges)
             if usable.intersection(group)
         }
@@ -110,13 +111,9 @@ def _edge(pair: Any, unit_of: np.ndarray) -> tuple[int, int]:
     return first, second
 
 
-def _representative(members: Sequence[int], edges: Sequence[tuple[int, int]]) -> int:
+def _representative(members: Sequence[int], counts: Mapping[int, int]) -> int:
     """The member with the most duplicates; the first of several."""
-    if len(members) == 1:
-        return members[0]
-    inside = set(members)
-    counts = Counter(unit for edge in edges if inside.issuperset(edge) for unit in edge)
-    return min(members, key=lambda unit: (-counts[unit], unit))
+    return min(members, key=lambda unit: (-counts.get(unit, 0), unit))
 
 
 def _groups(

@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 
 from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS, decide_files
 from monai_deepssim.audit.clean_up.file_units import locations_of
-from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_manifest_and_files
+from monai_deepssim.audit.clean_up.manifest import write_manifest_and_files
 from monai_deepssim.audit.decision import ask_detector
 from monai_deepssim.audit.evidence import Evidence, gather_evidence
 from monai_deepssim.audit.judgement import Selection, judge
@@ -26,6 +26,7 @@ from monai_deepssim.audit.steps import audit_stages, write_result
 from monai_deepssim.data import read_planted
 from monai_deepssim.files import ensure_writable
 from monai_deepssim.progress import Stages
+from monai_deepssim.release import check_kept_folder
 from monai_deepssim.report import SCORE_NAMES
 
 __all__ = ["FILTER_SUMMARY", "FilterDemoResult", "FilterResult", "perform_filter"]

@@ -57,6 +57,7 @@ class DeepSSIM3DDetector(CopyDetectionMetric):
     needs: ClassVar[str] = "nothing; a checkpoint of a 3-D DeepSSIM embedder if one is wanted"
     default_threshold: ClassVar[float | None] = 0.94
     threshold_source: ClassVar[str] = "chosen on phantom volumes (docs/measured.md)"
+    threshold_is_of_any_weights: ClassVar[bool] = False
     spatial_dims: ClassVar[tuple[int, ...]] = (3,)
 
     def __init__(

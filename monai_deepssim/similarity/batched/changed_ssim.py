@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -23,13 +23,15 @@ class References:
 
     Attributes:
         z: standardised, ``(N, H, W)``, float32.
-        mean: of each window, ``(N, H - 6, W - 6)``.
+        lowest: of each image, ``(N, 1, 1)``.
+        mean: of each window of what is above that, ``(N, H - 6, W - 6)``.
         variance: of each window, the sample variance.
         c1: steadies the means, ``(N, 1, 1)``.
         c2: steadies the variances, ``(N, 1, 1)``.
     """
 
     z: Tensor
+    lowest: Tensor
     mean: Tensor
     variance: Tensor
     c1: Tensor
@@ -39,15 +41,16 @@ class References:
     def of(cls, images: Tensor) -> References:
         """Prepare images ``(N, 1, H, W)``, any range."""
         z = standardize(images.double())
-        span = z.amax((2, 3)) - z.amin((2, 3))
-        mean = F.avg_pool2d(z, _WIN_SIZE, 1)
-        variance = (_UNBIAS * (F.avg_pool2d(z * z, _WIN_SIZE, 1) - mean**2)).clamp(min=0)
-        maps = (values[:, 0].float() for values in (z, mean, variance))
-        return cls(*maps, *((k * span[..., None]).square().float() for k in (_K1, _K2)))
+        lowest = z.amin((2, 3), keepdim=True)
+        span = (z.amax((2, 3), keepdim=True) - lowest)[:, 0]
+        mean = F.avg_pool2d(z - lowest, _WIN_SIZE, 1)
+        variance = (_UNBIAS * (F.avg_pool2d((z - lowest).square(), _WIN_SIZE, 1) - mean**2)).clamp(min=0)
+        maps = (values[:, 0].float() for values in (z, lowest, mean, variance))
+        return cls(*maps, *((k * span).square().float() for k in (_K1, _K2)))
 
     def __getitem__(self, rows: Tensor) -> References:
         """Those of some rows, by their numbers or a mask."""
-        return References(self.z[rows], self.mean[rows], self.variance[rows], self.c1[rows], self.c2[rows])
+        return References(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def ssim(self, images: Tensor) -> Tensor:
         """SSIM with the z-scores of images ``(N, H, W)``, each with its own, as ``pairwise_ssim``; 0 of a constant one.
@@ -56,11 +59,16 @@ class References:
             ``(N,)``, float64.
         """
         deviation, mean = torch.std_mean(images.double(), (1, 2), correction=0, keepdim=True)
-        w = (images - mean.float()) / deviation.clamp(min=_NO_DEVIATION).float()
-        w_mean, w_squares, products = F.avg_pool2d(torch.stack([w, w * w, w * self.z], 1), _WIN_SIZE, 1).unbind(1)
+        scale = 1 / deviation.clamp(min=_NO_DEVIATION)
+        lowest = images.amin((1, 2), keepdim=True)
+        # Of what is above the lowest value the background is 0: float32 takes nothing from its variance there, to
+        # which SSIM is most sensitive.
+        z, w = self.z - self.lowest, (images - lowest) * scale.float()
+        w_mean, w_squares, products = F.avg_pool2d(torch.stack([w, w * w, w * z], 1), _WIN_SIZE, 1).unbind(1)
         w_variance = (_UNBIAS * (w_squares - w_mean**2)).clamp(min=0)
         covariance = _UNBIAS * (products - self.mean * w_mean)
-        numerator = (2 * self.mean * w_mean + self.c1) * (2 * covariance + self.c2)
-        denominator = (self.mean**2 + w_mean**2 + self.c1) * (self.variance + w_variance + self.c2)
+        x_mean, y_mean = self.mean + self.lowest, w_mean + ((lowest - mean) * scale).float()
+        numerator = (2 * x_mean * y_mean + self.c1) * (2 * covariance + self.c2)
+        denominator = (x_mean**2 + y_mean**2 + self.c1) * (self.variance + w_variance + self.c2)
         ssim = (numerator / denominator).double().mean((1, 2))
         return torch.where(deviation[:, 0, 0] < _NO_DEVIATION, 0.0, ssim)

@@ -6,18 +6,15 @@ import filecmp
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
 
 from monai_deepssim.csv_cells import csv_text
 from monai_deepssim.data import path_inside, read_table
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import make_folder, open_private, unwritable, write_text
-from monai_deepssim.report import write_table
 
-__all__ = ["check_kept_folder", "is_occupied", "write_kept_files", "write_manifest_and_files"]
+__all__ = ["check_kept_folder", "is_occupied", "write_kept_files"]
 
 _IMAGE_COLUMNS = ("image", "path", "filename")
 _SLICE_COLUMNS = ("slice", "slice_axis")
@@ -56,39 +53,6 @@ def is_occupied(folder: Path) -> bool:
     if not folder.exists() and not folder.is_symlink():
         return False
     return not folder.is_dir() or any(folder.iterdir())
-
-
-def write_manifest_and_files(
-    folder: Path,
-    manifest: Path,
-    files: pd.DataFrame,
-    columns: Sequence[str],
-    mode: str,
-    source: Path,
-    *,
-    names_only: bool = False,
-) -> None:
-    """Write what becomes of every file, and those that are kept.
-
-    Args:
-        folder: folder that gets the files that are kept.
-        manifest: the CSV file, a row per file.
-        files: ``file``, ``location``, ``kept`` and what else is in the manifest.
-        columns: columns of the manifest.
-        mode: as for :func:`write_kept_files`.
-        source: as for :func:`write_kept_files`.
-        names_only: as for :func:`write_kept_files`.
-
-    Raises:
-        UnusableInputError: if the folder holds anything else, or something cannot be written.
-    """
-    kept = files[files["kept"]].set_index("file")["location"].to_dict()
-    if is_occupied(folder):
-        # Refused unless it is the same: a folder keeps the manifest that it was written with.
-        write_kept_files(folder, kept, mode, source, names_only=names_only)
-    write_table(manifest, files[list(columns)].assign(kept=files["kept"].map({True: "yes", False: "no"})))
-    if kept:
-        write_kept_files(folder, kept, mode, source, names_only=names_only)
 
 
 def write_kept_files(

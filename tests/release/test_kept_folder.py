@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from monai_deepssim.audit.clean_up.file_units import file_units, source_root
-from monai_deepssim.audit.clean_up.kept_folder import check_kept_folder, write_kept_files
 from monai_deepssim.audit.sources import Side
 from monai_deepssim.errors import UnusableInputError
+from monai_deepssim.release import check_kept_folder, write_kept_files
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes the tables of docs/performance.md: each benchmark of speed in turn, what it prints into FOLDER/NAME.txt and its
+# numbers into FOLDER/NAME.json. On two cores it takes less than 40 minutes. To bring the tables into the page:
+#
+#     benchmarks/run_all.sh FOLDER && python benchmarks/performance_page.py FOLDER
+#
+# The other side of "before" is the commit below, checked out beside; where it is not in this clone (a shallow one, an
+# archive), these benchmarks measure this checkout alone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+folder=$(realpath -m "${1:-performance}")
+before_commit=3af2b96
+mkdir -p "$folder"
+export TQDM_DISABLE=1 PYTHONPATH="$PWD"
+
+before=()
+checkout=$(mktemp -d)
+trap 'git worktree remove --force "$checkout/before" 2>/dev/null || true; rm -rf "$checkout"' EXIT
+if git worktree add --quiet --detach "$checkout/before" "$before_commit" 2>/dev/null; then
+    before=(--before "$checkout/before")
+else
+    echo "commit $before_commit is not in this clone: nothing is compared with it"
+fi
+
+run() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name: python benchmarks/$*"
+    python benchmarks/"$@" --json "$folder/$name.json" | tee "$folder/$name.txt"
+    echo "== $name: $((SECONDS - start)) s"
+}
+
+python benchmarks/performance_page.py --machine > "$folder/machine.txt"
+cat "$folder/machine.txt"
+run cold_start cold_start.py "${before[@]}"
+run pairwise_ssim pairwise_ssim.py
+run aligned_ssim aligned_ssim.py "${before[@]}"
+run audit_speed audit_speed.py "${before[@]}"
+run nearest_neighbors nearest_neighbors.py
+run descriptor_index descriptor_index.py
+run deduplication deduplication.py
+run embedding embedding.py
+run training_speed training_speed.py
+run ranks ranks.py
+run large_audit large_audit.py "$checkout/images" --training 1000 --synthetic 100
