@@ -20,36 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
-from monai_deepssim.data import PhantomBrainDataset
-from monai_deepssim.transforms import Perturbation
+from audit_speed import make_folders
 
 ROOT = Path(__file__).parents[1]
 NUM_TRAINING, NUM_SYNTHETIC, NUM_COPIES = 400, 200, 50
-TRAINING_SEED, OTHER_SEED = 9601, 9602
-
-
-def make_folders(folder: Path) -> tuple[Path, Path]:
-    """Write phantoms, and synthetic images of which some are copies of them."""
-    training = [
-        item["image"].as_tensor() for item in PhantomBrainDataset(NUM_TRAINING, seed=TRAINING_SEED, progress=False)
-    ]
-    synthetic = [
-        item["image"].as_tensor()
-        for item in PhantomBrainDataset(NUM_SYNTHETIC - NUM_COPIES, seed=OTHER_SEED, progress=False)
-    ]
-    for number in range(NUM_COPIES):
-        change = Perturbation("mix").set_random_state(seed=number)
-        synthetic.append(torch.as_tensor(change(training[number])))
-    folders = folder / "training", folder / "synthetic"
-    for path, images in zip(folders, (training, synthetic), strict=True):
-        path.mkdir()
-        for number, image in enumerate(images):
-            Image.fromarray((image[0].numpy() * 255).round().astype(np.uint8)).save(path / f"{number:04d}.png")
-    return folders
 
 
 def time_audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> float:
@@ -77,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.training_dir is None or options.synthetic_dir is None:
-            training, synthetic = make_folders(folder)
+            training, synthetic = make_folders(folder, NUM_TRAINING, NUM_SYNTHETIC, NUM_COPIES)
         else:
             training, synthetic = options.training_dir.resolve(), options.synthetic_dir.resolve()
         seconds: dict[str, list[float]] = {which: [] for which in checkouts}

@@ -74,6 +74,7 @@ class SideImages(ComparedImages):
             image = load_slice(self.side.usable_items[row])
         except UnusableInputError as error:
             raise self._unreadable(row, error) from error
+        self.keep(row, torch.as_tensor(self._dataset.fit(image)))
         rows, columns = self.image_size
         return fit_local_features(extract_local_features(image), (image.shape[1], image.shape[2]), (rows, columns))
 

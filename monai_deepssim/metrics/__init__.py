@@ -1,6 +1,7 @@
 """Scores and how good they are: a function that does the arithmetic first, a MONAI metric around it where one fits."""
 
 from monai_deepssim.metrics.auth_pct import compute_auth_pct
+from monai_deepssim.metrics.compared_images import ComparedImages
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric, SearchStages
 from monai_deepssim.metrics.copy_fractions import CopyFractions, compute_copy_fractions
 from monai_deepssim.metrics.ct_score import compute_ct_score
@@ -45,7 +46,6 @@ from monai_deepssim.metrics.ssim_matching import (
 )
 from monai_deepssim.metrics.verification import (
     NUM_SCREENED,
-    ComparedImages,
     find_local_matches,
     tabulate_candidates,
     verify_candidates,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,27 +10,24 @@ from pandas import DataFrame, Series, concat
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_deepssim.metrics.compared_images import ComparedImages
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.search import LocalFeatureSearch, is_proven, unite_candidates
 from monai_deepssim.similarity import (
     DEFORMATION_COST,
     LocalFeatures,
     LocalMatch,
-    coarse_structure,
     copied_area,
     copy_score,
     extract_rest,
     map_in_threads,
     match_coarsely,
-    pose,
     posed_ssim,
     screen,
-    shrink_volumes,
 )
 
 __all__ = [
     "NUM_SCREENED",
-    "ComparedImages",
     "Matches",
     "find_local_matches",
     "tabulate_candidates",
@@ -44,8 +40,6 @@ NUM_SCREENED = 64
 #: By query its local matches by training row, most inliers first.
 Matches = Mapping[int, Mapping[int, LocalMatch]]
 
-# 4,096 images of 136 x 112 pixels, or 256 volumes of 64 x 64 x 64 voxels. Training images come up again and again.
-_BYTES_KEPT = 2**28
 # Of images of so many pixels; of volumes fewer, so that a step takes no more memory and no more time.
 _PAIRS_PER_STEP, _PIXELS = 256, 136 * 112
 # So many are lost at most when an audit is killed: ten seconds of work or so.
@@ -61,59 +55,6 @@ _LEAST_INLIERS_WITH_AREA = 12
 # Correlation of the coarse structure above which an image is not a copy of a part, however few keypoints it has.
 _WHOLE_CORRELATION = 0.7
 _PAIR = ["query", "training"]
-
-
-class ComparedImages:
-    """The images of a side by their rows: as they are, posed, and their coarse structure; the latest stay in memory.
-
-    256 MB of each of the three are kept at most.
-
-    Args:
-        load: returns the image of a row, ``(1, H, W)`` or ``(1, H, W, D)`` in [0, 1], all of one size.
-        features: returns the local features of a row, placed in the pixels of that image; needed to match them.
-        device: where images are kept and compared, to which each is brought once. Volumes stay on the CPU, where they
-            are aligned.
-
-    Example:
-        >>> images = torch.rand(3, 1, 32, 32)
-        >>> torch.equal(ComparedImages(images.__getitem__).image(1), images[1])
-        True
-    """
-
-    def __init__(
-        self,
-        load: Callable[[int], Tensor],
-        features: Callable[[int], LocalFeatures] | None = None,
-        *,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        def load_there(row: int) -> Tensor:
-            image = load(row)
-            return image.to(device) if image.ndim == 3 else image
-
-        self.image = _Latest(load_there)
-        self.posed = _Latest(lambda row: pose(self.image(row)[None])[0])
-        self.coarse = _Latest(lambda row: _keep_coarse(self.image(row)[None])[0])
-        self.features = features
-
-
-def _keep_coarse(images: Tensor) -> Tensor:
-    return coarse_structure(images) if images.ndim == 4 else shrink_volumes(images)
-
-
-class _Latest:
-    """Loads tensors of one size by their rows, and keeps the latest."""
-
-    def __init__(self, load: Callable[[int], Tensor]) -> None:
-        self._load = load
-        self._kept: Callable[[int], Tensor] | None = None
-
-    def __call__(self, row: int) -> Tensor:
-        if self._kept is not None:
-            return self._kept(row)
-        tensor = self._load(row)
-        self._kept = lru_cache(max(2, _BYTES_KEPT // max(1, tensor.nbytes)))(self._load)
-        return tensor
 
 
 def tabulate_candidates(training: np.ndarray, scores: np.ndarray, queries: np.ndarray | None = None) -> DataFrame:

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +14,9 @@ from monai.transforms import AdjustContrast, Affine
 from pandas.testing import assert_frame_equal
 from PIL import Image
 
-from monai_deepssim.audit import report, training_search
+from monai_deepssim.audit import report, training_search, verification
 from monai_deepssim.calibration import WHOLE_IMAGE_AREA, keep_strangers
+from monai_deepssim.data import ImageDataset
 from monai_deepssim.metrics import tabulate_candidates, verify_candidates
 from monai_deepssim.networks import CopyDetector
 from monai_deepssim.report import pair_pictures
@@ -413,3 +415,13 @@ def test_a_side_that_is_turned_transposed_or_inverted_hides_no_copy(audit, folde
     # Padding is black on both sides of an inverted image, so that less of it agrees.
     assert row["label"] in (("duplicate", "part") if change == "inverted" else ("duplicate",))
     assert row["inverted"] == ("true" if change == "inverted" else "false")
+
+
+def test_an_image_is_read_once_for_its_local_features_and_its_comparison(audit, folders, monkeypatch) -> None:
+    class UnreadDataset(ImageDataset):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            raise AssertionError(f"{self.items[index]['path']} is read again")
+
+    monkeypatch.setattr(verification, "ImageDataset", UnreadDataset)
+    result = audit()
+    assert len(result.pairs) > len(result.matches)

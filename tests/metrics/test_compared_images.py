@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from monai_deepssim.metrics import ComparedImages, verification
+from monai_deepssim.metrics import ComparedImages, compared_images
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 16, 16, 16)])
@@ -14,10 +14,13 @@ def test_as_many_images_stay_in_memory_as_bytes_may(shape: tuple[int, ...], monk
         loaded.append(row)
         return torch.full(shape, float(row))
 
-    monkeypatch.setattr(verification, "_BYTES_KEPT", 3 * torch.zeros(shape).nbytes)
+    monkeypatch.setattr(compared_images, "_BYTES_KEPT", 3 * torch.zeros(shape).nbytes)
     side = ComparedImages(load)
     for row in (9, 0, 1, 2, 0, 1, 2, 3, 0):
         assert torch.equal(side.image(row), torch.full(shape, float(row)))
+    assert loaded == [9, 0, 1, 2, 3, 0]
+    side.keep(7, torch.full(shape, 7.0))
+    assert torch.equal(side.image(7), torch.full(shape, 7.0))
     assert loaded == [9, 0, 1, 2, 3, 0]
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from monai_deepssim.metrics.compared_images import ComparedImages
 from monai_deepssim.metrics.copy_detection import CopyDetectionMetric, SearchStages
 from monai_deepssim.metrics.detectors.local_features import best_local_match
 from monai_deepssim.metrics.verification import (
     NUM_SCREENED,
-    ComparedImages,
     Matches,
     find_local_matches,
     tabulate_candidates,

@@ -1,0 +1,150 @@
+"""How long a whole audit takes with another checkout and with this one, in turn on the same files, and what differs.
+
+    git worktree add OTHER COMMIT
+    python benchmarks/audit_speed.py --before OTHER --json audit_speed.json
+    python benchmarks/audit_speed.py --before OTHER --training 2000 --synthetic 500 --copies 100 --folder PHANTOMS
+
+Draws phantoms, and synthetic images of which some are copies under the p=0.8 mix, or takes `--training_dir` and
+`--synthetic_dir`; `--folder` keeps what was drawn for the next time. Each checkout audits them with the default options
+into an empty folder, with its own processes; the first 40 images are audited before, so that nothing is compiled on the
+clock. Prints the seconds of each stage, their ratio, and how the two `matches.csv` differ; without
+`--before` the seconds of this checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.transforms import Perturbation
+
+ROOT = Path(__file__).parents[1]
+TRAINING_SEED, OTHER_SEED = 9601, 9602
+NUM_WARM_UP = 40
+
+
+def make_folders(folder: Path, num_training: int, num_synthetic: int, num_copies: int) -> tuple[Path, Path]:
+    """Write phantoms, and synthetic images of which some are copies of them; what is there is taken as it is."""
+    folders = folder / "training", folder / "synthetic"
+    if all(len(list(path.glob("*.png"))) == n for path, n in zip(folders, (num_training, num_synthetic), strict=True)):
+        return folders
+    training = [
+        item["image"].as_tensor() for item in PhantomBrainDataset(num_training, seed=TRAINING_SEED, progress=False)
+    ]
+    others = PhantomBrainDataset(num_synthetic - num_copies, seed=OTHER_SEED, progress=False)
+    synthetic = [item["image"].as_tensor() for item in others]
+    for number in range(num_copies):
+        change = Perturbation("mix").set_random_state(seed=number)
+        synthetic.append(torch.as_tensor(change(training[number])))
+    for path, images in zip(folders, (training, synthetic), strict=True):
+        path.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(images):
+            Image.fromarray((image[0].numpy() * 255).round().astype(np.uint8)).save(path / f"{number:04d}.png")
+    return folders
+
+
+def audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> tuple[dict[str, float], pd.DataFrame]:
+    """Run an audit into an empty folder: seconds by stage, and the whole as ``total``; and ``matches.csv``."""
+    command = [sys.executable, "-m", "monai_deepssim", "audit", "--output_dir", str(output)]
+    command += ["--training_dir", str(training), "--synthetic_dir", str(synthetic)]
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
+    seconds = time.perf_counter() - start
+    if not (output / "summary.json").exists():
+        raise SystemExit(f"{checkout}: the audit failed with status {done.returncode}:\n{done.stderr[-2000:]}")
+    stages = json.loads((output / "summary.json").read_text())["timings_seconds"]
+    return {**stages, "total": seconds}, pd.read_csv(output / "matches.csv")
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
+    """How the verdicts of two audits of the same images differ.
+
+    Example:
+        >>> table = pd.DataFrame({"synthetic_path": ["a"], "training_path": "b", "label": "part", "score": 0.9})
+        >>> compare(table, table.assign(score=0.8))["largest_score_difference"]
+        0.1
+    """
+    both = before.merge(after, on="synthetic_path", suffixes=("_before", "_after"), validate="1:1")
+    gap = (both["score_before"] - both["score_after"]).abs()
+    return {
+        "images": len(both),
+        "only_in_one": len(before) + len(after) - 2 * len(both),
+        "other_label": int((both["label_before"] != both["label_after"]).sum()),
+        "other_source": int((both["training_path_before"] != both["training_path_after"]).sum()),
+        "other_score": int((gap > 1e-6).sum()),
+        "largest_score_difference": round(float(gap.max()), 6),
+    }
+
+
+def print_table(seconds: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the seconds of each stage, and where two checkouts were measured their ratio."""
+    after = seconds["after"]
+    if "before" not in seconds:
+        print("| stage | s |\n| --- | --- |")
+        print("\n".join(f"| {stage} | {taken:.1f} |" for stage, taken in after.items()))
+        return
+    print("| stage | before, s | after, s | ratio |\n| --- | --- | --- | --- |")
+    for stage, taken in seconds["before"].items():
+        now = after.get(stage, 0.0)
+        print(f"| {stage} | {taken:.1f} | {now:.1f} | {taken / now if now else float('nan'):.1f} |")
+
+
+def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path) -> None:
+    """Compile what an audit compiles."""
+    few = folder / "few"
+    for name, source in (("training", training), ("synthetic", synthetic)):
+        (few / name).mkdir(parents=True, exist_ok=True)
+        for path in sorted(source.glob("*.*"))[:NUM_WARM_UP]:
+            (few / name / path.name).write_bytes(path.read_bytes())
+    audit(checkout, few / "training", few / "synthetic", folder / f"warm-{checkout.name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="folder of the other checkout")
+    parser.add_argument("--training", type=int, default=400)
+    parser.add_argument("--synthetic", type=int, default=200)
+    parser.add_argument("--copies", type=int, default=50)
+    parser.add_argument("--folder", type=Path, help="where phantoms are kept")
+    parser.add_argument("--training_dir", type=Path)
+    parser.add_argument("--synthetic_dir", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.training_dir is None or options.synthetic_dir is None:
+            counts = options.training, options.synthetic, options.copies
+            training, synthetic = make_folders((options.folder or folder / "phantoms").resolve(), *counts)
+        else:
+            training, synthetic = options.training_dir.resolve(), options.synthetic_dir.resolve()
+        checkouts = {"before": options.before.resolve()} if options.before else {}
+        seconds, matches = {}, {}
+        for which, checkout in {**checkouts, "after": ROOT}.items():
+            _warm_up(checkout, training, synthetic, folder)
+            seconds[which], matches[which] = audit(checkout, training, synthetic, folder / which)
+    result: dict[str, Any] = {"seconds": seconds}
+    print_table(seconds)
+    if checkouts:
+        result["verdicts"] = compare(matches["before"], matches["after"])
+        print(f"\nverdicts: {json.dumps(result['verdicts'])}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
