@@ -150,11 +150,7 @@ def aligned_ssim(
         >>> bool(found.ssim > 0.98), found.alignments[0].flips, [round(a) for a in found.alignments[0].rotation_degrees]
         (True, (1,), [6])
     """
-    check_pairs(x, y)
-    if matches is not None and (len(matches) != len(x) or x.ndim != 4):
-        raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
-    if deformation_cost is not None and not deformation_cost >= 0:
-        raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
+    _check(x, y, deformation_cost, matches)
     if batched and x.ndim != 4:
         raise ValueError(f"got batched=True for x {tuple(x.shape)}, want images (B, 1, H, W): volumes take False")
     spatial_dims = x.ndim - 2
@@ -299,6 +295,14 @@ def _align_volume(
         if score > ssim + _NO_GAIN:
             ssim, deformation = score, voxels
     return ssim, change.describe(deformation)
+
+
+def _check(x: Tensor, y: Tensor, deformation_cost: float | None, matches: Sequence[LocalMatch | None] | None) -> None:
+    check_pairs(x, y)
+    if matches is not None and (len(matches) != len(x) or x.ndim != 4):
+        raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
+    if deformation_cost is not None and not deformation_cost >= 0:
+        raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
 
 
 def _spread(least: Tensor | float | None, count: int) -> np.ndarray:

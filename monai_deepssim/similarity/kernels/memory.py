@@ -7,8 +7,9 @@ to sixteen pixels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
@@ -23,7 +24,7 @@ def _scope(builder: Any) -> Any:
 
 
 @intrinsic
-def read(_, array, index):  # type: ignore[no-untyped-def]
+def _read(_, array, index):  # type: ignore[no-untyped-def]
     """``array[index]`` of a flat array, for 0 or more, that no :func:`write` of the same loop changes."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -36,7 +37,7 @@ def read(_, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def write(_, array, index, value):  # type: ignore[no-untyped-def]
+def _write(_, array, index, value):  # type: ignore[no-untyped-def]
     """``array[index] = value`` of a flat array, for 0 or more, that no :func:`read` of the same loop reads."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -46,3 +47,11 @@ def write(_, array, index, value):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(array, index, array.dtype), generate
+
+
+if TYPE_CHECKING:
+    # numba puts the first argument in itself.
+    def read(array: np.ndarray, index: Any) -> Any: ...
+    def write(array: np.ndarray, index: Any, value: Any) -> None: ...
+else:
+    read, write = _read, _write
