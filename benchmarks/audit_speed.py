@@ -59,8 +59,8 @@ def make_folders(folder: Path, num_training: int, num_synthetic: int, num_copies
 
 def audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> tuple[dict[str, float], pd.DataFrame]:
     """Run an audit into an empty folder: seconds by stage, and the whole as ``total``; and ``matches.csv``."""
-    command = [sys.executable, "-m", "monai_deepssim", "audit", "--output_dir", str(output)]
-    command += ["--training_dir", str(training), "--synthetic_dir", str(synthetic)]
+    command = [sys.executable, "-m", "monai_deepssim", "audit", str(training), str(synthetic)]
+    command += ["--output_dir", str(output)]
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)

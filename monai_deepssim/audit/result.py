@@ -76,7 +76,8 @@ class AuditResult(SearchResult):
         holdout: the held-out side, if there is one.
         matches: each synthetic image with its nearest training image, the highest score first: the columns of
             ``matches.csv``, the index is the row of the image.
-        pairs: the ``top_k`` training images of each synthetic image that were verified, or are nearest: one row per
+        pairs: of the ``top_k`` training images of each synthetic image that are verified those that could be its
+            nearest or a copy's source, or with ``verify=False`` the ``top_k`` nearest: one row per
             pair, with the rows of the two images (``query`` and ``training``), ``score``, ``detector_score`` and where
             they were verified the columns of :func:`~monai_deepssim.metrics.verify_candidates`.
         memorized: training images with a copy, the highest score first: the columns of ``memorized.csv``.

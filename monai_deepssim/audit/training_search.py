@@ -58,7 +58,7 @@ class TrainingSearch:
         candidates = tabulate_candidates(rows, scores)
         if not self.options.verify:
             return candidates.assign(score=candidates["detector_score"], alignment=None)
-        return self._verify(candidates, side, keep=self.options.top_k)
+        return self._verify(candidates, side, least=self.options.thresholds.duplicate)
 
     def null_of_training(self, num_synthetic: int, duplicate_threshold: float) -> NullScores | None:
         """Scores of training images against those of other patients; ``None`` with fewer than two patients.
@@ -80,7 +80,7 @@ class TrainingSearch:
             def own_patient(row: int) -> list[int]:
                 return members[patients[row]] if patients[row] else [row]
 
-            pairs = self._verify(pairs, self.training, keep=options.top_k, exclude=own_patient)
+            pairs = self._verify(pairs, self.training, least=np.inf, exclude=own_patient)
         else:
             pairs = pairs.assign(score=pairs["detector_score"])
         return null_of_pairs(pairs, self.training, duplicate_threshold, options.group_rule)
@@ -117,10 +117,10 @@ class TrainingSearch:
         candidates: DataFrame,
         side: EmbeddedSide,
         *,
-        keep: int,
+        least: float,
         exclude: Callable[[int], Collection[int]] = lambda _: (),
     ) -> DataFrame:
-        """Unite the candidates with those that share local features, and score them on the pixels."""
+        """Unite the candidates with those that share local features, and score on the pixels those that matter."""
         queries = (
             self._images if side is self.training else SideImages(side, self.options.image_size, self.options.device)
         )
@@ -139,9 +139,10 @@ class TrainingSearch:
                 part,
                 queries,
                 self._images,
-                keep=keep,
+                keep=self.options.top_k,
                 matches=matches,
                 deformation_cost=self.options.deformation_cost,
+                least=least,
                 known=store.known(part, matches),
                 write=partial(store.write, matches=matches),
                 description=description,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, MultiIndex, Series, concat
 from torch import Tensor
 from tqdm import tqdm
 
 from monai_deepssim.metrics.compared_images import ComparedImages
+from monai_deepssim.metrics.rounds import compare_in_rounds
 from monai_deepssim.progress import progress_bar
 from monai_deepssim.search import LocalFeatureSearch, is_proven, unite_candidates
 from monai_deepssim.similarity import (
@@ -158,6 +159,7 @@ def verify_candidates(
     keep: int,
     matches: Matches | None = None,
     deformation_cost: float | None = DEFORMATION_COST,
+    least: float | None = None,
     known: DataFrame | None = None,
     write: Callable[[DataFrame], None] | None = None,
     description: str = "",
@@ -176,6 +178,9 @@ def verify_candidates(
         keep: number of candidates of each image that are compared.
         matches: matches that :func:`find_local_matches` returns; by default local features are not used.
         deformation_cost: SSIM that a pixel of deformation costs; ``None`` deforms nothing.
+        least: score above which every pair of an image is wanted. Below it the highest is, and others are given up as
+            soon as they cannot be that (``least_score`` of :func:`~monai_deepssim.similarity.copy_score`). By default
+            all pairs are wanted.
         known: pairs that were compared before, which are not compared again.
         write: keeps pairs that were compared now, called with some at a time.
         description: what the progress bars call the queries; empty for no bars.
@@ -196,28 +201,33 @@ def verify_candidates(
         [1.0, 1.0, 1.0]
     """
     pairs = _choose_pairs(candidates, queries, training, keep, matches or {}, description)
-    parts = [] if known is None or known.empty else [known]
-    missing = pairs[_PAIR].sort_values(_PAIR)
-    if parts:
-        missing = missing.merge(parts[0][_PAIR], how="left", indicator=True)
-        missing = missing[missing["_merge"] == "left_only"][_PAIR]
+    stored = DataFrame(columns=_PAIR, dtype=np.int64) if known is None or known.empty else known
+    is_stored = MultiIndex.from_frame(pairs[_PAIR]).isin(MultiIndex.from_frame(stored[_PAIR]))
     with progress_bar(
         total=len(pairs),
-        initial=len(pairs) - len(missing),
+        initial=int(is_stored.sum()),
         desc=f"verifying {description}",
         unit=" pairs",
-        disable=not description or missing.empty,
+        disable=not description or bool(is_stored.all()),
     ) as bar:
-        per_file, per_step = _pairs_at_once(queries, missing)
-        for start in range(0, len(missing), per_file):
-            file = missing.iloc[start : start + per_file]
-            steps = (file.iloc[first : first + per_step] for first in range(0, len(file), per_step))
-            parts.append(
-                concat([_compare(step, queries, training, matches or {}, deformation_cost, bar) for step in steps])
-            )
-            if write is not None:
-                write(parts[-1])
-    pairs = pairs.merge(concat(parts), how="left", on=_PAIR).merge(candidates, how="left", on=_PAIR)
+
+        def compare(part: DataFrame) -> DataFrame:
+            parts = [part[_PAIR].merge(stored, on=_PAIR)]
+            missing = part[~MultiIndex.from_frame(part[_PAIR]).isin(MultiIndex.from_frame(stored[_PAIR]))]
+            missing = missing.sort_values(_PAIR)
+            per_file, per_step = _pairs_at_once(queries, missing)
+            for start in range(0, len(missing), per_file):
+                file = missing.iloc[start : start + per_file]
+                steps = (file.iloc[first : first + per_step] for first in range(0, len(file), per_step))
+                parts.append(
+                    concat([_compare(step, queries, training, matches or {}, deformation_cost, bar) for step in steps])
+                )
+                if write is not None and len(parts[-1]):
+                    write(parts[-1])
+            return concat([table for table in parts if len(table)] or parts[:1])
+
+        scored = compare_in_rounds(pairs[_PAIR], compare, least)
+    pairs = pairs.merge(scored, on=_PAIR).merge(candidates, how="left", on=_PAIR)
     return pairs.sort_values(["query", "score"], ascending=[True, False], ignore_index=True)
 
 
@@ -291,7 +301,8 @@ def _compare(
     x = torch.stack([queries.image(row) for row, _ in numbers])
     y = torch.stack([training.image(other) for _, other in numbers])
     found = [matches.get(row, {}).get(other) for row, other in numbers]
-    scores = copy_score(x, y, found, deformation_cost=deformation_cost)
+    least = None if pairs["least_score"].isna().any() else torch.tensor(pairs["least_score"].to_numpy())
+    scores = copy_score(x, y, found, deformation_cost=deformation_cost, least_score=least)
     areas = np.full(len(numbers), np.nan)
     for place in (scores.score > _LEAST_SCORE_WITH_AREA).nonzero().flatten().tolist() if x.ndim == 4 else ():
         match = found[place]
@@ -300,7 +311,7 @@ def _compare(
         points = match.points if match is not None and says_where else None
         areas[place], _ = copied_area(x[place], y[place], scores.alignments[place], points)
     bar.update(len(numbers))
-    return DataFrame(
+    table = DataFrame(
         {
             "query": pairs["query"].to_numpy(),
             "training": pairs["training"].to_numpy(),
@@ -317,3 +328,4 @@ def _compare(
             "alignment": Series(scores.alignments, dtype=object),
         }
     )
+    return table[~scores.stopped.cpu().numpy()]
