@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,9 +36,11 @@ class SideImages(ComparedImages):
         super().__init__(self._load, self._find_features if self.has_features else None, device=device)
         self.side = side
         self.image_size = tuple(image_size)
+        self._local_search: LocalFeatureSearch | None = None
         self._dataset = ImageDataset(side.usable_items, image_size=self.image_size)
 
-    @cached_property
+    # No cached_property, which locks all objects of its class in Python 3.11: ranks may be threads.
+    @property
     def local_search(self) -> LocalFeatureSearch:
         """A search among the local features of all of these images.
 
@@ -48,6 +49,11 @@ class SideImages(ComparedImages):
         Raises:
             UnusableInputError: when a file that was readable before no longer is.
         """
+        if self._local_search is None:
+            self._local_search = self._index_features()
+        return self._local_search
+
+    def _index_features(self) -> LocalFeatureSearch:
         count = len(self.side.usable_items)
         with progress_bar(total=count, desc=f"local features of {self.side.side.name} images") as bar:
 
