@@ -150,9 +150,7 @@ def aligned_ssim(
         >>> bool(found.ssim > 0.98), found.alignments[0].flips, [round(a) for a in found.alignments[0].rotation_degrees]
         (True, (1,), [6])
     """
-    _check(x, y, deformation_cost, matches)
-    if batched and x.ndim != 4:
-        raise ValueError(f"got batched=True for x {tuple(x.shape)}, want images (B, 1, H, W): volumes take False")
+    _check(x, y, deformation_cost, matches, batched)
     spatial_dims = x.ndim - 2
     bounds = fill_in_bounds(x.shape[2:], rotation_degrees, shift_pixels, zoom, gamma)
     levels, size = count_levels(x.shape[2:]), (x.shape[2], x.shape[3])
@@ -297,8 +295,16 @@ def _align_volume(
     return ssim, change.describe(deformation)
 
 
-def _check(x: Tensor, y: Tensor, deformation_cost: float | None, matches: Sequence[LocalMatch | None] | None) -> None:
+def _check(
+    x: Tensor,
+    y: Tensor,
+    deformation_cost: float | None,
+    matches: Sequence[LocalMatch | None] | None,
+    batched: bool | None,
+) -> None:
     check_pairs(x, y)
+    if batched and x.ndim != 4:
+        raise ValueError(f"got batched=True for x {tuple(x.shape)}, want images (B, 1, H, W): volumes take False")
     if matches is not None and (len(matches) != len(x) or x.ndim != 4):
         raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:

@@ -34,10 +34,10 @@ def prepare_reference(image: Tensor) -> Reference:
     valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
     mean, variance = np.empty((1, *valid), np.float32), np.empty((1, *valid), np.float32)
     window_means(z[None].numpy(), win_planes, _WIN_SIZE, mean, variance)
-    arrays = [z.float().numpy(), mean[0], variance[0]]
-    if image.ndim == 3:
-        arrays = [array.reshape(-1) for array in arrays]
-    return Reference(*arrays, (_K1 * span) ** 2, (_K2 * span) ** 2)
+    shape = (-1,) if image.ndim == 3 else z.shape
+    inner = (-1,) if image.ndim == 3 else mean[0].shape
+    constants = (_K1 * span) ** 2, (_K2 * span) ** 2
+    return Reference(z.float().numpy().reshape(shape), mean.reshape(inner), variance.reshape(inner), *constants)
 
 
 def as_volumes(images: Tensor) -> np.ndarray:
