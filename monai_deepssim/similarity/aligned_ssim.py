@@ -176,23 +176,14 @@ def aligned_ssim(
             return _align_volume(reference, x_volumes[i], y_volumes[i], volume_search, deformation_cost)
         match = None if matches is None else matches[i]
         start = y_volumes[i] if match is None else _transform(y_volumes[i], match)
-        change = np.zeros(CHANGE_SIZE)
-        ssim, flips, stopped = align_pair(
-            reference,
-            x_volumes[i].reshape(-1),
-            start.reshape(-1),
-            size,
-            search if match is None else near,
-            least[i],
-            change,
-        )
+        image, flat, change = x_volumes[i].reshape(-1), start.reshape(-1), np.zeros(CHANGE_SIZE)
+        plan = search if match is None else near
+        ssim, flips, stopped = align_pair(reference, image, flat, size, plan, least[i], change)
         if stopped:
             return float("nan"), _describe(match, x.shape[2:], flips, change, 0.0)
         deformation = 0.0
         if deformation_cost is not None:
-            after, pixels = deform_pair(
-                reference, start.reshape(-1), size, flips, change, levels > 0, np.empty(start.size, np.float32)
-            )
+            after, pixels = deform_pair(reference, flat, size, flips, change, levels > 0, np.empty_like(flat))
             score = min(after, 1.0) - deformation_cost * pixels
             if score > ssim + _NO_GAIN:
                 ssim, deformation = score, pixels
