@@ -93,7 +93,9 @@ def test_the_reference_has_every_room():
         "files",
         "folder_lock",
         "interruptions",
+        "memory",
         "options",
+        "ranks",
         "stores",
     }
     assert {page.stem for page in (DOCS / "api").glob("*.md")} - {"index"} == rooms

@@ -106,7 +106,7 @@ def test_the_script_gives_every_step_the_same_images_and_keeps_names_with_blanks
         "[a b][synthetic][-o][audit][--max_copy_fraction][0.1][--quiet][--holdout][c d][--patient_id_pattern][(x y)]"
     )
     assert audit == f"[audit][--gate_on][generator]{common}"
-    left_out = "[--leave_out][duplicate,part,discovery,unexplained]"
+    left_out = "[--leave_out][duplicate,part,twin,discovery,unexplained]"
     assert filtered == f"[filter][--gate_on][files]{left_out}{common}"
     assert report == "[report][audit/filtered_audit][--shareable][-o][report_shareable.html]"
     assert verify == "[verify][audit][release.unverified]"

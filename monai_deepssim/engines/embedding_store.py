@@ -291,7 +291,9 @@ class EmbeddingStore:
         if self._is_on_disk and ranks.is_first:
             wanted = [self._name_of(entry) for entry in self._ranges]
             content = {name: len(self._shards[name].keys) for name in wanted}
-            write_sealed(self.directory / _MANIFEST_FILE, {"made_by": self._made_by, "shards": content})
+            manifest, path = {"made_by": self._made_by, "shards": content}, self.directory / _MANIFEST_FILE
+            if read_sealed(path) != manifest:
+                write_sealed(path, manifest)
             remove_files(file for name in self._shards if name not in content for file in self._files_of(name))
         ranks.wait()
 

@@ -15,9 +15,13 @@ __all__ = ["DescriptorIndex"]
 _SHARPNESS = 10.0
 # Below this many descriptors the exact search is as fast as an index.
 _LEAST_FOR_FAISS = 20_000
-# A descriptor is kept as 64 codes of 4 bits, whose tables of distances fit the registers of a processor.
+# Above it a descriptor is kept as 64 codes of 4 bits, whose tables of distances fit the registers of a processor, and
+# below it as two bytes per number.
+_LEAST_FOR_CODES = 2_000_000
 _CODES, _BITS = 64, 4
-_NUM_PROBED, _TRAINED_PER_CELL = 8, 64
+# Cells that are searched: so many, with two bytes per number a share of them all.
+_NUM_PROBED, _PROBED_SHARE, _LEAST_PROBED = 8, 0.01, 4
+_TRAINED_PER_CELL = 64
 # Neighbours by these codes, for each that is wanted, whose cosines are computed from the descriptors themselves.
 _RANKED_AGAIN = 3
 _BLOCK_SIZE, _ADDED_AT_ONCE = 1024, 2**18
@@ -26,11 +30,12 @@ _BLOCK_SIZE, _ADDED_AT_ONCE = 1024, 2**18
 class DescriptorIndex:
     """An index over the local descriptors of many images.
 
-    With FAISS installed and 20,000 descriptors or more, an inverted file of product-quantized descriptors (Jegou et
-    al., 2011; Andre et al., 2017) with 1.3 times the square root of their number as cells, of which 8 are searched;
-    three times as many neighbours as vote are compared again by the descriptors themselves. A descriptor takes 40 bytes
-    beside its own 128, and the time of a query grows with the square root of their number. Without FAISS, or with fewer
-    descriptors, the search is exact, on 512 bytes more per descriptor.
+    With FAISS installed and 20,000 descriptors or more, an inverted file (Jegou et al., 2011) with 1.3 times the square
+    root of their number as cells, of which 1 % are searched, on 256 bytes per descriptor beside its own 128. Above 2
+    million descriptors, some 7,000 images, they are kept as codes of 4 bits (Andre et al., 2017), of which 8 cells are
+    searched, and three times as many neighbours as vote are compared again by the descriptors themselves: 40 bytes
+    more, and the time of a query grows with the square root of their number. Without FAISS, or with fewer descriptors,
+    the search is exact, on 512 bytes more per descriptor.
 
     Attributes:
         descriptors: of each image, those that :meth:`fit` took, as views of one array.
@@ -84,12 +89,12 @@ class DescriptorIndex:
         counts = [len(rows) for rows in descriptors]
         self._owners = np.repeat(np.arange(self.num_images), counts)
         self._descriptors = np.concatenate([np.asarray(rows).reshape(-1, 128) for rows in descriptors])
+        self.descriptors = np.split(self._descriptors, np.cumsum(counts)[:-1])
         self._index, self._rows = None, torch.empty(0, 128)
         if self.use_faiss and len(self._owners) >= _LEAST_FOR_FAISS:
-            self._index = _make_faiss_index(self._descriptors)
+            self._index = _make_faiss_index(self._descriptors, self.descriptors)
         else:
             self._rows = torch.from_numpy(_unit(self._descriptors))
-        self.descriptors = np.split(self._descriptors, np.cumsum(counts)[:-1])
         return self
 
     def vote(self, descriptors: np.ndarray) -> np.ndarray:
@@ -127,7 +132,9 @@ class DescriptorIndex:
             import faiss
 
             faiss.omp_set_num_threads(1)  # of this thread: callers look up one image per thread
-            _, neighbors = self._index.search(queries, min(_RANKED_AGAIN * k, len(self._owners)))
+            if len(self._owners) < _LEAST_FOR_CODES:
+                return self._index.search(queries, k)
+            _, neighbors = self._index.search(queries, _RANKED_AGAIN * k)
             return self._rank_again(queries, neighbors, k)
         found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(queries).split(_BLOCK_SIZE)]
         return torch.cat([top.values for top in found]).numpy(), torch.cat([top.indices for top in found]).numpy()
@@ -142,16 +149,24 @@ class DescriptorIndex:
         return np.take_along_axis(cosines, order, 1), np.take_along_axis(neighbors, order, 1)
 
 
-def _make_faiss_index(descriptors: np.ndarray) -> Any:
+def _make_faiss_index(descriptors: np.ndarray, of_images: Sequence[np.ndarray]) -> Any:
     import faiss
 
     cells = int(1.3 * np.sqrt(len(descriptors)))
-    index = faiss.IndexIVFPQFastScan(faiss.IndexFlatIP(128), 128, cells, _CODES, _BITS, faiss.METRIC_INNER_PRODUCT)
-    # Each image's keypoints are in order of their scale and contrast: every n-th is a sample of all kinds.
-    index.train(_unit(descriptors[:: max(1, len(descriptors) // (_TRAINED_PER_CELL * cells))]))
+    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
+    if len(descriptors) < _LEAST_FOR_CODES:
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index: Any = faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, kind, metric)
+        index.nprobe = max(_LEAST_PROBED, round(_PROBED_SHARE * cells))
+    else:
+        index = faiss.IndexIVFPQFastScan(quantizer, 128, cells, _CODES, _BITS, metric)
+        index.nprobe = _NUM_PROBED
+    # Keypoints are in order of their scale and contrast: every n-th is a sample of all kinds.
+    step = max(1, len(descriptors) // (_TRAINED_PER_CELL * cells))
+    sample = [rows[image % step :: step] for image, rows in enumerate(of_images) if len(rows)]
+    index.train(_unit(np.concatenate(sample)))
     for start in range(0, len(descriptors), _ADDED_AT_ONCE):
         index.add(_unit(descriptors[start : start + _ADDED_AT_ONCE]))
-    index.nprobe = _NUM_PROBED
     return index
 
 

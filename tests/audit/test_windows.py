@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from audit_files import write_png
+from pandas.testing import assert_frame_equal
 from scipy import ndimage
 
 from monai_deepssim import find_copies
@@ -75,12 +76,15 @@ def test_without_a_window_the_gate_is_undecided_and_says_what_to_do(audit, compu
     assert "option window" in reason["text"]
 
 
-def test_another_window_is_another_audit(audit, computed_tomography):
+def test_another_window_is_another_audit(audit, computed_tomography, capsys):
     audit(window="40,80")
     audit(window=(40, 80))
     audit(window="brain")
-    with pytest.raises(SystemExit):
-        audit(window="40,400")
+    capsys.readouterr()
+    other = audit(window="40,400")
+    # Each slice is another image under another window, and none of what was embedded is taken for it.
+    assert "are embedded already" not in capsys.readouterr().out
+    assert_frame_equal(other.matches, audit(window="40,400", output_dir="fresh").matches)
 
 
 def test_padding_and_stray_pixels_are_counted(audit, computed_tomography, axial, capsys):
