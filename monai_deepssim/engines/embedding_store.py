@@ -215,7 +215,7 @@ class EmbeddingStore:
             return (
                 f"all {missing} are embedded again, since the embedder, the image size or the precision is another one"
             )
-        words = [f"{self.num_known} are embedded already"]
+        words = [f"{self.num_known} are embedded already"] if self.num_known else []
         words += [f"{missing} are new or have changed"] if missing else []
         words += [f"{gone} that were embedded are no longer there"] if gone else []
         return ", ".join(words)
