@@ -90,7 +90,7 @@ def run_audit(arguments: argparse.Namespace, training: Path, synthetic: Path) ->
     command += ["audit", str(training), str(synthetic), "-o", str(output)]
     command += ["--image_size", f"{arguments.side},{arguments.side}", *arguments.audit_options]
     start = time.perf_counter()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=sys.stderr)
     peak = [0]
     watcher = threading.Thread(target=_watch, args=(process, peak))
     watcher.start()
@@ -118,7 +118,7 @@ def run_audit(arguments: argparse.Namespace, training: Path, synthetic: Path) ->
         "copies_with_their_source": sum(called.get(path) == source for path, source in planted.items()),
         "others": len(strangers),
         "others_called": len(strangers & set(called)),
-        "seconds_by_stage": summary["seconds"],
+        "seconds_by_stage": summary["timings_seconds"],
     }
 
 

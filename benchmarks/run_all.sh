@@ -38,6 +38,7 @@ run pairwise_ssim pairwise_ssim.py
 run aligned_ssim aligned_ssim.py "${before[@]}"
 run audit_speed audit_speed.py "${before[@]}"
 run nearest_neighbors nearest_neighbors.py
+run nearest_neighbors_full nearest_neighbors.py --full --engines exact,IndexFlatIP
 run descriptor_index descriptor_index.py
 run deduplication deduplication.py
 run embedding embedding.py
