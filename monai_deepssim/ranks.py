@@ -90,6 +90,7 @@ class Ranks:
 
         Raises:
             UnusableInputError: if another rank has failed, or does not answer.
+            RuntimeError: if the ranks were given different numbers of units.
         """
         if self.size == 1:
             return [work(unit) for unit in range(count)]
@@ -99,8 +100,12 @@ class Ranks:
             self._check_others()
             done[unit] = work(unit)
         results: dict[int, bytes] = {}
-        for content in self.gather(_join_units(done)):
-            results.update(_split_units(content))
+        contents = self.gather(count.to_bytes(8, "big") + _join_units(done))
+        counts = [int.from_bytes(content[:8], "big") for content in contents]
+        if len(set(counts)) > 1:
+            raise RuntimeError(f"{step}: the ranks were given {counts} units, want the same number.")
+        for content in contents:
+            results.update(_split_units(content[8:]))
         return [results[unit] for unit in range(count)]
 
     def gather(self, content: bytes) -> list[bytes]:
@@ -123,6 +128,14 @@ class Ranks:
                 for part in range(-(-len(entry) // _BYTES_AT_ONCE)):
                     self._store.delete_key(f"{step}/{rank}/{part}")
         return gathered
+
+    def of_first(self, value: Any) -> Any:
+        """What rank 0 gives, of values that JSON can hold; also a barrier.
+
+        Raises:
+            UnusableInputError: if another rank has failed, or does not answer.
+        """
+        return json.loads(self.gather(json.dumps(value).encode() if self.is_first else b"")[0])
 
     def wait(self) -> None:
         """Wait until all ranks have come to this place."""

@@ -29,6 +29,16 @@ def test_each_unit_is_done_once_and_all_ranks_have_all_results_in_order(size, co
     assert sorted(done) == list(range(count))
 
 
+def test_ranks_that_were_given_other_units_do_not_go_on() -> None:
+    ended = on_ranks(2, lambda ranks: ranks.share(3 + ranks.rank, lambda unit: b""))
+    assert all(isinstance(error, (RuntimeError, SystemExit)) for error in ended)
+    assert any("[3, 4] units, want the same number" in str(error) for error in ended)
+
+
+def test_what_the_first_rank_gives_is_what_all_have() -> None:
+    assert on_ranks(3, lambda ranks: ranks.of_first([ranks.rank, "a"])) == [[0, "a"]] * 3
+
+
 def test_a_slow_rank_leaves_the_work_to_the_others() -> None:
     done = {0: 0, 1: 0}
 

@@ -70,7 +70,7 @@ def _embedder_id(detector: AuditDetector, inferer: Inferer | None) -> str:
     """What tells the embedder from another one, the same on all ranks."""
     ranks, weights = current_ranks(), detector.identity.sha256
     ranks.check_agreement(f"SHA-256 {weights[:16]}", "--checkpoint: the weights")
-    return weights + ranks.gather(identify_inferer(inferer).encode())[0].decode()
+    return weights + str(ranks.of_first(identify_inferer(inferer)))
 
 
 def embed_controls(

@@ -229,11 +229,13 @@ class EmbeddingStore:
         Args:
             batch_size: images that are embedded at once.
         """
-        num_ranks, at_once = current_ranks().size, self.shard_size
-        if num_ranks > 1:
-            share = -(-len(self._missing) // (_PARTS_OF_RANK * num_ranks))
+        ranks, at_once = current_ranks(), self.shard_size
+        # One rank looks, for all: another one may see what somebody has written since.
+        missing = ranks.of_first(self._missing.tolist())
+        if ranks.size > 1:
+            share = max(1, -(-len(missing) // (_PARTS_OF_RANK * ranks.size)))
             at_once = min(self.shard_size, -(-share // batch_size) * batch_size)
-        wanted, whole, others = set(self._missing.tolist()), [], []
+        wanted, whole, others = set(missing), [], []
         for shard in self._ranges:
             part: list[int] = []
             for first in range(shard.start, shard.stop, batch_size):
@@ -278,15 +280,18 @@ class EmbeddingStore:
         ranks = current_ranks()
         ranks.wait()
         self._look_again()
-        ranges = [entry for entry in self._ranges if self._name_of(entry) not in self._shards]
+        ranges = self._ranges
+        absent = [number for number, entry in enumerate(ranges) if self._name_of(entry) not in self._shards]
+        absent = ranks.of_first(absent)
 
         def assemble(number: int) -> bytes:
-            found = [self._find(position) for position in ranges[number]]
+            positions = ranges[absent[number]]
+            found = [self._find(position) for position in positions]
             entries = [entry for entry in found if entry is not None]
-            self._keep(gather_shard(entries, [self._names[position] for position in ranges[number]]))
+            self._keep(gather_shard(entries, [self._names[position] for position in positions]))
             return b""
 
-        ranks.share(len(ranges), assemble)
+        ranks.share(len(absent), assemble)
         self._look_again()
         if self._is_on_disk and ranks.is_first:
             wanted = [self._name_of(entry) for entry in self._ranges]

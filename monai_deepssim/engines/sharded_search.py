@@ -117,7 +117,7 @@ class ShardedSearch:
     def _choose_engine(self, num_queries: int, num_training: int, dim: int) -> None:
         """Choose the engine on the first rank, for all of them."""
         choice = choose_engine(num_queries, num_training, dim, self.metric.device)
-        engine, words = json.loads(current_ranks().gather(json.dumps(choice).encode())[0])
+        engine, words = current_ranks().of_first(choice)
         if words:
             say(words)
         self.metric.use_engine(engine)

@@ -47,6 +47,10 @@ def test_two_ranks_write_the_files_of_one(folders, checkpoint, axial) -> None:
     alone = audit_on(1, folders, "alone", **options)
     assert {"matches.csv", "controls.csv", "holdout.csv"} <= set(alone)
     assert audit_on(2, folders, "ranks", **options) == alone
+    # All of it again, with nothing to do, and with one image to embed among those that are.
+    assert audit_on(2, folders, "ranks", **options) == alone
+    write_png(folders / "training" / "added.png", axial(58))
+    assert audit_on(2, folders, "ranks", **options) == audit_on(1, folders, "grown", **options)
 
 
 def test_three_ranks_with_uneven_shares_or_none_take_part(folders) -> None:

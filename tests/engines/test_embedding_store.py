@@ -1,9 +1,12 @@
-"""Embeddings in half precision: half the bytes, cosines within 0.001, equal rows equal, and a refusal beyond that."""
+"""Embeddings on disk: half precision within 0.001 and refused beyond, and the same shares seen by all ranks."""
+
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rank_threads import on_ranks
 
 from monai_deepssim.engines import EmbeddingStore
 from monai_deepssim.engines.stored_precision import in_stored_precision
@@ -16,13 +19,18 @@ def store_of(folder, images, precision) -> EmbeddingStore:
     return EmbeddingStore(folder, items, image_size=(8, 8), embedder_id="one", precision=precision)
 
 
-def write(store: EmbeddingStore, embeddings: np.ndarray) -> list[np.ndarray]:
-    notes = pd.DataFrame({"problem": [""] * len(embeddings)})
+def write_part(store: EmbeddingStore, positions: np.ndarray, embeddings: np.ndarray) -> bytes:
+    notes = pd.DataFrame({"problem": [""] * len(positions)})
     for name in ("problem_kind", "converted", "rows", "columns", "resampled", "padded", "clipped"):
         notes[name] = "" if name == "problem_kind" else 8 if name in ("rows", "columns") else False
+    store.write(positions, embeddings[positions], notes)
+    return b""
+
+
+def write(store: EmbeddingStore, embeddings: np.ndarray) -> list[np.ndarray]:
     store.open()
     for positions in store.missing():
-        store.write(positions, embeddings[positions], notes.iloc[positions])
+        write_part(store, positions, embeddings)
     store.complete()
     return store.load().embeddings
 
@@ -59,3 +67,22 @@ def test_numbers_that_half_precision_cannot_hold_are_refused(factor: float) -> N
     assert in_stored_precision(rows, "float32").dtype == np.float32
     with pytest.raises(UnusableInputError, match="Give --embedding_precision float32"):
         in_stored_precision(rows, "float16")
+
+
+def test_a_rank_that_looks_late_does_not_take_what_others_have_written_for_known(tmp_path) -> None:
+    images = [torch.full((1, 8, 8), number / 30) for number in range(30)]
+    embeddings = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+
+    def write_and_load(ranks) -> tuple[int, np.ndarray]:
+        store = store_of(tmp_path / "store", images, "float32")
+        store.open()
+        time.sleep(0.3 * ranks.rank)
+        parts = store.missing(2)
+        ranks.share(len(parts), lambda unit: write_part(store, parts[unit], embeddings))
+        store.complete()
+        return len(parts), np.concatenate(store.load().embeddings)
+
+    (num_parts, found), (others, also_found) = on_ranks(2, write_and_load)
+    assert num_parts == others > 1
+    assert np.array_equal(found, embeddings)
+    assert np.array_equal(also_found, embeddings)
