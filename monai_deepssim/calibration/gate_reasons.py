@@ -191,7 +191,7 @@ def _not_seen(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str, s
     if evidence.recall is None:
         yield (
             "recall_unknown",
-            "No controls were planted, or fewer than 5, so it is unknown how many copies would be found. "
+            "Fewer than 5 controls were planted per change, or none, so it is unknown how many copies would be found. "
             "Give --controls 20, and at least 5 training images.",
         )
     if evidence.search_recall < LEAST_SEARCH_RECALL:

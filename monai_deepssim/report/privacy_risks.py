@@ -74,11 +74,14 @@ def _people(summary: Mapping[str, Any]) -> str:
 
 
 def _links(summary: Mapping[str, Any]) -> str:
+    others = suspicious_beside_copies(summary)
+    more = count_words(others, "more suspicious image", "more suspicious images")
     if not summary["num_memorized"]:
-        return "No synthetic image was linked to a training image."
+        suspects = f"; {count_words(others, 'suspicious image')} may be" if others else ""
+        return f"No synthetic image was linked to a training image{suspects}."
     return (
         f"{count_words(summary['num_copies'], 'synthetic image')} can be linked to "
-        f"{count_words(summary['num_memorized'], 'training image')}."
+        f"{count_words(summary['num_memorized'], 'training image')}{f', and {more} may be' if others else ''}."
     )
 
 

@@ -135,7 +135,7 @@ def test_suspicious_images_and_patients_are_named_with_the_pairs_that_show_them(
     words = words_of(page)
     suspicious = words[words.index("Suspicious images that") : words.index("How many copies would have been found?")]
     assert "pair 14 : fake-0012.png scan-0012.png sub-006 0.840 unexplained" in suspicious
-    assert "a copy (score 0.930) of fake-0000.png, which is a copy, and so of the patient of that one" in suspicious
+    assert "a copy (score 0.930) of fake-0000.png, which is a copy: it concerns the same patient" in suspicious
     assert '<a href="#pair-1" aria-label="Pair 1">1</a>, <a href="#pair-2" aria-label="Pair 2">2</a>' in page
 
 
@@ -353,7 +353,11 @@ def test_suspicious_images_are_counted_alike_in_the_card_and_among_the_risks() -
     audit.summary["num_close"] = 3
     audit.summary["gate"]["suspicious"]["discoveries"] = 3
     words = words_of(render(audit))
-    assert "Suspicious, but not copies by the threshold 6 3 closer than chance explains, 2 unexplained" in words
+    assert "Suspicious, but not copies by the threshold 6 3 closer than chance explains 2 unexplained" in words
+    assert "1 copy of a synthetic copy" in words
+    assert "and 6 more suspicious images may be" in words
+    audit.summary["gate"]["suspicious"]["discoveries"] = 0
+    assert "Suspicious, but not copies by the threshold 3 2 unexplained" in words_of(render(audit))
     assert "12 synthetic images are copies of a training image; 6 more are suspicious." in words
     audit.summary["gate"]["patients"]["memorized"] = 9
     words = words_of(render(audit))
@@ -382,7 +386,7 @@ def test_similar_images_above_every_image_that_is_not_a_copy_are_on_the_first_sc
     card = words[
         words.index("Suspicious, but not copies by the threshold") : words.index("Release gate exceeded at most")
     ]
-    assert "beside these, 3 similar images score above all 120 held-out images" in card
+    assert "Not counted: 3 similar images score above all 120 held-out images" in card
     assert "and yet not apart from the rest: look at these pairs." in words[: words.index("Affected patients")]
     audit.summary["num_similar_above_null"] = 0
     assert "above every image that is not a copy" not in words_of(render(audit))
