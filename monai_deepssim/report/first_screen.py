@@ -20,6 +20,9 @@ from monai_deepssim.report.sentences import (
 
 __all__ = ["recall_words", "search_words", "untested", "what_it_rests_on"]
 
+# Of fewer copies under a change, chance explains that many of them are missed.
+_ENOUGH_CONTROLS = 20
+
 
 def what_it_rests_on(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Say in four lines what the headline rests on.
@@ -89,10 +92,14 @@ def _mild_changes(controls: Mapping[str, Any]) -> str:
     mild = [one for one in mild if control_key(one) != controls["reference"]]
     if not mild:
         return ""
+    fewest = min(one["total"] for one in mild)
     tried = f"{count_words(len(mild), 'other mild change was', 'other mild changes were')} tried"
+    tried += f" with {count_words(fewest, 'copy', 'copies')} each"
     missed = [control_name(one) for one in mild if one["upper_limit"] < ENOUGH_RECALL]
     if not missed:
-        return f"{tried}, and none of them hides copies beyond chance."
+        words = f"{tried}, and after none of them were clearly fewer than {percent_words(ENOUGH_RECALL, 0)} found."
+        few = " So few show a change only where it hides most copies, if at all."
+        return words if fewest >= _ENOUGH_CONTROLS else words + few
     return f"{tried}, and copies are missed after {', '.join(missed)}."
 
 

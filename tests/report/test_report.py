@@ -54,7 +54,8 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
         "Release gate exceeded: 12 of 48 synthetic images are copies of a training image",
         "48 synthetic images with all 400 training images",
         "95 % (95 % interval 75 % to 100 %) of the 20 copies that were planted after this change were found:",
-        "found: blur 2 px. 3 other mild changes were tried, and none of them hides copies beyond chance.",
+        "found: blur 2 px. 3 other mild changes were tried with 20 copies each, and after none of them were clearly "
+        "fewer than 90 % found.",
         "1 of 120 held-out images is called a copy, though none is: 0.8 %",
         "this audit would call at most 41 % of all that this generator makes suspicious;",
         "with the copies that it misses, 43 %.",
@@ -64,6 +65,15 @@ def test_the_first_screen_says_what_the_headline_rests_on_and_what_was_not_teste
         "What keeps the release gate from passing exceeded : 12 of 48 images are suspicious.",
     ]
     assert [sentence for sentence in expected if sentence not in first] == []
+
+
+def test_a_change_that_was_tried_with_few_copies_is_not_said_to_hide_none() -> None:
+    audit = make_audit()
+    for point in audit.summary["controls"]["curve"]:
+        point["total"] = 2
+    words = words_of(render(audit))
+    assert "tried with 2 copies each" in words
+    assert "So few show a change only where it hides most copies, if at all." in words
 
 
 def test_sections_come_in_the_order_in_which_one_decides() -> None:
@@ -370,7 +380,9 @@ def test_the_first_screen_names_the_mild_changes_that_hide_copies_and_what_stand
     summary["controls"]["curve"][4]["upper_limit"] = 0.4
     summary.update(false_alarms=None, holdout_dir=None)
     words = words_of(render(audit))
-    assert "3 other mild changes were tried, and copies are missed after rotation 10 degrees." in words
+    assert (
+        "3 other mild changes were tried with 20 copies each, and copies are missed after rotation 10 degrees." in words
+    )
     assert "Not measured: there were no held-out images. The training images, compared with each other, stand" in words
     first = words[: words.index("Affected patients")]
     assert summary["null"]["sentence"] not in first
