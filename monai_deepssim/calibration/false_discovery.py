@@ -174,15 +174,21 @@ class Discoveries:
         Args:
             max_fraction: as for :meth:`can_call_above`.
         """
-        images, count, fewest = len(self.p_values), self._count_above(max_fraction), self.fewest_discoverable
-        called = f"fewer than {fewest:,} copies" if fewest <= images else "no number of copies"
+        images, count = len(self.p_values), self._count_above(max_fraction)
         remedies = [f"held-out images of {self._comparisons_for(count, votes=1):,} patients with --holdout_dir"]
         if self.fdr < _USUAL_FDR and fewest_discoverable(images, self.plain_copy_p_value, _USUAL_FDR) <= count:
             remedies.insert(0, f"--fdr {_USUAL_FDR:g}")
         return (
-            f"With {self.null.num_groups:,} patients to compare with and --fdr {self.fdr:g}, {called} among "
-            f"{images:,} synthetic images could be told from chance. Give {' or '.join(remedies)}."
+            f"With {self.null.num_groups:,} patients to compare with and --fdr {self.fdr:g}, {self._discoverable} "
+            f"could be told from chance. Give {' or '.join(remedies)}."
         )
+
+    @property
+    def _discoverable(self) -> str:
+        """How many copies together could be discovered, in words."""
+        fewest, images = self.fewest_discoverable, len(self.p_values)
+        count = f"no fewer than {fewest:,} copies" if fewest <= images else "no number of copies"
+        return f"{count} among {images:,} synthetic images"
 
     @property
     def can_call(self) -> bool:
@@ -215,9 +221,8 @@ class Discoveries:
             )
         tail = "" if self.null.tail.is_usable else f" A tail could not be fitted: {self.null.tail.reason}"
         return (
-            f"Cannot be decided with {num_patients} comparisons: no fewer than {self.fewest_discoverable} copies among "
-            f"{num_images} synthetic images could be told from chance. To tell {count}, {self.comparisons_needed} "
-            f"comparisons would do.{tail}"
+            f"Cannot be decided with {num_patients:,} comparisons: {self._discoverable} could be told from chance. "
+            f"To tell {count:,}, {self.comparisons_needed:,} comparisons would do.{tail}"
         )
 
     def as_json(self) -> dict[str, Any]:

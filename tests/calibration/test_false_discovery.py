@@ -82,7 +82,11 @@ def test_as_many_comparisons_as_are_said_to_be_needed_are_enough_and_one_less_is
     assert undecided.count == 0
     needed = undecided.comparisons_needed
     assert undecided.sentence.startswith("Cannot be decided with 18 comparisons")
-    assert f"{needed} comparisons would do" in undecided.sentence
+    assert f"{needed:,} comparisons would do" in undecided.sentence
+    fewest = undecided.fewest_discoverable
+    together = f"no fewer than {fewest:,} copies" if fewest <= num_images else "no number of copies"
+    for sentence in (undecided.sentence, undecided.remedy_above(None)):
+        assert f"{together} among {num_images:,} synthetic images could be told from chance" in sentence
     for num_null, is_enough in ((needed, True), (needed - 1, False)):
         found = find_discoveries(scores, NullScores(np.linspace(0, 0.5, num_null), extra_votes=extra_votes))
         assert found.num_exact == (count if is_enough else 0)
