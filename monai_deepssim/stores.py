@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -12,10 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from monai_deepssim.files import atomic_file, make_folder, remove_files
+from monai_deepssim.files import atomic_file, hash_file, make_folder, remove_files, unwritable
 from monai_deepssim.progress import warn
 
-__all__ = ["IN_MEMORY", "ArrayStore", "discard_damaged", "read_sealed", "write_sealed"]
+__all__ = [
+    "IN_MEMORY",
+    "ArrayStore",
+    "discard_damaged",
+    "read_sealed",
+    "read_sealed_array",
+    "write_sealed",
+    "write_sealed_array",
+]
 
 #: In the place of an output folder where nothing is to be written; there is no folder of that name, nor can there be.
 IN_MEMORY = Path(os.devnull)
@@ -71,6 +80,66 @@ def discard_damaged(path: Path, error: object) -> None:
     """
     warn(f"{path}: is damaged ({error}), and what it held is computed again.")
     remove_files([path])
+
+
+def write_sealed_array(path: Path, array: np.ndarray, notes: Mapping[str, Any]) -> np.ndarray:
+    """Write an array and, after it, its notes with the SHA-256 of both.
+
+    Args:
+        path: path of the array, ``<name>.npy``; the notes go to ``<name>.json`` beside it. Its folder has to exist.
+        array: what is written.
+        notes: what :func:`json.dumps` takes.
+
+    Returns:
+        The array as it was read back, mapped from its file.
+
+    Raises:
+        UnusableInputError: if it cannot be written.
+    """
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array))
+    with atomic_file(path) as file:
+        file.write(stream.getbuffer())
+    # The notes go last: when they are there, so is the array, and they say which bytes it has.
+    write_sealed(path.with_suffix(".json"), {**notes, "sha256": hashlib.sha256(stream.getbuffer()).hexdigest()})
+    written = read_sealed_array(path)
+    if written is None:
+        raise unwritable(path, OSError("what was written is not what is there"))
+    return written[0]
+
+
+def read_sealed_array(
+    path: Path, fits_name: Callable[[Any], bool] = lambda _: True
+) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Map an array that :func:`write_sealed_array` wrote, with its notes; ``None`` where a byte of them has changed.
+
+    Files that are damaged are named on the terminal and removed.
+
+    Args:
+        path: path of the array.
+        fits_name: whether notes are those of a file of this name.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a.npy")
+        >>> write_sealed_array(path, np.arange(3), {"of": "an example"}).tolist()
+        [0, 1, 2]
+        >>> read_sealed_array(path)[1]["of"]
+        'an example'
+    """
+    notes = read_sealed(path.with_suffix(".json"))
+    if notes is None:
+        return None
+    try:
+        if not fits_name(notes):  # somebody has renamed it
+            raise ValueError("its name does not fit")
+        if hash_file(path) != notes["sha256"]:
+            raise ValueError("its checksum does not fit")
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)), notes
+    except (OSError, ValueError) as error:
+        remove_files([path.with_suffix(".json")])
+        discard_damaged(path, error)
+        return None
 
 
 class ArrayStore:

@@ -14,7 +14,7 @@ from monai_deepssim.audit.embedded_side import EmbeddedSide, Strangers
 from monai_deepssim.audit.error_rates import null_of_pairs
 from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.verification import SideImages
-from monai_deepssim.audit.verification_store import verification_store
+from monai_deepssim.audit.verification_store import feature_store, verification_store
 from monai_deepssim.calibration import (
     NullScores,
     Thresholds,
@@ -25,7 +25,7 @@ from monai_deepssim.calibration import (
 )
 from monai_deepssim.engines import share_pairs
 from monai_deepssim.metrics import find_local_matches, tabulate_candidates, verify_candidates
-from monai_deepssim.search import NearestNeighbors
+from monai_deepssim.search import LocalFeatureSearch, NearestNeighbors
 
 __all__ = ["TrainingSearch"]
 
@@ -42,8 +42,9 @@ class TrainingSearch:
     def __init__(self, training: EmbeddedSide, detector: AuditDetector, options: AuditOptions) -> None:
         self.training, self.detector, self.options = training, detector, options
         self._images = SideImages(training, options.image_size, options.device)
+        self._local: LocalFeatureSearch | None = None
         if options.verify and self._images.has_features:
-            _ = self._images.local_search  # which takes its time now, under its own name
+            self._local = self._images.index_features(feature_store(training, options))
 
     def find_pairs(self, side: EmbeddedSide) -> DataFrame:
         """Find the nearest training images of each image of a side.
@@ -129,11 +130,10 @@ class TrainingSearch:
 
         def verify(part: DataFrame, description: str = "") -> DataFrame:
             matches = None
-            if self._images.has_features:
+            if self._local is not None:
                 rows = part["query"].unique()
-                local = self._images.local_search
                 matches = find_local_matches(
-                    queries, rows, self._images, local, exclude=exclude, description=description
+                    queries, rows, self._images, self._local, exclude=exclude, description=description
                 )
             return verify_candidates(
                 part,

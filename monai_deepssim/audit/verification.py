@@ -9,10 +9,10 @@ from torch import Tensor
 
 from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, load_slice
-from monai_deepssim.engines import share_features
+from monai_deepssim.engines import FeatureStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import ComparedImages
-from monai_deepssim.progress import progress_bar, warn
+from monai_deepssim.progress import warn
 from monai_deepssim.search import LocalFeatureSearch
 from monai_deepssim.similarity import LocalFeatures, extract_local_features, fit_local_features
 
@@ -36,36 +36,23 @@ class SideImages(ComparedImages):
         super().__init__(self._load, self._find_features if self.has_features else None, device=device)
         self.side = side
         self.image_size = tuple(image_size)
-        self._local_search: LocalFeatureSearch | None = None
         self._dataset = ImageDataset(side.usable_items, image_size=self.image_size)
 
-    # No cached_property, which locks all objects of its class in Python 3.11: ranks may be threads.
-    @property
-    def local_search(self) -> LocalFeatureSearch:
-        """A search among the local features of all of these images.
+    def index_features(self, store: FeatureStore) -> LocalFeatureSearch:
+        """Make a search among the local features of all of these images.
 
-        Takes 40 kB of memory for each image, and 75 kB for the index (half of that above 2 million keypoints).
+        Takes 75 kB of memory for each image, and 13 kB above 2 million keypoints, beside the 40 kB of its features.
+
+        Args:
+            store: where features are kept.
 
         Raises:
             UnusableInputError: when a file that was readable before no longer is.
         """
-        if self._local_search is None:
-            self._local_search = self._index_features()
-        return self._local_search
-
-    def _index_features(self) -> LocalFeatureSearch:
-        count = len(self.side.usable_items)
-        with progress_bar(total=count, desc=f"local features of {self.side.side.name} images") as bar:
-
-            def extract(row: int) -> LocalFeatures:
-                features = self._find_features(row)
-                bar.update()
-                return features
-
-            features = share_features(count, extract)
+        features = store.find(self._find_features, f"local features of {self.side.side.name} images")
         self.features = features.__getitem__
         search = LocalFeatureSearch().fit(features)
-        if not search.index.use_faiss and count > _MANY_IMAGES:
+        if not search.index.use_faiss and len(features) > _MANY_IMAGES:
             warn("FAISS is not installed, so local features are searched one by one: pip install faiss-cpu is faster.")
         return search
 

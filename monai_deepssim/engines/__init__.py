@@ -10,11 +10,11 @@ from monai_deepssim.engines.embedding import (
 )
 from monai_deepssim.engines.embedding_export import export_embeddings
 from monai_deepssim.engines.embedding_store import EmbeddingStore, image_keys
+from monai_deepssim.engines.feature_store import FeatureStore
 from monai_deepssim.engines.hard_negative_sampler import HardNegativeSampler
 from monai_deepssim.engines.inferer_identity import identify_inferer
 from monai_deepssim.engines.resumable_checkpoint import ResumableCheckpoint
 from monai_deepssim.engines.sharded_search import ShardedSearch
-from monai_deepssim.engines.shared_features import share_features
 from monai_deepssim.engines.shared_hashing import share_hashing
 from monai_deepssim.engines.training_handlers import GradientClipping, NormFreezing
 from monai_deepssim.engines.verification_store import VerificationStore, share_pairs
@@ -23,6 +23,7 @@ __all__ = [
     "AutocastInferer",
     "EmbeddedImages",
     "EmbeddingStore",
+    "FeatureStore",
     "GradientClipping",
     "HardNegativeSampler",
     "NormFreezing",
@@ -36,7 +37,6 @@ __all__ = [
     "image_keys",
     "prepare_image_batch",
     "prepare_standardized_batch",
-    "share_features",
     "share_hashing",
     "share_pairs",
 ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monai_deepssim.files import atomic_file, hash_file, remove_files, unwritable
-from monai_deepssim.stores import discard_damaged, read_sealed, write_sealed
+from monai_deepssim.stores import read_sealed_array, write_sealed_array
 
 __all__ = ["EmbeddingShard", "gather_shard", "read_shards", "shard_name", "write_shard"]
 
@@ -72,23 +70,8 @@ def write_shard(directory: Path, shard: EmbeddingShard) -> EmbeddingShard:
         UnusableInputError: if it cannot be written.
     """
     path = directory / f"{shard_name(shard.made_by, shard.keys, shard.names)}.npy"
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(shard.embeddings))
-    with atomic_file(path) as file:
-        file.write(stream.getbuffer())
-    # The notes go last: when they are there, so is the array, and they say which bytes it has.
-    content = {
-        "made_by": shard.made_by,
-        "keys": shard.keys,
-        "names": shard.names,
-        "sha256": hashlib.sha256(stream.getbuffer()).hexdigest(),
-        "notes": shard.notes.to_dict("list"),
-    }
-    write_sealed(path.with_suffix(".json"), content)
-    written = _read_shard(path.with_suffix(".json"))
-    if written is None:
-        raise unwritable(path, OSError("what was written is not what is there"))
-    return written
+    notes = {"made_by": shard.made_by, "keys": shard.keys, "names": shard.names, "notes": shard.notes.to_dict("list")}
+    return replace(shard, embeddings=write_sealed_array(path, shard.embeddings, notes))
 
 
 def read_shards(directory: Path) -> dict[str, EmbeddingShard]:
@@ -98,20 +81,13 @@ def read_shards(directory: Path) -> dict[str, EmbeddingShard]:
 
 
 def _read_shard(notes_path: Path) -> EmbeddingShard | None:
-    path, content = notes_path.with_suffix(".npy"), read_sealed(notes_path)
-    if content is None:
+    def fits_name(content: Any) -> bool:
+        return notes_path.stem == shard_name(content["made_by"], content["keys"], content["names"])
+
+    stored = read_sealed_array(notes_path.with_suffix(".npy"), fits_name)
+    if stored is None:
         return None
-    try:
-        # A shard that somebody has renamed is one of other images.
-        if notes_path.stem != shard_name(content["made_by"], content["keys"], content["names"]):
-            raise ValueError("its name does not fit")
-        if hash_file(path) != content["sha256"]:
-            raise ValueError("its checksum does not fit")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        remove_files([notes_path])
-        discard_damaged(path, error)
-        return None
+    array, content = stored
     notes = pd.DataFrame(content["notes"])
     return EmbeddingShard(content["made_by"], content["keys"], content["names"], notes, array)
 

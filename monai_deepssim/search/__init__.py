@@ -11,6 +11,7 @@ from monai_deepssim.search.engine_choice import (
     make_neighbors,
 )
 from monai_deepssim.search.faiss_neighbors import EXACT_SEARCH, FaissNeighbors, SearchRecall
+from monai_deepssim.search.feature_table import FeatureTable, tabulate_features
 from monai_deepssim.search.local_feature_search import LocalFeatureSearch
 from monai_deepssim.search.nearest_neighbors import NearestNeighbors
 from monai_deepssim.search.neighbor_order import sort_neighbors
@@ -23,6 +24,7 @@ __all__ = [
     "DescriptorIndex",
     "Embeddings",
     "FaissNeighbors",
+    "FeatureTable",
     "LocalFeatureSearch",
     "NearestNeighbors",
     "NormalizedRows",
@@ -33,5 +35,6 @@ __all__ = [
     "make_neighbors",
     "search_by_similarity",
     "sort_neighbors",
+    "tabulate_features",
     "unite_candidates",
 ]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+
+from monai_deepssim.ranks import current_ranks, pack_arrays, unpack_arrays
+from monai_deepssim.search.feature_table import FeatureTable
+from monai_deepssim.similarity import LocalFeatures
 
 __all__ = ["DescriptorIndex"]
 
@@ -37,8 +42,8 @@ class DescriptorIndex:
     more, and the time of a query grows with the square root of their number. Without FAISS, or with fewer descriptors,
     the search is exact, on 512 bytes more per descriptor.
 
-    Attributes:
-        descriptors: of each image, those that :meth:`fit` took, as views of one array.
+    Several ranks build the index together, and each has all of it: the first trains the cells, and each sorts a part of
+    the descriptors into them.
 
     Args:
         num_neighbors: neighbours of each descriptor that vote.
@@ -64,37 +69,38 @@ class DescriptorIndex:
             raise ValueError(f"got num_neighbors={num_neighbors}, want 1 or more")
         self.num_neighbors = num_neighbors
         self.use_faiss = importlib.util.find_spec("faiss") is not None if use_faiss is None else use_faiss
-        self.num_images = 0
-        self.descriptors: list[np.ndarray] = []
-        self._owners = np.empty(0, np.int64)
-        self._descriptors = np.empty((0, 128), np.uint8)
+        self._table = FeatureTable.of([])
+        self._numbers = np.empty(0, np.int64)
         self._rows = torch.empty(0, 128)
         self._index: Any = None
 
-    def fit(self, descriptors: Sequence[np.ndarray]) -> DescriptorIndex:
-        """Take the descriptors of all images.
+    @property
+    def num_images(self) -> int:
+        """Number of images that :meth:`fit` took."""
+        return len(self._table)
+
+    def fit(self, descriptors: Sequence[np.ndarray] | FeatureTable) -> DescriptorIndex:
+        """Take the descriptors of all images; of several ranks all have to call this alike.
 
         Args:
-            descriptors: for each image ``(n, 128)``, any real type; n may be 0.
+            descriptors: for each image uint8 ``(n, 128)``, n may be 0; or a table, which stays where it is.
 
         Returns:
             This object.
 
         Raises:
-            ValueError: when there are no images.
+            ValueError: when there are no images, or descriptors are of another type.
         """
         if not len(descriptors):
             raise ValueError("there are no images: give the descriptors of one or more")
-        self.num_images = len(descriptors)
-        counts = [len(rows) for rows in descriptors]
-        self._owners = np.repeat(np.arange(self.num_images), counts)
-        self._descriptors = np.concatenate([np.asarray(rows).reshape(-1, 128) for rows in descriptors])
-        self.descriptors = np.split(self._descriptors, np.cumsum(counts)[:-1])
+        if not isinstance(descriptors, FeatureTable):
+            descriptors = FeatureTable.of(LocalFeatures(np.zeros((len(rows), 2)), rows, 1.0) for rows in descriptors)
+        self._table, self._numbers = descriptors, descriptors.numbers
         self._index, self._rows = None, torch.empty(0, 128)
-        if self.use_faiss and len(self._owners) >= _LEAST_FOR_FAISS:
-            self._index = _make_faiss_index(self._descriptors, self.descriptors)
+        if self.use_faiss and len(self._numbers) >= _LEAST_FOR_FAISS:
+            self._index = _make_faiss_index(self._table, self._numbers)
         else:
-            self._rows = torch.from_numpy(_unit(self._descriptors))
+            self._rows = torch.from_numpy(_unit(self._table.descriptors_of(self._numbers)))
         return self
 
     def vote(self, descriptors: np.ndarray) -> np.ndarray:
@@ -111,63 +117,119 @@ class DescriptorIndex:
         Raises:
             RuntimeError: before :meth:`fit`.
         """
-        if not self.num_images:
-            raise RuntimeError("the index holds no images yet: call fit(descriptors) first")
         queries = descriptors if descriptors.ndim == 3 else descriptors[None]
-        votes = np.zeros((len(queries), self.num_images))
-        if descriptors.size and len(self._owners):
-            cosines, neighbors = self._search(_unit(queries.reshape(-1, 128)))
-            images = np.where(neighbors >= 0, self._owners[neighbors], -1)
-            weights = np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1))
-            of_query = np.repeat(np.arange(len(queries)) * self.num_images, queries.shape[1])
-            for place in range(images.shape[1]):
-                first = (images[:, place] >= 0) & ~(images[:, :place] == images[:, place : place + 1]).any(axis=1)
-                entries = of_query[first] + images[first, place]
-                votes += np.bincount(entries, weights[first, place], minlength=votes.size).reshape(votes.shape)
+        votes = np.zeros(len(queries) * self.num_images)
+        voted, weights = self.find_voted(queries)
+        votes[voted] = weights
         return votes.reshape(*descriptors.shape[:-2], self.num_images)
 
+    def find_voted(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The images that have votes, few of many.
+
+        Args:
+            queries: descriptors of several queries, ``(q, n, 128)``.
+
+        Returns:
+            int64 ``(v,)``, the number of the query times that of all images, and the image; and float64 ``(v,)``, the
+            weight of its votes there; in ascending order of the first.
+
+        Raises:
+            RuntimeError: before :meth:`fit`.
+        """
+        if not self.num_images:
+            raise RuntimeError("the index holds no images yet: call fit(descriptors) first")
+        if not queries.size or not len(self._numbers):
+            return np.empty(0, np.int64), np.empty(0)
+        cosines, neighbors = self._search(_unit(queries.reshape(-1, 128)))
+        images = np.where(neighbors >= 0, self._table.images_of(neighbors), -1)
+        weights = np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1))
+        of_query = np.repeat(np.arange(len(queries)) * self.num_images, queries.shape[1])
+        entries = np.where(images >= 0, of_query[:, None] + images, -1)
+        voted, places = np.unique(entries, return_inverse=True)
+        places = places.reshape(entries.shape)
+        votes = np.zeros(len(voted))
+        for place in range(images.shape[1]):
+            is_first = ~(images[:, :place] == images[:, place : place + 1]).any(axis=1)
+            votes += np.bincount(places[is_first, place], weights[is_first, place], minlength=len(voted))
+        is_image = voted >= 0
+        return voted[is_image], votes[is_image]
+
     def _search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        k = min(self.num_neighbors, len(self._owners))
+        """Cosine and number of the nearest keypoints, where there is none -1."""
+        k = min(self.num_neighbors, len(self._numbers))
         if self._index is not None:
             import faiss
 
             faiss.omp_set_num_threads(1)  # of this thread: callers look up one image per thread
-            if len(self._owners) < _LEAST_FOR_CODES:
+            if len(self._numbers) < _LEAST_FOR_CODES:
                 return self._index.search(queries, k)
             _, neighbors = self._index.search(queries, _RANKED_AGAIN * k)
             return self._rank_again(queries, neighbors, k)
         found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(queries).split(_BLOCK_SIZE)]
-        return torch.cat([top.values for top in found]).numpy(), torch.cat([top.indices for top in found]).numpy()
+        cosines, places = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+        return cosines, self._numbers[places]
 
     def _rank_again(self, queries: np.ndarray, neighbors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k neighbours of highest cosine, where there is none -1 at the end."""
-        cosines = np.einsum(
-            "qd,qkd->qk", queries, _unit(self._descriptors[neighbors].reshape(-1, 128)).reshape(*neighbors.shape, 128)
-        )
+        descriptors = _unit(self._table.descriptors_of(np.maximum(neighbors, 0).ravel()))
+        cosines = np.einsum("qd,qkd->qk", queries, descriptors.reshape(*neighbors.shape, 128))
         cosines[neighbors < 0] = -1
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(cosines, order, 1), np.take_along_axis(neighbors, order, 1)
 
 
-def _make_faiss_index(descriptors: np.ndarray, of_images: Sequence[np.ndarray]) -> Any:
+def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> Any:
+    """An index in which each keypoint has its number; all ranks have the same one."""
     import faiss
 
-    cells = int(1.3 * np.sqrt(len(descriptors)))
-    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
-    if len(descriptors) < _LEAST_FOR_CODES:
-        kind = faiss.ScalarQuantizer.QT_fp16
-        index: Any = faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, kind, metric)
-        index.nprobe = max(_LEAST_PROBED, round(_PROBED_SHARE * cells))
-    else:
-        index = faiss.IndexIVFPQFastScan(quantizer, 128, cells, _CODES, _BITS, metric)
-        index.nprobe = _NUM_PROBED
-    # Keypoints are in order of their scale and contrast: every n-th is a sample of all kinds.
-    step = max(1, len(descriptors) // (_TRAINED_PER_CELL * cells))
-    sample = [rows[image % step :: step] for image, rows in enumerate(of_images) if len(rows)]
-    index.train(_unit(np.concatenate(sample)))
-    for start in range(0, len(descriptors), _ADDED_AT_ONCE):
-        index.add(_unit(descriptors[start : start + _ADDED_AT_ONCE]))
+    ranks, has_codes = current_ranks(), len(numbers) >= _LEAST_FOR_CODES
+    index = _empty_index(len(numbers), has_codes)
+    if ranks.is_first:
+        index.train(_unit(table.descriptors_of(_sample(table, numbers, index.nlist))))
+    centres = [index.quantizer.reconstruct_n(0, index.quantizer.ntotal)]
+    if has_codes:
+        centres.append(faiss.vector_to_array(index.pq.centroids))
+    if ranks.size > 1:
+        centres = unpack_arrays(ranks.gather(pack_arrays(centres))[0])
+        index.quantizer.reset()
+        index.quantizer.add(centres[0])
+        if has_codes:
+            faiss.copy_array_to_vector(centres[1], index.pq.centroids)
+        index.is_trained = True
+    parts = [numbers[start : start + _ADDED_AT_ONCE] for start in range(0, len(numbers), _ADDED_AT_ONCE)]
+
+    def sort(part: int) -> bytes:
+        _, cells = index.quantizer.search(_unit(table.descriptors_of(parts[part])), 1)
+        return cells.astype(np.int32).tobytes()
+
+    for part, content in zip(parts, ranks.share(len(parts), sort), strict=True):
+        rows, cells = _unit(table.descriptors_of(part)), np.frombuffer(content, np.int32).astype(np.int64)
+        index.add_core(len(part), *(faiss.swig_ptr(array) for array in (rows, part, cells)))
+    if has_codes:
+        index = faiss.IndexIVFPQFastScan(index)
+    index.nprobe = _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * index.nlist))
     return index
+
+
+def _empty_index(num_keypoints: int, has_codes: bool) -> Any:
+    import faiss
+
+    cells = int(1.3 * np.sqrt(num_keypoints))
+    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
+    if not has_codes:
+        return faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, faiss.ScalarQuantizer.QT_fp16, metric)
+    index = faiss.IndexIVFPQ(quantizer, 128, cells, _CODES, _BITS, metric)
+    index.by_residual = False  # as IndexIVFPQFastScan has it, which is made of this one
+    return index
+
+
+def _sample(table: FeatureTable, numbers: np.ndarray, num_cells: int) -> np.ndarray:
+    """Numbers of the keypoints that cells are trained with."""
+    # Those of an image are in order of their scale and contrast: every n-th is a sample of all kinds.
+    step = max(1, len(numbers) // (_TRAINED_PER_CELL * num_cells))
+    starts = np.searchsorted(table.images_of(numbers), np.arange(len(table) + 1)).tolist()
+    parts = [numbers[start + image % step : end : step] for image, (start, end) in enumerate(pairwise(starts))]
+    return np.concatenate(parts)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

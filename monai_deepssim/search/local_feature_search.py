@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.search.descriptor_index import DescriptorIndex
-from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, match_local_features
+from monai_deepssim.search.feature_table import FeatureTable
+from monai_deepssim.similarity import VERSIONS, LocalFeatures, LocalMatch, map_in_threads, match_local_features
 
 __all__ = ["LocalFeatureSearch", "drop_common_features"]
 
@@ -19,6 +21,8 @@ _LEAST_OF_SOURCE, _NUM_FURTHER = 12, 4
 # many. An image that shares half of all keypoints is a repeat, and says nothing.
 _NUM_COMPARED, _SAME_PLACE, _SAME_DESCRIPTOR = 100, 0.0067, 0.9
 _COMMON_SHARE, _LEAST_COMMON, _SHARE_OF_REPEAT = 0.05, 5, 0.5
+# Images that a rank looks through before it takes others.
+_IMAGES_AT_ONCE = 256
 
 
 class LocalFeatureSearch:
@@ -58,10 +62,10 @@ class LocalFeatureSearch:
         self._features: Sequence[LocalFeatures] = ()
 
     def fit(self, features: Sequence[LocalFeatures]) -> LocalFeatureSearch:
-        """Take the features of the training images.
+        """Take the features of the training images; of several ranks all have to call this alike.
 
         Args:
-            features: the local features of each image.
+            features: the local features of each image, copied; or a table of them, which stays where it is.
 
         Returns:
             This object.
@@ -69,11 +73,8 @@ class LocalFeatureSearch:
         Raises:
             ValueError: when there are none.
         """
-        kept = drop_common_features(features)
-        self.index.fit([entry.descriptors for entry in kept])
-        # The descriptors are in memory once.
-        of_images = zip(kept, self.index.descriptors, strict=True)
-        self._features = [entry._replace(descriptors=descriptors) for entry, descriptors in of_images]
+        self._features = drop_common_features(features)
+        self.index.fit(self._features)
         return self
 
     def query(
@@ -110,20 +111,20 @@ class LocalFeatureSearch:
 
     def _match(self, features: LocalFeatures, exclude: Collection[int], num_candidates: int) -> dict[int, LocalMatch]:
         """The best match of each training image that the descriptors vote for."""
-        votes = self.index.vote(np.stack([features.descriptors[:, version.order] for version in VERSIONS]))
-        votes[:, list(exclude)] = 0
-        voted = np.flatnonzero(votes > 0)  # few of many images: all of them are sorted in no query
-        order = voted[np.argsort(-votes.ravel()[voted], kind="stable")[:num_candidates]]
+        queries = np.stack([features.descriptors[:, version.order] for version in VERSIONS])
+        places, weights = self.index.find_voted(queries)  # few of many images: all of them are sorted in no query
+        is_wanted = ~np.isin(places % self.index.num_images, list(exclude))
+        places, weights = places[is_wanted], weights[is_wanted]
         best: dict[int, LocalMatch] = {}
-        for place in order.tolist():
-            version, image = divmod(place, votes.shape[1])
+        for place in places[np.argsort(-weights, kind="stable")[:num_candidates]].tolist():
+            version, image = divmod(place, self.index.num_images)
             match = match_local_features(features, self._features[image], VERSIONS[version])
             if match is not None and (image not in best or match.num_inliers > best[image].num_inliers):
                 best[image] = match
         return best
 
 
-def drop_common_features(features: Sequence[LocalFeatures]) -> list[LocalFeatures]:
+def drop_common_features(features: Sequence[LocalFeatures]) -> FeatureTable:
     """Leave out keypoints that many images have at one place: a scanner's text, a frame, a marker of the side.
 
     They say that two images come from one machine, not that one is a copy of the other. A keypoint is left out where
@@ -146,26 +147,32 @@ def drop_common_features(features: Sequence[LocalFeatures]) -> list[LocalFeature
         >>> [len(entry.points) for entry in kept]
         [10, 10, 10, 10, 10, 10, 10, 10]
     """
-    compared = np.unique(np.linspace(0, len(features) - 1, min(len(features), _NUM_COMPARED)).round().astype(int))
-    owners = np.repeat(compared, [len(features[image].points) for image in compared])
+    table = FeatureTable.of(features)
+    compared = np.unique(np.linspace(0, len(table) - 1, min(len(table), _NUM_COMPARED)).round().astype(int))
+    owners = np.repeat(compared, [len(table[image].points) for image in compared])
     if not len(owners):
-        return list(features)
-    places = KDTree(np.concatenate([_places(features[image]) for image in compared]))
-    descriptors = np.concatenate([_unit_descriptors(features[image]) for image in compared])
-    wanted = max(_LEAST_COMMON, _COMMON_SHARE * len(compared))
-    kept = []
-    for number, entry in enumerate(features):
+        return table
+    places = KDTree(np.concatenate([_places(table[image]) for image in compared]))
+    descriptors = np.concatenate([_unit_descriptors(table[image]) for image in compared])
+
+    def find_common(image: int) -> np.ndarray:
+        entry = table[image]
         near = places.query_ball_point(_places(entry), _SAME_PLACE) if len(entry.points) else []
         rows = np.repeat(np.arange(len(entry.points)), [len(others) for others in near])
         others = np.array([other for line in near for other in line], np.int64)
         cosines = np.einsum("ij,ij->i", _unit_descriptors(entry)[rows], descriptors[others])
-        is_same = (cosines > _SAME_DESCRIPTOR) & (owners[others] != number)
+        is_same = (cosines > _SAME_DESCRIPTOR) & (owners[others] != image)
         pairs = np.unique(np.column_stack([rows[is_same], owners[others[is_same]]]), axis=0)
-        shared = np.bincount(pairs[:, 1], minlength=len(features))
-        counted = pairs[shared[pairs[:, 1]] < _SHARE_OF_REPEAT * len(entry.points), 0]
-        is_common = np.bincount(counted, minlength=len(entry.points)) >= wanted
-        kept.append(LocalFeatures(entry.points[~is_common], entry.descriptors[~is_common], entry.side))
-    return kept
+        _, numbers, shared = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)
+        counted = pairs[shared[numbers] < _SHARE_OF_REPEAT * len(entry.points), 0]
+        return np.bincount(counted, minlength=len(entry.points)) >= max(_LEAST_COMMON, _COMMON_SHARE * len(compared))
+
+    def work(unit: int) -> bytes:
+        images = range(unit * _IMAGES_AT_ONCE, min((unit + 1) * _IMAGES_AT_ONCE, len(table)))
+        return np.concatenate(map_in_threads(lambda number: find_common(images[number]), len(images))).tobytes()
+
+    units = current_ranks().share(-(-len(table) // _IMAGES_AT_ONCE), work)
+    return table.without(np.frombuffer(b"".join(units), bool))
 
 
 def _places(features: LocalFeatures) -> np.ndarray:

@@ -13,6 +13,7 @@ from monai_deepssim.similarity.canonical_pose import Pose, canonicalize_pose, me
 from monai_deepssim.similarity.compilation import compile_kernels, kernels_are_compiled
 from monai_deepssim.similarity.copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
 from monai_deepssim.similarity.local_features import (
+    LOCAL_FEATURES_VERSION,
     VERSIONS,
     LocalFeatures,
     LocalMatch,
@@ -33,6 +34,7 @@ __all__ = [
     "ALIGNED_SSIM_VERSION",
     "COPY_SCORE_VERSION",
     "DEFORMATION_COST",
+    "LOCAL_FEATURES_VERSION",
     "MOST_GAINED",
     "VERSIONS",
     "AlignedSSIM",

@@ -11,6 +11,7 @@ from torch import Tensor
 from monai_deepssim.similarity.hulls import in_hull
 
 __all__ = [
+    "LOCAL_FEATURES_VERSION",
     "VERSIONS",
     "LocalFeatures",
     "LocalMatch",
@@ -19,6 +20,9 @@ __all__ = [
     "fit_local_features",
     "match_local_features",
 ]
+
+#: Version of what :func:`extract_local_features` finds: features of another one are found again.
+LOCAL_FEATURES_VERSION = 1
 
 # Pixels of the longer side at which features are found; smaller images are enlarged, larger ones reduced.
 _SIDE = 224
