@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from monai_deepssim.ranks import current_ranks, pack_arrays, unpack_arrays
+from monai_deepssim.search.descriptor_cells import nearest_cells, train_cells
 from monai_deepssim.search.feature_table import FeatureTable
 from monai_deepssim.similarity import LocalFeatures
 
@@ -73,6 +74,7 @@ class DescriptorIndex:
         self._numbers = np.empty(0, np.int64)
         self._rows = torch.empty(0, 128)
         self._index: Any = None
+        self._centres = np.empty((0, 128), np.float32)
 
     @property
     def num_images(self) -> int:
@@ -98,7 +100,7 @@ class DescriptorIndex:
         self._table, self._numbers = descriptors, descriptors.numbers
         self._index, self._rows = None, torch.empty(0, 128)
         if self.use_faiss and len(self._numbers) >= _LEAST_FOR_FAISS:
-            self._index = _make_faiss_index(self._table, self._numbers)
+            self._index, self._centres = _make_faiss_index(self._table, self._numbers)
         else:
             self._rows = torch.from_numpy(_unit(self._table.descriptors_of(self._numbers)))
         return self
@@ -161,10 +163,11 @@ class DescriptorIndex:
             import faiss
 
             faiss.omp_set_num_threads(1)  # of this thread: callers look up one image per thread
-            if len(self._numbers) < _LEAST_FOR_CODES:
-                return self._index.search(queries, k)
-            _, neighbors = self._index.search(queries, _RANKED_AGAIN * k)
-            return self._rank_again(queries, neighbors, k)
+            has_codes = len(self._numbers) >= _LEAST_FOR_CODES
+            cells, cosines = nearest_cells(queries, self._centres, self._index.nprobe)
+            wanted = _RANKED_AGAIN * k if has_codes else k
+            cosines, neighbors = self._index.search_preassigned(queries, wanted, cells, cosines)
+            return self._rank_again(queries, neighbors, k) if has_codes else (cosines, neighbors)
         found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(queries).split(_BLOCK_SIZE)]
         cosines, places = (torch.cat(part).numpy() for part in zip(*found, strict=True))
         return cosines, self._numbers[places]
@@ -178,49 +181,43 @@ class DescriptorIndex:
         return np.take_along_axis(cosines, order, 1), np.take_along_axis(neighbors, order, 1)
 
 
-def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> Any:
-    """An index in which each keypoint has its number; all ranks have the same one."""
+def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> tuple[Any, np.ndarray]:
+    """An index in which each keypoint has its number, and the centres of its cells; all ranks have the same ones."""
     import faiss
 
     ranks, has_codes = current_ranks(), len(numbers) >= _LEAST_FOR_CODES
-    index = _empty_index(len(numbers), has_codes)
-    if ranks.is_first:
-        index.train(_unit(table.descriptors_of(_sample(table, numbers, index.nlist))))
-    centres = [index.quantizer.reconstruct_n(0, index.quantizer.ntotal)]
+    num_cells = int(1.3 * np.sqrt(len(numbers)))
+    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
     if has_codes:
-        centres.append(faiss.vector_to_array(index.pq.centroids))
-    if ranks.size > 1:
-        centres = unpack_arrays(ranks.gather(pack_arrays(centres))[0])
-        index.quantizer.reset()
-        index.quantizer.add(centres[0])
+        index: Any = faiss.IndexIVFPQ(quantizer, 128, num_cells, _CODES, _BITS, metric)
+        index.by_residual = False  # as IndexIVFPQFastScan has it, which is made of this one
+    else:
+        index = faiss.IndexIVFScalarQuantizer(quantizer, 128, num_cells, faiss.ScalarQuantizer.QT_fp16, metric)
+    trained: list[np.ndarray] = []
+    if ranks.is_first:
+        sample = _unit(table.descriptors_of(_sample(table, numbers, num_cells)))
+        trained = [train_cells(sample, num_cells)]
         if has_codes:
-            faiss.copy_array_to_vector(centres[1], index.pq.centroids)
-        index.is_trained = True
+            index.pq.train(sample)
+            trained.append(faiss.vector_to_array(index.pq.centroids))
+    centres, *codes = unpack_arrays(ranks.gather(pack_arrays(trained))[0])
+    quantizer.add(centres)
+    if has_codes:
+        faiss.copy_array_to_vector(codes[0], index.pq.centroids)
+    index.is_trained = True
     parts = [numbers[start : start + _ADDED_AT_ONCE] for start in range(0, len(numbers), _ADDED_AT_ONCE)]
 
     def sort(part: int) -> bytes:
-        _, cells = index.quantizer.search(_unit(table.descriptors_of(parts[part])), 1)
-        return cells.astype(np.int32).tobytes()
+        rows = _unit(table.descriptors_of(parts[part]))
+        return nearest_cells(rows, centres, 1)[0].astype(np.int32).tobytes()
 
     for part, content in zip(parts, ranks.share(len(parts), sort), strict=True):
         rows, cells = _unit(table.descriptors_of(part)), np.frombuffer(content, np.int32).astype(np.int64)
         index.add_core(len(part), *(faiss.swig_ptr(array) for array in (rows, part, cells)))
     if has_codes:
         index = faiss.IndexIVFPQFastScan(index)
-    index.nprobe = _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * index.nlist))
-    return index
-
-
-def _empty_index(num_keypoints: int, has_codes: bool) -> Any:
-    import faiss
-
-    cells = int(1.3 * np.sqrt(num_keypoints))
-    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
-    if not has_codes:
-        return faiss.IndexIVFScalarQuantizer(quantizer, 128, cells, faiss.ScalarQuantizer.QT_fp16, metric)
-    index = faiss.IndexIVFPQ(quantizer, 128, cells, _CODES, _BITS, metric)
-    index.by_residual = False  # as IndexIVFPQFastScan has it, which is made of this one
-    return index
+    index.nprobe = min(num_cells, _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * num_cells)))
+    return index, centres
 
 
 def _sample(table: FeatureTable, numbers: np.ndarray, num_cells: int) -> np.ndarray:
@@ -233,5 +230,10 @@ def _sample(table: FeatureTable, numbers: np.ndarray, num_cells: int) -> np.ndar
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    rows = np.ascontiguousarray(rows, dtype=np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    """float32, scaled to length 1."""
+    units = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), _BLOCK_SIZE):  # which fit the cache of a processor
+        block = rows[start : start + _BLOCK_SIZE].astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        np.divide(block, np.maximum(lengths, 1e-6)[:, None], out=units[start : start + _BLOCK_SIZE])
+    return units

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rank_threads import on_ranks
 
 import monai_deepssim.search.descriptor_index as descriptor_index
 from monai_deepssim.search import DescriptorIndex, LocalFeatureSearch, is_proven, unite_candidates
@@ -57,6 +58,15 @@ def test_votes_of_faiss_weigh_as_much_as_those_of_the_exact_search(small_index, 
     exact, faiss = (DescriptorIndex(1, use_faiss=use).fit(images) for use in (False, True))
     near = np.clip(images[4].astype(int) + random.integers(-20, 20, images[4].shape), 0, 255)
     np.testing.assert_allclose(faiss.vote(near)[4], exact.vote(near)[4], rtol=1e-3)
+
+
+def test_ranks_build_one_index_together(small_index):
+    random = np.random.default_rng(2)
+    images = [random.integers(0, 255, (count, 128), dtype=np.uint8) for count in (300, 0, 500, 900, 400)]
+    expected = DescriptorIndex(use_faiss=True).fit(images).vote(images[3])
+    for size in (2, 3):
+        for votes in on_ranks(size, lambda _: DescriptorIndex(use_faiss=True).fit(images).vote(images[3])):
+            np.testing.assert_array_equal(votes, expected)
 
 
 def test_several_queries_at_once_vote_as_each_by_itself(descriptors):
