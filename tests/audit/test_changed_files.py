@@ -125,7 +125,7 @@ def test_a_bit_that_is_flipped_in_any_file_of_a_finished_audit_changes_no_number
     audit()
     expected, out, random = numbers(folders / "out"), folders / "out", np.random.default_rng(0)
     # Of what belongs together one file at a time: the others go with it.
-    for patterns in (["embeddings/*/*.npy", "verified/*/*"], ["embeddings/*/shard*.json"], ["embeddings/*/f*.json"]):
+    for patterns in (["*/*/*.npy", "verified/*/*"], ["*/*/shard*.json"], ["embeddings/*/f*.json"]):
         paths = [path for pattern in patterns for path in sorted(out.glob(pattern))]
         assert len(paths) >= 2
         for path in paths:
@@ -152,6 +152,7 @@ def test_what_an_audit_writes_is_its_owners_alone(audit, folders) -> None:
 def test_what_a_killed_run_left_is_removed_by_the_next_one(audit, folders) -> None:
     leftovers = ["matches.csv.partial", "report.html.partial", "report_shareable.html.partial", "summary.json.partial"]
     leftovers += ["embeddings/training/shard-00000.npy.partial", "verified/training/pairs-00009.json.partial"]
+    leftovers += ["local_features/training/shard-00000.npy.partial"]
     for name in leftovers:
         (folders / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (folders / "out" / name).write_text("half")

@@ -75,7 +75,7 @@ def result_of(folder):
     results: dict = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or name.startswith(("embeddings/", "verified/", "filtered_audit/")):
+        if path.is_dir() or name.startswith(("embeddings/", "local_features/", "verified/", "filtered_audit/")):
             continue
         if path.suffix == ".json":
             results |= {f"{name}: {key}": value for key, value in without_run(json.loads(path.read_text())).items()}
