@@ -2,13 +2,15 @@
 
     git worktree add OTHER COMMIT
     python benchmarks/audit_speed.py --before OTHER --json audit_speed.json
+    python benchmarks/audit_speed.py --before OTHER --rounds 2
     python benchmarks/audit_speed.py --before OTHER --training 2000 --synthetic 500 --copies 100 --folder PHANTOMS
 
 Draws phantoms, and synthetic images of which some are copies under the p=0.8 mix, or takes `--training_dir` and
-`--synthetic_dir`; `--folder` keeps what was drawn for the next time. Each checkout audits them with the default options
-into an empty folder, with its own processes; the first 40 images are audited before, so that nothing is compiled on the
-clock. Prints the seconds of each stage, their ratio, and how the two `matches.csv` differ; without
-`--before` the seconds of this checkout.
+`--synthetic_dir`; `--folder` keeps what was drawn for the next time. Each checkout audits them by its bundle, which all
+of them have, with the default options into an empty folder, with its own processes; the first 40 images are audited
+before, so that nothing is compiled on the clock. Prints the seconds of each stage (of several `--rounds`, in turn, the
+median, and the lowest and highest of the whole), their ratio, and how the two `matches.csv` differ; without `--before`
+the seconds of this checkout.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -59,8 +62,10 @@ def make_folders(folder: Path, num_training: int, num_synthetic: int, num_copies
 
 def audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> tuple[dict[str, float], pd.DataFrame]:
     """Run an audit into an empty folder: seconds by stage, and the whole as ``total``; and ``matches.csv``."""
-    command = [sys.executable, "-m", "monai_deepssim", "audit", str(training), str(synthetic)]
-    command += ["--output_dir", str(output)]
+    bundle = checkout / "bundles" / "memorization_audit"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(bundle)]
+    command += ["--config_file", str(bundle / "configs" / "inference.json"), "--output_dir", str(output)]
+    command += ["--training_dir", str(training), "--synthetic_dir", str(synthetic)]
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
@@ -104,6 +109,25 @@ def print_table(seconds: Mapping[str, Mapping[str, float]]) -> None:
         print(f"| {stage} | {taken:.1f} | {now:.1f} | {taken / now if now else float('nan'):.1f} |")
 
 
+def time_in_turn(
+    checkouts: Mapping[str, Path], training: Path, synthetic: Path, folder: Path, rounds: int
+) -> tuple[dict[str, dict[str, float]], dict[str, list[float]], dict[str, pd.DataFrame]]:
+    """Audit with each checkout in turn: median seconds by stage, seconds of each whole audit, and ``matches.csv``."""
+    runs: dict[str, list[dict[str, float]]] = {which: [] for which in checkouts}
+    matches = {}
+    for checkout in checkouts.values():
+        _warm_up(checkout, training, synthetic, folder)
+    for number in range(rounds):
+        for which, checkout in checkouts.items():
+            seconds, matches[which] = audit(checkout, training, synthetic, folder / f"{which}-{number}")
+            runs[which].append(seconds)
+    medians = {
+        which: {stage: round(statistics.median(run[stage] for run in taken), 2) for stage in taken[0]}
+        for which, taken in runs.items()
+    }
+    return medians, {which: [round(run["total"], 2) for run in taken] for which, taken in runs.items()}, matches
+
+
 def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path) -> None:
     """Compile what an audit compiles."""
     few = folder / "few"
@@ -123,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where phantoms are kept")
     parser.add_argument("--training_dir", type=Path)
     parser.add_argument("--synthetic_dir", type=Path)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each checkout audits all images")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -133,13 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             training, synthetic = options.training_dir.resolve(), options.synthetic_dir.resolve()
         checkouts = {"before": options.before.resolve()} if options.before else {}
-        seconds, matches = {}, {}
-        for which, checkout in {**checkouts, "after": ROOT}.items():
-            _warm_up(checkout, training, synthetic, folder)
-            seconds[which], matches[which] = audit(checkout, training, synthetic, folder / which)
-    result: dict[str, Any] = {"seconds": seconds}
+        checkouts["after"] = ROOT
+        seconds, totals, matches = time_in_turn(checkouts, training, synthetic, folder, options.rounds)
+    result: dict[str, Any] = {"seconds": seconds, "totals": totals}
     print_table(seconds)
-    if checkouts:
+    if options.rounds > 1:
+        print("\n" + "\n".join(f"{name}: {min(each)} to {max(each)} s" for name, each in totals.items()))
+    if options.before:
         result["verdicts"] = compare(matches["before"], matches["after"])
         print(f"\nverdicts: {json.dumps(result['verdicts'])}")
     if options.json is not None:

@@ -88,7 +88,7 @@ def test_an_audit_needs_no_network_and_no_home(tmp_path):
         "from monai_deepssim.data import write_copies_demo\n"
         "from monai_deepssim.command import main\n"
         "sides = write_copies_demo(pathlib.Path('demo'), num_training=8, num_synthetic=3, num_copies=1)\n"
-        "sys.exit(main(['audit', *map(str, sides), '-o', 'out', '--device', 'cpu']))\n"
+        "sys.exit(main(['audit', *map(str, sides), '-o', 'out', '--device', 'cpu', '--controls', '1']))\n"
     )
     home = tmp_path / "home is a file"
     home.touch()

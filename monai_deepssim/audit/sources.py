@@ -64,10 +64,21 @@ class Side:
         """Files and folders that could hold an image, and were not read."""
         return sum(file["kind"] in _UNREAD for file in self.ignored)
 
-    def count_series(self) -> dict[str, int]:
-        """How many volumes are of several files, as DICOM series are, and how many files these are."""
+    def count_volumes(self) -> dict[str, int]:
+        """Count the volumes of several files, as DICOM series are, their files, and the volumes read by one slice.
+
+        Of the last, nobody asked for a slice, so that the middle one stands for the volume.
+        """
         series = {files_of(item) for item in self.items if len(files_of(item)) > 1}
-        return {"num_series": len(series), "num_files_of_series": sum(map(len, series))}
+        # The middle of two slices or more is not the first; one that was asked for stands behind the path.
+        num_middle_slices = sum(
+            item["slice"] > 0 and not item["path"].endswith(f"={item['slice']}") for item in self.items
+        )
+        return {
+            "num_series": len(series),
+            "num_files_of_series": sum(map(len, series)),
+            "num_middle_slices": num_middle_slices,
+        }
 
     def of_contents(self, contents: Sequence[str]) -> Side:
         """The side with each image once, where several have the same content.

@@ -194,7 +194,7 @@ def what_it_rests_on(result: SearchResult) -> dict[str, Any]:
         },
         "images": {
             part.side.name: {
-                **part.side.count_series(),
+                **part.side.count_volumes(),
                 "image_size": list(options.image_size),
                 "original_sizes": dict(part.sizes),
                 "converted_to_grey": [part.side.items[index]["path"] for index in part.images.converted],

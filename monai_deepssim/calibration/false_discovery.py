@@ -211,18 +211,16 @@ class Discoveries:
     @property
     def sentence(self) -> str:
         """What the null could have called."""
-        num_images, num_patients = len(self.p_values), self.null.num_groups
         count = self._count_above(None)
+        copies = "1 copy" if count == 1 else f"{count:,} copies"
+        compared = f"compared with images of {self.null.num_groups:,} patients"
         if self.can_call:
             rests_on = "" if self.plain_copy_p_value == self.null.smallest_p_value else ", which rests on a fitted tail"
-            return (
-                f"{count} plain copies among {num_images} synthetic images would have been called with {num_patients} "
-                f"comparisons{rests_on}."
-            )
-        tail = "" if self.null.tail.is_usable else f" A tail could not be fitted: {self.null.tail.reason}"
+            among = f"{copies} without any change among {len(self.p_values):,} synthetic images"
+            return f"Scores alone are enough here: {compared}, {among} could be told from chance{rests_on}."
         return (
-            f"Cannot be decided with {num_patients:,} comparisons: {self._discoverable} could be told from chance. "
-            f"To tell {count:,}, {self.comparisons_needed:,} comparisons would do.{tail}"
+            f"Scores alone say little here: {compared}, {self._discoverable} could be told from chance. "
+            f"To tell {copies}, images of {self.comparisons_needed:,} patients are needed."
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -92,9 +92,9 @@ def _mild_changes(controls: Mapping[str, Any]) -> str:
     mild = [one for one in mild if control_key(one) != controls["reference"]]
     if not mild:
         return ""
-    fewest = min(one["total"] for one in mild)
-    tried = f"{count_words(len(mild), 'other mild change was', 'other mild changes were')} tried"
-    tried += f" with {count_words(fewest, 'copy', 'copies')} each"
+    fewest, most = (limit(one["total"] for one in mild) for limit in (min, max))
+    tried = f"{count_words(len(mild), 'other mild change was', 'other mild changes were')} tried with "
+    tried += f"{'' if fewest == most else 'at least '}{count_words(fewest, 'copy', 'copies')} each"
     missed = [control_name(one) for one in mild if one["upper_limit"] < ENOUGH_RECALL]
     if not missed:
         words = f"{tried}, and after none of them were clearly fewer than {percent_words(ENOUGH_RECALL, 0)} found."
@@ -149,6 +149,17 @@ def _missed_controls(summary: Mapping[str, Any]) -> list[str]:
     return [f"Copies with these changes are often missed, as planted ones were: {names}."]
 
 
+def _middle_slices(summary: Mapping[str, Any]) -> str:
+    """Say of how many volumes one slice alone was read; nothing where none was, or whole volumes were."""
+    if summary["options"]["slices"] is not None or has_volumes(summary):
+        return ""
+    counts = [images.get("num_middle_slices") for images in summary["images"].values()]
+    if None in counts:  # an audit of before they were counted
+        return "Of a volume, if there is one, the middle slice alone was audited."
+    read = count_words(sum(counts), "volume")
+    return f"Of {read} the middle slice alone was audited; --slices all audits every slice." if sum(counts) else ""
+
+
 def untested(summary: Mapping[str, Any]) -> list[str]:
     """Name what the audit did not test, what follows from its data first.
 
@@ -194,10 +205,7 @@ def untested(summary: Mapping[str, Any]) -> list[str]:
             f"At most {options['top_k']} training images are compared with each synthetic image on the pixels: a copy "
             "that resembles more of them exposes more than are counted.",
         ),
-        (
-            options["slices"] is None and not has_volumes(summary),
-            "Of a volume, if there is one, the middle slice alone was audited.",
-        ),
+        (_middle_slices(summary), _middle_slices(summary)),
         (
             has_volumes(summary),
             "Volumes were compared as a whole: one that shares a few slices with a training volume may be missed; "

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -53,8 +54,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+@cache
 def report_environment(room: str = "report") -> Environment:
-    r"""Make the environment of a room's templates, which extend ``base.html``.
+    r"""Make the environment of a room's templates, which extend ``base.html``; each is compiled once per process.
 
     Everything that comes from the user is escaped; the filter ``shown`` makes names of files printable, too. The
     filter ``percent`` writes a share, and ``date`` a time of ``summary.json``; the test ``given`` tells cells of a

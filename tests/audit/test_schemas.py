@@ -101,14 +101,14 @@ def test_a_deduplication_has_the_shape_of_the_schema(folders, checkpoint):
     check(folders / "out" / "summary.json", "deduplication")
 
 
-@pytest.mark.parametrize(
-    ("entry", "value"),
-    [("gate", None), ("num_copies", -1), ("num_copies", "2"), ("created", 3), ("result_files", {"a.csv": "1234"})],
-)
-def test_the_schema_refuses_what_is_damaged(audit, folders, entry, value):
+def test_the_schema_refuses_what_is_damaged(audit, folders):
     audit()
     content = json.loads((folders / "out" / "summary.json").read_text(encoding="utf-8"))
-    jsonschema.validate(content, load_schema("summary"))
-    for damaged in ({**content, entry: value}, {k: v for k, v in content.items() if k != entry}, {**content, "x": 1}):
+    schema = load_schema("summary")
+    jsonschema.validate(content, schema)
+    entries = [("gate", None), ("num_copies", -1), ("num_copies", "2"), ("created", 3)]
+    damages = [{**content, entry: value} for entry, value in [*entries, ("result_files", {"a.csv": "1234"}), ("x", 1)]]
+    damages += [{k: v for k, v in content.items() if k != entry} for entry in ("gate", "num_copies", "created")]
+    for damaged in damages:
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(damaged, load_schema("summary"))
+            jsonschema.validate(damaged, schema)

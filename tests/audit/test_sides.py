@@ -2,10 +2,14 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from audit_files import write_png
 from PIL import Image
+
+from monai_deepssim.audit.options import AuditOptions
+from monai_deepssim.audit.sources import list_side
 
 
 def test_a_set_of_tiny_heads_is_undecided_and_its_report_shows_both_means(audit, folders, phantoms, capsys):
@@ -52,3 +56,13 @@ def test_a_note_beside_the_images_leaves_no_gate_undecided_and_what_may_be_an_im
     assert end.value.code == 2
     reasons = json.loads((folders / "out" / "summary.json").read_text())["gate"]["reasons"]
     assert sum(reason["code"] == "ignored_files" for reason in reasons) == counts
+
+
+@pytest.mark.parametrize(("slices", "num_read_by_one"), [(None, 2), ("3", 0), ("all", 0)])
+def test_the_volumes_are_counted_of_which_the_middle_slice_alone_is_read(tmp_path, slices, num_read_by_one):
+    folder = tmp_path / "synthetic"
+    write_png(folder / "a.png", np.zeros((8, 8), np.uint8))
+    for name, depth in (("a#1.nii", 4), ("b=2.nii", 5), ("one slice.nii", 1)):
+        nib.save(nib.Nifti1Image(np.zeros((8, 8, depth), np.uint8), np.eye(4)), folder / name)
+    options = AuditOptions(training_dir=folder, synthetic_dir=folder, output_dir=tmp_path / "out", slices=slices)
+    assert list_side("synthetic", folder, options).count_volumes()["num_middle_slices"] == num_read_by_one

@@ -3,8 +3,7 @@
 import csv
 import json
 import re
-import subprocess
-import sys
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from monai.networks.nets import AutoencoderKL
 from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from two_processes import run_bundle_on_two_processes
 
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.generators import GeneratorImages
@@ -48,6 +48,10 @@ TRAINING = {
     "num_samples": 16,
     "deepssim_image_size": [40, 32],
 }
+
+
+class KilledError(Exception):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -177,6 +181,30 @@ def test_a_training_is_validated_taken_up_and_sampled(output, refused):
         sample(output, num_images=10, sampling_seed=101)
 
 
+def test_a_training_that_is_killed_ends_with_the_weights_of_an_undisturbed_one(output, monkeypatch):
+    step, calls = torch.optim.AdamW.step, []
+
+    def killed_in_the_second_epoch(self, *arguments, **keywords):
+        calls.append(self)
+        if len(calls) == 4:
+            raise KilledError
+        return step(self, *arguments, **keywords)
+
+    killed = shutil.copytree(output, output / "killed")
+    monkeypatch.setattr(torch.optim.AdamW, "step", killed_in_the_second_epoch)
+    with pytest.raises(RuntimeError, match="Failed to evaluate"):  # MONAI's word for whatever ends an expression
+        train(killed, diffusion_epochs=3)
+    monkeypatch.undo()
+    assert len(calls) == 4
+    assert load(killed / "diffusion_training.pt")["trainer"]["iteration"] == 2
+    for folder in (killed, output):
+        train(folder, diffusion_epochs=3)
+    after, expected = (load(folder / "diffusion_training.pt") for folder in (killed, output))
+    assert after["trainer"]["iteration"] == expected["trainer"]["iteration"] == 6
+    for part in ("network", "ema"):
+        assert all(torch.equal(after[part][name], value) for name, value in expected[part].items()), part
+
+
 def test_variables_condition_a_generator_and_a_csv_says_what_to_draw(output, refused):
     conditions = {"conditioning": "variables", "conditioning_columns": ["white_matter_fraction", "csf_fraction"]}
     train(output, diffusion_epochs=1, val_interval=0, **conditions)
@@ -304,13 +332,9 @@ def test_an_override_of_the_small_config_names_something_in_one_of_the_workflows
 
 
 def test_two_processes_train_and_validate_together(output):
-    settings = {**TRAINING, "output_dir": output, "deepssim_checkpoint": output / "coarse.pt", "diffusion_epochs": 1}
-    settings["allow_torchscript"] = True
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    configs = [str(CONFIGS / f"{name}.json") for name in ("train_diffusion", "multi_gpu_diffusion")]
-    command += ["-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(BUNDLE)]
-    command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    configs = [CONFIGS / f"{name}.json" for name in ("train_diffusion", "multi_gpu_diffusion")]
+    settings = {**TRAINING, "output_dir": str(output), "deepssim_checkpoint": str(output / "coarse.pt")}
+    settings |= {"allow_torchscript": True, "diffusion_epochs": 1}
+    run_bundle_on_two_processes(configs, BUNDLE, output, **settings)
     assert load(output / "diffusion_training.pt")["trainer"]["iteration"] == 2
     assert load(output / "diffusion.pt")["scale_factor"] > 0

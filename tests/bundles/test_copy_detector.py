@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +14,7 @@ from monai.data import set_track_meta
 from monai.losses import ContrastiveLoss
 from monai.utils import set_determinism
 from PIL import Image
+from two_processes import run_bundle_on_two_processes
 
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.metrics import ContrastiveCopyDetector
@@ -112,17 +111,13 @@ def test_a_view_of_a_volume_is_turned_about_every_axis_and_flipped_left_to_right
 
 def test_two_processes_train_together_each_contrasts_its_own_batch_and_one_of_them_saves(tmp_path):
     arguments = {**TINY, "validate#images#num_subjects": 3, "max_epochs": 1, "output_dir": str(tmp_path)}
-    (tmp_path / "tiny.json").write_text(json.dumps(arguments))
-    configs = [str(CONFIGS / f"{name}.json") for name in ("train", "small", "multi_gpu_train")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", "--config_file", str([*configs, str(tmp_path / "tiny.json")])]
-    finished = subprocess.run([*command, "--bundle_root", str(BUNDLE)], capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    configs = [CONFIGS / f"{name}.json" for name in ("train", "small", "multi_gpu_train")]
+    printed = run_bundle_on_two_processes(configs, BUNDLE, tmp_path, **arguments)
     assert load_copy_detector(tmp_path / "model.pt").backbone == "resnet18"
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["trainer"]["iteration"] == 1  # 4 images, 2 a process
     assert not any(name.startswith("module.") for name in saved["network"])
-    assert finished.stdout.count("Key metric: nt_xent best value") == 1
+    assert printed.count("Key metric: nt_xent best value") == 1
 
 
 def test_a_folder_of_images_is_embedded_in_the_range_that_the_network_was_trained_on(tmp_path, phantoms):

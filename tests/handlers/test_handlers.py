@@ -4,6 +4,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from memorization_ranks import check, make_embedder, make_images, run_rank, train_and_validate
+from two_processes import run_on_two_processes
 
 from monai_deepssim.handlers import DeepSSIMHandler, MemorizationHandler
 
@@ -24,7 +25,7 @@ def test_validation_gives_the_metrics_of_all_images_as_key_and_as_additional_met
 
 
 def test_two_processes_give_what_one_gives_also_when_one_has_nothing(tmp_path):
-    torch.multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    run_on_two_processes(run_rank, str(tmp_path))
 
 
 def test_a_decollated_batch_is_embedded_in_one_call_and_images_of_other_sizes_one_by_one():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from memorization_index_ranks import LAYERS, expected_index, make_images, make_network, run_rank, train_and_validate
+from two_processes import run_on_two_processes
 
 from monai_deepssim.handlers import MemorizationIndexHandler
 from monai_deepssim.metrics import MeanMemorizationIndexMetric
@@ -30,7 +31,7 @@ def test_other_summaries_are_means_of_the_same_indices(summary):
 
 
 def test_two_processes_give_what_one_gives_also_when_one_has_nothing(tmp_path):
-    torch.multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    run_on_two_processes(run_rank, str(tmp_path))
 
 
 def test_whitening_and_null_are_fitted_once_and_the_network_stays_in_its_mode():

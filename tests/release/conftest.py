@@ -32,7 +32,7 @@ def run_on_set(workflow, folder, output, **options):
     """Run a workflow on a set, with few controls; the exit status."""
     sides = {"training_dir": str(folder / "training"), "synthetic_dir": str(folder / "synthetic")}
     try:
-        workflow(**{**sides, "output_dir": str(output), "device": "cpu", "controls": 2, **options}).run()
+        workflow(**{**sides, "output_dir": str(output), "device": "cpu", "controls": 1, **options}).run()
     except SystemExit as ended:
         return ended.code
     return 0

@@ -91,7 +91,7 @@ def test_the_list_beside_what_a_filter_kept_belongs_to_it_and_no_other_does(set_
     with (tmp_path / "synthetic" / "list.csv").open("w", newline="") as file:
         rows = [["copy-1.png", "Jane Doe"], ["a/other-8.png", "John Doe"]]
         csv.writer(file).writerows([["image", "patient_id"], *rows])
-    sides = {"synthetic_dir": str(tmp_path / "synthetic" / "list.csv"), "max_copy_fraction": 0.9}
+    sides = {"synthetic_dir": str(tmp_path / "synthetic" / "list.csv"), "max_copy_fraction": 0.9, "controls": None}
     run_workflow(CopyFilter, tmp_path, tmp_path / "out", **sides)
     release = tmp_path / "out" / "filtered"
     assert json.loads((tmp_path / "out" / "filter.json").read_text())["list"]["file"] == "list.csv"
@@ -108,6 +108,6 @@ def test_it_is_said_that_of_a_volume_only_some_slices_were_judged(set_with_copie
     nibabel.save(nibabel.Nifti1Image(phantom, np.eye(4)), tmp_path / "synthetic" / "volume.nii")
     for slices in ("all", "1:3"):
         out = tmp_path / f"out {slices}"
-        run_workflow(CopyFilter, tmp_path, out, slices=slices)
+        run_workflow(CopyFilter, tmp_path, out, slices=slices, controls=None)
         main(["verify", str(out), str(tmp_path / "synthetic")])
         assert ("Note: 1 of the files are volumes" in capsys.readouterr().out) == (slices != "all")

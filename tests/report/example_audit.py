@@ -138,7 +138,7 @@ def _summary(
     total = num_copies + num_similar + num_different
     image_size = {"image_size": [136, 112], "converted_to_grey": [], "resampled_to_square_pixels": []}
     image_size |= {"padding_replaced": [], "stray_pixels_replaced": [], "windows": [], "window_reason": None}
-    image_size |= {"num_series": 0, "num_files_of_series": 0}
+    image_size |= {"num_series": 0, "num_files_of_series": 0, "num_middle_slices": 0}
     num_images = {"training": 400, "synthetic": total} | ({"holdout": 120} if filled else {})
     score = {"score": "copy_score", "source": "chosen on phantoms (docs/measured.md); not calibrated on this data"}
     return {

@@ -76,6 +76,37 @@ def test_a_change_that_was_tried_with_few_copies_is_not_said_to_hide_none() -> N
     assert "So few show a change only where it hides most copies, if at all." in words
 
 
+def test_changes_of_different_numbers_of_copies_are_said_to_have_at_least_the_fewest() -> None:
+    audit = make_audit()
+    mild = [point for point in audit.summary["controls"]["curve"] if point["upper_limit"] is not None]
+    assert "tried with 20 copies each" in words_of(render(audit))
+    mild[-1]["total"] = 60
+    assert "tried with at least 20 copies each" in words_of(render(audit))
+
+
+@pytest.mark.parametrize(
+    ("read", "options", "expected"),
+    [
+        ([0, 0, 0], {}, None),
+        ([2, 0, 1], {}, "Of 3 volumes the middle slice alone was audited; --slices all audits every slice."),
+        ([0, 1, 0], {}, "Of 1 volume the middle slice alone was audited; --slices all audits every slice."),
+        ([0, 0, 0], {"volumes": "whole"}, None),
+        ([None, 0, 0], {}, "Of a volume, if there is one, the middle slice alone was audited."),
+    ],
+)
+def test_the_middle_slice_is_spoken_of_where_volumes_were_read_by_it(
+    read: list[int | None], options: dict[str, str], expected: str | None
+) -> None:
+    audit = make_audit()
+    for images, count in zip(audit.summary["images"].values(), read, strict=True):
+        images["num_middle_slices"] = count
+        if count is None:  # of an audit of before there was such a number
+            del images["num_middle_slices"]
+    words = words_of(render(audit, **options))
+    assert expected is None or expected in words
+    assert ("middle slice alone" in words) == (expected is not None)
+
+
 def test_sections_come_in_the_order_in_which_one_decides() -> None:
     page = render(make_audit())
     headings = [re.sub(r"<[^>]+>", "", text) for text in re.findall(r"<h2>(.*?)</h2>", page)]

@@ -34,22 +34,24 @@ print(kernels_are_compiled(), round(float(pairwise_ssim(images, images)[0, 0]), 
     assert run(code) == ["no locator", "False 1.0"]
 
 
-@pytest.mark.parametrize("size", [(20, 24), (16, 18, 17)])
-def test_what_is_compiled_ahead_is_all_that_a_later_process_needs(size):
-    compile_kernels(len(size))
-    code = f"""
+def test_what_is_compiled_ahead_is_all_that_a_later_process_needs():
+    for spatial_dims in (2, 3):
+        compile_kernels(spatial_dims)
+    code = """
 import torch
 from numba.core import event
 from monai_deepssim.similarity import copy_score, kernels_are_compiled, pairwise_ssim
-print(kernels_are_compiled({len(size)}))
-with event.install_recorder("numba:compile") as recorder:
-    images = torch.rand(2, 1, *{size})
-    copy_score(images, images.flip(0))
-    pairwise_ssim(images)
-print(len(recorder.buffer))
+for size in ((20, 24), (16, 18, 17)):
+    print(kernels_are_compiled(len(size)))
+    with event.install_recorder("numba:compile") as recorder:
+        images = torch.rand(2, 1, *size)
+        copy_score(images, images.flip(0))
+        pairwise_ssim(images)
+    print(len(recorder.buffer))
 """
-    assert run(code) == ["True", "0"]
-    assert kernels_are_compiled(len(size))
+    assert run(code) == ["True", "0"] * 2
+    assert kernels_are_compiled(2)
+    assert kernels_are_compiled(3)
 
 
 def test_the_first_process_that_aligns_lets_a_child_compile_each_kernel(tmp_path):
