@@ -134,25 +134,21 @@ def _search_coarsely(
     Returns:
         The best correlations ``(N,)``, and the changes that reach them, ``(N, CHANGE_SIZE)``.
     """
-    best = torch.full((len(x),), _NONE, dtype=torch.float64, device=x.device)
-    change = unchanged(len(x), x.device)
-    trial = change.clone()
+    reach = range(-search.reach, search.reach + 1)
+    shifts = [(row, column) for row in reach for column in reach]
+    trial = unchanged(len(x), x.device)
     trial[:, GAMMA] = gamma
-    shifts = range(-search.reach, search.reach + 1)
-    x = x.double()
+    x, correlations = x.double(), []
     for angle in search.angles.tolist():
         trial[:, 0] = angle
         warped = warp(y, trial, centre).double()
-        for row in shifts:
-            for column in shifts:
-                value = _correlation(x, warped, row, column)
-                better = value > best
-                best = torch.where(better, value, best)
-                shifted = trial.clone()
-                shifted[:, SHIFTS] = torch.tensor(
-                    [row * scale, column * scale], dtype=shifted.dtype, device=shifted.device
-                )
-                change = torch.where(better[:, None], shifted, change)
+        correlations += [_correlation(x, warped, row, column) for row, column in shifts]
+    best, place = torch.stack(correlations).max(0)
+    tried = torch.tensor([[angle, *shift] for angle in search.angles.tolist() for shift in shifts], dtype=trial.dtype)
+    tried[:, 1:] *= scale
+    change = trial
+    found = tried.to(x.device)[place]
+    change[:, 0], change[:, SHIFTS] = found[:, 0], found[:, 1:]
     return best, change
 
 
