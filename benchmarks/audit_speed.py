@@ -2,13 +2,14 @@
 
     git worktree add OTHER COMMIT
     python benchmarks/audit_speed.py --before OTHER --json audit_speed.json
+    python benchmarks/audit_speed.py --devices cpu,cuda --json audit_speed.json
     python benchmarks/audit_speed.py --before OTHER --training 2000 --synthetic 500 --copies 100 --folder PHANTOMS
 
 Draws phantoms, and synthetic images of which some are copies under the p=0.8 mix, or takes `--training_dir` and
 `--synthetic_dir`; `--folder` keeps what was drawn for the next time. Each checkout audits them with the default options
 into an empty folder, with its own processes; the first 40 images are audited before, so that nothing is compiled on the
 clock. Prints the seconds of each stage, their ratio, and how the two `matches.csv` differ; without
-`--before` the seconds of this checkout.
+`--before` the seconds of this checkout. With two `--devices` this checkout audits on the one and on the other.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ def make_folders(folder: Path, num_training: int, num_synthetic: int, num_copies
     return folders
 
 
-def audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> tuple[dict[str, float], pd.DataFrame]:
+def audit(
+    checkout: Path, training: Path, synthetic: Path, output: Path, device: str | None = None
+) -> tuple[dict[str, float], pd.DataFrame]:
     """Run an audit into an empty folder: seconds by stage, and the whole as ``total``; and ``matches.csv``."""
     command = [sys.executable, "-m", "monai_deepssim", "audit", str(training), str(synthetic)]
-    command += ["--output_dir", str(output)]
+    command += ["--output_dir", str(output), *(["--device", device] if device else [])]
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
@@ -92,31 +95,32 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
 
 
 def print_table(seconds: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the seconds of each stage, and where two checkouts were measured their ratio."""
-    after = seconds["after"]
-    if "before" not in seconds:
+    """Print the seconds of each stage, and where two were measured their ratio."""
+    first, *others = seconds
+    if not others:
         print("| stage | s |\n| --- | --- |")
-        print("\n".join(f"| {stage} | {taken:.1f} |" for stage, taken in after.items()))
+        print("\n".join(f"| {stage} | {taken:.1f} |" for stage, taken in seconds[first].items()))
         return
-    print("| stage | before, s | after, s | ratio |\n| --- | --- | --- | --- |")
-    for stage, taken in seconds["before"].items():
-        now = after.get(stage, 0.0)
+    print(f"| stage | {first}, s | {others[0]}, s | ratio |\n| --- | --- | --- | --- |")
+    for stage, taken in seconds[first].items():
+        now = seconds[others[0]].get(stage, 0.0)
         print(f"| {stage} | {taken:.1f} | {now:.1f} | {taken / now if now else float('nan'):.1f} |")
 
 
-def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path) -> None:
+def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path, device: str | None) -> None:
     """Compile what an audit compiles."""
     few = folder / "few"
     for name, source in (("training", training), ("synthetic", synthetic)):
         (few / name).mkdir(parents=True, exist_ok=True)
         for path in sorted(source.glob("*.*"))[:NUM_WARM_UP]:
             (few / name / path.name).write_bytes(path.read_bytes())
-    audit(checkout, few / "training", few / "synthetic", folder / f"warm-{checkout.name}")
+    audit(checkout, few / "training", few / "synthetic", folder / f"warm-{checkout.name}-{device}", device)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="folder of the other checkout")
+    parser.add_argument("--devices", help="two devices, such as cpu,cuda, in the place of two checkouts")
     parser.add_argument("--training", type=int, default=400)
     parser.add_argument("--synthetic", type=int, default=200)
     parser.add_argument("--copies", type=int, default=50)
@@ -132,15 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             training, synthetic = make_folders((options.folder or folder / "phantoms").resolve(), *counts)
         else:
             training, synthetic = options.training_dir.resolve(), options.synthetic_dir.resolve()
-        checkouts = {"before": options.before.resolve()} if options.before else {}
+        runs: dict[str, tuple[Path, str | None]] = {"after": (ROOT, None)}
+        if options.devices:
+            runs = {device: (ROOT, device) for device in options.devices.split(",")}
+        elif options.before:
+            runs = {"before": (options.before.resolve(), None), **runs}
         seconds, matches = {}, {}
-        for which, checkout in {**checkouts, "after": ROOT}.items():
-            _warm_up(checkout, training, synthetic, folder)
-            seconds[which], matches[which] = audit(checkout, training, synthetic, folder / which)
+        for which, (checkout, device) in runs.items():
+            _warm_up(checkout, training, synthetic, folder, device)
+            seconds[which], matches[which] = audit(checkout, training, synthetic, folder / which, device)
     result: dict[str, Any] = {"seconds": seconds}
     print_table(seconds)
-    if checkouts:
-        result["verdicts"] = compare(matches["before"], matches["after"])
+    if len(runs) == 2:
+        result["verdicts"] = compare(*matches.values())
         print(f"\nverdicts: {json.dumps(result['verdicts'])}")
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
