@@ -2,5 +2,6 @@
 
 from monai_deepssim.similarity.batched.alignment import AlignedBatch, align_batch, deform_batch
 from monai_deepssim.similarity.batched.changed_images import change_images
+from monai_deepssim.similarity.batched.structure import band_of, correlate_bands
 
-__all__ = ["AlignedBatch", "align_batch", "change_images", "deform_batch"]
+__all__ = ["AlignedBatch", "align_batch", "band_of", "change_images", "correlate_bands", "deform_batch"]
