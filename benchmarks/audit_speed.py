@@ -65,7 +65,8 @@ def audit(
     command = [sys.executable, "-m", "monai_deepssim", "audit", str(training), str(synthetic)]
     command += ["--output_dir", str(output), *(["--device", device] if device else [])]
     start = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
     seconds = time.perf_counter() - start
     if not (output / "summary.json").exists():
