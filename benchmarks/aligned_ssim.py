@@ -2,7 +2,7 @@
 
     python benchmarks/aligned_ssim.py --json aligned_ssim.json
     python benchmarks/aligned_ssim.py --before OTHER_CHECKOUT
-    python benchmarks/aligned_ssim.py --device cuda --num_pairs 2048
+    python benchmarks/aligned_ssim.py --device cuda --num_pairs 1024
 
 Copies of phantom subjects under a random mix of flips, rotation up to 12 degrees, shifts up to 4 pixels, zoom up to 5 %
 and gamma 0.5 to 1.5, and pairs of unrelated subjects, which take longer. As one search tries some hundred candidates a

@@ -29,10 +29,10 @@ run() {
 
 if [ -n "$device" ]; then
     python benchmarks/performance_page.py --machine > "$folder/gpu_machine.txt"
-    run gpu_aligned_ssim aligned_ssim.py --num_pairs 2048 --device "$device"
+    run gpu_aligned_ssim aligned_ssim.py --num_pairs 1024 --device "$device"
     run gpu_nearest_neighbors nearest_neighbors.py --full --engines exact,IndexFlatIP --device "$device"
-    run gpu_embedding embedding.py --num_base 4096 --num_shipped 4096 --rounds 3 --workers 14 --device "$device"
-    run gpu_training_speed training_speed.py --workers 14 --our_steps 2000 --every 5 --device "$device"
+    run gpu_embedding embedding.py --num_base 4096 --num_shipped 2048 --rounds 1 --workers 14 --device "$device"
+    run gpu_training_speed training_speed.py --workers 14 --num_subjects 200 --our_steps 1200 --every 3 --device "$device"
     run gpu_audit_speed audit_speed.py --devices "cpu,$device"
     exit
 fi
