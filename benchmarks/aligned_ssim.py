@@ -2,6 +2,7 @@
 
     python benchmarks/aligned_ssim.py --json aligned_ssim.json
     python benchmarks/aligned_ssim.py --before OTHER_CHECKOUT
+    python benchmarks/aligned_ssim.py --device cuda --num_pairs 1024
 
 Copies of phantom subjects under a random mix of flips, rotation up to 12 degrees, shifts up to 4 pixels, zoom up to 5 %
 and gamma 0.5 to 1.5, and pairs of unrelated subjects, which take longer. As one search tries some hundred candidates a
@@ -10,7 +11,8 @@ what posed SSIM costs, which screens 64 candidates per image and says which of t
 deformation costs that an audit's verdicts include, with scikit-image's optical flow as the yardstick. The copy score is
 what an audit calls: ten pairs for each image, with all that is measured on a pair.
 
-With `--before` the package of another checkout is measured first, on the same images in a process of its own.
+With `--before` the package of another checkout is measured first, on the same images in a process of its own. With a
+`--device` the same pairs are aligned on the CPU, on all cores, and there.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,14 +57,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num_pairs", type=int, default=400)
     parser.add_argument("--before", type=Path, help="folder of another checkout")
+    parser.add_argument("--device", help="device whose alignment is compared with that of the CPU")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
-    before = None if options.before is None else measure_other(options.before, options.num_pairs)
-    numbers = measure(options.num_pairs)
-    print_numbers(numbers)
-    if before is not None:
-        print_ratios(before, numbers)
-        numbers["before"] = before
+    if options.device is not None:
+        numbers = measure_device(options.num_pairs, options.device)
+    else:
+        before = None if options.before is None else measure_other(options.before, options.num_pairs)
+        numbers = measure(options.num_pairs)
+        print_numbers(numbers)
+        if before is not None:
+            print_ratios(before, numbers, ("before", "now"))
+            numbers["before"] = before
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
@@ -76,36 +83,68 @@ def measure_other(checkout: Path, num_pairs: int) -> dict:
         return json.loads(path.read_text())
 
 
-def measure(num_pairs: int) -> dict:
-    """Time everything; scores are given to compare them."""
-    dataset = PhantomBrainDataset(num_pairs, seed=SEED, progress=False)
-    images = torch.stack([dataset[i]["image"].as_tensor() for i in range(len(dataset))])
+def draw_pairs(num_pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Changed copies, and what they are copies of. Above 400 pairs the subjects come again, with other changes."""
+    dataset = PhantomBrainDataset(min(num_pairs, 400), seed=SEED, progress=False)
+    images = torch.stack([dataset[i % len(dataset)]["image"].as_tensor() for i in range(num_pairs)])
     change = RandStructurePreserving(
         prob=0.8, rotation_radians=float(np.deg2rad(12)), shift_pixels=4, zoom=0.05
     ).set_random_state(SEED)
-    copies = torch.stack([torch.as_tensor(change(image)) for image in images])
-    copy_score(copies[:2], images[:2])  # compiles
+    return torch.stack([torch.as_tensor(change(image)) for image in images]), images
 
-    numbers: dict[str, object] = {"cores": os.cpu_count(), "num_pairs": num_pairs}
+
+def measure_pairs(copies: torch.Tensor, images: torch.Tensor) -> dict:
+    """Time alignment, deformation and copy score of copies and of unrelated images, where they are."""
+
+    def timed(function: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+        start = time.perf_counter()
+        result = function().cpu()  # waits for the device
+        return time.perf_counter() - start, result
+
+    few = slice(0, 256)
+    copy_score(copies[few], images[few])  # compiles, and sets up a device
+    numbers = {}
     for name, partners in (("copies", images), ("unrelated", images.roll(1, 0))):
-        start = time.perf_counter()
-        ssim = aligned_ssim(copies, partners).ssim
-        seconds = time.perf_counter() - start
-        start = time.perf_counter()
-        aligned_ssim(copies, partners, deformation_cost=DEFORMATION_COST)
-        with_deformation = time.perf_counter() - start
         queries = copies[: len(copies) // NUM_COMPARED].repeat_interleave(NUM_COMPARED, 0)
-        start = time.perf_counter()
-        score = copy_score(queries, partners[: len(queries)]).score
-        scored = time.perf_counter() - start
+        others = partners[: len(queries)]
+        seconds, ssim = timed(lambda partners=partners: aligned_ssim(copies, partners).ssim)
+        with_deformation, deformed = timed(
+            lambda partners=partners: aligned_ssim(copies, partners, deformation_cost=DEFORMATION_COST).ssim
+        )
+        scored, score = timed(lambda queries=queries, others=others: copy_score_in_steps(queries, others))
         numbers[name] = {
             "pairs_per_second": len(images) / seconds,
             "pairs_per_second_with_deformation": len(images) / with_deformation,
             "copy_scores_per_second": len(queries) / scored,
             "ssim": ssim.tolist(),
+            "ssim_with_deformation": deformed.tolist(),
             "score": score.tolist(),
             "ssim_percentiles_0_5_50_95_100": np.percentile(ssim, [0, 5, 50, 95, 100]).round(4).tolist(),
         }
+    return numbers
+
+
+def copy_score_in_steps(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Score 256 pairs at a time, as an audit does."""
+    return torch.cat([copy_score(*step).score for step in zip(x.split(256), y.split(256), strict=True)])
+
+
+def measure_device(num_pairs: int, device: str) -> dict:
+    """Time the pairs on the CPU and on a device, and print both."""
+    copies, images = draw_pairs(num_pairs)
+    numbers: dict[str, object] = {"threads": torch.get_num_threads(), "num_pairs": num_pairs, "device": device}
+    for place in ("cpu", device):
+        numbers[place] = measure_pairs(copies.to(place), images.to(place))
+    cores, card = torch.get_num_threads(), torch.cuda.get_device_name() if "cuda" in device else device
+    print(f"136 x 112 pixels, {num_pairs} pairs, {cores} threads of the CPU against {card}")
+    print_ratios(numbers["cpu"], numbers[device], ("cpu", device))
+    return numbers
+
+
+def measure(num_pairs: int) -> dict:
+    """Time everything; scores are given to compare them."""
+    copies, images = draw_pairs(num_pairs)
+    numbers: dict[str, object] = {"cores": os.cpu_count(), "num_pairs": num_pairs, **measure_pairs(copies, images)}
     posed_ssim(pose(copies[:2]), pose(images[:2]))  # compiles
     start = time.perf_counter()
     queries, candidates = pose(copies), pose(images)
@@ -145,13 +184,15 @@ def print_numbers(numbers: dict) -> None:
     print(f"{name:36}{speed:16.1f}   (one core)")
 
 
-def print_ratios(before: dict, after: dict) -> None:
-    print(f"\n{'pairs a second':44}{'before':>8}{'now':>8}{'ratio':>8}")
+def print_ratios(before: dict, after: dict, names: tuple[str, str]) -> None:
+    print(f"\n{'pairs a second':44}{names[0]:>8}{names[1]:>8}{'ratio':>8}")
     for name in ("copies", "unrelated"):
         for speed in SPEEDS:
             first, second = before[name][speed], after[name][speed]
             print(f"{f'{name}, {speed}':44}{first:8.0f}{second:8.0f}{second / first:8.2f}")
-        for score in ("ssim", "score"):
+        for score in ("ssim", "ssim_with_deformation", "score"):
+            if score not in before[name]:
+                continue
             gap = np.abs(np.subtract(before[name][score], after[name][score]))
             above = int((gap > 1e-3).sum())
             print(f"{name}, {score}: largest difference {gap.max():.1e}; {above} of {len(gap)} above 0.001")

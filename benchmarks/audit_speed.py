@@ -3,6 +3,7 @@
     git worktree add OTHER COMMIT
     python benchmarks/audit_speed.py --before OTHER --json audit_speed.json
     python benchmarks/audit_speed.py --before OTHER --rounds 2
+    python benchmarks/audit_speed.py --devices cpu,cuda --json audit_speed.json
     python benchmarks/audit_speed.py --before OTHER --training 2000 --synthetic 500 --copies 100 --folder PHANTOMS
 
 Draws phantoms, and synthetic images of which some are copies under the p=0.8 mix, or takes `--training_dir` and
@@ -10,7 +11,7 @@ Draws phantoms, and synthetic images of which some are copies under the p=0.8 mi
 of them have, with the default options into an empty folder, with its own processes; the first 40 images are audited
 before, so that nothing is compiled on the clock. Prints the seconds of each stage (of several `--rounds`, in turn, the
 median, and the lowest and highest of the whole), their ratio, and how the two `matches.csv` differ; without `--before`
-the seconds of this checkout.
+the seconds of this checkout. With two `--devices` this checkout audits on the one and on the other.
 """
 
 from __future__ import annotations
@@ -60,14 +61,18 @@ def make_folders(folder: Path, num_training: int, num_synthetic: int, num_copies
     return folders
 
 
-def audit(checkout: Path, training: Path, synthetic: Path, output: Path) -> tuple[dict[str, float], pd.DataFrame]:
+def audit(
+    checkout: Path, training: Path, synthetic: Path, output: Path, device: str | None = None
+) -> tuple[dict[str, float], pd.DataFrame]:
     """Run an audit into an empty folder: seconds by stage, and the whole as ``total``; and ``matches.csv``."""
     bundle = checkout / "bundles" / "memorization_audit"
     command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(bundle)]
     command += ["--config_file", str(bundle / "configs" / "inference.json"), "--output_dir", str(output)]
     command += ["--training_dir", str(training), "--synthetic_dir", str(synthetic)]
+    command += ["--device", device] if device else []
     start = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
     seconds = time.perf_counter() - start
     if not (output / "summary.json").exists():
@@ -97,29 +102,29 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
 
 
 def print_table(seconds: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the seconds of each stage, and where two checkouts were measured their ratio."""
-    after = seconds["after"]
-    if "before" not in seconds:
+    """Print the seconds of each stage, and where two were measured their ratio."""
+    first, *others = seconds
+    if not others:
         print("| stage | s |\n| --- | --- |")
-        print("\n".join(f"| {stage} | {taken:.1f} |" for stage, taken in after.items()))
+        print("\n".join(f"| {stage} | {taken:.1f} |" for stage, taken in seconds[first].items()))
         return
-    print("| stage | before, s | after, s | ratio |\n| --- | --- | --- | --- |")
-    for stage, taken in seconds["before"].items():
-        now = after.get(stage, 0.0)
+    print(f"| stage | {first}, s | {others[0]}, s | ratio |\n| --- | --- | --- | --- |")
+    for stage, taken in seconds[first].items():
+        now = seconds[others[0]].get(stage, 0.0)
         print(f"| {stage} | {taken:.1f} | {now:.1f} | {taken / now if now else float('nan'):.1f} |")
 
 
 def time_in_turn(
-    checkouts: Mapping[str, Path], training: Path, synthetic: Path, folder: Path, rounds: int
+    sides: Mapping[str, tuple[Path, str | None]], training: Path, synthetic: Path, folder: Path, rounds: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[float]], dict[str, pd.DataFrame]]:
-    """Audit with each checkout in turn: median seconds by stage, seconds of each whole audit, and ``matches.csv``."""
-    runs: dict[str, list[dict[str, float]]] = {which: [] for which in checkouts}
+    """Audit with each checkout and device in turn: median seconds by stage, those of each audit, ``matches.csv``."""
+    runs: dict[str, list[dict[str, float]]] = {which: [] for which in sides}
     matches = {}
-    for checkout in checkouts.values():
-        _warm_up(checkout, training, synthetic, folder)
+    for checkout, device in sides.values():
+        _warm_up(checkout, training, synthetic, folder, device)
     for number in range(rounds):
-        for which, checkout in checkouts.items():
-            seconds, matches[which] = audit(checkout, training, synthetic, folder / f"{which}-{number}")
+        for which, (checkout, device) in sides.items():
+            seconds, matches[which] = audit(checkout, training, synthetic, folder / f"{which}-{number}", device)
             runs[which].append(seconds)
     medians = {
         which: {stage: round(statistics.median(run[stage] for run in taken), 2) for stage in taken[0]}
@@ -128,19 +133,20 @@ def time_in_turn(
     return medians, {which: [round(run["total"], 2) for run in taken] for which, taken in runs.items()}, matches
 
 
-def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path) -> None:
+def _warm_up(checkout: Path, training: Path, synthetic: Path, folder: Path, device: str | None) -> None:
     """Compile what an audit compiles."""
     few = folder / "few"
     for name, source in (("training", training), ("synthetic", synthetic)):
         (few / name).mkdir(parents=True, exist_ok=True)
         for path in sorted(source.glob("*.*"))[:NUM_WARM_UP]:
             (few / name / path.name).write_bytes(path.read_bytes())
-    audit(checkout, few / "training", few / "synthetic", folder / f"warm-{checkout.name}")
+    audit(checkout, few / "training", few / "synthetic", folder / f"warm-{checkout.name}-{device}", device)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="folder of the other checkout")
+    parser.add_argument("--devices", help="two devices, such as cpu,cuda, in the place of two checkouts")
     parser.add_argument("--training", type=int, default=400)
     parser.add_argument("--synthetic", type=int, default=200)
     parser.add_argument("--copies", type=int, default=50)
@@ -157,15 +163,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             training, synthetic = make_folders((options.folder or folder / "phantoms").resolve(), *counts)
         else:
             training, synthetic = options.training_dir.resolve(), options.synthetic_dir.resolve()
-        checkouts = {"before": options.before.resolve()} if options.before else {}
-        checkouts["after"] = ROOT
-        seconds, totals, matches = time_in_turn(checkouts, training, synthetic, folder, options.rounds)
+        sides: dict[str, tuple[Path, str | None]] = {"after": (ROOT, None)}
+        if options.devices:
+            sides = {device: (ROOT, device) for device in options.devices.split(",")}
+        elif options.before:
+            sides = {"before": (options.before.resolve(), None), **sides}
+        seconds, totals, matches = time_in_turn(sides, training, synthetic, folder, options.rounds)
     result: dict[str, Any] = {"seconds": seconds, "totals": totals}
     print_table(seconds)
     if options.rounds > 1:
         print("\n" + "\n".join(f"{name}: {min(each)} to {max(each)} s" for name, each in totals.items()))
-    if options.before:
-        result["verdicts"] = compare(matches["before"], matches["after"])
+    if len(sides) == 2:
+        result["verdicts"] = compare(*matches.values())
         print(f"\nverdicts: {json.dumps(result['verdicts'])}")
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

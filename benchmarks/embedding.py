@@ -1,6 +1,7 @@
 """Images a second of this package's embedding beside the published code's way, with the same weights, in turn.
 
     python benchmarks/embedding.py --json embedding.json
+    python benchmarks/embedding.py --device cuda --workers 14 --num_base 4096 --num_shipped 4096
 
 The published way: a TorchScript program in float32 that takes three equal channels, in batches of 32, and a loader with
 two processes that reads pictures with Pillow, standardises them and repeats the channel. Ours is `embed_images`, with
@@ -8,7 +9,10 @@ all that it does (hashes of files, checks of the pixels, shards on disk). Both r
 
 Two networks: the one published with DeepSSIM (ConvNeXt-Base, 88 million parameters; weights drawn at random, with a
 layer scale of 0.1 in place of the 1e-6 at which no block would count), and the one that ships. A second table has the
-networks alone, also in bfloat16. Differences are those of the cosines of all pairs of images from the published way's.
+networks alone, also in bfloat16. On a `--device` both ways move each batch there; `--workers` are the processes that
+read for ours, beside none and the two of the published way.
+
+Differences are those of the cosines of all pairs of images from the published way's.
 """
 
 from __future__ import annotations
@@ -84,16 +88,16 @@ def make_shipped() -> tuple[nn.Module, nn.Module]:
     return embedder, embedder
 
 
-def embed_as_published(program: Callable[[Tensor], Tensor], paths: list[Path], channels: int) -> Tensor:
+def embed_as_published(program: Callable[[Tensor], Tensor], paths: list[Path], channels: int, device: str) -> Tensor:
     loader = DataLoader(PublishedDataset(paths, channels), batch_size=PUBLISHED_BATCH, num_workers=WORKERS)
     with torch.no_grad():
-        return torch.cat([program(batch) for batch in loader])
+        return torch.cat([program(batch.to(device)).cpu() for batch in loader])
 
 
-def embed_as_here(network: nn.Module, folder: Path, num_workers: int) -> Tensor:
+def embed_as_here(network: nn.Module, folder: Path, num_workers: int, device: str) -> Tensor:
     with tempfile.TemporaryDirectory() as shards:
         store = EmbeddingStore(f"{shards}/shards", list_images(str(folder)), image_size=IMAGE_SIZE, embedder_id="one")
-        embedded = embed_images(network, store, num_workers=num_workers)
+        embedded = embed_images(network, store, num_workers=num_workers, device=device)
         return torch.from_numpy(np.concatenate([np.array(shard) for shard in embedded.embeddings]))
 
 
@@ -109,48 +113,61 @@ def largest_difference(embeddings: Tensor, expected: Tensor) -> float:
     return float((first @ first.T - second @ second.T).abs().max())
 
 
-def compare_ways(network: nn.Module, program: nn.Module, folder: Path, paths: list[Path], rounds: int) -> dict:
-    """Embed the files both ways, in turn; the median of the rounds."""
-    channels = program.in_channels
-    with warnings.catch_warnings():
+def trace(program: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
+    """What TorchScript makes of a network; it optimises in its first calls."""
+    example = torch.randn(PUBLISHED_BATCH, program.in_channels, *IMAGE_SIZE, device=device)
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        script = torch.jit.trace(program, torch.randn(2, channels, *IMAGE_SIZE))
-    embed_as_published(script, paths[:PUBLISHED_BATCH], channels)  # TorchScript optimises in its first calls
-    embed_as_published(script, paths[:PUBLISHED_BATCH], channels)
-    seconds: dict[str, list[float]] = {"published": [], "ours": [], "ours, 2 readers": []}
+        script = torch.jit.trace(program, example)
+        for _ in range(2):
+            script(example)
+    return script
+
+
+def compare_ways(
+    network: nn.Module,
+    program: nn.Module,
+    folder: Path,
+    paths: list[Path],
+    rounds: int,
+    readers: list[int],
+    device: str,
+) -> dict:
+    """Embed the files both ways, in turn; the median of the rounds."""
+    channels, script = program.in_channels, trace(program, device)
+    embed_as_published(script, paths[:PUBLISHED_BATCH], channels, device)
+    ways = {f"ours, {count} readers" if count else "ours": count for count in readers}
+    seconds: dict[str, list[float]] = {"published": [], **{name: [] for name in ways}}
     for _ in range(rounds):
-        taken, expected = timed(lambda: embed_as_published(script, paths, channels))
+        taken, expected = timed(lambda: embed_as_published(script, paths, channels, device))
         seconds["published"].append(taken)
-        for name, workers in (("ours", 0), ("ours, 2 readers", WORKERS)):
-            taken, embeddings = timed(lambda workers=workers: embed_as_here(network, folder, workers))
+        for name, workers in ways.items():
+            taken, embeddings = timed(lambda workers=workers: embed_as_here(network, folder, workers, device))
             seconds[name].append(taken)
     speeds = {name: len(paths) / float(np.median(values)) for name, values in seconds.items()}
     return {"images_per_second": speeds, "largest_difference": largest_difference(embeddings, expected)}
 
 
 def compare_networks(network: nn.Module, program: nn.Module, images: Tensor) -> dict[str, dict[str, float]]:
-    """Run the networks alone on images that are in memory; the faster of two calls."""
-    channels = program.in_channels
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        script = torch.jit.trace(program, torch.randn(2, channels, *IMAGE_SIZE))
-    prepared = prepare_for_inference(network)
+    """Run the networks alone on images that are in memory; the fastest of some calls."""
+    channels, device = program.in_channels, images.device.type
+    script, prepared = trace(program, device), prepare_for_inference(network)
 
     def in_bfloat16(batch: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             return prepared(batch)
 
     ways = {"TorchScript, float32": script, "ours, float32": prepared, "ours, bfloat16": in_bfloat16}
     results = {}
     with torch.inference_mode():
-        expected = script(images.expand(-1, channels, -1, -1))
+        expected = script(images.expand(-1, channels, -1, -1)).cpu()
         for name, way in ways.items():
             batch = images.expand(-1, channels, -1, -1).contiguous() if way is script else images
-            way(batch[:8])
-            (first, _), (second, embeddings) = (timed(lambda way=way, batch=batch: way(batch)) for _ in range(2))
+            way(batch)
+            calls = [timed(lambda way=way, batch=batch: way(batch).cpu()) for _ in range(2 if device == "cpu" else 10)]
             results[name] = {
-                "images_per_second": len(images) / min(first, second),
-                "largest_difference": largest_difference(embeddings.float(), expected),
+                "images_per_second": len(images) / min(seconds for seconds, _ in calls),
+                "largest_difference": largest_difference(calls[-1][1].float(), expected),
             }
     return results
 
@@ -160,21 +177,28 @@ def main() -> None:
     parser.add_argument("--num_base", type=int, default=96, help="images for the published network")
     parser.add_argument("--num_shipped", type=int, default=1024, help="images for the network that ships")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all ways, in turn; the median is reported")
+    parser.add_argument("--device", default="cpu", help="where both embed")
+    parser.add_argument("--workers", type=int, help="a further number of processes that read for ours")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
+    device, readers = options.device, [0, WORKERS, *([options.workers] if options.workers else [])]
     numbers: dict[str, object] = {"threads": torch.get_num_threads(), "bfloat16_is_used": has_bfloat16()}
-    print(f"{torch.get_num_threads()} threads; bfloat16 would be used here: {has_bfloat16()}")
+    if device == "cpu":
+        print(f"{torch.get_num_threads()} threads; bfloat16 would be used here: {has_bfloat16()}")
+    else:
+        print(torch.cuda.get_device_name(device))
     cases = {
         "ConvNeXt-Base": (make_base, options.num_base, max(1, options.rounds - 2)),
         "shipped": (make_shipped, options.num_shipped, options.rounds),
     }
     for title, (make, count, rounds) in cases.items():
-        network, program = make()
+        network, program = (one.to(device) for one in make())
         with tempfile.TemporaryDirectory() as name:
             paths = write_pictures(Path(name), count)
-            ways = compare_ways(network, program, Path(name), paths, rounds)
-            images = torch.stack([PublishedDataset(paths, 1)[i] for i in range(min(32, count))])
-        networks = compare_networks(network, program, standardize(images))
+            ways = compare_ways(network, program, Path(name), paths, rounds, readers, device)
+            at_once = 32 if device == "cpu" else 256
+            images = torch.stack([PublishedDataset(paths, 1)[i] for i in range(min(at_once, count))])
+        networks = compare_networks(network, program, standardize(images).to(device))
         numbers[title] = {"files": ways, "networks": networks}
         reference = ways["images_per_second"]["published"]
         print(f"\n{title}, {count} files{'':6}images a second   ratio")
@@ -184,7 +208,7 @@ def main() -> None:
         base = networks["TorchScript, float32"]["images_per_second"]
         for way, result in networks.items():
             speed = result["images_per_second"]
-            print(f"network alone: {way:21}{speed:6.1f}{speed / base:8.2f}  {result['largest_difference']:.1e}")
+            print(f"network alone: {way:21}{speed:8.1f}{speed / base:8.2f}  {result['largest_difference']:.1e}")
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 

@@ -35,6 +35,8 @@ def list_in_memory(images: Any, name: str, *, volumes: bool = False) -> list[dic
     """
     axes = ("x", "y", "z") if volumes else ("rows", "columns")
     hint = f" Option volumes {'compares whole volumes; leave it away for images' if volumes else 'takes volumes'}."
+    if isinstance(images, torch.Tensor):
+        images = images.detach().cpu()  # in one transfer, wherever they are
     if isinstance(images, (torch.Tensor, np.ndarray)):
         if images.ndim != len(axes) + 2 or images.shape[1] != 1:
             raise UnusableInputError(
@@ -63,10 +65,11 @@ def list_in_memory(images: Any, name: str, *, volumes: bool = False) -> list[dic
 def _as_image(entry: Any, path: str, axes: Sequence[str]) -> torch.Tensor:
     if not isinstance(entry, Mapping) or "image" not in entry:
         raise UnusableInputError(f"{path}: got {type(entry).__name__}, want a dictionary with an image under 'image'.")
+    image = entry["image"]
     try:
-        values = torch.as_tensor(np.asarray(entry["image"]))
+        values = torch.as_tensor(np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UnusableInputError(f"{path}: got {type(entry['image']).__name__} that is no array ({error}).") from error
+        raise UnusableInputError(f"{path}: got {type(image).__name__} that is no array ({error}).") from error
     if values.is_complex():
         raise UnusableInputError(f"{path}: got complex numbers, want intensities in [0, 1]. Take their magnitude.")
     image = values.float()

@@ -7,7 +7,9 @@ and the next run computes the others. Several ranks share the shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.utils import CommonKeys
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_deepssim.data import CHANGED, ImageDataset
@@ -85,7 +87,7 @@ def prepare_image_batch(
 
 def create_embedding_evaluator(
     network: nn.Module,
-    data_loader: DataLoader,
+    data_loader: Iterable,
     *,
     device: str | torch.device = "cpu",
     inferer: Inferer | None = None,
@@ -177,8 +179,15 @@ def embed_images(
         (1, 4)
     """
     store.open()
-    dataset = ImageDataset(store.hashed_items, image_size=store.image_size)
     missing = store.missing(batch_size)
+    reader = _Reader(
+        ImageDataset(store.hashed_items, image_size=store.image_size),
+        missing,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        # From pinned memory a batch is copied to a GPU while the one before it is embedded.
+        pin_memory=torch.device(device).type == "cuda",
+    )
     bar = progress_bar(
         total=len(store.items), initial=store.num_known, desc=description, unit=" images", disable=not missing
     )
@@ -186,16 +195,9 @@ def embed_images(
 
     def embed(number: int) -> bytes:
         collector = _BatchCollector(bar)
-        loader = DataLoader(
-            Subset(dataset, missing[number].tolist()),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            # From pinned memory a batch is copied to a GPU while the one before it is embedded.
-            pin_memory=torch.device(device).type == "cuda",
-        )
         evaluator = create_embedding_evaluator(
             prepared,
-            loader,
+            reader.batches(number),
             device=device,
             inferer=inferer,
             handlers=[collector, *handlers],
@@ -231,6 +233,55 @@ def _run(evaluator: SupervisedEvaluator, batch_size: int, num_workers: int, devi
             f"num_workers {num_workers}: a process that reads images ended unexpectedly ({error}). "
             "Give num_workers 0, which reads them in the main process."
         ) from error
+
+
+class _Reader:
+    """Reads the batches of parts of a dataset.
+
+    One rank takes all parts in their order, so that one loader reads them: processes start once, and read ahead beyond
+    the end of a part. Of several ranks nobody knows which part comes next, and each part has a loader.
+
+    Args:
+        dataset: what is read.
+        parts: positions in it, of each part.
+        batch_size: items per batch.
+        arguments: further ones of the loaders.
+    """
+
+    def __init__(self, dataset: Dataset, parts: Sequence[np.ndarray], batch_size: int, **arguments: Any) -> None:
+        self._dataset, self._arguments = dataset, arguments
+        self._batches = [np.split(part, range(batch_size, len(part), batch_size)) for part in parts]
+        self._read_ahead: Iterator[Any] | None = None
+
+    def batches(self, number: int) -> Iterable[Any]:
+        """The batches of a part, an iterable with a length."""
+        if current_ranks().size > 1:
+            return self._loader(self._batches[number])
+        if self._read_ahead is None:
+            self._read_ahead = _iterate(self._loader(chain.from_iterable(self._batches[number:])))
+        return _Next(self._read_ahead, len(self._batches[number]))
+
+    def _loader(self, batches: Iterable[np.ndarray]) -> DataLoader:
+        return DataLoader(self._dataset, batch_sampler=[batch.tolist() for batch in batches], **self._arguments)
+
+
+def _iterate(loader: DataLoader) -> Iterator[Any]:
+    """Iterate a loader whose processes start with the first batch."""
+    yield from loader
+
+
+@dataclass(frozen=True)
+class _Next:
+    """So many of the next entries of an iterator."""
+
+    iterator: Iterator[Any]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self.iterator, self.count)
 
 
 class _BatchCollector:

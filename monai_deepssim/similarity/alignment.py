@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,9 +142,9 @@ class Alignment:
             changed = changed.permute(0, *(axis + 1 for axis in self.axes))
         if self.flips:
             changed = changed.flip([axis + 1 for axis in self.flips])
-        positions = self._read_positions()
-        if not np.array_equal(positions, np.eye(len(positions))):
-            changed = _resample(changed, positions)
+        matrix = self.grid_matrix(changed.shape[1:])
+        if matrix is not None:
+            changed = _resample(changed, matrix)
         if self.inverted:
             changed = changed.amin() + changed.amax() - changed
         if ends is not None:
@@ -153,6 +154,28 @@ class Alignment:
             low, extent = changed.amin(), changed.amax() - changed.amin()
             changed = ((changed - low) / extent.clamp(min=1e-7)) ** self.gamma * extent + low
         return changed
+
+    def grid_matrix(self, size: Sequence[int]) -> np.ndarray | None:
+        """The matrix that ``torch.nn.functional.affine_grid`` takes for all but flips and intensities.
+
+        Args:
+            size: sides of the image in pixels.
+
+        Returns:
+            ``(2, 3)`` or, of a volume, ``(3, 4)``, for ``align_corners=True``; ``None`` where nothing is moved.
+
+        Example:
+            >>> Alignment((), (0.0,), (1.0, 0.0), 1.0, 1.0).grid_matrix((11, 11)).round(1) + 0.0
+            array([[ 1. ,  0. ,  0. ],
+                   [ 0. ,  1. , -0.2]])
+        """
+        positions = self._read_positions()
+        if np.array_equal(positions, np.eye(len(positions))):
+            return None
+        # grid_sample counts an axis from -1 to 1 between the centres of its outer pixels, the last axis first.
+        reach = np.array([(side - 1) / 2 for side in size])
+        scaled = positions[:-1] * np.append(reach, 1.0) / reach[:, None]
+        return np.hstack([scaled[::-1, -2::-1], scaled[::-1, -1:]])
 
     def _read_positions(self) -> np.ndarray:
         """Which position is read for each position of the result, both from the centre: homogeneous, float64."""
@@ -215,13 +238,8 @@ class Alignment:
         return ", ".join(words) or "unchanged"
 
 
-def _resample(image: Tensor, positions: np.ndarray) -> Tensor:
-    """Read an image ``(1, ...)`` at positions in pixels from its centre, linearly, zeros outside of it."""
-    # grid_sample counts an axis from -1 to 1 between the centres of its outer pixels, the last axis first.
-    reach = np.array([(side - 1) / 2 for side in image.shape[1:]])
-    scaled = positions[:-1] * np.append(reach, 1.0) / reach[:, None]
-    theta = np.hstack([scaled[::-1, -2::-1], scaled[::-1, -1:]])
-    grid = affine_grid(
-        torch.tensor(theta[None], dtype=image.dtype, device=image.device), [1, *image.shape], align_corners=True
-    )
+def _resample(image: Tensor, matrix: np.ndarray) -> Tensor:
+    """Read an image ``(1, ...)`` where the matrix says, linearly, zeros outside of it."""
+    theta = torch.tensor(matrix[None], dtype=image.dtype, device=image.device)
+    grid = affine_grid(theta, [1, *image.shape], align_corners=True)
     return grid_sample(image[None], grid, padding_mode="zeros", align_corners=True)[0]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
 from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.batched import band_of, change_images, correlate_bands
 from monai_deepssim.similarity.hulls import hull_mask
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.threads import map_in_threads
@@ -244,7 +245,7 @@ def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
     by_density = float(np.interp(match.density, _DENSITY_OF_PIECE, (0, 1)))
     if not by_density:
         return 0.0
-    image, training = (pixels[0].cpu().numpy().astype(np.float32) for pixels in (x, y))
+    image, training = (_to_array(pixels[0]) for pixels in (x, y))
     if match.inverted:
         training = -training
     moved = cv2.warpAffine(
@@ -286,7 +287,8 @@ def copied_area(
     """
     # A volume has fewer voxels along an axis than an image has pixels.
     pixels = max(x.shape) / _ROWS if x.ndim == 4 else 1.0
-    first, second = (_smooth(side[0], pixels) for side in _aligned_arrays(x[None], y[None], [alignment]))
+    first, second = _to_array(x[0]), _to_array(_change(x[None], y[None], [alignment])[0, 0])
+    first, second = (_smooth(image, pixels) for image in (first, second))
     window = _WINDOW * pixels
     first_mean, second_mean = _smooth(first, window), _smooth(second, window)
     first_variance = np.maximum(_smooth(first**2, window) - first_mean**2, 0)
@@ -303,10 +305,20 @@ def copied_area(
 
 
 def _correlate_all(queries: Sequence[_Query], x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> Tensor:
-    _, changed = _aligned_arrays(x, y, alignments)
-    return torch.tensor(
-        map_in_threads(lambda i: _correlate_coarse(queries[i], changed[i]), len(x)), dtype=torch.float32
-    )
+    """Correlation of the coarse structure of each pair, ``(B,)`` on the CPU."""
+    changed = _change(x, y, alignments)
+    if changed.is_cuda and changed.ndim == 4:
+        once = {id(query): query for query in queries}  # candidates of one image share its description
+        order = {key: place for place, key in enumerate(once)}
+        places = torch.tensor([order[id(query)] for query in queries], device=changed.device)
+        structure, inside = (
+            torch.from_numpy(np.stack([getattr(query, name) for query in once.values()])).to(changed.device)[places]
+            for name in ("structure", "inside")
+        )
+        band = band_of(changed[:, 0], *_coarse_band(changed.shape[2:], _BLUR))
+        return correlate_bands(structure, band, inside).cpu()
+    arrays = _to_array(changed[:, 0])
+    return torch.tensor(map_in_threads(lambda i: _correlate_coarse(queries[i], arrays[i]), len(x)), dtype=torch.float32)
 
 
 def _correlate_coarse(query: _Query, changed: np.ndarray) -> float:
@@ -346,9 +358,15 @@ def _inside(head: np.ndarray) -> np.ndarray:
 
 
 def _coarse_structure(image: np.ndarray, blur: float) -> np.ndarray:
-    pixels = max(image.shape) / _ROWS
-    fine, coarse = (pixels * float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
+    fine, coarse = _coarse_band(image.shape, blur)
     return _smooth(image, fine) - _smooth(image, coarse)
+
+
+def _coarse_band(size: Sequence[int], blur: float) -> tuple[float, float]:
+    """Standard deviations of the band of an image that is blurred before, in its pixels."""
+    pixels = max(size) / _ROWS
+    fine, coarse = (pixels * float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
+    return fine, coarse
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -356,17 +374,20 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(first @ second) / max(float(np.sqrt((first @ first) * (second @ second))), 1e-12)
 
 
-def _aligned_arrays(x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> tuple[np.ndarray, np.ndarray]:
-    """Each x, and each y as it was found to fit: ``(B, H, W)`` or ``(B, H, W, D)``, float32.
-
-    All is changed where y is, and brought to the CPU at once.
-    """
-    changed = torch.stack(map_in_threads(lambda i: alignments[i].apply(y[i]), len(y))) if len(y) else y
+def _change(x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> Tensor:
+    """Each y as it was found to fit its x, of its shape and where it is, float32."""
+    if y.is_cuda and y.ndim == 4:
+        changed = change_images(y, alignments)
+    else:
+        changed = torch.stack(map_in_threads(lambda i: alignments[i].apply(y[i]), len(y))) if len(y) else y
     deformed = [i for i, alignment in enumerate(alignments) if alignment.deformation_pixels]
     if deformed:
         changed[deformed] = deform_onto(x[deformed], changed[deformed])
-    first, second = (images[:, 0].cpu().numpy().astype(np.float32) for images in (x, changed))
-    return first, second
+    return changed
+
+
+def _to_array(pixels: Tensor) -> np.ndarray:
+    return pixels.cpu().numpy().astype(np.float32)
 
 
 def _smooth(image: np.ndarray, deviation: float) -> np.ndarray:

@@ -131,7 +131,8 @@ def extract_local_features(image: Tensor | np.ndarray) -> LocalFeatures:
         >>> len(extract_local_features(torch.zeros(1, 64, 64)).points)
         0
     """
-    pixels: np.ndarray = np.asarray(image, dtype=np.float32)
+    plain = image.detach().cpu() if isinstance(image, Tensor) else image
+    pixels: np.ndarray = np.asarray(plain, dtype=np.float32)
     if pixels.ndim == 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if pixels.ndim != 2 or not pixels.size:

@@ -169,13 +169,18 @@ def _ssim_torch(
     x_off, y_off, c1, c2 = (value.float().view(-1, *ones) for value in (x_offset, y_offset, c1, c2))
     out = torch.empty(len(x), len(y), device=x.device)
     block = max(1, _TORCH_BLOCK_PIXELS // x[0].numel())
-    for i in range(len(x)):
-        ux = x_mean[i] + x_off[i]
+    rows_at_once = max(1, block // max(1, len(y)))  # of few images many rows, for a step on a GPU takes its time
+    for first_row in range(0, len(x), rows_at_once):
+        rows = slice(first_row, first_row + rows_at_once)
+        # The second axis is that of y.
+        x_part, ux, ux_centred, vx = (maps[rows, None] for maps in (x, x_mean + x_off, x_mean, x_var))
+        c1_part, c2_part = c1[rows, None], c2[rows, None]
         for first in range(0, len(y), block):
             part = slice(first, first + block)
             uy = y_mean[part] + y_off[part]
-            covariance = unbias * (pool(x[i] * y[part], win_size, 1) - x_mean[i] * y_mean[part])
-            numerator = (2 * ux * uy + c1[i]) * (2 * covariance + c2[i])
-            denominator = (ux**2 + uy**2 + c1[i]) * (x_var[i] + y_var[part] + c2[i])
-            out[i, part] = (numerator / denominator).flatten(1).mean(1)
+            products = pool((x_part * y[part]).flatten(0, 1), win_size, 1).unflatten(0, (len(ux), -1))
+            covariance = unbias * (products - ux_centred * y_mean[part])
+            numerator = (2 * ux * uy + c1_part) * (2 * covariance + c2_part)
+            denominator = (ux**2 + uy**2 + c1_part) * (vx + y_var[part] + c2_part)
+            out[rows, part] = (numerator / denominator).flatten(2).mean(2)
     return out

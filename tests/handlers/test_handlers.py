@@ -80,3 +80,22 @@ def test_without_a_training_loader_the_metric_has_to_be_fitted():
         run()
     handler.metric_fn.fit([training_images])
     assert run() == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_metrics_are_those_of_the_cpu():
+    training_images, inputs = make_images()
+
+    def run(device):
+        embedder = make_embedder().to(device)
+        engine = Engine(lambda engine, images: (images.to(device), images.flip(3).to(device)))
+        DeepSSIMHandler(embedder, output_transform=lambda output: output).attach(engine, "deepssim")
+        handler = MemorizationHandler(
+            embedder, [training_images], device=device, output_transform=lambda output: (output[0], None)
+        )
+        handler.attach(engine, "copy_fraction")
+        return engine.run(inputs.split(2)).metrics
+
+    expected, found = run("cpu"), run("cuda")
+    assert found["deepssim"] == pytest.approx(expected["deepssim"], abs=1e-4)
+    assert found["copy_fraction"] == expected["copy_fraction"] == pytest.approx(0.4)

@@ -62,3 +62,16 @@ def test_a_batch_without_pairs_is_an_error(embeddings, images):
 def test_a_weight_of_zero_is_an_error():
     with pytest.raises(ValueError, match="positive"):
         SSIMMatchingLoss(high_ssim_weight=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_loss_and_gradient_are_those_of_the_cpu(phantoms):
+    images, losses, gradients = standardize(phantoms), [], []
+    for device in ("cpu", "cuda"):
+        embeddings = torch.randn(12, 16, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+        loss = SSIMMatchingLoss(high_ssim=0.3, high_ssim_weight=4.0)(embeddings, images.to(device))
+        loss.backward()
+        losses.append(loss.detach().cpu())
+        gradients.append(embeddings.grad.cpu())
+    torch.testing.assert_close(losses[1], losses[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=0)

@@ -7,12 +7,14 @@ import torch
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.similarity import (
     VERSIONS,
+    Alignment,
     LocalMatch,
     aligned_ssim,
     deform_onto,
     extract_local_features,
     match_local_features,
 )
+from monai_deepssim.similarity.batched import change_images
 from monai_deepssim.transforms import RandStructurePreserving, RandWarp
 
 SAME = 1e-3
@@ -117,6 +119,20 @@ def test_what_deformations_made_of_images(brains, copies):
     torch.testing.assert_close(
         deform_onto(x, brains[:3], batched=True), deform_onto(x, brains[:3], batched=False), atol=1e-3, rtol=0
     )
+
+
+def test_images_are_changed_at_once_as_one_by_one(brains):
+    alignments = [
+        Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0),
+        Alignment((0, 1), (0.0,), (0.0, 0.0), 1.0, 1.4),
+        Alignment((1,), (7.0,), (-2.5, 1.0), 1.04, 0.7, inverted=True),
+        Alignment((), (-3.0,), (4.0, 0.0), 0.96, 1.0, stretch=1.1, stretch_degrees=30.0),
+    ]
+    changed = change_images(brains[:4], alignments)
+    expected = torch.stack([alignment.apply(image) for alignment, image in zip(alignments, brains, strict=False)])
+    torch.testing.assert_close(changed, expected, atol=1e-5, rtol=0)
+    assert torch.equal(changed[0], brains[0])
+    assert change_images(brains[:0], []).shape == (0, 1, 136, 112)
 
 
 def test_volumes_have_no_torch_operations():

@@ -53,22 +53,27 @@ class References:
         return References(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def ssim(self, images: Tensor) -> Tensor:
-        """SSIM with the z-scores of images ``(N, H, W)``, each with its own, as ``pairwise_ssim``; 0 of a constant one.
+        """SSIM with the z-scores of images, each with its own, as ``pairwise_ssim``; 0 of a constant one.
+
+        Args:
+            images: ``(N, H, W)``, or of T trials ``(T, N, H, W)``.
 
         Returns:
-            ``(N,)``, float64.
+            ``(N,)``, or ``(T, N)``, float64.
         """
-        deviation, mean = torch.std_mean(images.double(), (1, 2), correction=0, keepdim=True)
+        deviation, mean = torch.std_mean(images.double(), (-2, -1), correction=0, keepdim=True)
         scale = 1 / deviation.clamp(min=_NO_DEVIATION)
-        lowest = images.amin((1, 2), keepdim=True)
+        lowest = images.amin((-2, -1), keepdim=True)
         # Of what is above the lowest value the background is 0: float32 takes nothing from its variance there, to
         # which SSIM is most sensitive.
         z, w = self.z - self.lowest, (images - lowest) * scale.float()
-        w_mean, w_squares, products = F.avg_pool2d(torch.stack([w, w * w, w * z], 1), _WIN_SIZE, 1).unbind(1)
+        maps = torch.stack([w, w * w, w * z], -3)
+        windows = F.avg_pool2d(maps.flatten(0, -4), _WIN_SIZE, 1).unflatten(0, images.shape[:-2])
+        w_mean, w_squares, products = windows.unbind(-3)
         w_variance = (_UNBIAS * (w_squares - w_mean**2)).clamp(min=0)
         covariance = _UNBIAS * (products - self.mean * w_mean)
         x_mean, y_mean = self.mean + self.lowest, w_mean + ((lowest - mean) * scale).float()
         numerator = (2 * x_mean * y_mean + self.c1) * (2 * covariance + self.c2)
         denominator = (x_mean**2 + y_mean**2 + self.c1) * (self.variance + w_variance + self.c2)
-        ssim = (numerator / denominator).double().mean((1, 2))
-        return torch.where(deviation[:, 0, 0] < _NO_DEVIATION, 0.0, ssim)
+        ssim = (numerator / denominator).double().mean((-2, -1))
+        return torch.where(deviation[..., 0, 0] < _NO_DEVIATION, 0.0, ssim)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from monai_deepssim.similarity.batched.changed_ssim import References
@@ -134,59 +135,80 @@ def _search_coarsely(
     Returns:
         The best correlations ``(N,)``, and the changes that reach them, ``(N, CHANGE_SIZE)``.
     """
-    best = torch.full((len(x),), _NONE, dtype=torch.float64, device=x.device)
-    change = unchanged(len(x), x.device)
-    trial = change.clone()
+    reach = range(-search.reach, search.reach + 1)
+    shifts = [(row, column) for row in reach for column in reach]
+    overlaps = [_Overlap(x.double(), row, search.reach) for row in reach]
+    trial = unchanged(len(x), x.device)
     trial[:, GAMMA] = gamma
-    shifts = range(-search.reach, search.reach + 1)
-    x = x.double()
+    correlations = []
     for angle in search.angles.tolist():
         trial[:, 0] = angle
         warped = warp(y, trial, centre).double()
-        for row in shifts:
-            for column in shifts:
-                value = _correlation(x, warped, row, column)
-                better = value > best
-                best = torch.where(better, value, best)
-                shifted = trial.clone()
-                shifted[:, SHIFTS] = torch.tensor(
-                    [row * scale, column * scale], dtype=shifted.dtype, device=shifted.device
-                )
-                change = torch.where(better[:, None], shifted, change)
+        correlations += [overlap.correlate(warped) for overlap in overlaps]
+    best, place = torch.cat(correlations, 1).max(1)
+    tried = torch.tensor([[angle, *shift] for angle in search.angles.tolist() for shift in shifts], dtype=trial.dtype)
+    tried[:, 1:] *= scale
+    change = trial
+    found = tried.to(x.device)[place]
+    change[:, 0], change[:, SHIFTS] = found[:, 0], found[:, 1:]
     return best, change
 
 
-def _correlation(x: Tensor, w: Tensor, row: int, column: int) -> Tensor:
-    """Pearson correlation of each x with its w shifted by whole pixels, over the pixels that both have."""
-    height, width = x.shape[1:]
-    a = x[:, max(0, -row) : height - max(0, row), max(0, -column) : width - max(0, column)].flatten(1)
-    b = w[:, max(0, row) : height + min(0, row), max(0, column) : width + min(0, column)].flatten(1)
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    variances = a.square().sum(1) * b.square().sum(1)
-    return torch.where(variances > 1e-12, (a * b).sum(1) / variances.clamp(min=1e-12).sqrt(), 0.0)
+class _Overlap:
+    """Images whose pixels are compared with those of others that are shifted by some rows, and by each of some columns.
+
+    Args:
+        x: images ``(N, H, W)``, float64.
+        row: the shift along the rows.
+        reach: the largest shift along the columns, in either direction.
+    """
+
+    def __init__(self, x: Tensor, row: int, reach: int) -> None:
+        self.row, self.reach = row, reach
+        self.rows = slice(max(0, row), x.shape[1] + min(0, row))
+        part = x[:, max(0, -row) : x.shape[1] - max(0, row)]
+        # Pixels that both have, for each shift by columns: (shifts, pixels).
+        inside = torch.ones(part.shape[1:], dtype=x.dtype, device=x.device)
+        self.inside = self._shifted(inside[None])[0]
+        self.count = self.inside.sum(1)
+        self.x = part.flatten(1)
+        self.sum = self.x @ self.inside.T
+        self.squares = self.x.square() @ self.inside.T - self.sum.square() / self.count
+
+    def _shifted(self, images: Tensor) -> Tensor:
+        """Images at each shift by columns, zeros from outside: ``(N, shifts, pixels)``."""
+        views = F.pad(images, (self.reach, self.reach)).unfold(2, images.shape[2], 1)
+        return views.transpose(1, 2).flatten(2)
+
+    def correlate(self, warped: Tensor) -> Tensor:
+        """Pearson correlations of each image with its shifted one, over the pixels that both have, ``(N, shifts)``."""
+        w = self._shifted(warped[:, self.rows])
+        total = w.sum(2)
+        squares = w.square().sum(2) - total.square() / self.count
+        products = (w @ self.x[..., None])[..., 0] - self.sum * total / self.count
+        variances = self.squares * squares
+        return torch.where(variances > 1e-12, products / variances.clamp(min=1e-12).sqrt(), 0.0)
 
 
 def _climb(
     references: References, y: Tensor, change: Tensor, best: Tensor, plan: _Plan, sweep: int
 ) -> tuple[Tensor, Tensor]:
     """Raise SSIM along one number of the changes after the other: three trials and a parabola through them."""
-    centre = plan.centre(0)
+    centre, count = plan.centre(0), len(y)
+    both = y.repeat(2, 1, 1)
     for number in plan.free:
         step = plan.steps[number] / 3.0**sweep
-        here, at_centre = change[:, number], best
-        values, trials = [best], [here]
-        for side in range(3):
-            if side == 2:
-                curvature = values[1] + values[2] - 2 * at_centre
-                way = (0.5 * (values[1] - values[2]) / torch.where(curvature < 0, curvature, -1.0)).clamp(-2, 2)
-            else:
-                way = torch.full_like(here, 1.0 if side else -1.0)
-            trial = change.clone()
-            trial[:, number] = (here + way * step).clamp(plan.low[number], plan.high[number])
-            value = references.ssim(warp(y, trial, centre))
-            values.append(torch.where(curvature < 0, value, _NONE) if side == 2 else value)
-            trials.append(trial[:, number])
-        best, place = torch.stack(values).max(0)
+        here, low, high = change[:, number], plan.low[number], plan.high[number]
+        sides = change.repeat(2, 1)
+        sides[:, number] = torch.cat([here - step, here + step]).clamp(low, high)
+        less, more = references.ssim(warp(both, sides, centre).unflatten(0, (2, count)))
+        curvature = less + more - 2 * best
+        way = (0.5 * (less - more) / torch.where(curvature < 0, curvature, -1.0)).clamp(-2, 2)
+        top = change.clone()
+        top[:, number] = (here + way * step).clamp(low, high)
+        at_top = torch.where(curvature < 0, references.ssim(warp(y, top, centre)), _NONE)
+        best, place = torch.stack([best, less, more, at_top]).max(0)
+        trials = torch.cat([here[None], sides[:, number].view(2, count), top[None, :, number]])
         change = change.clone()
-        change[:, number] = torch.stack(trials).gather(0, place[None])[0]
+        change[:, number] = trials.gather(0, place[None])[0]
     return best, change
