@@ -215,7 +215,10 @@ def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> tuple[Any, np
         rows, cells = _unit(table.descriptors_of(part)), np.frombuffer(content, np.int32).astype(np.int64)
         index.add_core(len(part), *(faiss.swig_ptr(array) for array in (rows, part, cells)))
     if has_codes:
-        index = faiss.IndexIVFPQFastScan(index)
+        unpacked, index = index, faiss.IndexIVFPQFastScan(index)
+        nothing = faiss.ArrayInvertedLists(num_cells, unpacked.code_size)
+        nothing.this.disown()
+        unpacked.replace_invlists(nothing, True)  # the one index keeps the other, whose codes it has taken over
     index.nprobe = min(num_cells, _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * num_cells)))
     return index, centres
 
