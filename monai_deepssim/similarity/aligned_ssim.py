@@ -151,7 +151,7 @@ def aligned_ssim(
         >>> bool(found.ssim > 0.98), found.alignments[0].flips, [round(a) for a in found.alignments[0].rotation_degrees]
         (True, (1,), [6])
     """
-    _check(x, y, deformation_cost, matches, batched)
+    x, y = _check(x, y, deformation_cost, matches, batched)
     spatial_dims = x.ndim - 2
     bounds = fill_in_bounds(x.shape[2:], rotation_degrees, shift_pixels, zoom, gamma)
     levels, size = count_levels(x.shape[2:]), (x.shape[2], x.shape[3])
@@ -224,7 +224,7 @@ def deform_onto(x: Tensor, y: Tensor, *, batched: bool | None = None) -> Tensor:
         >>> deformed.shape
         torch.Size([1, 1, 136, 112])
     """
-    check_pairs(x, y)
+    x, y = check_pairs(x, y)
     halve = count_levels(x.shape[2:]) > 0
     if x.ndim == 4 and (x.is_cuda if batched is None else batched):
         return deform_batch(x, y, halve)
@@ -293,14 +293,15 @@ def _check(
     deformation_cost: float | None,
     matches: Sequence[LocalMatch | None] | None,
     batched: bool | None,
-) -> None:
-    check_pairs(x, y)
+) -> tuple[Tensor, Tensor]:
+    x, y = check_pairs(x, y)
     if batched and x.ndim != 4:
         raise ValueError(f"got batched=True for x {tuple(x.shape)}, want images (B, 1, H, W): volumes take False")
     if matches is not None and (len(matches) != len(x) or x.ndim != 4):
         raise ValueError(f"got {len(matches)} matches for x {tuple(x.shape)}, want one for each pair of 2-D images")
     if deformation_cost is not None and not deformation_cost >= 0:
         raise ValueError(f"got deformation_cost={deformation_cost}, want 0 or more, or None")
+    return x, y
 
 
 def _spread(least: Tensor | float | None, count: int) -> np.ndarray:

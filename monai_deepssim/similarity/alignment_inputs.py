@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_deepssim.similarity.kernels import Reference, window_means
@@ -50,8 +51,11 @@ def as_volumes(images: Tensor) -> np.ndarray:
     return ((plain - lowest) / torch.where(extent > 0, extent, 1.0)).contiguous().numpy()
 
 
-def check_pairs(x: Tensor, y: Tensor) -> None:
+def check_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Refuse what cannot be aligned.
+
+    Returns:
+        The two without metadata, whose bookkeeping takes longer than a search.
 
     Raises:
         ValueError: which of the two, and what is wanted.
@@ -61,4 +65,6 @@ def check_pairs(x: Tensor, y: Tensor) -> None:
             f"got x {tuple(x.shape)} and y {tuple(y.shape)}, want pairs of one shape (B, 1, H, W) or (B, 1, H, W, D) "
             f"with sides of at least {_SMALLEST_SIDE} pixels"
         )
+    x, y = (convert_to_tensor(side.detach(), track_meta=False) for side in (x, y))
     check_finite(x, y)
+    return x, y

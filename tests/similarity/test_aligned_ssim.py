@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.transforms import AdjustContrast, Affine, Flip
 from skimage.metrics import structural_similarity
 
@@ -352,3 +353,17 @@ def test_the_direction_in_words_is_the_one_that_is_seen():
 def test_what_cannot_be_aligned_is_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
         aligned_ssim(x, y)
+
+
+def test_metadata_of_images_is_left_aside(phantoms, monkeypatch):
+    calls = []
+    update_meta = MetaTensor.update_meta
+    monkeypatch.setattr(MetaTensor, "update_meta", lambda *args: calls.append(1) or update_meta(*args))
+
+    def count(images):
+        calls.clear()
+        found = aligned_ssim(MetaTensor(images), MetaTensor(images.roll(1, 3)))
+        assert type(found.ssim) is torch.Tensor
+        return len(calls)
+
+    assert count(phantoms[:4]) == count(phantoms[:1])
