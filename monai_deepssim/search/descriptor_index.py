@@ -217,7 +217,7 @@ def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> tuple[Any, np
     if has_codes:
         unpacked, index = index, faiss.IndexIVFPQFastScan(index)
         nothing = faiss.ArrayInvertedLists(num_cells, unpacked.code_size)
-        nothing.this.disown()
+        nothing.this.disown()  # type: ignore[attr-defined]
         unpacked.replace_invlists(nothing, True)  # the one index keeps the other, whose codes it has taken over
     index.nprobe = min(num_cells, _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * num_cells)))
     return index, centres

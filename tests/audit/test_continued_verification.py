@@ -39,7 +39,7 @@ def aligner(monkeypatch) -> Aligner:
     monkeypatch.setattr(verification, "copy_score", aligner)
     monkeypatch.setattr(evidence, "say_estimate", lambda *_: None)  # it compares pairs to measure how long that takes
     # Local features prove plain copies, of which fewer pairs are compared then.
-    monkeypatch.setattr(SideImages, "local_search", None)
+    monkeypatch.setattr(SideImages, "index_features", lambda *_: object())
     monkeypatch.setattr(training_search, "find_local_matches", lambda *_, **__: {})
     monkeypatch.setattr(verification, "_PAIRS_PER_STEP", 4)
     monkeypatch.setattr(verification, "_PAIRS_PER_FILE", 8)
