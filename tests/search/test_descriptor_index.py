@@ -48,6 +48,7 @@ def test_faiss_names_the_images_that_the_exact_search_names(small_index):
     exact, faiss = (DescriptorIndex(use_faiss=use).fit(images) for use in (False, True))
     for image in (0, 17, 29):
         assert faiss.vote(images[image]).argmax() == exact.vote(images[image]).argmax() == image
+        assert faiss.vote(images[image])[image] > 98, "of 100 keypoints each lies in the cell where it is looked for"
 
 
 def test_votes_of_faiss_weigh_as_much_as_those_of_the_exact_search(small_index, monkeypatch):
