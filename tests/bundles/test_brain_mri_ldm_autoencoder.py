@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed_training import KilledError, kill_at_step
 from monai.bundle import ConfigParser, run
 from monai.bundle.properties import TrainProperties
 from monai.data import set_track_meta
@@ -32,10 +33,6 @@ TINY = {
     "autoencoder_epochs": 1,
     "perceptual_network": "none",
 }
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -111,15 +108,7 @@ def test_chest_x_rays_have_the_published_latents():
 
 
 def test_a_training_that_is_killed_ends_with_the_weights_of_an_undisturbed_one(tmp_path, monkeypatch):
-    step, calls = torch.optim.Adam.step, []
-
-    def killed_in_the_second_epoch(self, *arguments, **keywords):
-        calls.append(self)
-        if len(calls) == 6:
-            raise KilledError
-        return step(self, *arguments, **keywords)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", killed_in_the_second_epoch)
+    kill_at_step(monkeypatch, torch.optim.Adam, 6)  # in the second epoch
     with pytest.raises(RuntimeError) as caught:  # MONAI's word for whatever ends an expression
         train(output_dir=str(tmp_path / "killed"), autoencoder_epochs=3)
     cause = caught.value

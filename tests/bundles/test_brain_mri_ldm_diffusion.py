@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed_training import kill_at_step
 from monai.bundle import ConfigParser, run
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.data import set_track_meta
@@ -48,10 +49,6 @@ TRAINING = {
     "num_samples": 16,
     "deepssim_image_size": [40, 32],
 }
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -182,16 +179,8 @@ def test_a_training_is_validated_taken_up_and_sampled(output, refused):
 
 
 def test_a_training_that_is_killed_ends_with_the_weights_of_an_undisturbed_one(output, monkeypatch):
-    step, calls = torch.optim.AdamW.step, []
-
-    def killed_in_the_second_epoch(self, *arguments, **keywords):
-        calls.append(self)
-        if len(calls) == 4:
-            raise KilledError
-        return step(self, *arguments, **keywords)
-
     killed = shutil.copytree(output, output / "killed")
-    monkeypatch.setattr(torch.optim.AdamW, "step", killed_in_the_second_epoch)
+    calls = kill_at_step(monkeypatch, torch.optim.AdamW, 4)  # in the second epoch
     with pytest.raises(RuntimeError, match="Failed to evaluate"):  # MONAI's word for whatever ends an expression
         train(killed, diffusion_epochs=3)
     monkeypatch.undo()

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from killed_training import kill_at_step
 from monai.bundle import ConfigParser, ckpt_export, load, run
 from monai.data import DataLoader, set_track_meta
 from monai.transforms import RandRotate
@@ -146,10 +147,6 @@ def test_training_on_with_randomized_phantoms_starts_from_the_given_weights(chec
     assert not torch.equal(after["fc.3.weight"], before["fc.3.weight"])
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_training_on_with_chest_phantoms_starts_from_the_given_weights(checkpoint, tmp_path):
     run_bundle(
         *("train", "fine_tune", "chest_xray", "chest_phantoms"),
@@ -170,14 +167,6 @@ def test_training_on_with_chest_phantoms_starts_from_the_given_weights(checkpoin
 
 
 def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path, monkeypatch):
-    step, calls = torch.optim.AdamW.step, []
-
-    def killed_in_the_second_epoch(self, *arguments, **keywords):
-        calls.append(self)
-        if len(calls) == 4:
-            raise KilledError
-        return step(self, *arguments, **keywords)
-
     overrides = {
         "train#images#num_subjects": 4,
         "train#images#levels": ["basal_ganglia"],
@@ -187,7 +176,7 @@ def test_a_training_that_is_killed_takes_up_where_it_stopped(tmp_path, monkeypat
         "output_dir": str(tmp_path),
         "max_epochs": 3,
     }
-    monkeypatch.setattr(torch.optim.AdamW, "step", killed_in_the_second_epoch)
+    kill_at_step(monkeypatch, torch.optim.AdamW, 4)  # in the second epoch
     with pytest.raises(RuntimeError, match="Failed to evaluate"):  # MONAI's word for whatever ends an expression
         run_bundle("train", "small", **overrides)
     monkeypatch.undo()
