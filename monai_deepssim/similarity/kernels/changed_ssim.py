@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from monai_deepssim.similarity.kernels.compilation import inner_njit
 
 __all__ = ["WINDOW", "Reference", "mean_ssim"]
 
@@ -27,7 +28,7 @@ class Reference(NamedTuple):
     c2: float
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inner_njit(fastmath=True, error_model="numpy")
 def mean_ssim(x, x_mean, x_variance, c1, c2, height, width, w, total, squares):  # pragma: no cover (compiled)
     """SSIM with the z-score of w, as :func:`~monai_deepssim.similarity.pairwise_ssim` defines it.
 

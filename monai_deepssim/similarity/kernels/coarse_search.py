@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from monai_deepssim.similarity.kernels.compilation import inner_njit
 from monai_deepssim.similarity.kernels.resampling import (
     CHANGE_SIZE,
     GAMMA,
@@ -25,7 +25,7 @@ _FLOAT = np.float32
 _LEVELS = 256
 
 
-@njit(nogil=True)
+@inner_njit()
 def match_gamma(x, y, count, low, high):  # pragma: no cover (compiled)
     """The gamma that gives y, whose values are in [0, 1], the mean of x: no alignment is needed to find it."""
     # Four counts in turn: equal values follow each other, and a count cannot be raised before it was written.
@@ -50,7 +50,7 @@ def match_gamma(x, y, count, low, high):  # pragma: no cover (compiled)
     return np.sqrt(low * high)
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _sums(x, mask, w):  # pragma: no cover (compiled)
     """Sums of x w, w and w² over where the mask is 1."""
     products, total, squares = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
@@ -62,7 +62,7 @@ def _sums(x, mask, w):  # pragma: no cover (compiled)
     return products, total, squares
 
 
-@njit(nogil=True)
+@inner_njit()
 def search_coarsely(
     x, mask, y, height, width, scale, gamma, table, angles, reach, change
 ):  # pragma: no cover (compiled)

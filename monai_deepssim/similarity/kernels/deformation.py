@@ -9,10 +9,9 @@ A field is two images, displacements along rows and along columns in pixels: the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
-from monai_deepssim.similarity.kernels.compilation import cached_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inner_njit
 from monai_deepssim.similarity.kernels.memory import read, write
 from monai_deepssim.similarity.kernels.resampling import (
     GAMMA,
@@ -38,7 +37,7 @@ _DAMPING = 0.05
 _FLOAT = np.float32
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _average_rows(x, height, width, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
     total = np.empty(width, _FLOAT)
@@ -63,7 +62,7 @@ def _average_rows(x, height, width, radius, out):  # pragma: no cover (compiled)
             line[c] = total[c] * share
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _average_columns(x, height, width, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` columns, of what there is of them at the edges; radius a multiple of 3."""
     line, shares = np.empty(width + 2 * radius, _FLOAT), np.empty(width, _FLOAT)
@@ -91,7 +90,7 @@ def _average_columns(x, height, width, radius, out):  # pragma: no cover (compil
             target[c] *= shares[c]
 
 
-@njit(nogil=True)
+@inner_njit()
 def _smooth(x, height, width, radius, scratch):  # pragma: no cover (compiled)
     """Smooth an image in place along both axes by two moving averages."""
     _average_columns(x, height, width, radius, scratch)
@@ -100,7 +99,7 @@ def _smooth(x, height, width, radius, scratch):  # pragma: no cover (compiled)
     _average_rows(scratch, height, width, radius, x)
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _resample(y, height, width, by_rows, by_columns, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
     last_r, last_c, zero = _FLOAT(height - 1), _FLOAT(width - 1), _FLOAT(0.0)
@@ -120,7 +119,7 @@ def _resample(y, height, width, by_rows, by_columns, out):  # pragma: no cover (
             write(line, c, top + fr * (bottom - top))
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _multiply(x, warped, height, width, moments, structure):  # pragma: no cover (compiled)
     """Products of the derivatives by rows and columns, 0 at the edges, and of each with what is left to explain."""
     half = _FLOAT(0.5)
@@ -145,7 +144,7 @@ def _multiply(x, warped, height, width, moments, structure):  # pragma: no cover
             write(structure, i, g_r * g_r + g_c * g_c)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inner_njit(fastmath=True, error_model="numpy")
 def _fit(x, y, height, width, field, structure):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised.
 
@@ -178,7 +177,7 @@ def _fit(x, y, height, width, field, structure):  # pragma: no cover (compiled)
         _smooth(by_columns, height, width, _RADII[1], scratch)
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _enlarge(field, small_height, small_width, scale, height, width, out):  # pragma: no cover (compiled)
     """A field of an image smaller by ``scale``, linearly interpolated at full size, in its pixels."""
     line = np.empty(small_width, _FLOAT)

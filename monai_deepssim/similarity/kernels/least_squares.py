@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from monai_deepssim.similarity.kernels.compilation import inner_njit
 from monai_deepssim.similarity.kernels.memory import read, write
 from monai_deepssim.similarity.kernels.resampling import (
     CHANGE_SIZE,
@@ -24,14 +24,14 @@ _NUDGE = 1e-4
 _FLOAT = np.float32
 
 
-@njit(nogil=True)
+@inner_njit()
 def clip_change(change, low, high):  # pragma: no cover (compiled)
     """Bring each number of a change, in place, between its bounds."""
     for k in range(CHANGE_SIZE):
         change[k] = min(max(change[k], low[k]), high[k])
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _dot(a, b):  # pragma: no cover (compiled)
     # The compiler makes many partial sums of this one, which keeps float32 exact enough.
     total = _FLOAT(0.0)
@@ -40,7 +40,7 @@ def _dot(a, b):  # pragma: no cover (compiled)
     return total
 
 
-@njit(nogil=True, error_model="numpy")
+@inner_njit(error_model="numpy")
 def _solve(rows, target, first, solution):  # pragma: no cover (compiled)
     """Damped normal equations of ``rows[first:].T @ solution[first:] = target``, by elimination."""
     n = len(rows)
@@ -65,7 +65,7 @@ def _solve(rows, target, first, solution):  # pragma: no cover (compiled)
         solution[k] = value / system[k, k]
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _derive(y, height, width, positions, table, slope, values, powers, rises, runs):  # pragma: no cover (compiled)
     """The changed image, and its derivatives by gamma and by the row and the column that are read."""
     step_r, step_c, zero, unit = _FLOAT(positions[1]), _FLOAT(positions[4]), _FLOAT(0.0), _FLOAT(TABLE_SIZE)
@@ -107,7 +107,7 @@ def _derive(y, height, width, positions, table, slope, values, powers, rises, ru
             run[c] *= steeper[c]
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def fit_least_squares(
     x, y, full_height, full_width, scale, low, high, change, iterations
 ):  # pragma: no cover (compiled)

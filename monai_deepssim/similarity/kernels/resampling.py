@@ -12,8 +12,8 @@ solvers and sorts: numba compiles some seconds for each of these.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from monai_deepssim.similarity.kernels.compilation import inner_njit
 from monai_deepssim.similarity.kernels.memory import read, write
 
 __all__ = [
@@ -62,7 +62,7 @@ _COFACTORS = np.arange(TABLE_SIZE + 1) // np.maximum(_FACTORS, 1)
 _LOGARITHMS_OF_NUMBERS = np.log(np.maximum(np.arange(TABLE_SIZE + 1), 1))
 
 
-@njit(nogil=True)
+@inner_njit()
 def fill_powers(gamma, powers):  # pragma: no cover (compiled)
     """Fill an array with ``i ** gamma``: a product of two that are known already, unless i is a prime."""
     powers[0], powers[1] = 0.0, 1.0
@@ -73,7 +73,7 @@ def fill_powers(gamma, powers):  # pragma: no cover (compiled)
             powers[i] = powers[_FACTORS[i]] * powers[_COFACTORS[i]]
 
 
-@njit(nogil=True)
+@inner_njit()
 def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
     """Fill a table of ``v ** gamma`` for v from 0 to 1, with one entry more so that 1 itself can be interpolated."""
     powers = np.empty(TABLE_SIZE + 1)
@@ -85,7 +85,7 @@ def fill_gamma_table(gamma, table):  # pragma: no cover (compiled)
     table[TABLE_SIZE + 1] = 1.0
 
 
-@njit(nogil=True)
+@inner_njit()
 def pool_by_two(x, height, width, out):  # pragma: no cover (compiled)
     """Means of blocks of 2 x 2 pixels; a row or column that is left over is dropped."""
     out_width = width // 2
@@ -97,7 +97,7 @@ def pool_by_two(x, height, width, out):  # pragma: no cover (compiled)
             line[c] = (first[2 * c] + first[2 * c + 1] + second[2 * c] + second[2 * c + 1]) * quarter
 
 
-@njit(nogil=True)
+@inner_njit()
 def flip_image(y, height, width, flips, out):  # pragma: no cover (compiled)
     """Flip an image: bit 1 of ``flips`` for rows, bit 2 for columns."""
     for r in range(height):
@@ -111,7 +111,7 @@ def flip_image(y, height, width, flips, out):  # pragma: no cover (compiled)
                 line[c] = source[c]
 
 
-@njit(nogil=True)
+@inner_njit()
 def map_positions(change, scale, height, width, positions):  # pragma: no cover (compiled)
     """Where the change reads an image whose pixels are ``scale`` pixels of the full size wide.
 
@@ -134,7 +134,7 @@ def map_positions(change, scale, height, width, positions):  # pragma: no cover 
     positions[5] = sine * shift_r + cosine * shift_c + centre_c - b * centre_r - a * centre_c
 
 
-@njit(nogil=True)
+@inner_njit()
 def add_margin(x, height, width, margin, out):  # pragma: no cover (compiled)
     """An image with so many zeros on all of its sides."""
     pitch = width + 2 * margin
@@ -146,7 +146,7 @@ def add_margin(x, height, width, margin, out):  # pragma: no cover (compiled)
             line[c] = source[c]
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def interpolate(y, height, width, positions, out):  # pragma: no cover (compiled)
     """Read an image at the positions of :func:`map_positions`, linearly, zeros from outside.
 
@@ -179,7 +179,7 @@ def interpolate(y, height, width, positions, out):  # pragma: no cover (compiled
             write(line, c, top + fr * (bottom - top))
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def apply_gamma(values, count, table, out):  # pragma: no cover (compiled)
     """Look up the power of each value in [0, 1]; returns the sum and the sum of squares of the results.
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from monai_deepssim.similarity.kernels.changed_ssim import mean_ssim
 from monai_deepssim.similarity.kernels.coarse_search import match_gamma, search_coarsely
-from monai_deepssim.similarity.kernels.compilation import cached_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inner_njit
 from monai_deepssim.similarity.kernels.least_squares import clip_change, fit_least_squares
 from monai_deepssim.similarity.kernels.resampling import (
     CHANGE_SIZE,
@@ -59,7 +58,7 @@ class Search(NamedTuple):
     flip_bits: np.ndarray
 
 
-@njit(nogil=True)
+@inner_njit()
 def _halve(x, height, width, really, out):  # pragma: no cover (compiled)
     """An image at half its size, or a copy of it."""
     if really:
@@ -69,7 +68,7 @@ def _halve(x, height, width, really, out):  # pragma: no cover (compiled)
             out[i] = x[i]
 
 
-@njit(nogil=True)
+@inner_njit()
 def _score_gamma(reference, height, width, gamma, table, raw, out):  # pragma: no cover (compiled)
     """SSIM with an image after gamma."""
     fill_gamma_table(gamma, table)
@@ -78,7 +77,7 @@ def _score_gamma(reference, height, width, gamma, table, raw, out):  # pragma: n
     return mean_ssim(z, mean, variance, c1, c2, height, width, out, total, squares)
 
 
-@njit(nogil=True)
+@inner_njit()
 def _climb(reference, y, height, width, low, high, steps, change, best, work):  # pragma: no cover (compiled)
     """Raise SSIM along one number of the change after the other: three trials and a parabola through them.
 

@@ -9,9 +9,8 @@ A field is ``(3, P, H, W)``, displacements along planes, rows and columns in pix
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from monai_deepssim.similarity.kernels.compilation import cached_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inner_njit
 
 __all__ = ["deform_volume"]
 
@@ -25,7 +24,7 @@ _DAMPING = 0.05
 _FLOAT = np.float32
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
     """Means over windows of ``2 radius + 1`` rows, of what there is of them at the edges."""
     planes, height, width = x.shape
@@ -48,7 +47,7 @@ def _average_along_rows(x, radius, out):  # pragma: no cover (compiled)
                 out[p, r, c] = total[c] * share
 
 
-@njit(nogil=True)
+@inner_njit()
 def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
     """Smooth a volume in place along each axis by two moving averages; the last two are scratch of its size."""
     planes, height, width = x.shape
@@ -70,7 +69,7 @@ def _smooth(x, radius, turned, out):  # pragma: no cover (compiled)
     _average_along_rows(flat_out, radius, flat)
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _resample(y, field, out):  # pragma: no cover (compiled)
     """Linear interpolation of ``y`` at the displaced positions, clamped to the image."""
     planes, height, width = y.shape
@@ -93,7 +92,7 @@ def _resample(y, field, out):  # pragma: no cover (compiled)
                 out[p, r, c] = value
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _gradient(x, gradient):  # pragma: no cover (compiled)  # noqa: C901
     """Central differences, 0 at the edges, into ``gradient`` ``(3, P, H, W)``."""
     planes, height, width = x.shape
@@ -116,7 +115,7 @@ def _gradient(x, gradient):  # pragma: no cover (compiled)  # noqa: C901
                 gradient[2, p, r, c] = half * (x[p, r, c + 1] - x[p, r, c - 1])
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inner_njit(fastmath=True, error_model="numpy")
 def _add_steps(moments, field):  # pragma: no cover (compiled)
     """Add to each displacement the solution of its own damped normal equations (Cramer's rule)."""
     damping = _FLOAT(_DAMPING)
@@ -133,7 +132,7 @@ def _add_steps(moments, field):  # pragma: no cover (compiled)
         u[2, i] += (ep * minor_c - er * (pp * rc - pr * pc) + ec * (pp * rr - pr * pr)) * inverse
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _fit(x, y, window, smoothing, field):  # pragma: no cover (compiled)
     """Find the field that brings y onto x, both standardised ``(P, H, W)``.
 
@@ -175,7 +174,7 @@ def _fit(x, y, window, smoothing, field):  # pragma: no cover (compiled)
     return structure
 
 
-@njit(nogil=True)
+@inner_njit()
 def _enlarge(field, scale, out):  # pragma: no cover (compiled)
     """A field of an image smaller by ``scale`` along each axis, linearly interpolated at full size, in its pixels."""
     _, planes, height, width = field.shape

@@ -8,9 +8,8 @@ of rotations and zooms, these functions need not know.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from monai_deepssim.similarity.kernels.compilation import cached_njit
+from monai_deepssim.similarity.kernels.compilation import cached_njit, inner_njit
 from monai_deepssim.similarity.kernels.resampling import LOGARITHMS, TABLE_SIZE, fill_gamma_table
 
 __all__ = ["NUM_TERMS", "sum_least_squares", "volume_ssim", "warp_volume"]
@@ -22,14 +21,14 @@ _FLOAT = np.float32
 _MARGIN = 1e-4
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _corner(y, p, r, c):  # pragma: no cover (compiled)
     if p < 0 or r < 0 or c < 0 or p >= y.shape[0] or r >= y.shape[1] or c >= y.shape[2]:
         return _FLOAT(0.0)
     return y[p, r, c]
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _sample(y, up, ur, uc, gradient):  # pragma: no cover (compiled)
     """Linear interpolation, zeros from outside; the gradient goes into ``gradient``."""
     r0, c0 = int(np.floor(ur)), int(np.floor(uc))
@@ -52,7 +51,7 @@ def _sample(y, up, ur, uc, gradient):  # pragma: no cover (compiled)
     return value
 
 
-@njit(nogil=True)
+@inner_njit()
 def _clip_range(start, step, size, first, last):  # pragma: no cover (compiled)
     """Which of the places ``first`` to ``last`` (excluded) along a line have both neighbours inside of an axis."""
     end = size - 1 - _MARGIN
@@ -133,7 +132,7 @@ def warp_volume(y, matrix, offset, centre, gamma, out):  # pragma: no cover (com
     return total, squares
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _add_plane(x, w, sign, sums):  # pragma: no cover (compiled)
     """Add to the sums of x w, w and w² over planes, or take away, one plane."""
     height, width = x.shape
@@ -212,7 +211,7 @@ def volume_ssim(x, x_mean, x_variance, c1, c2, w, total, squares):  # pragma: no
     return result / (valid_p * valid_h * valid_w)
 
 
-@njit(nogil=True, fastmath=True)
+@inner_njit(fastmath=True)
 def _dot(a, b):  # pragma: no cover (compiled)
     # The compiler makes many partial sums of this one, which keeps float32 exact enough for a plane.
     total = _FLOAT(0.0)
