@@ -1,12 +1,9 @@
-"""FID, MMD and MiFID of features: MONAI's and torchmetrics', guarded against what they let pass."""
+"""FID, MMD and MiFID of features, guarded against what MONAI's and torchmetrics' functions let pass."""
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from monai.metrics import compute_mmd
-from monai.metrics.fid import get_fid_score
 from torch import Tensor, nn
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
@@ -23,7 +20,7 @@ FID_WARNING = (
 
 
 def compute_fid(synthetic: Tensor, training: Tensor) -> Tensor:
-    r"""Compute the Fréchet distance of two sets of features, with MONAI's ``get_fid_score``.
+    r"""Compute the Fréchet distance of two sets of features.
 
     :math:`|\mu_s - \mu_t|^2 + \mathrm{tr}(\Sigma_s + \Sigma_t - 2 (\Sigma_s \Sigma_t)^{1/2})`. It improves when a
     generator copies: see :data:`FID_WARNING`.
@@ -37,8 +34,8 @@ def compute_fid(synthetic: Tensor, training: Tensor) -> Tensor:
 
     Raises:
         ValueError: when the shapes are others.
-        UnusableInputError: when a set has no more images than features: its covariance is singular then, and MONAI's
-            function returns a number that means nothing.
+        UnusableInputError: when a set has no more images than features: its covariance is singular then, and the
+            number means nothing.
 
     References:
         Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash equilibrium, NeurIPS 2017,
@@ -51,10 +48,13 @@ def compute_fid(synthetic: Tensor, training: Tensor) -> Tensor:
         (True, 4.0)
     """
     sets = _enough_for_covariances(synthetic, training)
-    with warnings.catch_warnings():
-        # MONAI 1.6.1 calls SciPy with an argument that SciPy 1.18 will drop.
-        warnings.filterwarnings("ignore", "The `disp` argument is deprecated", DeprecationWarning)
-        return get_fid_score(*sets).clamp(min=0)
+    # As MONAI's get_fid_score, whose call of SciPy's sqrtm is an error from SciPy 1.18 on.
+    (synthetic_mean, synthetic_cov), (training_mean, training_cov) = (
+        (rows.mean(0), torch.atleast_2d(rows.T.cov())) for rows in sets
+    )
+    root = torch.linalg.eigvals(synthetic_cov @ training_cov).sqrt().real.sum()
+    distance = (synthetic_mean - training_mean).square().sum() + synthetic_cov.trace() + training_cov.trace() - 2 * root
+    return distance.clamp(min=0)
 
 
 def compute_mifid(synthetic: Tensor, training: Tensor, max_distance: float = 0.1) -> Tensor:
