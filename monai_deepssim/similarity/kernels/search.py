@@ -131,8 +131,105 @@ def _climb(reference, y, height, width, low, high, steps, change, best, work):  
     return best
 
 
+@inner_njit()
+def _match_flips(x_half, x, y, size, search, framed, halves, changes, correlations):  # pragma: no cover (compiled)
+    """Search coarsely with each of the flips.
+
+    Args:
+        x_half: x at half its size, or full where ``search.levels`` is 0.
+        x: image in [0, 1].
+        y: image of the same size.
+        size: ``(height, width)``.
+        search: where to search.
+        framed: output, for each of the flips y with :data:`MARGIN` zeros on all sides.
+        halves: output, the same of y at half its size.
+        changes: output, the best change with each of the flips.
+        correlations: output, its correlation.
+
+    Returns:
+        The highest correlation.
+    """
+    height, width = size
+    low, high, _, angles, reach, levels, flip_bits = search
+    pixels, scale_half, scale_coarse = height * width, (2.0 if levels > 0 else 1.0), 2.0**levels
+    half_h, half_w = int(height / scale_half), int(width / scale_half)
+    coarse_h, coarse_w = int(height / scale_coarse), int(width / scale_coarse)
+    coarse, table = np.empty(coarse_h * coarse_w, _FLOAT), np.empty(TABLE_SIZE + 2, _FLOAT)
+    flipped, half = np.empty(pixels, _FLOAT), np.empty(half_h * half_w, _FLOAT)
+    framed_coarse = np.empty((coarse_h + 2 * MARGIN) * (coarse_w + 2 * MARGIN), _FLOAT)
+    padded_size = (coarse_h + 2 * reach) * (coarse_w + 2 * reach)
+    padded, mask = np.empty(padded_size, _FLOAT), np.empty(padded_size, _FLOAT)
+    for i in range(len(coarse)):
+        coarse[i] = _FLOAT(1.0)
+    add_margin(coarse, coarse_h, coarse_w, reach, mask)
+    _halve(x_half, half_h, half_w, levels > 1, coarse)
+    add_margin(coarse, coarse_h, coarse_w, reach, padded)
+    gamma = match_gamma(x, y, pixels, low[GAMMA], high[GAMMA])
+    fill_gamma_table(gamma, table)
+    highest = -2.0
+    for number in range(len(flip_bits)):
+        flip_image(y, height, width, flip_bits[number], flipped)
+        _halve(flipped, height, width, levels > 0, half)
+        _halve(half, half_h, half_w, levels > 1, coarse)
+        add_margin(flipped, height, width, MARGIN, framed[number])
+        add_margin(half, half_h, half_w, MARGIN, halves[number])
+        add_margin(coarse, coarse_h, coarse_w, MARGIN, framed_coarse)
+        correlations[number] = search_coarsely(
+            padded, mask, framed_coarse, coarse_h, coarse_w, scale_coarse, gamma, table, angles, reach, changes[number]
+        )
+        highest = max(highest, correlations[number])
+    return highest
+
+
+@inner_njit()
+def _fit_flips(reference, x, y, size, search, framed, changes, scores, work):  # pragma: no cover (compiled)
+    """Fit the coarse matches of the flips by least squares.
+
+    Args:
+        reference: x as SSIM takes it.
+        x: image in [0, 1].
+        y: image of the same size.
+        size: ``(height, width)``.
+        search: where to search.
+        framed: output, for each of the flips y with :data:`MARGIN` zeros on all sides.
+        changes: output, the change with each of the flips.
+        scores: output, its SSIM; -2 where the coarse match was far below the best.
+        work: scratch for two images and for the table of gamma, ``(3, ...)``.
+
+    Returns:
+        Which of the flips have the highest SSIM and the second highest, which is -1 where there are none.
+    """
+    height, width = size
+    raw, out, table = work[0], work[1], work[2]
+    scale_half = 2.0 if search.levels > 0 else 1.0
+    half_h, half_w = int(height / scale_half), int(width / scale_half)
+    x_half = np.empty(half_h * half_w, _FLOAT)
+    halves = np.empty((_MOST_FLIPS, (half_h + 2 * MARGIN) * (half_w + 2 * MARGIN)), _FLOAT)
+    correlations, positions = np.empty(_MOST_FLIPS), np.empty(6)
+    _halve(x, height, width, search.levels > 0, x_half)
+    highest = _match_flips(x_half, x, y, size, search, framed, halves, changes, correlations)
+    first, second = -1, -1
+    for number in range(len(search.flip_bits)):
+        scores[number] = -2.0
+        if correlations[number] < highest - _FAR:
+            continue
+        change = changes[number]
+        clip_change(change, search.low, search.high)
+        fit_least_squares(
+            x_half, halves[number], height, width, scale_half, search.low, search.high, change, _FITTING_STEPS
+        )
+        map_positions(change, 1.0, height, width, positions)
+        interpolate(framed[number], height, width, positions, raw)
+        scores[number] = _score_gamma(reference, height, width, change[GAMMA], table, raw, out)
+        if first < 0 or scores[number] > scores[first]:
+            first, second = number, first
+        elif second < 0 or scores[number] > scores[second]:
+            second = number
+    return first, second
+
+
 @cached_njit()
-def align_pair(reference, x, y, size, search, least, change):  # pragma: no cover (compiled)  # noqa: C901
+def align_pair(reference, x, y, size, search, least, change):  # pragma: no cover (compiled)
     """Find the flips and the change that give y the highest SSIM with x.
 
     Args:
@@ -148,57 +245,11 @@ def align_pair(reference, x, y, size, search, least, change):  # pragma: no cove
         SSIM, the flips of the best change, as bits, and whether the search ended early.
     """
     height, width = size
-    low, high, steps, angles, reach, levels, flip_bits = search
-    pixels = height * width
-    scale_half, scale_coarse = (2.0 if levels > 0 else 1.0), 2.0**levels
-    half_h, half_w = int(height / scale_half), int(width / scale_half)
-    coarse_h, coarse_w = int(height / scale_coarse), int(width / scale_coarse)
-    work = np.empty((3, max(pixels, TABLE_SIZE + 2)), _FLOAT)
-    raw, out, table = work[0], work[1], work[2]
-    x_half, coarse = np.empty(half_h * half_w, _FLOAT), np.empty(coarse_h * coarse_w, _FLOAT)
-    flipped, half = np.empty(pixels, _FLOAT), np.empty(half_h * half_w, _FLOAT)
+    low, high, steps = search.low, search.high, search.steps
+    work = np.empty((3, max(height * width, TABLE_SIZE + 2)), _FLOAT)
     framed = np.empty((_MOST_FLIPS, (height + 2 * MARGIN) * (width + 2 * MARGIN)), _FLOAT)
-    halves = np.empty((_MOST_FLIPS, (half_h + 2 * MARGIN) * (half_w + 2 * MARGIN)), _FLOAT)
-    framed_coarse = np.empty((coarse_h + 2 * MARGIN) * (coarse_w + 2 * MARGIN), _FLOAT)
-    padded_size = (coarse_h + 2 * reach) * (coarse_w + 2 * reach)
-    padded, mask = np.empty(padded_size, _FLOAT), np.empty(padded_size, _FLOAT)
-    _halve(x, height, width, levels > 0, x_half)
-    for i in range(len(coarse)):
-        coarse[i] = _FLOAT(1.0)
-    add_margin(coarse, coarse_h, coarse_w, reach, mask)
-    _halve(x_half, half_h, half_w, levels > 1, coarse)
-    add_margin(coarse, coarse_h, coarse_w, reach, padded)
-    gamma = match_gamma(x, y, pixels, low[GAMMA], high[GAMMA])
-    fill_gamma_table(gamma, table)
-    changes = np.empty((_MOST_FLIPS, CHANGE_SIZE))
-    finer = np.empty(CHANGE_SIZE)
-    scores, correlations, positions = np.empty(_MOST_FLIPS), np.empty(_MOST_FLIPS), np.empty(6)
-    highest = -2.0
-    for number in range(len(flip_bits)):
-        flip_image(y, height, width, flip_bits[number], flipped)
-        _halve(flipped, height, width, levels > 0, half)
-        _halve(half, half_h, half_w, levels > 1, coarse)
-        add_margin(flipped, height, width, MARGIN, framed[number])
-        add_margin(half, half_h, half_w, MARGIN, halves[number])
-        add_margin(coarse, coarse_h, coarse_w, MARGIN, framed_coarse)
-        correlations[number] = search_coarsely(
-            padded, mask, framed_coarse, coarse_h, coarse_w, scale_coarse, gamma, table, angles, reach, changes[number]
-        )
-        highest = max(highest, correlations[number])
-    first, second = -1, -1
-    for number in range(len(flip_bits)):
-        scores[number] = -2.0
-        if correlations[number] < highest - _FAR:
-            continue
-        clip_change(changes[number], low, high)
-        fit_least_squares(x_half, halves[number], height, width, scale_half, low, high, changes[number], _FITTING_STEPS)
-        map_positions(changes[number], 1.0, height, width, positions)
-        interpolate(framed[number], height, width, positions, raw)
-        scores[number] = _score_gamma(reference, height, width, changes[number, GAMMA], table, raw, out)
-        if first < 0 or scores[number] > scores[first]:
-            first, second = number, first
-        elif second < 0 or scores[number] > scores[second]:
-            second = number
+    changes, scores, finer = np.empty((_MOST_FLIPS, CHANGE_SIZE)), np.empty(_MOST_FLIPS), np.empty(CHANGE_SIZE)
+    first, second = _fit_flips(reference, x, y, size, search, framed, changes, scores, work)
     best_flips = first
     stopped = scores[first] < least
     # The second best flips get a chance where they are close: brains are nearly symmetric.
@@ -221,11 +272,11 @@ def align_pair(reference, x, y, size, search, least, change):  # pragma: no cove
     best = scores[best_flips]
     for k in range(CHANGE_SIZE):
         change[k] = changes[best_flips, k]
-    best_flips = flip_bits[best_flips]
+    best_flips = search.flip_bits[best_flips]
     if stopped:
         return best, best_flips, True
     # Where nothing has to be done, the answer is that nothing was done.
-    plain = _score_gamma(reference, height, width, 1.0, table, y, out)
+    plain = _score_gamma(reference, height, width, 1.0, work[2], y, work[1])
     if plain >= best - _NOTHING:
         best, best_flips = plain, 0
         for k in range(CHANGE_SIZE):

@@ -19,6 +19,9 @@ NUM_TERMS = 16
 _FLOAT = np.float32
 # In voxels: positions along a line are summed in float32, which may carry one across the edge.
 _MARGIN = 1e-4
+# Where a term of a plane stands among those of a volume, and where when it is multiplied by the plane's number.
+_PLACE = np.array([9, 10, 11, 1, 4, 7, 2, 5, 8, 12, 13, 14, 15])
+_BY_PLANE = np.array([0, 3, 6])
 
 
 @inner_njit(fastmath=True)
@@ -220,8 +223,66 @@ def _dot(a, b):  # pragma: no cover (compiled)
     return total
 
 
+@inner_njit(fastmath=True)
+def _read_line(y, start, step, line, gradient):  # pragma: no cover (compiled)
+    """Read a volume along a line: its gradient into the first three rows of ``line``, its values into the fourth."""
+    width = line.shape[1]
+    u0, u1, u2 = start
+    m0, m1, m2 = step
+    flat = y.ravel()
+    row_pitch, plane_pitch, one = np.uintp(y.shape[2]), np.uintp(y.shape[1] * y.shape[2]), np.uintp(1)
+    s0, s1, s2 = _FLOAT(m0), _FLOAT(m1), _FLOAT(m2)
+    first, last = _clip_range(u0, m0, y.shape[0], 0, width)
+    first, last = _clip_range(u1, m1, y.shape[1], first, last)
+    first, last = _clip_range(u2, m2, y.shape[2], first, last)
+    f0, f1, f2 = _FLOAT(u0), _FLOAT(u1), _FLOAT(u2)
+    for c in range(first, last):
+        a0, a1, a2 = f0 + _FLOAT(c) * s0, f1 + _FLOAT(c) * s1, f2 + _FLOAT(c) * s2
+        i0, i1, i2 = np.uintp(a0), np.uintp(a1), np.uintp(a2)
+        d0, d1, d2 = a0 - _FLOAT(i0), a1 - _FLOAT(i1), a2 - _FLOAT(i2)
+        at = i0 * plane_pitch + i1 * row_pitch + i2
+        step_1, step_2 = flat[at + one] - flat[at], flat[at + row_pitch + one] - flat[at + row_pitch]
+        near = flat[at] + d2 * step_1
+        near_rise = flat[at + row_pitch] + d2 * step_2 - near
+        near_run = step_1 + d1 * (step_2 - step_1)
+        near += d1 * near_rise
+        at += plane_pitch
+        step_1, step_2 = flat[at + one] - flat[at], flat[at + row_pitch + one] - flat[at + row_pitch]
+        far = flat[at] + d2 * step_1
+        far_rise = flat[at + row_pitch] + d2 * step_2 - far
+        far_run = step_1 + d1 * (step_2 - step_1)
+        far += d1 * far_rise
+        line[0, c] = far - near
+        line[1, c] = near_rise + d0 * (far_rise - near_rise)
+        line[2, c] = near_run + d0 * (far_run - near_run)
+        line[3, c] = near + d0 * (far - near)
+    for c in range(width):
+        if first <= c < last:
+            continue
+        line[3, c] = _sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
+        for i in range(3):
+            line[i, c] = gradient[i]
+
+
+@inner_njit(fastmath=True)
+def _add_products(terms, products, plane, out):  # pragma: no cover (compiled)
+    """Add the products of the terms of a plane, which is so far from the centre, to those of a volume."""
+    for i in range(13):
+        for j in range(i, 13):
+            products[i, j] = products[j, i] = _dot(terms[i], terms[j])
+    for i in range(13):
+        for j in range(13):
+            out[_PLACE[i], _PLACE[j]] += products[i, j]
+    for i in range(3):
+        for j in range(13):
+            out[_BY_PLANE[i], _PLACE[j]] += plane * products[i, j]
+            out[_PLACE[j], _BY_PLANE[i]] += plane * products[i, j]
+        for j in range(3):
+            out[_BY_PLANE[i], _BY_PLANE[j]] += plane * plane * products[i, j]
+
+
 @cached_njit(fastmath=True)
-def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no cover (compiled)  # noqa: C901
+def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no cover (compiled)
     """Sum all products of the terms that a step of least squares is made of, over all voxels.
 
     With w the changed y and g its gradient by the position that is read, the terms of the voxel v are ``g_i v_j`` (the
@@ -245,17 +306,11 @@ def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no c
     terms = np.empty((13, height * width), _FLOAT)
     terms[11] = 1.0
     products = np.empty((13, 13))
-    # Where a term of the plane stands in the output, and where it stands when it is multiplied by the plane's number.
-    place = np.array([9, 10, 11, 1, 4, 7, 2, 5, 8, 12, 13, 14, 15])
-    by_plane = np.array([0, 3, 6])
     # Of each voxel of a row: gradient of y and y itself; how much steeper gamma makes it.
     line, rises = np.empty((4, width), _FLOAT), np.empty(width, _FLOAT)
     gradient = np.empty(3, _FLOAT)
-    flat = y.ravel()
-    row_pitch, plane_pitch, one = np.uintp(width), np.uintp(height * width), np.uintp(1)
-    unit = _FLOAT(TABLE_SIZE)
+    one, unit = np.uintp(1), _FLOAT(TABLE_SIZE)
     m0, m1, m2 = matrix[0, 2], matrix[1, 2], matrix[2, 2]
-    s0, s1, s2 = _FLOAT(m0), _FLOAT(m1), _FLOAT(m2)
     out[:] = 0.0
     for p in range(planes):
         vp = p - centre[0]
@@ -265,36 +320,7 @@ def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no c
             u0 = matrix[0, 0] * vp + matrix[0, 1] * vr + m0 * vc + offset[0] + centre[0]
             u1 = matrix[1, 0] * vp + matrix[1, 1] * vr + m1 * vc + offset[1] + centre[1]
             u2 = matrix[2, 0] * vp + matrix[2, 1] * vr + m2 * vc + offset[2] + centre[2]
-            first, last = _clip_range(u0, m0, y.shape[0], 0, width)
-            first, last = _clip_range(u1, m1, y.shape[1], first, last)
-            first, last = _clip_range(u2, m2, y.shape[2], first, last)
-            f0, f1, f2 = _FLOAT(u0), _FLOAT(u1), _FLOAT(u2)
-            for c in range(first, last):
-                a0, a1, a2 = f0 + _FLOAT(c) * s0, f1 + _FLOAT(c) * s1, f2 + _FLOAT(c) * s2
-                i0, i1, i2 = np.uintp(a0), np.uintp(a1), np.uintp(a2)
-                d0, d1, d2 = a0 - _FLOAT(i0), a1 - _FLOAT(i1), a2 - _FLOAT(i2)
-                at = i0 * plane_pitch + i1 * row_pitch + i2
-                step_1, step_2 = flat[at + one] - flat[at], flat[at + row_pitch + one] - flat[at + row_pitch]
-                near = flat[at] + d2 * step_1
-                near_rise = flat[at + row_pitch] + d2 * step_2 - near
-                near_run = step_1 + d1 * (step_2 - step_1)
-                near += d1 * near_rise
-                at += plane_pitch
-                step_1, step_2 = flat[at + one] - flat[at], flat[at + row_pitch + one] - flat[at + row_pitch]
-                far = flat[at] + d2 * step_1
-                far_rise = flat[at + row_pitch] + d2 * step_2 - far
-                far_run = step_1 + d1 * (step_2 - step_1)
-                far += d1 * far_rise
-                line[0, c] = far - near
-                line[1, c] = near_rise + d0 * (far_rise - near_rise)
-                line[2, c] = near_run + d0 * (far_run - near_run)
-                line[3, c] = near + d0 * (far - near)
-            for c in range(width):
-                if first <= c < last:
-                    continue
-                line[3, c] = _sample(y, u0 + c * m0, u1 + c * m1, u2 + c * m2, gradient)
-                for i in range(3):
-                    line[i, c] = gradient[i]
+            _read_line(y, (u0, u1, u2), (m0, m1, m2), line, gradient)
             for c in range(width):
                 position = line[3, c] * unit
                 entry = np.uintp(position)
@@ -311,15 +337,4 @@ def sum_least_squares(x, y, matrix, offset, centre, gamma, out):  # pragma: no c
                     terms[3 + i, k + c] = g * _FLOAT(vr)
                     terms[6 + i, k + c] = g * (_FLOAT(c) + _FLOAT(vc))
             k += width
-        for i in range(13):
-            for j in range(i, 13):
-                products[i, j] = products[j, i] = _dot(terms[i], terms[j])
-        for i in range(13):
-            for j in range(13):
-                out[place[i], place[j]] += products[i, j]
-        for i in range(3):
-            for j in range(13):
-                out[by_plane[i], place[j]] += vp * products[i, j]
-                out[place[j], by_plane[i]] += vp * products[i, j]
-            for j in range(3):
-                out[by_plane[i], by_plane[j]] += vp * vp * products[i, j]
+        _add_products(terms, products, vp, out)
