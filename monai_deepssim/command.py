@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from monai_deepssim.command_parser import BUNDLES, COMMANDS, make_parser
+from monai_deepssim.command_parser import BUNDLES, COMMANDS, ON_RANKS, make_parser
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.files import write_text
 from monai_deepssim.options import option_fields, option_names, read_options, unknown_option
@@ -21,6 +21,7 @@ from monai_deepssim.progress import PROGRAM, quiet, say
 from monai_deepssim.ranks import is_first_process
 from monai_deepssim.release import verification_colour, verification_lines, verify_release
 from monai_deepssim.release.options import ReportOptions, VerifyOptions
+from monai_deepssim.started_ranks import read_num_processes, started_ranks
 from monai_deepssim.workflow.bundles import find_bundle, list_bundles
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given.command in _OF_FINISHED_AUDITS:
             return _run_on_finished_audit(given)
-        return _run(given, nested)
+        if given.command not in ON_RANKS:
+            return _run(given, nested)
+        with started_ranks(read_num_processes(given.processes), typed):
+            return _run(given, nested)
     except UnusableInputError as error:
         say(f"{PROGRAM}: {error}", sys.stderr)
         return _UNUSABLE_INPUT
@@ -80,7 +84,7 @@ def _refuse(command: str, unknown: Sequence[str]) -> NoReturn:
         raise UnusableInputError(f"{unknown[0]!r} is one argument too many. Put a name with spaces into quotes.")
     kind, _, left_out, _ = COMMANDS[command]
     known = [name for name in option_names(kind) if name not in left_out]
-    known += ["quiet", "json"] + ["quick"] * (command in BUNDLES)
+    known += ["quiet", "json"] + ["quick"] * (command in BUNDLES) + ["processes"] * (command in ON_RANKS)
     raise unknown_option(flag.lstrip("-").partition("=")[0], known)
 
 

@@ -19,7 +19,7 @@ from monai_deepssim.progress import PROGRAM
 from monai_deepssim.release.options import ReportOptions, VerifyOptions
 from monai_deepssim.study.options import StudyOptions
 
-__all__ = ["BUNDLES", "COMMANDS", "make_parser"]
+__all__ = ["BUNDLES", "COMMANDS", "ON_RANKS", "make_parser"]
 
 _WIDTH = 100
 #: Of each command: its options, those that are given by position, those that it does not have, a sentence.
@@ -57,6 +57,8 @@ COMMANDS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...], str]] = {
 }
 #: Commands whose defaults are those of a bundle's config.
 BUNDLES = {"benchmark": "detector_benchmark", "study": "memorization_study"}
+#: Commands whose work several processes share.
+ON_RANKS = ("audit", "filter", "deduplicate", "demo")
 _OTHER_NAMES = {"output_dir": ("-o",), "output_file": ("-o",), "holdout_dir": ("--holdout",)}
 
 
@@ -85,6 +87,12 @@ def make_parser() -> argparse.ArgumentParser:
         sides = "".join(f" {entry.removesuffix('_dir').upper()}" for entry in positional)
         added.usage = f"{PROGRAM} {name}{sides} [options]"
         _add_options(added, kind, positional, left_out)
+        if name in ON_RANKS:
+            added.add_argument(
+                "--processes",
+                metavar="<whole number>",
+                help="processes of this machine that share the work, each with its part of the cores. Default: 1.",
+            )
         if name in BUNDLES:
             added.add_argument("--quick", action="store_true", help="small settings, for a first look in minutes")
             config = f"configs/inference.json of the bundle {BUNDLES[name]}"

@@ -27,6 +27,7 @@ import numpy as np
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.interruptions import interruption_in_words
 from monai_deepssim.progress import is_quiet, quiet
+from monai_deepssim.started_ranks import lost_process
 
 if TYPE_CHECKING:
     import torch
@@ -195,8 +196,13 @@ class Ranks:
                 )
 
     def _check_others(self) -> None:
+        lost = lost_process()  # looked at first: what ended it may be in the store
         if self._store.check([_FAILURE]):
             raise _OtherRankError
+        if lost is not None:
+            raise UnusableInputError(
+                f"{lost}, for lack of memory perhaps. The same command continues where this stopped."
+            )
 
     def report(self, error: BaseException) -> None:
         """Let the other ranks know that this one ends, and raise what it should end with.

@@ -20,6 +20,7 @@ from monai_deepssim.data import ImageDataset, load_slice
 from monai_deepssim.memory import BYTES_PER_PIXEL, check_memory
 from monai_deepssim.metrics import ComparedImages, tabulate_candidates, verify_candidates
 from monai_deepssim.progress import Stages, is_quiet, say
+from monai_deepssim.ranks import current_ranks
 from monai_deepssim.similarity import compile_kernels, extract_local_features, map_in_threads
 
 __all__ = ["duration_words", "estimate_seconds", "say_estimate"]
@@ -111,7 +112,9 @@ def estimate_seconds(
     pairs_of_control = options.top_k if options.volumes != "none" else min(options.top_k, _PAIRS_OF_CONTROL)
     controls = num_controls * (speed.image + 2 * speed.features + pairs_of_control * speed.pair)
     seconds = num_images * speed.image + (num_images + looked_up) * speed.features + pairs * speed.pair
-    return seconds + controls, controls
+    # Ranks share all of it, and each of them measures with its part of the cores.
+    shares = current_ranks().size
+    return (seconds + controls) / shares, controls / shares
 
 
 def _measure(items: Sequence[Mapping[str, Any]], detector: AuditDetector, options: SearchOptions) -> _Speed:
