@@ -70,6 +70,11 @@ def test_the_listed_packages_are_the_rooms_on_disk_and_the_bundles(setup_cfg):
     assert len(listed) == len(set(listed))
 
 
+def test_nothing_lies_at_the_top_but_what_belongs_there(tracked_files):
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked_files if path.parent != ROOT}
+    assert folders == {".ci", "benchmarks", "bundles", "docs", "monai_deepssim", "tests"}
+
+
 def test_the_version_is_one_that_releases_have_and_the_changelog_knows_it(setup_cfg):
     assert re.fullmatch(r"\d+\.\d+\.\d+", monai_deepssim.__version__)
     assert setup_cfg["metadata"]["version"] == "attr: monai_deepssim.__version__"
