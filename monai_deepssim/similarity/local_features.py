@@ -246,7 +246,9 @@ def match_local_features(query: LocalFeatures, training: LocalFeatures, version:
 
 def _distinct(points: np.ndarray, side: float) -> np.ndarray:
     """One of the points at each place."""
-    return points[np.unique(np.round(points / (_SAME_KEYPOINT * side)), axis=0, return_index=True)[1]]
+    columns, rows = np.round(points / (_SAME_KEYPOINT * side)).astype(np.int64).T
+    # One number a place: np.unique takes several times as long for pairs.
+    return points[np.unique((columns << 32) + rows, return_index=True)[1]]
 
 
 def _find_core(inliers: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, float]:
