@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from monai_deepssim.ranks import current_ranks, pack_arrays, unpack_arrays
-from monai_deepssim.search.descriptor_cells import nearest_cells, train_cells
+from monai_deepssim.search.descriptor_cells import CellLists, nearest_cells, train_cells
 from monai_deepssim.search.feature_table import FeatureTable
 from monai_deepssim.similarity import LocalFeatures
 
@@ -19,14 +19,13 @@ __all__ = ["DescriptorIndex"]
 
 # A vote weighs exp(10 (cosine - 1)): 1 for equal descriptors, 0.08 at the cosine where two no longer match.
 _SHARPNESS = 10.0
-# Below this many descriptors the exact search is as fast as an index.
-_LEAST_FOR_FAISS = 20_000
-# Above it a descriptor is kept as 64 codes of 4 bits, whose tables of distances fit the registers of a processor, and
-# below it as two bytes per number.
+# Below this many descriptors all of them are compared as fast as those of a few cells.
+_LEAST_FOR_CELLS = 20_000
+# Above it a descriptor is kept as 64 codes of 4 bits, whose tables of distances fit the registers of a processor.
 _LEAST_FOR_CODES = 2_000_000
 _CODES, _BITS = 64, 4
-# Cells that are searched: so many, with two bytes per number a share of them all.
-_NUM_PROBED, _PROBED_SHARE, _LEAST_PROBED = 8, 0.01, 4
+# Cells that are searched: a share of them all, but no fewer and no more.
+_LEAST_PROBED, _PROBED_SHARE, _NUM_PROBED = 4, 0.01, 8
 _TRAINED_PER_CELL = 64
 # Neighbours by these codes, for each that is wanted, whose cosines are computed from the descriptors themselves.
 _RANKED_AGAIN = 3
@@ -36,19 +35,19 @@ _BLOCK_SIZE, _ADDED_AT_ONCE = 1024, 2**18
 class DescriptorIndex:
     """An index over the local descriptors of many images.
 
-    With FAISS installed and 20,000 descriptors or more, an inverted file (Jegou et al., 2011) with 1.3 times the square
-    root of their number as cells, of which 1 % are searched, on 256 bytes per descriptor beside its own 128. Above 2
-    million descriptors, some 7,000 images, they are kept as codes of 4 bits (Andre et al., 2017), of which 8 cells are
-    searched, and three times as many neighbours as vote are compared again by the descriptors themselves: 40 bytes
-    more, and the time of a query grows with the square root of their number. Without FAISS, or with fewer descriptors,
-    the search is exact, on 512 bytes more per descriptor.
+    With 20,000 descriptors or more, an inverted file (Jegou et al., 2011) with 1.3 times the square root of their
+    number as cells, of which 4 to 8 are searched, on some 170 bytes per descriptor beside its own 128: the time of a
+    query grows with the square root of their number. Above 2 million descriptors, some 7,000 images, FAISS keeps them
+    as codes of 4 bits (Andre et al., 2017), and three times as many neighbours as vote are compared again by the
+    descriptors themselves: 40 bytes more. With fewer descriptors than 20,000 the search is exact, on 512 bytes more per
+    descriptor.
 
     Several ranks build the index together, and each has all of it: the first trains the cells, and each sorts a part of
     the descriptors into them.
 
     Args:
         num_neighbors: neighbours of each descriptor that vote.
-        use_faiss: whether FAISS may be used; by default where it is installed.
+        use_faiss: whether FAISS may be used above 2 million descriptors; by default where it is installed.
 
     Raises:
         ValueError: when ``num_neighbors`` is below 1.
@@ -73,6 +72,7 @@ class DescriptorIndex:
         self._table = FeatureTable.of([])
         self._numbers = np.empty(0, np.int64)
         self._rows = torch.empty(0, 128)
+        self._lists: CellLists | None = None
         self._index: Any = None
         self._centres = np.empty((0, 128), np.float32)
 
@@ -98,9 +98,11 @@ class DescriptorIndex:
         if not isinstance(descriptors, FeatureTable):
             descriptors = FeatureTable.of(LocalFeatures(np.zeros((len(rows), 2)), rows, 1.0) for rows in descriptors)
         self._table, self._numbers = descriptors, descriptors.numbers
-        self._index, self._rows = None, torch.empty(0, 128)
-        if self.use_faiss and len(self._numbers) >= _LEAST_FOR_FAISS:
+        self._lists, self._index, self._rows = None, None, torch.empty(0, 128)
+        if self.use_faiss and len(self._numbers) >= _LEAST_FOR_CODES:
             self._index, self._centres = _make_faiss_index(self._table, self._numbers)
+        elif len(self._numbers) >= _LEAST_FOR_CELLS:
+            self._lists = _make_lists(self._table, self._numbers)
         else:
             self._rows = torch.from_numpy(_unit(self._table.descriptors_of(self._numbers)))
         return self
@@ -142,7 +144,7 @@ class DescriptorIndex:
             raise RuntimeError("the index holds no images yet: call fit(descriptors) first")
         if not queries.size or not len(self._numbers):
             return np.empty(0, np.int64), np.empty(0)
-        cosines, neighbors = self._search(_unit(queries.reshape(-1, 128)))
+        cosines, neighbors = self._search(queries.reshape(-1, 128))
         images = np.where(neighbors >= 0, self._table.images_of(neighbors), -1)
         weights = np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1))
         of_query = np.repeat(np.arange(len(queries)) * self.num_images, queries.shape[1])
@@ -159,16 +161,19 @@ class DescriptorIndex:
     def _search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cosine and number of the nearest keypoints, where there is none -1."""
         k = min(self.num_neighbors, len(self._numbers))
+        if self._lists is not None:
+            num_cells = len(self._lists.centres)
+            num_probed = min(num_cells, _NUM_PROBED, max(_LEAST_PROBED, round(_PROBED_SHARE * num_cells)))
+            return self._lists.search(queries, k, num_probed)
+        rows = _unit(queries)
         if self._index is not None:
             import faiss
 
             faiss.omp_set_num_threads(1)  # of this thread: callers look up one image per thread
-            has_codes = len(self._numbers) >= _LEAST_FOR_CODES
-            cells, cosines = nearest_cells(queries, self._centres, self._index.nprobe)
-            wanted = _RANKED_AGAIN * k if has_codes else k
-            cosines, neighbors = self._index.search_preassigned(queries, wanted, cells, cosines)
-            return self._rank_again(queries, neighbors, k) if has_codes else (cosines, neighbors)
-        found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(queries).split(_BLOCK_SIZE)]
+            cells, cosines = nearest_cells(rows, self._centres, self._index.nprobe)
+            _, neighbors = self._index.search_preassigned(rows, _RANKED_AGAIN * k, cells, cosines)
+            return self._rank_again(rows, neighbors, k)
+        found = [(block @ self._rows.T).topk(k, dim=1) for block in torch.from_numpy(rows).split(_BLOCK_SIZE)]
         cosines, places = (torch.cat(part).numpy() for part in zip(*found, strict=True))
         return cosines, self._numbers[places]
 
@@ -181,46 +186,59 @@ class DescriptorIndex:
         return np.take_along_axis(cosines, order, 1), np.take_along_axis(neighbors, order, 1)
 
 
+def _make_lists(table: FeatureTable, numbers: np.ndarray) -> CellLists:
+    """The keypoints by their cells; all ranks have the same ones."""
+    num_cells, ranks = int(1.3 * np.sqrt(len(numbers))), current_ranks()
+    trained = []
+    if ranks.is_first:
+        trained = [train_cells(_unit(table.descriptors_of(_sample(table, numbers, num_cells))), num_cells)]
+    (centres,) = unpack_arrays(ranks.gather(pack_arrays(trained))[0])
+    parts = _parts(numbers)
+    cells = np.concatenate(_sort_into_cells(table, parts, centres))
+    return CellLists(centres, cells, ((part, table.descriptors_of(part)) for part in parts))
+
+
 def _make_faiss_index(table: FeatureTable, numbers: np.ndarray) -> tuple[Any, np.ndarray]:
-    """An index in which each keypoint has its number, and the centres of its cells; all ranks have the same ones."""
+    """An index of codes in which each keypoint has its number, and the centres of its cells, the same on all ranks."""
     import faiss
 
-    ranks, has_codes = current_ranks(), len(numbers) >= _LEAST_FOR_CODES
-    num_cells = int(1.3 * np.sqrt(len(numbers)))
-    quantizer, metric = faiss.IndexFlatIP(128), faiss.METRIC_INNER_PRODUCT
-    if has_codes:
-        index: Any = faiss.IndexIVFPQ(quantizer, 128, num_cells, _CODES, _BITS, metric)
-        index.by_residual = False  # as IndexIVFPQFastScan has it, which is made of this one
-    else:
-        index = faiss.IndexIVFScalarQuantizer(quantizer, 128, num_cells, faiss.ScalarQuantizer.QT_fp16, metric)
+    num_cells, ranks = int(1.3 * np.sqrt(len(numbers))), current_ranks()
+    quantizer = faiss.IndexFlatIP(128)
+    index: Any = faiss.IndexIVFPQ(quantizer, 128, num_cells, _CODES, _BITS, faiss.METRIC_INNER_PRODUCT)
+    index.by_residual = False  # as IndexIVFPQFastScan has it, which is made of this one
     trained: list[np.ndarray] = []
     if ranks.is_first:
         sample = _unit(table.descriptors_of(_sample(table, numbers, num_cells)))
-        trained = [train_cells(sample, num_cells)]
-        if has_codes:
-            index.pq.train(sample)
-            trained.append(faiss.vector_to_array(index.pq.centroids))
-    centres, *codes = unpack_arrays(ranks.gather(pack_arrays(trained))[0])
+        index.pq.train(sample)
+        trained = [train_cells(sample, num_cells), faiss.vector_to_array(index.pq.centroids)]
+    centres, codes = unpack_arrays(ranks.gather(pack_arrays(trained))[0])
     quantizer.add(centres)
-    if has_codes:
-        faiss.copy_array_to_vector(codes[0], index.pq.centroids)
+    faiss.copy_array_to_vector(codes, index.pq.centroids)
     index.is_trained = True
-    parts = [numbers[start : start + _ADDED_AT_ONCE] for start in range(0, len(numbers), _ADDED_AT_ONCE)]
+    parts = _parts(numbers)
+    for part, cells in zip(parts, _sort_into_cells(table, parts, centres), strict=True):
+        rows = _unit(table.descriptors_of(part))
+        index.add_core(len(part), *(faiss.swig_ptr(array) for array in (rows, part, cells)))
+    unpacked, index = index, faiss.IndexIVFPQFastScan(index)
+    nothing = faiss.ArrayInvertedLists(num_cells, unpacked.code_size)
+    nothing.this.disown()  # type: ignore[attr-defined]
+    unpacked.replace_invlists(nothing, True)  # the one index keeps the other, whose codes it has taken over
+    index.nprobe = min(num_cells, _NUM_PROBED)
+    return index, centres
+
+
+def _parts(numbers: np.ndarray) -> list[np.ndarray]:
+    return [numbers[start : start + _ADDED_AT_ONCE] for start in range(0, len(numbers), _ADDED_AT_ONCE)]
+
+
+def _sort_into_cells(table: FeatureTable, parts: Sequence[np.ndarray], centres: np.ndarray) -> list[np.ndarray]:
+    """The cell of each keypoint of each part, int64; each rank finds those of some parts."""
 
     def sort(part: int) -> bytes:
         rows = _unit(table.descriptors_of(parts[part]))
         return nearest_cells(rows, centres, 1)[0].astype(np.int32).tobytes()
 
-    for part, content in zip(parts, ranks.share(len(parts), sort), strict=True):
-        rows, cells = _unit(table.descriptors_of(part)), np.frombuffer(content, np.int32).astype(np.int64)
-        index.add_core(len(part), *(faiss.swig_ptr(array) for array in (rows, part, cells)))
-    if has_codes:
-        unpacked, index = index, faiss.IndexIVFPQFastScan(index)
-        nothing = faiss.ArrayInvertedLists(num_cells, unpacked.code_size)
-        nothing.this.disown()  # type: ignore[attr-defined]
-        unpacked.replace_invlists(nothing, True)  # the one index keeps the other, whose codes it has taken over
-    index.nprobe = min(num_cells, _NUM_PROBED if has_codes else max(_LEAST_PROBED, round(_PROBED_SHARE * num_cells)))
-    return index, centres
+    return [np.frombuffer(cells, np.int32).astype(np.int64) for cells in current_ranks().share(len(parts), sort)]
 
 
 def _sample(table: FeatureTable, numbers: np.ndarray, num_cells: int) -> np.ndarray:

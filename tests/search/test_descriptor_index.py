@@ -34,39 +34,60 @@ def test_the_votes_are_those_of_a_search_by_hand(descriptors):
     assert votes[1] == 0
 
 
-@pytest.fixture(params=["halves", "codes"])
+@pytest.fixture(params=["cells", "codes"])
 def small_index(request, monkeypatch) -> None:
-    pytest.importorskip("faiss")
+    if request.param == "codes":
+        pytest.importorskip("faiss")
     monkeypatch.setattr(descriptor_index, "_LEAST_FOR_CODES", 1 if request.param == "codes" else 10**9)
-    monkeypatch.setattr(descriptor_index, "_LEAST_FOR_FAISS", 1)
+    monkeypatch.setattr(descriptor_index, "_LEAST_FOR_CELLS", 1)
     monkeypatch.setattr(descriptor_index, "_ADDED_AT_ONCE", 700)
 
 
-def test_faiss_names_the_images_that_the_exact_search_names(small_index):
+def exact_votes(images: list[np.ndarray], query: np.ndarray, monkeypatch, num_neighbors: int = 3) -> np.ndarray:
+    """Votes of a search that compares all descriptors."""
+    with monkeypatch.context() as patch:
+        patch.setattr(descriptor_index, "_LEAST_FOR_CELLS", 10**9)
+        return DescriptorIndex(num_neighbors, use_faiss=False).fit(images).vote(query)
+
+
+def test_an_index_names_the_images_that_the_exact_search_names(small_index, monkeypatch):
     random = np.random.default_rng(1)
     images = [random.integers(0, 255, (100, 128), dtype=np.uint8) for _ in range(30)]
-    exact, faiss = (DescriptorIndex(use_faiss=use).fit(images) for use in (False, True))
+    index = DescriptorIndex().fit(images)
     for image in (0, 17, 29):
-        assert faiss.vote(images[image]).argmax() == exact.vote(images[image]).argmax() == image
-        assert faiss.vote(images[image])[image] > 98, "of 100 keypoints each lies in the cell where it is looked for"
+        votes = index.vote(images[image])
+        assert votes.argmax() == exact_votes(images, images[image], monkeypatch).argmax() == image
+        assert votes[image] > 98, "of 100 keypoints each lies in the cell where it is looked for"
 
 
-def test_votes_of_faiss_weigh_as_much_as_those_of_the_exact_search(small_index, monkeypatch):
+def test_votes_of_an_index_weigh_as_much_as_those_of_the_exact_search(small_index, monkeypatch):
     for name in ("_NUM_PROBED", "_LEAST_PROBED"):
         monkeypatch.setattr(descriptor_index, name, 1000)  # all cells, so that the codes alone can lose a vote
     random = np.random.default_rng(1)
     images = [random.integers(0, 255, (100, 128), dtype=np.uint8) for _ in range(30)]
-    exact, faiss = (DescriptorIndex(1, use_faiss=use).fit(images) for use in (False, True))
-    near = np.clip(images[4].astype(int) + random.integers(-20, 20, images[4].shape), 0, 255)
-    np.testing.assert_allclose(faiss.vote(near)[4], exact.vote(near)[4], rtol=1e-3)
+    near = np.clip(images[4].astype(int) + random.integers(-20, 20, images[4].shape), 0, 255).astype(np.uint8)
+    votes = DescriptorIndex(1).fit(images).vote(near)
+    np.testing.assert_allclose(votes[4], exact_votes(images, near, monkeypatch, 1)[4], rtol=1e-3)
+
+
+def test_all_cells_together_vote_as_the_exact_search(monkeypatch):
+    monkeypatch.setattr(descriptor_index, "_LEAST_FOR_CELLS", 1)
+    for name in ("_NUM_PROBED", "_LEAST_PROBED"):
+        monkeypatch.setattr(descriptor_index, name, 1000)
+    random = np.random.default_rng(3)
+    images = [random.integers(0, 255, (count, 128), dtype=np.uint8) for count in (300, 0, 50, 129, 64)]
+    images[2][7] = 0  # a descriptor of length 0 is near to none
+    query = np.concatenate([images[3][:20], random.integers(0, 255, (50, 128), dtype=np.uint8)])
+    found = DescriptorIndex().fit(images).vote(query)
+    np.testing.assert_allclose(found, exact_votes(images, query, monkeypatch), rtol=1e-5)
 
 
 def test_ranks_build_one_index_together(small_index):
     random = np.random.default_rng(2)
     images = [random.integers(0, 255, (count, 128), dtype=np.uint8) for count in (300, 0, 500, 900, 400)]
-    expected = DescriptorIndex(use_faiss=True).fit(images).vote(images[3])
+    expected = DescriptorIndex().fit(images).vote(images[3])
     for size in (2, 3):
-        for votes in on_ranks(size, lambda _: DescriptorIndex(use_faiss=True).fit(images).vote(images[3])):
+        for votes in on_ranks(size, lambda _: DescriptorIndex().fit(images).vote(images[3])):
             np.testing.assert_array_equal(votes, expected)
 
 

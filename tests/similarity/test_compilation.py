@@ -38,15 +38,20 @@ def test_what_is_compiled_ahead_is_all_that_a_later_process_needs():
     for spatial_dims in (2, 3):
         compile_kernels(spatial_dims)
     code = """
+import numpy as np
 import torch
 from numba.core import event
+from monai_deepssim.search.descriptor_cells import CellLists
 from monai_deepssim.similarity import copy_score, kernels_are_compiled, pairwise_ssim
+rows = np.ones((1, 128), np.uint8)
+centres = rows / np.float32(128**0.5)
 for size in ((20, 24), (16, 18, 17)):
     print(kernels_are_compiled(len(size)))
     with event.install_recorder("numba:compile") as recorder:
         images = torch.rand(2, 1, *size)
         copy_score(images, images.flip(0))
         pairwise_ssim(images)
+        CellLists(centres, np.array([0]), [(np.array([7]), rows)]).search(rows, 1, 1)
     print(len(recorder.buffer))
 """
     assert run(code) == ["True", "0"] * 2
@@ -70,7 +75,7 @@ for dims in (2, 3):
     names.clear()
 """
     expected = [
-        "align_pair deform_pair fill_ssim window_means",
+        "align_pair deform_pair fill_ssim scan_cells window_means",
         "deform_volume fill_ssim sum_least_squares volume_ssim warp_volume window_means",
     ]
     assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == expected

@@ -1,7 +1,8 @@
-"""The compiled functions of the pixel side: SSIM of many pairs, the search for an alignment, and a deformation."""
+"""The compiled functions: SSIM of many pairs, the search for an alignment, a deformation, descriptors in cells."""
 
 from functools import cache
 
+from monai_deepssim.similarity.kernels.cell_scan import DESCRIPTORS_AT_ONCE, scan_cells
 from monai_deepssim.similarity.kernels.changed_ssim import Reference
 from monai_deepssim.similarity.kernels.compilation import compile_in_children, is_cached
 from monai_deepssim.similarity.kernels.deformation import deform_pair
@@ -20,6 +21,7 @@ from monai_deepssim.similarity.kernels.volumes import NUM_TERMS, sum_least_squar
 
 __all__ = [
     "CHANGE_SIZE",
+    "DESCRIPTORS_AT_ONCE",
     "GAMMA",
     "NUM_TERMS",
     "ROTATION",
@@ -34,6 +36,7 @@ __all__ = [
     "ensure_compiled",
     "fill_ssim",
     "kernels_are_compiled",
+    "scan_cells",
     "sum_least_squares",
     "volume_ssim",
     "warp_volume",
@@ -42,7 +45,7 @@ __all__ = [
 
 # What takes longest to compile comes first, so that two processors are done at about the same time.
 _KERNELS = {
-    2: (align_pair, deform_pair, fill_ssim, window_means),
+    2: (align_pair, deform_pair, scan_cells, fill_ssim, window_means),
     3: (deform_volume, sum_least_squares, warp_volume, volume_ssim, fill_ssim, window_means),
 }
 

@@ -41,6 +41,13 @@ def _align_pair() -> None:
     kernels.align_pair(_reference(), _image(), _image(), (_SIDE, _SIDE), search, -2.0, _CHANGE.copy())
 
 
+def _scan_cells() -> None:
+    blocks, inverse = np.zeros((1, 128, kernels.DESCRIPTORS_AT_ONCE), np.uint8), np.zeros((1, 64), np.float32)
+    places = np.zeros(1, np.int64)
+    found = np.zeros((1, 1), np.float32), np.full((1, 1), -1)
+    kernels.scan_cells(blocks, inverse, np.arange(2), np.zeros((1, 128), np.float32), places, places, *found)
+
+
 def _deform_pair() -> None:
     kernels.deform_pair(_reference(), _image(), (_SIDE, _SIDE), 0, _CHANGE, True, _image())
 
