@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from monai_deepssim.progress import quiet
-from monai_deepssim.stores import ArrayStore, read_sealed, write_sealed
+from monai_deepssim.stores import ArrayStore, read_sealed, read_sealed_array, write_sealed, write_sealed_array
 
 CONTENT = {"name": "sub-01/ä.png", "scores": [0.1, 1e-300, float("inf"), None], "rows": 3}
 
@@ -29,6 +29,21 @@ def test_a_bit_that_is_flipped_anywhere_in_a_sealed_file_is_noticed(tmp_path, bi
         with quiet(), pytest.warns(UserWarning, match=r"a\.json: is damaged"):
             assert read_sealed(path) is None, place
         assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_bit_that_is_flipped_anywhere_in_a_sealed_array_or_its_notes_is_noticed(tmp_path, suffix) -> None:
+    path = tmp_path / "a.npy"
+    write_sealed_array(path, np.arange(40, dtype=np.float32), {"of": ["sub-01/ä.png"]})
+    contents = {end: path.with_suffix(end).read_bytes() for end in (".npy", ".json")}
+    for place in range(len(contents[suffix])):
+        for end, content in contents.items():
+            path.with_suffix(end).write_bytes(content)
+        flipped = bytearray(contents[suffix])
+        flipped[place] ^= 1 << place % 8
+        path.with_suffix(suffix).write_bytes(flipped)
+        with quiet(), pytest.warns(UserWarning, match=rf"a\{suffix}: is damaged"):
+            assert read_sealed_array(path) is None, place
 
 
 @pytest.mark.parametrize("length", [0, 1, 50, -1])

@@ -96,6 +96,9 @@ def test_a_list_names_windows_of_its_own_and_keeps_those_of_an_earlier_list(tmp_
     items = list_images(tmp_path / "list.csv", window=SOFT_TISSUE)
     assert [item["window"] for item in items] == ["-600,1500", SOFT_TISSUE]
     assert [item["window"] for item in list_images(items)] == ["-600,1500", SOFT_TISSUE]
+    # One slice in two windows is two images, and twice in one window it is one.
+    two = [{"image": str(tmp_path / "a.nii"), "window": window} for window in ("lung", SOFT_TISSUE, "lung")]
+    assert [item["window"] for item in list_images(two)] == ["-600,1500", SOFT_TISSUE]
     (tmp_path / "list.csv").write_text("image,window\na.nii,wide\n")
     with pytest.raises(UnusableInputError, match=r"line 2: window is 'wide', wanted center and a width"):
         list_images(tmp_path / "list.csv")
