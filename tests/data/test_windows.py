@@ -129,6 +129,12 @@ def test_a_name_that_is_unknown_is_answered_with_the_names(tmp_path):
         resolve_window("lungs")
 
 
+@pytest.mark.parametrize("window", ["40,0", "40,-400", "40", "40,400,1", "nan,400", "40,inf"])
+def test_a_window_without_center_and_width_is_refused(window):
+    with pytest.raises(ValueError, match="want center and a width above 0"):
+        resolve_window(window)
+
+
 def test_a_window_that_shows_nothing_is_named(tmp_path):
     write_nifti(tmp_path / "a.nii", make_body(3))
     with pytest.raises(UnusableInputError, match="in the window 9000,10 every pixel is 8995"):
