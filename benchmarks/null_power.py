@@ -22,6 +22,7 @@ from monai_deepssim.calibration import (
     conformal_p_values,
     discoveries_at_fdr,
     find_discoveries,
+    find_partners,
     find_unexplained,
     leave_one_out_null,
     leave_out_duplicates,
@@ -157,7 +158,7 @@ def leave_one_out(
     scores, nearest = similarity.max(axis=1), similarity.argmax(axis=1)
     keep, count = np.ones(len(rows), bool), 0
     if duplicate_threshold is not None:
-        left_out = leave_out_duplicates(scores, duplicate_threshold)
+        left_out = leave_out_duplicates(scores, duplicate_threshold, partners=find_partners(nearest, rows))
         keep, count = ~left_out.flags, left_out.count
     return leave_one_out_null(scores[keep], nearest[keep], rows[keep], patients[rows[keep]], num_left_out=count)
 
@@ -201,7 +202,7 @@ def discoveries_with_leave_one_out(num_runs: int) -> None:
             strangers, _ = draw_patients(generator, np.ones(1000 - num_copies, int), dimensions)
             synthetic = np.concatenate([blurred(generator, copied), strangers])
             scores = (synthetic @ training.T).max(axis=1)
-            is_flagged = find_unexplained(scores[num_copies:], null.scores).count > 0
+            is_flagged = find_unexplained(scores[num_copies:], null.measurements).count > 0
             rows.append([*proportions(find_discoveries(scores, null), num_copies), is_flagged])
         print(f"| {dimensions} | {slices} | {duplicated:.0%} | {num_copies} | {row_text(rows)} |", flush=True)
 

@@ -27,6 +27,7 @@ __all__ = [
 
 # What holds pixels or names of patients is its owner's alone.
 _PRIVATE_FILE, _PRIVATE_FOLDER, _BY_UMASK = 0o600, 0o700, 0o666
+_PROBE = ".writable-"
 
 
 @contextmanager
@@ -138,12 +139,11 @@ def ensure_writable(folder: Path) -> None:
         UnusableInputError: if that fails.
     """
     make_folder(folder)
-    probe = folder / f".writable-{os.getpid()}"
     try:
-        open_private(probe).close()
-        probe.unlink()
+        open_private(folder / f"{_PROBE}{os.getpid()}").close()
     except OSError as error:
         raise unwritable(folder, error) from error
+    remove_files(folder.glob(f"{_PROBE}*"))  # also what was left by a run that was killed here
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

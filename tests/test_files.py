@@ -156,6 +156,12 @@ def test_what_a_killed_run_left_of_a_file_goes_with_it(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_tried_holds_no_trace_of_it_not_even_of_a_run_that_was_killed_meanwhile(tmp_path) -> None:
+    (tmp_path / ".writable-1").touch()
+    ensure_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_writer_leaves_the_old_file_and_what_it_leaves_beside_it_is_private(tmp_path) -> None:
     write_text(tmp_path / "a.csv", "old")
     script = textwrap.dedent(

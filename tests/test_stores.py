@@ -1,12 +1,15 @@
 """No byte of a store can change without being noticed, named and made again."""
 
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from monai_deepssim import UnusableInputError, stores
+from monai_deepssim.files import atomic_file
 from monai_deepssim.progress import quiet
-from monai_deepssim.stores import ArrayStore, read_sealed, write_sealed
+from monai_deepssim.stores import ArrayStore, read_sealed, read_sealed_array, write_sealed, write_sealed_array
 
 CONTENT = {"name": "sub-01/ä.png", "scores": [0.1, 1e-300, float("inf"), None], "rows": 3}
 
@@ -29,6 +32,35 @@ def test_a_bit_that_is_flipped_anywhere_in_a_sealed_file_is_noticed(tmp_path, bi
         with quiet(), pytest.warns(UserWarning, match=r"a\.json: is damaged"):
             assert read_sealed(path) is None, place
         assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_bit_that_is_flipped_anywhere_in_a_sealed_array_or_its_notes_is_noticed(tmp_path, suffix) -> None:
+    path = tmp_path / "a.npy"
+    write_sealed_array(path, np.arange(40, dtype=np.float32), {"of": ["sub-01/ä.png"]})
+    contents = {end: path.with_suffix(end).read_bytes() for end in (".npy", ".json")}
+    for place in range(len(contents[suffix])):
+        for end, content in contents.items():
+            path.with_suffix(end).write_bytes(content)
+        flipped = bytearray(contents[suffix])
+        flipped[place] ^= 1 << place % 8
+        path.with_suffix(suffix).write_bytes(flipped)
+        with quiet(), pytest.warns(UserWarning, match=rf"a\{suffix}: is damaged"):
+            assert read_sealed_array(path) is None, place
+
+
+def test_an_array_that_changes_on_its_way_to_the_disk_is_not_taken_for_written(tmp_path, monkeypatch) -> None:
+    @contextmanager
+    def write_otherwise(path):
+        with atomic_file(path) as file:
+            yield file
+        if path.suffix == ".npy":
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    monkeypatch.setattr(stores, "atomic_file", write_otherwise)
+    with quiet(), pytest.warns(UserWarning, match="is damaged"):  # noqa: SIM117
+        with pytest.raises(UnusableInputError, match="what was written is not what is there"):
+            write_sealed_array(tmp_path / "a.npy", np.arange(3.0), {})
 
 
 @pytest.mark.parametrize("length", [0, 1, 50, -1])

@@ -156,7 +156,7 @@ def ask_detector(
         return None
     scores = search.detector.search(synthetic.images, 1)[0][:, 0]
     is_discovery = find_discoveries(scores, null, fdr).is_discovery
-    is_unexplained = find_unexplained(scores, null.scores, is_discovery).flags
+    is_unexplained = find_unexplained(scores, null.measurements, is_discovery).flags
     return SecondOpinion(search.detector.name, np.asarray(is_discovery) | is_unexplained)
 
 

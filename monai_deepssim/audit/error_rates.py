@@ -11,6 +11,7 @@ from monai_deepssim.calibration import (
     Discoveries,
     NullScores,
     find_discoveries,
+    find_partners,
     find_unexplained,
     is_copy,
     leave_one_out_null,
@@ -47,7 +48,8 @@ def null_of_pairs(
     nearest = pairs.drop_duplicates("query").reset_index(drop=True)
     copies = Counter(training.usable_contents)
     is_identical = [copies[training.usable_contents[row]] > 1 for row in nearest["query"]]
-    left_out = leave_out_duplicates(nearest["score"].tolist(), duplicate_threshold, is_identical)
+    partners = find_partners(nearest["training"].to_numpy(), nearest["query"].to_numpy())
+    left_out = leave_out_duplicates(nearest["score"].tolist(), duplicate_threshold, is_identical, partners=partners)
     kept = nearest[~left_out.flags]
     patients = [training.patients[row] for row in kept["query"]]
     if len({patient or f"image {row}" for row, patient in zip(kept["query"], patients, strict=True)}) < 2:
@@ -98,8 +100,7 @@ def add_error_rates(
         The matches, and the discoveries among them, in the same order.
     """
     scores = matches["score"].tolist()
-    null_scores = [] if null is None else list(null.scores)
-    unexplained = find_unexplained(scores, null_scores, is_copy(matches).tolist())
+    unexplained = find_unexplained(scores, [] if null is None else null.measurements, is_copy(matches).tolist())
     matches = matches.assign(unexplained=unexplained.flags)
     if null is None:
         return matches, None

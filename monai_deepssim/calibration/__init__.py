@@ -37,6 +37,7 @@ from monai_deepssim.calibration.members import (
     MemberComparison,
     compare_members,
 )
+from monai_deepssim.calibration.mutual_pairs import find_partners
 from monai_deepssim.calibration.null_images import choose_null_images, keep_strangers, num_null_images
 from monai_deepssim.calibration.null_scores import (
     HOLDOUT_CAVEAT,
@@ -114,6 +115,7 @@ __all__ = [
     "discoveries_at_fdr",
     "fewest_discoverable",
     "find_discoveries",
+    "find_partners",
     "find_unexplained",
     "fit_generalized_pareto",
     "fit_score_tail",

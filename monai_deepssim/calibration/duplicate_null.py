@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monai_deepssim.calibration.mutual_pairs import rows_of_measurements
 from monai_deepssim.calibration.unexplained import find_unexplained
 from monai_deepssim.calibration.vectors import Vector, as_flags, as_scores
 
@@ -33,7 +34,11 @@ class LeftOut:
 
 
 def leave_out_duplicates(
-    scores: Vector, duplicate_threshold: float, is_identical: Vector | None = None, level: float = 0.05
+    scores: Vector,
+    duplicate_threshold: float,
+    is_identical: Vector | None = None,
+    level: float = 0.05,
+    partners: np.ndarray | None = None,
 ) -> LeftOut:
     """Say which training images must not stand in for images that are not copies: those that have a duplicate.
 
@@ -51,6 +56,9 @@ def leave_out_duplicates(
         duplicate_threshold: score above which a pair is a duplicate.
         is_identical: ``(n,)``, images of which the training set holds an identical one.
         level: accepted probability of a gap by chance.
+        partners: ``(n,)``, position of the image that is the nearest of each and whose nearest it is, as
+            :func:`find_partners` gives it; -1 for none. The two have one score, which twice in a row would make every
+            other gap look wide.
 
     Returns:
         The images that are left out, and what to say about it.
@@ -66,7 +74,9 @@ def leave_out_duplicates(
     null = as_scores(scores, "scores")
     identical = np.zeros(len(null), bool) if is_identical is None else as_flags(is_identical, "is_identical")
     is_above = (null > duplicate_threshold) & ~identical
-    apart = find_unexplained(null, [], is_explained=identical, level=level).flags
+    rows = rows_of_measurements(null, partners)
+    lowest_apart = find_unexplained(null[rows], [], is_explained=identical[rows], level=level).threshold
+    apart = null >= (np.inf if lowest_apart is None else lowest_apart)
     is_apart = bool((apart | ~is_above).all())
     flags = identical | (is_above & is_apart)
     num_kept = 0 if is_apart else int(is_above.sum())

@@ -180,7 +180,7 @@ class Discoveries:
             remedies.insert(0, f"--fdr {_USUAL_FDR:g}")
         return (
             f"With {self.null.num_groups:,} patients to compare with and --fdr {self.fdr:g}, {self._discoverable} "
-            f"could be told from chance. Give {' or '.join(remedies)}."
+            f"could be told from chance. To tell {_copies(count)}, give {' or '.join(remedies)}."
         )
 
     @property
@@ -212,15 +212,14 @@ class Discoveries:
     def sentence(self) -> str:
         """What the null could have called."""
         count = self._count_above(None)
-        copies = "1 copy" if count == 1 else f"{count:,} copies"
         compared = f"compared with images of {self.null.num_groups:,} patients"
         if self.can_call:
             rests_on = "" if self.plain_copy_p_value == self.null.smallest_p_value else ", which rests on a fitted tail"
-            among = f"{copies} without any change among {len(self.p_values):,} synthetic images"
+            among = f"{_copies(count)} without any change among {len(self.p_values):,} synthetic images"
             return f"Scores alone are enough here: {compared}, {among} could be told from chance{rests_on}."
         return (
             f"Scores alone say little here: {compared}, {self._discoverable} could be told from chance. "
-            f"To tell {copies}, images of {self.comparisons_needed:,} patients are needed."
+            f"To tell {_copies(count)}, images of {self.comparisons_needed:,} patients are needed."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -289,6 +288,10 @@ def find_discoveries(scores: Vector, null: NullScores, fdr: float = 0.05, plain_
         null=null,
         plain_copy_score=plain_copy_score,
     )
+
+
+def _copies(count: int) -> str:
+    return "1 copy" if count == 1 else f"{count:,} copies"
 
 
 def _check_fdr(fdr: float) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from monai_deepssim.calibration.conformal import conformal_p_values
+from monai_deepssim.calibration.mutual_pairs import find_partners, rows_of_measurements
 from monai_deepssim.calibration.score_tail import ScoreTail, fit_score_tail
 from monai_deepssim.calibration.vectors import Groups, Vector, as_group_codes, as_scores
 from monai_deepssim.errors import UnusableInputError
@@ -66,6 +67,12 @@ class NullScores:
         if self.groups is None:
             return len(self.scores)
         return len(np.unique(as_group_codes(self.groups, len(self.scores))))
+
+    @property
+    def measurements(self) -> np.ndarray:
+        """The scores, but one of two images that are each other's nearest: for what looks at the gaps between them."""
+        values = as_scores(self.scores, "scores of the null")
+        return values[rows_of_measurements(values, self.partners)]
 
     @property
     def smallest_p_value(self) -> float:
@@ -174,16 +181,13 @@ def leave_one_out_null(
     values, nearest, rows = as_scores(scores, "scores"), np.asarray(nearest), np.asarray(rows)
     if not len(values) == len(nearest) == len(rows):
         raise ValueError(f"got {len(values)} scores, {len(nearest)} nearest images and {len(rows)} rows, want as many")
-    position = {int(row): index for index, row in enumerate(rows)}
-    partners = np.array([position.get(int(row), -1) for row in nearest], dtype=np.int64)
-    is_mutual = (partners >= 0) & (nearest[partners] == rows)
     null = NullScores(
         scores=values,
         groups=groups,
         source="training images, each against those of other patients",
         group_rule=group_rule,
         extra_votes=1,
-        partners=np.where(is_mutual, partners, -1),
+        partners=find_partners(nearest, rows),
         caveat=LEAVE_ONE_OUT_CAVEAT,
         num_left_out=num_left_out,
     )

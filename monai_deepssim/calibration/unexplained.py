@@ -67,7 +67,8 @@ def find_unexplained(
 
     Args:
         scores: ``(N,)``, the highest similarity of each synthetic image to any training image.
-        null_scores: ``(n,)``, of images that are not copies; may be empty.
+        null_scores: ``(n,)``, of images that are not copies; may be empty. Of two that are each other's nearest give
+            one (:attr:`NullScores.measurements`): a score that is there twice makes the gaps above it look wide.
         is_explained: ``(N,)``, images that are called already; they are taken out first, which narrows no gap's test.
         level: accepted probability of any false flag, between 0 and 1.
 

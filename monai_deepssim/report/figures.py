@@ -110,7 +110,7 @@ def plot_scores(
             histtype="step",
             color=INK,
             linewidth=1.1,
-            label="images that are not copies",
+            label=f"not copies ({len(null_scores)}, scaled)",
         )
     for name, value in lines:
         axes.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)))

@@ -113,6 +113,8 @@ def _wrong_accusations(summary: Mapping[str, Any]) -> str:
             words += " So few held-out images cannot exclude that each copy is a false alarm: the pictures can."
         if null is not None and not null["can_call"]:
             words += f" {null['sentence']}"
+            if summary["num_copies"]:
+                words += " The copies above rest on the threshold and on their pictures."
         return words
     if summary["discoveries"] is None:
         return "Unknown: there were no images that are not copies to compare with."

@@ -77,6 +77,7 @@ def report_environment(room: str = "report") -> Environment:
     environment.filters["shown"] = lambda text: printable(str(text))
     environment.filters["percent"] = lambda share, digits=1: percent_words(share, digits).replace(" ", "\u00a0")
     environment.filters["score"] = score_words
+    environment.filters["side"] = lambda name: "Held-out" if name == "holdout" else name.capitalize()
     environment.filters["date"] = lambda text: f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC"
     environment.tests["given"] = lambda value: value is not None and bool(pd.notna(value))
     return environment

@@ -72,8 +72,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
 
     Returns:
         The pairs, numbered in this order: ``number``, ``row``, ``kind``, ``kind_name``, ``group``, ``title`` with the
-        patient, ``is_printed`` (on paper), ``match`` with the cells of ``matches.csv``, ``alignment`` in words,
-        ``detector_score``, ``runners_up`` and ``note``.
+        patient, ``is_printed`` (on paper), ``is_named`` (on the first screen, though not suspicious), ``match`` with
+        the cells of ``matches.csv``, ``alignment`` in words, ``detector_score``, ``runners_up`` and ``note``.
     """
     matches = tables["matches"]
     matches = matches.assign(kind=kinds_of(matches, summary["options"]["fdr"]))
@@ -87,6 +87,8 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
     shown = shown.sort_values(["place", "best", "patient"], kind="stable")
     of_patient = shown[shown["place"] == 0].groupby("patient")["score"]
     nth, copies = of_patient.cumcount(), of_patient.transform("size")
+    # Those that the first screen speaks of; the strongest come first.
+    is_named = (matches["kind"] == "similar") & (rank < (summary["num_similar_above_null"] or 0))
     num_training = dict(zip(tables["patients"]["patient_id"], tables["patients"]["num_training"], strict=True))
     by_query = dict(iter(candidates.groupby("query")))
     pairs = []
@@ -104,7 +106,9 @@ def list_pairs(summary: Mapping[str, Any], tables: Mapping[str, DataFrame], cand
                 "number": number,
                 "row": row,
                 "kind": match["kind"],
-                "is_printed": match["kind"] != "different" and (match["kind"] != "similar" or number <= _NUM_PRINTED),
+                "is_printed": match["kind"] not in ("similar", "different")
+                or (match["kind"] == "similar" and (number <= _NUM_PRINTED or bool(is_named[row]))),
+                "is_named": bool(is_named[row]),
                 "kind_name": KINDS[match["kind"]][0],
                 "group": KINDS[match["kind"]][1],
                 "title": patient + place,

@@ -10,10 +10,11 @@ from audit_files import write_png
 import monai_deepssim.audit.embedded_sides as embedded_sides
 import monai_deepssim.audit.evidence as evidence
 import monai_deepssim.audit.judgement as judgement
+import monai_deepssim.audit.training_search as training_search
 from monai_deepssim import UnusableInputError, find_copies, remove_copies
 from monai_deepssim.data import hash_items
 
-STRANGER = 140
+STRANGER, FEATURES = 140, "local_features/training"
 
 
 @pytest.fixture
@@ -119,6 +120,24 @@ def test_a_damaged_file_is_not_read_again_by_each_run(audit, folders) -> None:
 
 def numbers(folder: Path) -> list[str]:
     return [(folder / name).read_text() for name in ("matches.csv", "memorized.csv", "patients.csv")]
+
+
+def test_of_a_training_image_that_changes_while_its_features_are_found_no_others_are_kept(
+    audit, refused, folders, axial, monkeypatch
+) -> None:
+    audit(output_dir="undisturbed")
+    image = folders / "training" / "sub-2_z60.png"
+    content = image.read_bytes()
+    before_the_call(monkeypatch, training_search, "feature_store", lambda: write_png(image, axial(STRANGER)))
+    assert "sub-2_z60.png: changed while the audit was running" in refused()
+    image.write_bytes(content)
+    audit()
+    assert numbers(folders / "out") == numbers(folders / "undisturbed")
+    kept, expected = (
+        {p.name: p.read_bytes() for p in (folders / f / FEATURES).iterdir()} for f in ("out", "undisturbed")
+    )
+    assert len(kept) >= 2
+    assert kept == expected
 
 
 def test_a_bit_that_is_flipped_in_any_file_of_a_finished_audit_changes_no_number(audit, folders, capsys) -> None:

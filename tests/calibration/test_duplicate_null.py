@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from monai_deepssim.calibration import NullScores, find_discoveries, leave_out_duplicates
+from monai_deepssim.calibration import NullScores, find_discoveries, find_partners, leave_out_duplicates
 
 
 def test_the_images_left_out_are_those_that_score_as_duplicates() -> None:
@@ -33,6 +33,20 @@ def test_a_threshold_too_low_for_the_images_cuts_nothing_off_and_says_so(thresho
             assert left_out.num_kept_duplicates == (scores > threshold).sum()
             assert "can hide copies" in left_out.sentence
     # A gap by chance is a matter of one set in twenty at most.
+    assert cut <= binom.ppf(0.999, 100, 0.05)
+
+
+@pytest.mark.parametrize("number", [50, 200])
+def test_images_that_are_each_others_nearest_part_no_clean_set_in_two(number) -> None:
+    cut = 0
+    for seed in range(100):
+        vectors = np.random.default_rng(seed).standard_normal((number, 16))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        similarity = vectors @ vectors.T - 2 * np.eye(number)
+        scores, nearest = similarity.max(axis=1), similarity.argmax(axis=1)
+        partners = find_partners(nearest, np.arange(number))
+        # All are duplicates by this threshold, so any that stand apart are left out.
+        cut += leave_out_duplicates(scores, np.sort(scores)[-3], partners=partners).count > 0
     assert cut <= binom.ppf(0.999, 100, 0.05)
 
 

@@ -1,6 +1,7 @@
 """q-values against Benjamini and Hochberg's definition, and what a set of held-out images can show at all."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -157,7 +158,9 @@ def test_each_remedy_for_a_null_that_can_call_nothing_lets_it_call(num_images, n
         assert find_discoveries(scores, null, fdr).can_call_above(limit)
         fewer = NullScores(np.full(patients - 1, 0.5))
         assert not find_discoveries(scores, fewer, fdr).can_call_above(limit)
-    assert ("Give --fdr 0.05 or" in words) == names_fdr
+    assert ("give --fdr 0.05 or" in words) == names_fdr
+    accepted = 0.01 if limit is None else limit
+    assert f"To tell {math.floor(accepted * num_images) + (limit is not None):,} cop" in words
     if names_fdr:
         assert find_discoveries(scores, before.null, 0.05).can_call_above(limit)
     assert "limit" not in words  # a limit is not raised so that it can be decided

@@ -74,6 +74,14 @@ def test_partners_are_each_others_nearest_and_both_in_the_null() -> None:
     np.testing.assert_array_equal(null.partners, [1, 0, -1, -1])
 
 
+def test_of_two_images_that_are_each_others_nearest_the_higher_score_is_the_measurement() -> None:
+    # Scores of a pair differ where the two directions are measured apart, as registration does.
+    scores = [0.5, 0.9, 0.91, 0.7, 0.6, 0.6]
+    null = leave_one_out_null(scores, np.array([1, 2, 1, 1, 5, 4]), np.arange(6))
+    np.testing.assert_array_equal(null.measurements, [0.5, 0.91, 0.7, 0.6])
+    np.testing.assert_array_equal(NullScores(scores).measurements, scores)
+
+
 def test_patients_share_a_vote_in_the_leave_one_out_null_too() -> None:
     rows = np.arange(4)
     null = leave_one_out_null([0.5, 0.6, 0.7, 0.4], rows[::-1], rows, ["a", "b", "b", "c"], "max", num_left_out=3)

@@ -18,6 +18,7 @@ from monai_deepssim.data import (
     ImageDataset,
     check_unchanged,
     content_of,
+    digest_of_images,
     hash_items,
     load_slice,
 )
@@ -74,6 +75,16 @@ def test_each_file_is_hashed_once_and_an_item_keeps_what_it_was_hashed_with(path
     assert [content_of(item) for item in hash_items(hashed)] == [hash_file(path)] * 3
     assert len(opened) == 1
     assert "contents" not in items[0]
+
+
+@pytest.mark.parametrize("other", [{"slice": "4"}, {"slice_axis": "0"}, {"window": "40,80"}, {"volume": "whole"}])
+def test_one_file_read_in_another_way_is_another_set(path, other) -> None:
+    item = {"image": str(path), "path": "a.png", "slice": "3", "slice_axis": "2", "window": "40,400"}
+    digest = digest_of_images([item])
+    assert digest == digest_of_images([dict(item)])
+    assert digest != digest_of_images([{**item, **other}])
+    volumes = [{**item, "volume": "whole", "spacing": spacing} for spacing in ("", "1,1,1", "2,2,2")]
+    assert len({digest_of_images([volume]) for volume in volumes}) == 3
 
 
 def test_a_file_that_was_replaced_is_no_longer_read(path, item) -> None:

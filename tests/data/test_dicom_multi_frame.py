@@ -1,5 +1,6 @@
 """Multi-frame DICOM files: those that are volumes are read as NIfTI is, all others are refused in words."""
 
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,8 @@ import pytest
 import torch
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedMRImageStorage, ImplicitVRLittleEndian
 
 from monai_deepssim.data import list_images, load_slice
 from monai_deepssim.data.loading import read_item
@@ -188,18 +190,85 @@ def test_films_of_ultrasound_are_refused():
     assert "the 30 frames of the file" in refusal(Path(get_testdata_file("examples_ybr_color.dcm")))
 
 
-@pytest.mark.parametrize("sign", ["image type", "united imaging", "siemens", "grid"])
-def test_a_mosaic_is_refused_with_the_word_dcm2niix(tmp_path, frames, write_dicom, sign):
-    image_type = {"image type": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"], "united imaging": ["ORIGINAL", "VFRAME"]}
-    path = write_dicom(tmp_path / "a.dcm", frames[0], ImageType=image_type.get(sign, ["ORIGINAL", "PRIMARY"]))
-    dataset = pydicom.dcmread(path)
-    if sign == "siemens":
-        dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 48)
-    if sign == "grid":
+def csa_header(tags):
+    """Siemens's header, https://nipy.org/nibabel/dicom/siemens_csa.html, with an item for each tag with a value."""
+    content = b"SV10\4\3\2\1" + struct.pack("<2I", len(tags), 77)
+    for name, value in tags.items():
+        texts = [] if value is None else [f"{value:>8}\0".encode()]
+        content += struct.pack("<64si4s3i", name.encode(), 1, b"IS", 6, len(texts), 77)
+        for text in texts:
+            content += struct.pack("<4i", len(text), len(text), 77, len(text)) + text + b"\0" * (-len(text) % 4)
+    return content
+
+
+def mosaic_by(sign, dataset):
+    """Write one sign of a mosaic into a header: those by which dcm2niix knows one."""
+    siemens = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    if sign in ("MOSAIC", "MOSAIC_NORM", "VFRAME"):
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", sign]
+    elif sign == "number":
+        siemens.add_new(0x0A, "US", 48)
+    elif sign == "number without its creator":
+        dataset.Manufacturer = "Siemens Healthineers"
+        del dataset[0x00190010]
+        dataset.add_new(0x0019100A, "US", 48)
+    elif sign == "times":
+        siemens.add_new(0x29, "FD", [0.0, 52.5, 105.0])
+    elif sign == "csa header":
+        header = csa_header({"EchoLinePosition": 32, "NumberOfImagesInMosaic": 36, "ImaCoilString": None})
+        dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+    elif sign == "frame":
+        text, group = Dataset(), Dataset()
+        text.private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0x75, "CS", ["ORIGINAL", "M", "MOSAIC"])
+        group.private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0xFE, "SQ", Sequence([text]))
+        dataset.PerFrameFunctionalGroupsSequence = Sequence([group])
+    elif sign == "grid":
         dataset.private_block(0x0065, "Image Private Header", create=True).add_new(0x50, "DS", "30")
+
+
+SIGNS = [
+    "MOSAIC",
+    "MOSAIC_NORM",
+    "VFRAME",
+    "number",
+    "number without its creator",
+    "times",
+    "csa header",
+    "frame",
+    "grid",
+]
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_mosaic_is_refused_with_the_word_dcm2niix(tmp_path, frames, write_dicom, sign, implicit):
+    path = write_dicom(tmp_path / "a.dcm", frames[0])
+    dataset = pydicom.dcmread(path)
+    mosaic_by(sign, dataset)
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.save_as(path)
     assert "mosaic" in refusal(path)
     assert "dcm2niix" in refusal(path)
+
+
+def test_siemens_headers_without_a_mosaic_are_images(tmp_path, frames, write_dicom):
+    for number, tags in enumerate(
+        [{"NumberOfImagesInMosaic": None, "NumberOfPrescans10": 8}, {"NumberOfImagesInMosaic": 0}]
+    ):
+        path = write_dicom(tmp_path / f"{number}.dcm", frames[0])
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 1)
+        block = dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+        block.add_new(0x10, "OB", csa_header(tags))
+        dataset.save_as(path)
+        assert load_slice(list_images(path)[0]).shape == (1, 6, 7)
+
+
+def test_a_mosaic_that_the_scanner_took_apart_is_a_volume(tmp_path, frames, write_frames):
+    """Siemens's XA30 leaves MOSAIC in the ImageType of enhanced files (rordenlab/dcm2niix, issue 553)."""
+    path = write_frames(tmp_path / "a.dcm", frames, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    assert [load_slice(item).shape for item in list_images(path, slices="all")] == [(1, 6, 7)] * len(frames)
 
 
 def test_one_image_in_a_private_grid_is_no_mosaic(tmp_path, frames, write_dicom):

@@ -123,3 +123,9 @@ def test_hounsfield_units_are_told_from_phases_pictures_and_other_negative_value
     assert not is_hounsfield(random.uniform(-1000, 1200, (32, 32)), in_header=False)
     assert is_hounsfield(random.uniform(-90, 300, (32, 32)), in_header=True)
     assert not is_hounsfield(random.uniform(0, 255, (32, 32)), in_header=True)
+    # Nor is a window applied to phases, whose lowest values no CT has, or to scores around 0.
+    windows = {
+        low: clean_intensities(random.uniform(low, -low, (32, 32)), (-160, 240)).is_windowed
+        for low in (-4096, -300, -9)
+    }
+    assert windows == {-4096: False, -300: True, -9: False}

@@ -295,6 +295,10 @@ def test_links_to_places_elsewhere_are_followed_only_where_asked(tmp_path, pictu
     listing = scan_images(tmp_path / "data")
     assert paths(listing.items) == ["a.png"]
     assert [(file["path"], file["kind"]) for file in listing.ignored] == [("b.png", "link"), ("linked", "link")]
+    matched = scan_images(tmp_path / "data" / "*")
+    assert (paths(matched.items), [file["path"] for file in matched.ignored]) == (["a.png"], ["b.png", "linked"])
+    with pytest.raises(UnusableInputError, match="--follow_links true"):
+        scan_images(tmp_path / "data" / "*" / "1.png")
     followed = scan_images(tmp_path / "data", follow_links=True)
     assert paths(followed.items) == ["a.png", "b.png"]
     assert [(repeat.item["path"], repeat.first) for repeat in followed.repeats] == [("linked/1.png", "b.png")]

@@ -96,6 +96,9 @@ def test_a_list_names_windows_of_its_own_and_keeps_those_of_an_earlier_list(tmp_
     items = list_images(tmp_path / "list.csv", window=SOFT_TISSUE)
     assert [item["window"] for item in items] == ["-600,1500", SOFT_TISSUE]
     assert [item["window"] for item in list_images(items)] == ["-600,1500", SOFT_TISSUE]
+    # One slice in two windows is two images, and twice in one window it is one.
+    two = [{"image": str(tmp_path / "a.nii"), "window": window} for window in ("lung", SOFT_TISSUE, "lung")]
+    assert [item["window"] for item in list_images(two)] == ["-600,1500", SOFT_TISSUE]
     (tmp_path / "list.csv").write_text("image,window\na.nii,wide\n")
     with pytest.raises(UnusableInputError, match=r"line 2: window is 'wide', wanted center and a width"):
         list_images(tmp_path / "list.csv")
@@ -124,6 +127,12 @@ def test_a_name_that_is_unknown_is_answered_with_the_names(tmp_path):
         list_images(tmp_path, window="lungs")
     with pytest.raises(ValueError, match="lungs"):
         resolve_window("lungs")
+
+
+@pytest.mark.parametrize("window", ["40,0", "40,-400", "40", "40,400,1", "nan,400", "40,inf"])
+def test_a_window_without_center_and_width_is_refused(window):
+    with pytest.raises(ValueError, match="want center and a width above 0"):
+        resolve_window(window)
 
 
 def test_a_window_that_shows_nothing_is_named(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
 from monai_deepssim.data.readers.dicom_file import check_length, is_cut_short, read_elements
@@ -26,9 +29,14 @@ _HEADER_TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation"),
     *("ImageOrientationPatient", "ImagePositionPatient", _SHARED, _PER_FRAME, *SPACING_TAGS),
 )
-# Whose private elements these are, and how many slices Siemens and United Imaging put into one picture: the elements by
-# which dcm2niix knows mosaics beside ImageType.
-_MOSAIC_TAGS = (0x00190010, 0x0019100A, 0x00651050)
+# By which elements dcm2niix knows mosaics beside ImageType: whose private elements these are, how many slices Siemens
+# and United Imaging put into one picture, when each was acquired, Siemens's own header, and its copy of ImageType.
+_CREATOR, _NUM_SLICES, _SLICE_TIMES, _NUM_IN_GRID = 0x00190010, 0x0019100A, 0x00191029, 0x00651050
+_CSA_HEADER, _IMAGE_TYPE_TEXT, _GROUP_OF_TEXT = 0x00291010, 0x00211175, 0x0021
+_MOSAIC_TAGS = (_CREATOR, _NUM_SLICES, _SLICE_TIMES, _NUM_IN_GRID, _CSA_HEADER, _IMAGE_TYPE_TEXT, "Manufacturer")
+# A tag of that header: its name in 64 bytes, five numbers, of which the fourth counts its items, four more, and the
+# text of the first item. https://nipy.org/nibabel/dicom/siemens_csa.html
+_CSA_NUM_SLICES = re.compile(rb"NumberOfImagesInMosaic\0.{41}.{12}(?!\0{4}).{24}\s*(\d{1,9})", re.DOTALL)
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM PS3.3 C.7.6.2: x to the left, y to the back
 
 
@@ -107,7 +115,7 @@ def _read_header(path: str, modified_ns: int, num_bytes: int) -> DicomHeader:
             conversion_type=_text(dataset, "ConversionType"),
             shape=shape,
             planes=planes,
-            mosaic_of=_mosaic_of(dataset),
+            mosaic_of=_mosaic_of(dataset, planes),
         )
     except ValueError as error:
         remedy = "Export it again" if is_cut_short(pixels) else "Correct the header, or export the file again"
@@ -198,13 +206,45 @@ def _first(groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -
     return ()
 
 
-def _mosaic_of(dataset: Dataset) -> str:
+def _mosaic_of(dataset: Dataset, planes: Sequence[Plane]) -> str:
     """Name the scanner that put several slices beside one another; anonymised files may have one sign of it alone."""
-    image_type = _text(dataset, "ImageType").upper().split("\\")
-    creator, siemens, united = (dataset[tag].value if tag in dataset else b"" for tag in _MOSAIC_TAGS)
-    if "MOSAIC" in image_type or ("SIEMENS" in str(creator) and _private_count(siemens, is_text=False) > 1):
+    if len(planes) > 1 and all(plane.position is not None for plane in planes):
+        return ""  # Siemens's XA30 takes mosaics apart and leaves their ImageType: rordenlab/dcm2niix, issue 553
+    image_type = _text(dataset, "ImageType").upper()
+    if "MOSAIC" in image_type or _names_mosaic(dataset):
         return "Siemens"
-    return "United Imaging" if "VFRAME" in image_type or _private_count(united, is_text=True) > 1 else ""
+    if "VFRAME" in image_type or _private_count(_private_value(dataset, _NUM_IN_GRID), is_text=True) > 1:
+        return "United Imaging"
+    maker = f"{_private_value(dataset, _CREATOR)!r} {_text(dataset, 'Manufacturer')}".upper()
+    return "Siemens" if "SIEMENS" in maker and _num_slices(dataset) > 1 else ""
+
+
+def _num_slices(dataset: Dataset) -> int:
+    """Return how many slices Siemens's private elements tell of; 0 where they tell of none."""
+    times, header = _private_value(dataset, _SLICE_TIMES), _private_value(dataset, _CSA_HEADER)
+    in_header = _CSA_NUM_SLICES.search(header) if isinstance(header, bytes) else None
+    return max(
+        _private_count(_private_value(dataset, _NUM_SLICES), is_text=False),
+        len(times) // 8 if isinstance(times, bytes) else np.size(times),
+        int(in_header[1]) if in_header else 0,
+    )
+
+
+def _names_mosaic(dataset: Dataset) -> bool:
+    """Whether Siemens's copy of ImageType, which may be in the groups of a frame alone, says that this is a mosaic."""
+    for tag in dataset.keys():  # noqa: SIM118 - a data set itself gives its elements, and would decode all of them
+        value = dataset.get_item(tag).value
+        if isinstance(value, DicomSequence):
+            says_so = any(map(_names_mosaic, value))
+        else:
+            says_so = tag.group == _GROUP_OF_TEXT and "MOSAIC" in str(value)  # also of bytes
+        if says_so:
+            return True
+    return False
+
+
+def _private_value(dataset: Dataset, tag: int) -> Any:
+    return dataset[tag].value if tag in dataset else b""
 
 
 def _private_count(value: object, is_text: bool) -> int:
