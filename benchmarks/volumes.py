@@ -11,8 +11,10 @@ subjects after the same change. Ways:
 - ``whole``: that detector proposes a few training volumes, and their copy score decides, as in an audit.
 
 Each way has one threshold for all changes, the lowest that at most 1 % of the strangers of other seeds exceed. A copy
-is found when the score of its very source is above it. ``proposed`` is the share of copies whose source is among the
-proposed volumes, ``scored`` those with the highest score there: the first that falls says where copies are lost.
+is found when the score of its very source is above it; the last lines say the same of the threshold of an audit.
+``proposed`` is the share of copies whose source is among the proposed volumes, ``scored`` those with the highest score
+there: the first that falls says where copies are lost.
+
 Copies of ICBM152's T1, which nilearn ships, and of the volumes that ``--volume`` names are looked for in the gallery
 and among each other, too.
 """
@@ -114,8 +116,13 @@ def tune(way: CopyDetectionMetric, gallery: Tensor, strangers: Tensor, keep: int
     return float(np.quantile(search(way, changed, keep)["scores"][:, 0], 1 - FALSE_POSITIVES, method="higher"))
 
 
-def judge(found: dict[str, np.ndarray], sources: np.ndarray, threshold: float) -> dict[str, float]:
-    """Shares of the copies that passed each stage."""
+def audit_threshold(name: str, way: CopyDetectionMetric) -> float:
+    """The threshold of an audit: that of the copy score, or the detector's own."""
+    return VOLUME_THRESHOLDS.duplicate if name == "whole" or way.threshold is None else way.threshold
+
+
+def judge(found: dict[str, np.ndarray], sources: np.ndarray, threshold: float, fixed: float) -> dict[str, float]:
+    """Shares of the copies that passed each stage; the last one at an audit's threshold, ``fixed``."""
     is_source = found["indices"] == sources[:, None]
     called = (is_source & (found["scores"] > threshold)).any(1)
     first = (found["proposed"] == sources[:, None]).argmax(1)
@@ -124,12 +131,19 @@ def judge(found: dict[str, np.ndarray], sources: np.ndarray, threshold: float) -
         "proposed_first": float(((found["proposed"] == sources[:, None]).any(1) & (first == 0)).mean()),
         "scored": float(is_source[:, 0].mean()),
         "found": float(called.mean()),
+        "found_by_an_audit": float((is_source & (found["scores"] > fixed)).any(1).mean()),
         "lowest_score": float(np.where(is_source, found["scores"], -1).max(1).min()),
     }
 
 
 def measure(
-    way: CopyDetectionMetric, gallery: Tensor, strangers: Tensor, num_copies: int, threshold: float, keep: int
+    way: CopyDetectionMetric,
+    gallery: Tensor,
+    strangers: Tensor,
+    num_copies: int,
+    threshold: float,
+    fixed: float,
+    keep: int,
 ) -> dict[str, dict[str, float]]:
     """By change what became of the copies, and how many strangers are called."""
     way.fit(gallery.split(1))
@@ -142,9 +156,9 @@ def measure(
         others = search(way, (change(volume, 1000 * number + i) for i, volume in enumerate(strangers)), keep)
         best = others["scores"][:, 0]
         rows[name] = {
-            **judge(copies, sources, threshold),
+            **judge(copies, sources, threshold, fixed),
             "false_positives": float((best > threshold).mean()),
-            "called_by_an_audit": float((best > VOLUME_THRESHOLDS.duplicate).mean()),
+            "called_by_an_audit": float((best > fixed).mean()),
             "highest_stranger": float(best.max()),
             "seconds": seconds,
         }
@@ -160,14 +174,16 @@ def measure_real(
     for place, (name, volume) in enumerate(real.items()):
         source = np.array([len(gallery) + place])
         judged = {
-            change_name: judge(search(way, [change(volume, 7)], keep), source, threshold)
+            change_name: judge(search(way, [change(volume, 7)], keep), source, threshold, threshold)
             for change_name, change in changes().items()
         }
         lost[name] = {change_name: row for change_name, row in judged.items() if not row["found"]}
     return lost
 
 
-def print_table(rows: dict[str, dict[str, dict[str, float]]], thresholds: dict[str, float]) -> None:
+def print_table(
+    rows: dict[str, dict[str, dict[str, float]]], thresholds: dict[str, float], fixed: dict[str, float]
+) -> None:
     print(
         "| change | " + " | ".join(f"`{way}`" for way in rows) + " | proposed first, among all | lost by `whole` at |"
     )
@@ -188,9 +204,11 @@ def print_table(rows: dict[str, dict[str, dict[str, float]]], thresholds: dict[s
         ends = [choose(row[key] for row in rows[way].values()) for way in rows]
         print(f"| {title} | {' | '.join(f'{end:.3f}' for end in ends)} | | |")
     print(f"| threshold | {' | '.join(f'{thresholds[way]:.3f}' for way in rows)} | | |")
-    if "whole" in rows:
-        called = np.mean([row["called_by_an_audit"] for row in rows["whole"].values()])
-        print(f"Strangers that an audit calls copies, above {VOLUME_THRESHOLDS.duplicate}: {called:.4f} (whole)")
+    for way, by_change in rows.items():
+        found, called = (
+            np.mean([row[f"{verb}_by_an_audit"] for row in by_change.values()]) for verb in ("found", "called")
+        )
+        print(f"{way} at an audit's threshold {fixed[way]:g}: {found:.3f} of the copies, {called:.4f} of the strangers")
 
 
 def main() -> None:
@@ -212,14 +230,15 @@ def main() -> None:
     gallery, strangers = cohort(options.num_training, options.seed), cohort(options.num_strangers, options.seed + 1)
     numbers: dict[str, Any] = {"options": {**vars(options), "json": None}, "thresholds": {}, "ways": {}, "real": {}}
     ways = {name: way for name, way in make_ways(options.checkpoint, options.keep).items() if name in options.ways}
+    fixed = {name: audit_threshold(name, way) for name, way in ways.items()}
     for name, way in ways.items():
         threshold = numbers["thresholds"][name] = tune(way, *tuning, options.keep)
-        rows = measure(way, gallery, strangers, options.num_copies, threshold, options.keep)
+        rows = measure(way, gallery, strangers, options.num_copies, threshold, fixed[name], options.keep)
         numbers["ways"][name] = rows
         numbers["real"][name] = measure_real(way, gallery, real, threshold, options.keep)
         if options.json:
             options.json.write_text(json.dumps(numbers, indent=2) + "\n")
-    print_table(numbers["ways"], numbers["thresholds"])
+    print_table(numbers["ways"], numbers["thresholds"], fixed)
     for name, lost in numbers["real"].items():
         for volume, changed in lost.items():
             print(f"{name}: copies of {volume} are found after all changes but {', '.join(changed) or 'none'}")

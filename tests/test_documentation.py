@@ -1,7 +1,9 @@
 """The documentation says what is so: its examples run, its commands name what exists, its tables are complete."""
 
+import ast
 import doctest
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -14,9 +16,9 @@ import pytest
 from PIL import Image
 
 from monai_deepssim.audit import Audit
-from monai_deepssim.command_parser import COMMANDS
+from monai_deepssim.command_parser import COMMANDS, make_parser
 from monai_deepssim.data import PhantomBrainDataset, plant_controls
-from monai_deepssim.options import option_names
+from monai_deepssim.options import option_fields, option_names
 from monai_deepssim.report import MATCHES_COLUMNS, MEMORIZED_COLUMNS
 from monai_deepssim.transforms import CONTROL_CHANGES
 
@@ -158,13 +160,50 @@ def test_a_command_of_the_readme_is_one_line_that_a_fresh_machine_can_run(comman
     assert f"\n{extras} =\n" in text_of(ROOT / "setup.cfg")
 
 
-def test_the_readmes_commands_name_only_options_that_exist():
-    commands = re.findall(r"^monai-deepssim (\w+)(.*)$", text_of(ROOT / "README.md"), re.MULTILINE)
-    assert {"audit", "filter", "deduplicate"} <= {command for command, _ in commands}
-    for command, rest in commands:
-        typed = [sys.executable, "-m", "monai_deepssim", command, "--help"]
-        ended = subprocess.run(typed, capture_output=True, text=True, check=True)
-        assert all(option in ended.stdout for option in re.findall(r"--?\w+", rest)), command
+def commands_of(page):
+    """The lines of a page's blocks of code, each with what follows a backslash, as words."""
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text_of(page), re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    starts = ("monai-deepssim ", "python -m monai.bundle ", "torchrun ")
+    return [shlex.split(line, comments=True) for line in map(str.strip, lines) if line.startswith(starts)]
+
+
+def value_of(text):
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "gate.md"], ids=name_of)
+def test_the_commands_of_a_page_can_be_typed(page):
+    for command, *words in [words[1:] for words in commands_of(page) if words[0] == "monai-deepssim"]:
+        typed = vars(make_parser().parse_args([command, *words]))
+        for entry in option_fields(COMMANDS[command][0]) if command in COMMANDS else ():
+            check, text = entry.metadata["check"], typed.get(entry.name)
+            # DIR and model.pt stand for what the reader has.
+            if isinstance(text, str) and not text.isupper() and check.kind != "file":
+                check.read(entry.name, text if check.is_text else value_of(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_bundle_commands_of_a_page_name_configs_and_ids_that_exist(page):
+    for words in [words for words in commands_of(page) if "run" in words and "monai.bundle" in words]:
+        options = dict(zip(words[words.index("run") + 1 :: 2], words[words.index("run") + 2 :: 2], strict=True))
+        names = re.findall(r"configs/(\w+\.json)", options.pop("--config_file"))
+        folders = [
+            folder for folder in ROOT.glob("bundles/*/configs") if all((folder / name).is_file() for name in names)
+        ]
+        assert names, words
+        assert folders, words
+        ids = [
+            set().union(*(json.loads(text_of(folder / name)) for name in names)) | {"bundle_root"} for folder in folders
+        ]
+        assert any({option[2:].partition("#")[0] for option in options} <= known for known in ids), words
+
+
+def test_the_readme_shows_the_three_main_commands():
+    assert {"audit", "filter", "deduplicate"} <= {words[1] for words in commands_of(ROOT / "README.md")}
 
 
 def test_the_reference_has_every_public_constant():

@@ -64,15 +64,16 @@ def say_estimate(
     if is_quiet():
         return
     counts = " and ".join(f"{len(side.items)} {side.name.replace('holdout', 'held-out')}" for side in sides)
-    bound = "at most " if (options.output_dir / EMBEDDINGS_FOLDER).exists() else ""
     seconds, seconds_of_controls = estimate_seconds(sides, detector, options, num_controls)
+    words = duration_words(seconds)
+    is_bound = (options.output_dir / EMBEDDINGS_FOLDER).exists() and not words.startswith("less")
     controls = ""
     if num_controls:
         controls = (
             f", of which {duration_words(seconds_of_controls)} for {num_controls} controls (copies of training images "
             "that show how many would be found; --controls none leaves them out)"
         )
-    say(f"{counts} images: {bound}{duration_words(seconds)}{controls}")
+    say(f"{counts} images: {'at most ' if is_bound else ''}{words}{controls}")
 
 
 def _check_memory(sides: Sequence[Side], options: SearchOptions) -> None:

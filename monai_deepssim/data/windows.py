@@ -40,14 +40,16 @@ class NamedWindow:
     source: str
 
 
-#: Windows that options, CSVs and :func:`~monai_deepssim.data.list_images` take by name.
+#: Windows that options, CSVs and :func:`~monai_deepssim.data.list_images` take by name. radiopaedia.org has them under
+#: "Typical window width and level values", OHIF in ``defaultWindowLevelPresets.ts``, the Stone web viewer in its
+#: ``configuration.json``; Shmilovich et al. call 200, 1000 the default of coronary CT angiography.
 NAMED_WINDOWS: Mapping[str, NamedWindow] = {
     "brain": NamedWindow(40, 80, "grey and white matter", 'radiopaedia.org, "Windowing (CT)"'),
     "soft": NamedWindow(40, 400, "organs and muscle", "the presets of the OHIF viewer"),
     "lung": NamedWindow(-600, 1500, "lungs", 'radiopaedia.org, "Windowing (CT)"'),
-    "bone": NamedWindow(300, 1500, "bone", "the presets of the OsiriX viewer"),
+    "bone": NamedWindow(300, 1500, "bone", "the presets of Orthanc's Stone web viewer"),
     "coronary": NamedWindow(
-        200, 1000, "vessels with contrast medium and their plaques", "Shmilovich et al., Academic Radiology 21 (2014)"
+        200, 1000, "vessels with contrast medium and their plaques", "Shmilovich et al., Academic Radiology 21(6), 2014"
     ),
 }
 #: Center and width in Hounsfield units of the windows that viewers offer (radiopaedia.org, "Windowing (CT)") and of the

@@ -17,6 +17,7 @@ from monai_deepssim.report.sentences import (
     false_alarm_sentence,
     file_sentences,
     gate_sentence,
+    has_volumes,
     num_audited,
     proportions_warning,
     score_name,
@@ -115,7 +116,10 @@ def _image_lines(summary: Mapping[str, Any]) -> list[str]:
         resampled = len(images["resampled_to_square_pixels"])
         if resampled:
             count = f"{resampled} {side} images"
-            lines.append(f"Pixels: {count} have pixels that are not square, and were resampled to square ones.")
+            if has_volumes(summary):
+                lines.append(f"Voxels: {count} have voxels that are not cubes, and were resampled to cubic ones.")
+            else:
+                lines.append(f"Pixels: {count} have pixels that are not square, and were resampled to square ones.")
         if images["padding_replaced"]:
             count = f"{len(images['padding_replaced'])} {side} images"
             lines.append(f"Padding: in {count} it was set to the lowest intensity of the rest.")

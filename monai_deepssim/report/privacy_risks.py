@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_deepssim.report.sentences import count_words, suspicious_beside_copies
+from monai_deepssim.report.sentences import count_words, has_volumes, suspicious_beside_copies
 
 __all__ = ["members_measures", "privacy_risks"]
 
@@ -22,7 +22,7 @@ def privacy_risks(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         ``risk``, ``question``, ``findings``, ``covered`` and ``not_covered`` of each, without names.
     """
-    members = summary["members"]
+    members, of_volumes = summary["members"], has_volumes(summary)
     membership = "not tested: it takes held-out images" if members is None else str(members["sentence"])
     singling_out = ""
     if members is not None and members["singling_out_risk_interval"] is not None:
@@ -34,8 +34,11 @@ def privacy_risks(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             "risk": "Singling out",
             "question": "Can the record of one person be isolated?",
             "finding": f"{_copies(summary)} {_people(summary)}{singling_out}",
-            "covered": "Images that reproduce a training image, or a large part of one.",
-            "not_covered": "Small parts of an image, text burned into it, headers and file names.",
+            "covered": "Volumes that reproduce a training volume as a whole."
+            if of_volumes
+            else "Images that reproduce a training image, or a large part of one.",
+            "not_covered": f"{'Parts of a volume, such as some slices' if of_volumes else 'Small parts of an image'}, "
+            "text burned into it, headers and file names.",
         },
         {
             "risk": "Linkability",

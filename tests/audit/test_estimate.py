@@ -57,16 +57,18 @@ def test_what_the_controls_take_is_estimated_and_said_for_itself(sides, options,
     )
 
 
-def test_it_is_said_before_the_audit_and_an_upper_bound_where_something_is_done(sides, options, tmp_path, capsys):
-    detector, stages = load_detector(options), Stages({})
+def test_it_is_said_before_the_audit_and_an_upper_bound_where_something_is_done(
+    sides, options, tmp_path, monkeypatch, capsys
+):
     options = replace(options, output_dir=tmp_path)
-    estimate.say_estimate(sides, detector, options, stages)
-    (tmp_path / "embeddings").mkdir()
-    estimate.say_estimate(sides, detector, options, stages)
-    assert capsys.readouterr().out.splitlines() == [
-        "10 training and 10 synthetic images: less than a minute",
-        "10 training and 10 synthetic images: at most less than a minute",
-    ]
+    for seconds in (100, 20):
+        monkeypatch.setattr(estimate, "estimate_seconds", lambda *_, seconds=seconds: (seconds, 0))
+        estimate.say_estimate(sides, None, options, Stages({}))
+        (tmp_path / "embeddings").mkdir(exist_ok=True)
+        estimate.say_estimate(sides, None, options, Stages({}))
+    images = "10 training and 10 synthetic images: "
+    said = ["about 2 minutes", "at most about 2 minutes", "less than a minute", "less than a minute"]
+    assert capsys.readouterr().out.splitlines() == [images + words for words in said]
 
 
 def test_nothing_is_measured_that_nobody_will_read(sides, options, monkeypatch):

@@ -24,6 +24,7 @@ from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.options import read_options
+from monai_deepssim.report import closing_lines
 from monai_deepssim.transforms import VOLUME_CONTROL_CHANGES
 
 SIDE = 32
@@ -125,6 +126,16 @@ def test_the_report_shows_planes_of_both_volumes_and_where_they_agree(audit: Aud
     assert "shown by their middle planes" in page
     assert "keypoints" not in page
     assert "middle slice alone" not in page
+
+
+def test_what_is_said_of_images_is_said_of_volumes_where_it_differs(audit: AuditResult) -> None:
+    page = (audit.options.output_dir / "report.html").read_text()
+    assert "1 had voxels that are not cubes and were resampled to cubic ones" in page
+    assert "Parts of a volume, such as some slices" in page
+    assert "large part of one" not in page
+    summary = json.loads((audit.options.output_dir / "summary.json").read_text())
+    lines = closing_lines(summary, audit.matches, Path("report.html"))
+    assert "Voxels: 1 synthetic images have voxels that are not cubes, and were resampled to cubic ones." in lines
 
 
 def test_an_audit_that_was_interrupted_goes_on_without_comparing_again(

@@ -300,6 +300,20 @@ def test_fewer_images_than_a_batch_are_trained_on_in_one_batch(tmp_path, num_ima
     assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == 1
 
 
+@pytest.mark.parametrize("epochs", [1, 10, 20])
+def test_the_learning_rate_rises_in_a_tenth_of_the_steps_and_falls_however_few_there_are(epochs):
+    parser = parsed("train")
+    parser.update({"max_epochs": epochs, "train#dataloader": [0], "optimizer": torch.optim.SGD([torch.zeros(1)])})
+    scheduler = parser.get_parsed_content("lr_scheduler")
+    rates = [scheduler.get_last_lr()[0]]
+    for _ in range(epochs - 1):
+        scheduler.optimizer.step()
+        scheduler.step()
+        rates.append(scheduler.get_last_lr()[0])
+    assert np.argmax(rates) <= max(epochs / 10, 1)
+    assert max(rates) <= parser["learning_rate"] * (1 + 1e-6)
+
+
 def test_the_small_training_has_the_published_sizes_of_its_head():
     # The first of the two trainings that made the shipped weights; the second widens the head.
     assert [parsed("train", "small")["network_def"][name] for name in ("hidden_dim", "embedding_dim")] == [256, 256]
