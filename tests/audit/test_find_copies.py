@@ -168,6 +168,17 @@ def test_what_cannot_be_used_is_an_error_in_words(sides, change, words):
         find_copies(**arguments)
 
 
+@pytest.mark.parametrize("form", ["paths", "pattern", "data list"])
+def test_no_result_is_written_among_the_images_of_a_list_or_a_pattern(sides, tmp_path, form):
+    paths = save(tmp_path / "training", sides[0])
+    source = {"paths": paths, "pattern": tmp_path / "training" / "*.png", "data list": [{"image": str(paths[0])}]}[form]
+    with pytest.raises(
+        UnusableInputError, match=r"--output_dir: .* holds training images, such as .*png. What the audit"
+    ):
+        find_copies(source, sides[1], output_dir=tmp_path / "training")
+    assert sorted(path.name for path in (tmp_path / "training").iterdir()) == sorted(path.name for path in paths)
+
+
 def test_an_image_with_nan_is_left_out_and_named(sides):
     synthetic = sides[1].clone()
     synthetic[0, 0, 5, 5] = float("nan")
