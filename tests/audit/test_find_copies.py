@@ -117,6 +117,8 @@ def test_a_result_can_be_pickled_saved_and_shown(result, tmp_path):
     again = pickle.loads(pickle.dumps(result))
     pd.testing.assert_frame_equal(again.matches, result.matches)
     again.save(tmp_path / "saved")
+    again.to_html(tmp_path / "alone" / "report.html")
+    assert "training[2]" in (tmp_path / "alone" / "report.html").read_text(encoding="utf-8")
     assert {"files.csv", "matches.csv", "memorized.csv", "patients.csv", "report.html", "summary.json"} == {
         p.name for p in (tmp_path / "saved").iterdir()
     }
