@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(arguments)
     except KeyboardInterrupt as error:
         message, status = interruption_in_words(error)
-        print(f"monai-deepssim: {message}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # the others are interrupted with it
+            print(f"monai-deepssim: {message}", file=sys.stderr)
         return status
 
 

@@ -80,11 +80,11 @@ def read_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     Raises:
         UnusableInputError: naming the option, what arrived and what is wanted.
     """
+    arrived = {entry.name: values.get(entry.name, entry.default) for entry in option_fields(kind)}
+    # Arrays and tensors are lists of numbers here.
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrived.items()}
     return kind(
-        **{
-            entry.name: entry.metadata["check"].read(entry.name, values.get(entry.name, entry.default))
-            for entry in option_fields(kind)
-        }
+        **{entry.name: entry.metadata["check"].read(entry.name, plain[entry.name]) for entry in option_fields(kind)}
     )
 
 

@@ -16,6 +16,8 @@ __all__ = ["lost_process", "read_num_processes", "started_ranks"]
 
 # What a process that has done its work, or was asked to end, takes for that.
 _SECONDS_TO_END = 20
+# More than any machine has use for, and few enough to be started without harm.
+_MOST = 256
 _STARTED: list[subprocess.Popen] = []
 # The folders of modules are those of this process: "-m" would look into the current folder first.
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from monai_deepssim.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -31,7 +33,7 @@ def read_num_processes(text: str | None) -> int:
         How many have to run, with this one; 1 of a process that is one of so many.
 
     Raises:
-        UnusableInputError: when it is no whole number of 1 or more, or torchrun has started another number of them.
+        UnusableInputError: when it is no such number, or torchrun has started another number of them.
 
     Example:
         >>> read_num_processes(None), read_num_processes("4")
@@ -39,23 +41,25 @@ def read_num_processes(text: str | None) -> int:
     """
     if text is None:
         return 1
-    if not text.isdecimal() or int(text) < 1:
-        raise UnusableInputError(f"--processes: is {text!r}, wanted a whole number of 1 or more.")
-    started = os.environ.get("WORLD_SIZE", "1")
-    if started == text:  # this is one of them
+    if not text.isdecimal() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
+        raise UnusableInputError(f"--processes: is {text[:20]!r}, wanted a whole number from 1 to {_MOST}.")
+    count, started = int(text), os.environ.get("WORLD_SIZE", "1")
+    if started == str(count):  # this is one of them
         return 1
     if started != "1":
         raise UnusableInputError(
-            f"--processes: is {text}, and torchrun has started {started} processes (WORLD_SIZE). Leave out one of both."
+            f"--processes: is {count}, and torchrun has started {started} processes (WORLD_SIZE). Leave out one of "
+            "both."
         )
-    return int(text)
+    return count
 
 
 @contextmanager
 def started_ranks(count: int, arguments: Sequence[str]) -> Iterator[None]:
     """Start further processes with the same command, and be rank 0 among them within the block.
 
-    They end with the block: on their own where all is well, and else because they are told to.
+    They end with the block: on their own where all is well, and else because they are told to. Ctrl-C reaches all of
+    them, and rank 0 says so.
 
     Args:
         count: number of processes with this one; of 1 nothing happens.

@@ -40,6 +40,13 @@ def test_a_name_cannot_colour_a_terminal(terminal):
     assert terminal.getvalue() == "a\\x1b[31mb.png\n"
 
 
+def test_a_terminal_that_lacks_a_letter_gets_its_code():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    say("ä\U0001f9e0.png", stream)
+    stream.flush()
+    assert stream.buffer.getvalue().rstrip() == b"\\xe4\\U0001f9e0.png"
+
+
 def test_stages_are_numbered_and_timed_and_others_timed_alone(capsys):
     stages = Stages({"listing": "List the images", "search": "Search"})
     for name in ("listing", "search", "report"):

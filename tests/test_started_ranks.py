@@ -60,14 +60,14 @@ def test_an_interrupted_run_leaves_no_process(monkeypatch) -> None:
     assert all(process.returncode is not None for process in started)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "257", "9" * 5000])
 def test_a_number_of_processes_that_is_none_is_refused(text) -> None:
-    with pytest.raises(UnusableInputError, match="wanted a whole number of 1 or more"):
+    with pytest.raises(UnusableInputError, match="wanted a whole number from 1 to 256"):
         read_num_processes(text)
 
 
 def test_processes_of_torchrun_are_not_started_again(monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert read_num_processes("4") == 1
+    assert [read_num_processes(text) for text in ("4", "04", "\u0664")] == [1, 1, 1]
     with pytest.raises(UnusableInputError, match="torchrun has started 4"):
         read_num_processes("2")

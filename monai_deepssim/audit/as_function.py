@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from monai_deepssim.audit.result import AuditResult
 from monai_deepssim.audit.search_options import SearchOptions
 from monai_deepssim.audit.sources import Side, check_sides_apart, list_side, make_side
 from monai_deepssim.audit.steps import perform_audit
-from monai_deepssim.data import list_in_memory, scan_images
+from monai_deepssim.data import list_in_memory, patient_id_text, scan_images
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.folder_lock import locked_folder
 from monai_deepssim.options import option_names, read_options, unknown_option
@@ -47,9 +47,9 @@ def find_copies(
     """Find the synthetic images that are copies of the images that trained their generator.
 
     Each side is a folder (searched with its subfolders), a pattern such as ``images/*/training.png``, a CSV, a MONAI
-    data list, a list of paths, images ``(N, 1, H, W)`` in [0, 1] as a tensor or an array, or a dataset of dictionaries
-    with such an image ``(1, H, W)`` under ``image``. With ``volumes="true"`` each volume is one image, compared in
-    3-D: files of volumes, or ``(N, 1, X, Y, Z)`` in RAS order.
+    data list, a list of paths, images ``(N, 1, H, W)`` in [0, 1] as a tensor or an array, a list or a dataset of such
+    images ``(1, H, W)``, or of dictionaries with one under ``image``. With ``volumes="true"`` each volume is one image,
+    compared in 3-D: files of volumes, or ``(N, 1, X, Y, Z)`` in RAS order.
 
     Args:
         training: images that trained the generator.
@@ -198,14 +198,13 @@ def _prepared(
             raise unknown_option(name, names)
     if isinstance(patient_ids, str):
         options = {**options, "patient_id_pattern": patient_ids}
-    known_ids: Mapping[str, Sequence[str]] = {}
-    if patient_ids is not None and not isinstance(patient_ids, str):
-        known_ids = patient_ids if isinstance(patient_ids, Mapping) else {"training": patient_ids}
     given = {name: source for name, source in sources.items() if source is not None}
-    if not given:
-        raise UnusableInputError(
-            f"{next(iter(sources))}: got None, want images: a folder, a pattern, a list, or (N, 1, H, W) in [0, 1]."
-        )
+    for name in sources:
+        if name not in given and name != "holdout":
+            raise UnusableInputError(
+                f"{name}: got None, want images: a folder, a pattern, a list, or (N, 1, H, W) in [0, 1]."
+            )
+    known_ids = {} if patient_ids is None or isinstance(patient_ids, str) else _known_ids(patient_ids, given)
     directories = {f"{name}_dir": _source_path(source, name) for name, source in given.items()}
     values = {**options, **directories, "output_dir": IN_MEMORY if output_dir is None else output_dir}
     with quiet(not progress), ExitStack() as stack:
@@ -215,6 +214,19 @@ def _prepared(
         sides = [_side(name, source, known_ids.get(name), checked) for name, source in given.items()]
         check_sides_apart(sides)
         yield checked, sides
+
+
+def _known_ids(patient_ids: Any, sides: Iterable[str]) -> dict[str, list[str]]:
+    """The patients of each image, by side."""
+    by_side = patient_ids if isinstance(patient_ids, Mapping) else {"training": patient_ids}
+    for side, patients in by_side.items():
+        if side not in sides:
+            raise UnusableInputError(f"patient_ids: got {side!r}, want sides that are given: {', '.join(sides)}.")
+        if isinstance(patients, str) or not isinstance(patients, Iterable):
+            raise UnusableInputError(
+                f"patient_ids: got {type(patients).__name__} for the {side} images, want one for each."
+            )
+    return {side: [patient_id_text(patient) for patient in patients] for side, patients in by_side.items()}
 
 
 def _refuse_memory(side: Side) -> None:
@@ -245,10 +257,11 @@ def _side(name: str, source: Any, patient_ids: Sequence[str] | None, options: Se
             raise UnusableInputError(
                 f"patient_ids: got {len(patient_ids)} for the {len(items)} {name} images, want one for each."
             )
-        items = [{**item, "patient_id": str(patient)} for item, patient in zip(items, patient_ids, strict=True)]
+        items = [{**item, "patient_id": patient} for item, patient in zip(items, patient_ids, strict=True)]
     return make_side(replace(side, items=items, repeats=[]), options)
 
 
 def _holds_images(source: Sequence[Any]) -> bool:
     """Whether a list is a dataset with pixels rather than a data list or a list of paths."""
-    return isinstance(source[0], Mapping) and not isinstance(source[0].get("image"), (str, os.PathLike))
+    image = source[0].get("image") if isinstance(source[0], Mapping) else source[0]
+    return not isinstance(image, (str, os.PathLike))

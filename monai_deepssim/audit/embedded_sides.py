@@ -119,7 +119,7 @@ def _embed(
         index, reason = min(images.problems.items())
         raise UnusableInputError(
             f"--{side.name}_dir {side.source}: none of its {len(side.items)} images can be used. The first, "
-            f"{side.items[index]['path']}: {reason}"
+            f"{side.items[index]['path']}: {reason.removeprefix(side.items[index]['path'] + ': ')}"
         )
     side = replace(side, items=store.hashed_items)
     return EmbeddedSide(side, images, store.fingerprint, store.contents, continued, store.file_hashes)

@@ -206,12 +206,16 @@ class AuditResult(SearchResult):
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write the report: one HTML file that needs no other and no network.
 
+        Args:
+            path: its folder is made when missing.
+
         Raises:
             UnusableInputError: if the file cannot be written.
         """
         from monai_deepssim.audit.report import render_audit
         from monai_deepssim.audit.summary import summarize
 
+        ensure_writable(Path(path).parent)
         write_text(Path(path), render_audit(self, summarize(self)))
 
     def save(self, folder: str | PathLike[str]) -> None:

@@ -201,7 +201,17 @@ def make_side(side: Side, options: SearchOptions) -> Side:
     Args:
         side: the side with all of them.
         options: the audit's options.
+
+    Raises:
+        UnusableInputError: if the output folder holds some of them.
     """
+    folders = {os.path.dirname(file): file for item in side.items for file in files_of(item)}
+    for folder, file in folders.items():
+        if os.path.realpath(folder) == os.path.realpath(options.output_dir):
+            raise UnusableInputError(
+                f"--output_dir: {options.output_dir} holds {side.name} images, such as {file}. What the audit writes "
+                "there would be taken for images later. Give a folder of its own."
+            )
     if isinstance(options, DeduplicationOptions) or (options.count_repeats and side.name == "synthetic"):
         return side
     items, repeats = split_repeats(side.items, file_keys(side.items))

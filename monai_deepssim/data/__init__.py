@@ -21,6 +21,7 @@ from monai_deepssim.data.listing import ImageListing, list_images, scan_images
 from monai_deepssim.data.load_transform import LoadSliced
 from monai_deepssim.data.loading import load_slice, load_volume, read_image
 from monai_deepssim.data.other_files import IGNORED_KINDS
+from monai_deepssim.data.patient_ids import patient_id_text
 from monai_deepssim.data.phantom import AXIAL_LEVELS_MM, PHANTOM_VARIABLES, GeneratePhantomd, PhantomBrainDataset
 from monai_deepssim.data.phantom_chest import GenerateChestd, PhantomChestDataset
 from monai_deepssim.data.phantom_demo import read_planted, write_copies_demo, write_png, write_repetitions_demo
@@ -84,6 +85,7 @@ __all__ = [
     "load_volume",
     "make_phantom_cohort",
     "path_inside",
+    "patient_id_text",
     "plant_controls",
     "plant_reconstructions",
     "read_image",

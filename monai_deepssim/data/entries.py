@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from textwrap import shorten
 from typing import Any
 
 from monai_deepssim.data.folders import FolderRules, find_image_files, matches_any
 from monai_deepssim.data.items import files_of
 from monai_deepssim.data.orientation import AXIS_LETTERS
+from monai_deepssim.data.patient_ids import patient_id_text
 from monai_deepssim.data.readers import format_names, reader_of
 from monai_deepssim.data.tables import path_inside, read_json, read_table, refuse_link_out, why_missing
 from monai_deepssim.data.windows import NAMED_WINDOWS, resolve_window
@@ -188,7 +190,8 @@ def _from_rows(
 def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
     image = row.get("image") if isinstance(row, Mapping) else None
     if not isinstance(image, str | os.PathLike) or not str(image):
-        raise UnusableInputError(f"{where}: {row!r} has no file under 'image'. Give each entry one file.")
+        shown = shorten(repr(row), 200, placeholder="...")
+        raise UnusableInputError(f"{where}: {shown} has no file under 'image'. Give each entry one file.")
     if max(len(part) for part in os.fsencode(image).split(b"/")) > _LONGEST_NAME:
         raise UnusableInputError(
             f"{where}: {str(image)[:40]!r}... is longer than the {_LONGEST_NAME} bytes of a name. Correct it."
@@ -207,7 +210,7 @@ def _from_row(where: str, row: Any, folder: Path | None) -> Entry:
         slice=own_slice,
         slice_axis=None if own_axis is None else checked_slice_axis(own_axis, f"{where}: slice_axis"),
         hides_slice=not mark,
-        patient_id="" if row.get("patient_id") is None else str(row["patient_id"]),
+        patient_id=patient_id_text(row.get("patient_id")),
         window=checked_window(row.get("window"), f"{where}: window"),
         extras={key: value for key, value in row.items() if key not in _OWN_KEYS},
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Any
 
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.interruptions import time_limit
 
-__all__ = ["patient_id_rule"]
+__all__ = ["patient_id_rule", "patient_id_text"]
 
 # A sound pattern takes microseconds for a path; one that backtracks without end would take years.
 _LONGEST_SECONDS = 2.0
@@ -76,3 +77,16 @@ def _first_folder(path: str) -> str:
     if len(parts) > 1 and parts[0] == "/":
         return PurePosixPath(path).parent.name
     return parts[0] if len(parts) > 1 else ""
+
+
+def patient_id_text(value: Any) -> str:
+    """Write the patient that a caller names as a text, ``""`` where it is none: ``None``, or what pandas has for it.
+
+    Example:
+        >>> patient_id_text(7), patient_id_text(None), patient_id_text(float("nan"))
+        ('7', '', '')
+    """
+    if isinstance(value, str):
+        return value
+    text = str(value.item() if hasattr(value, "item") else value)
+    return "" if text in ("None", "nan", "<NA>", "NaT") else text
