@@ -88,6 +88,13 @@ def test_a_page_of_the_guide_can_be_reached():
     assert listed == {page.stem for page in DOCS.glob("*.md")} - {"index"} | {"api/index", "papers/index"}
 
 
+def test_the_guide_opens_with_a_route_for_each_reader():
+    text = text_of(DOCS / "index.md")
+    routes = ["Try it", "Audit my set", "Sign a release", "Use it in MONAI", "Extend it"]
+    positions = [text.index(f"- **{route}.**") for route in routes] + [text.index("{toctree}")]
+    assert positions == sorted(positions)
+
+
 def test_the_reference_has_every_room():
     rooms = {path.parent.name for path in (ROOT / "monai_deepssim").glob("*/__init__.py")} | {
         "csv_cells",

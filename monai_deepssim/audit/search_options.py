@@ -221,6 +221,13 @@ class SearchOptions(ImageOptions):
     def __post_init__(self) -> None:
         if self.output_dir is None:
             object.__setattr__(self, "output_dir", type(self).output_dir)
+        for name in ("training_dir", "synthetic_dir", "holdout_dir"):
+            source = getattr(self, name, None)
+            if source is not None and source.is_dir() and self.output_dir.resolve().is_relative_to(source.resolve()):
+                raise UnusableInputError(
+                    f"--output_dir: {self.output_dir} lies in --{name} {source}, so that what the audit writes would "
+                    "be audited too. Give an output folder outside of it."
+                )
         if self.detector == "deepssim_aligned":
             if not self.verify:
                 raise UnusableInputError(

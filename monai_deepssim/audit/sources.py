@@ -106,8 +106,8 @@ def list_sides(options: AuditOptions) -> list[Side]:
         The training side, the synthetic side, and the held-out side if there is one.
 
     Raises:
-        UnusableInputError: if a source is missing or has no images, if two share a file, if the output folder lies in
-            one of them, or if a patient of the held-out images is one of the training images, too.
+        UnusableInputError: if a source is missing or has no images, if two share a file, or if a patient of the
+            held-out images is one of the training images, too.
     """
     given = {
         "training": options.training_dir,
@@ -188,9 +188,8 @@ def list_side(name: str, source: Path, options: SearchOptions) -> Side:
         The side.
 
     Raises:
-        UnusableInputError: if the source is missing or has no images, or the output folder lies in it.
+        UnusableInputError: if the source is missing or has no images.
     """
-    _check_output_dir(name, source, options)
     listing = scan_images(source, **options.listing, keep_repeats=True)
     return make_side(Side(name, source, listing.items, listing.ignored), options)
 
@@ -216,14 +215,6 @@ def make_side(side: Side, options: SearchOptions) -> Side:
         return side
     items, repeats = split_repeats(side.items, file_keys(side.items))
     return replace(side, items=items, repeats=repeats)
-
-
-def _check_output_dir(name: str, source: Path, options: SearchOptions) -> None:
-    if source.is_dir() and options.output_dir.resolve().is_relative_to(source.resolve()):
-        raise UnusableInputError(
-            f"--output_dir: {options.output_dir} lies in --{name}_dir {source}, so that what the audit writes "
-            "would be audited too. Give an output folder outside of it."
-        )
 
 
 def _real_files(items: Iterable[dict[str, Any]]) -> set[str]:

@@ -48,8 +48,8 @@ def list_in_memory(images: Any, name: str, *, volumes: bool = False) -> list[dic
     elif isinstance(images, bytes) or not _is_dataset(images):
         remedy = "Give the dataset that it reads" if hasattr(images, "dataset") else "Give a list of them"
         raise UnusableInputError(
-            f"{name}: got {type(images).__name__}, want a folder, images (N, 1, {', '.join(axes)}), or a list or a "
-            f"dataset of images, of paths or of dictionaries. {remedy}."
+            f"{name}: got {type(images).__name__}, want a folder, a list of paths, images (N, 1, {', '.join(axes)}), "
+            f"or a list or a dataset of images or of dictionaries. {remedy}."
         )
     entries = [images[number] for number in range(len(images))]
     if not entries:

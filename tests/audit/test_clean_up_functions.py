@@ -9,6 +9,7 @@ from PIL import Image
 
 import monai_deepssim
 from monai_deepssim import UnusableInputError, find_duplicates, remove_copies
+from monai_deepssim.audit import embedded_sides
 from monai_deepssim.audit.clean_up.decisions import FILTER_COLUMNS
 from monai_deepssim.audit.clean_up.deduplication_tables import GROUP_COLUMNS, MANIFEST_COLUMNS, NEAREST_COLUMNS
 from monai_deepssim.data import PhantomBrainDataset
@@ -35,7 +36,15 @@ def save(folder, images):
 
 def test_copies_among_tensors_are_left_out_by_position(sides, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    embedded, embed_images = [], embedded_sides.embed_images
+
+    def record(network, store, **options):
+        embedded.append(options["description"])
+        return embed_images(network, store, **options)
+
+    monkeypatch.setattr(embedded_sides, "embed_images", record)
     result = remove_copies(*sides, controls=None)
+    assert embedded == ["training images", "synthetic images"]  # what is kept is judged with what is there
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
     assert result.kept == [2, 3]

@@ -109,6 +109,8 @@ def test_held_out_images_and_an_output_folder(sides, phantoms, tmp_path):
     # Of two images nobody knows the patient, which makes them no one patient.
     assert [item["patient_id"] for item in result.training.usable_items] == [*"abcdef", "", ""]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["num_copies"] == 2
+    again = find_copies(*sides, output_dir=str(tmp_path / "out"), controls=None)
+    assert (result.training.continued, again.training.continued) == (False, True)
     table = pd.read_csv(tmp_path / "out" / "matches.csv").sort_values("score", ascending=False)
     assert np.allclose(table["score"], result.matches["score"], atol=1e-6)
 

@@ -98,6 +98,28 @@ def test_the_training_set_is_deduplicated_by_its_json(command_line, images, caps
     assert "2 of 6 training files have a duplicate in another one, in 1 groups" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_in_a_bundle_of_somebody_else_it_takes_no_offence_at_its_ids(images, tmp_path, monkeypatch, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    sides = ["training_dir", "synthetic_dir"][: 2 if name == "filter" else 1]
+    settings = {"controls": None} if name == "filter" else {}
+    part = {
+        "_target_": f"monai_deepssim.audit.{WORKFLOWS[name].__name__}",
+        "output_dir": "out",
+        "device": "cpu",
+        **{side: str(images / side.removesuffix("_dir")) for side in sides},
+        **settings,
+    }
+    config = {"number_of_their_own": 7, "part": part, "run": "$@part.run()"}
+    Path("theirs.json").write_text(json.dumps(config))
+    logging_file = str(BUNDLE / "configs" / "logging.conf")
+    workflow = monai.bundle.ConfigWorkflow("theirs.json", logging_file=logging_file, workflow_type=None)
+    workflow.initialize()
+    workflow.run()
+    kept = {"filter": ["new.png"], "deduplicate": [f"p{number}.png" for number in range(5)]}[name]
+    assert sorted(path.name for path in Path("out").glob("*ed/*.png")) == kept
+
+
 @pytest.mark.parametrize(
     ("config", "arguments", "words"),
     [

@@ -255,6 +255,13 @@ def test_slices_of_a_training_are_no_code(place, capfd, slices):
     refusal(capfd, [*TRAIN, "--slices", slices])
 
 
+@pytest.mark.parametrize("out", ["training", "training/out", "synthetic"])
+def test_a_refused_run_leaves_nothing_among_the_images(place, capfd, out):
+    before = sorted(place.rglob("*"))
+    assert f"--output_dir: {out} lies in --" in refusal(capfd, ["audit", *SIDES, "-o", out])
+    assert sorted(place.rglob("*")) == before
+
+
 def test_a_file_in_the_place_of_the_output_folder_is_told_as_such(place, capfd):
     Path("out").write_text("notes")
     assert "it is, or lies below, a file where a folder is wanted" in refusal(capfd, ["audit", "a", "b", "-o", "out"])

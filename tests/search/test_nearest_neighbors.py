@@ -200,6 +200,15 @@ def test_all_training_embeddings_are_returned_when_fewer_than_asked_for() -> Non
     assert (scores.diff(dim=1) <= 0).all()
 
 
+def test_the_length_of_training_embeddings_is_measured_once(monkeypatch):
+    measured, measure = [], NormalizedRows.measure
+    monkeypatch.setattr(NormalizedRows, "measure", lambda *rows: measured.append(len(rows[0])) or measure(*rows))
+    searcher = NearestNeighbors().fit(make_embeddings(30))
+    for _ in range(2):
+        searcher.kneighbors(make_embeddings(4, seed=1), 1)
+    assert measured == [30, 4, 4]
+
+
 def test_no_queries_give_an_empty_answer() -> None:
     scores, indices = NearestNeighbors().fit(make_embeddings(3)).kneighbors(torch.zeros(0, 24), 2)
     assert scores.shape == indices.shape == (0, 2)
