@@ -21,12 +21,15 @@ from monai_deepssim.similarity.threads import map_in_threads
 __all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
 
 #: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
-COPY_SCORE_VERSION = 3
+COPY_SCORE_VERSION = 4
 
 # Inliers at which the distance of SSIM from 1 is halved: more than most images of other patients reach.
 _HALVING_INLIERS, _STEEPNESS = 17.0, 4
 # Likewise where the inliers lie as close as in a piece of the training image, which is there pixel by pixel.
 _HALVING_INLIERS_OF_PIECE = 8.5
+# From where to where inliers go from chance to a sign of a copy, and the SSIM of other patients. Less than that, as
+# where the contrast of some tissues is reversed, then says nothing against one.
+_INLIERS_OF_COPY, _SSIM_OF_OTHERS = (12.0, 17.0), 0.45
 # Pixels (standard deviations) of the bands in which a piece is compared.
 _BANDS = ((0.6, 2.0), (1.0, 4.0))
 # From where to where the correlation in these bands, and the density of the inliers, go from chance to a piece. Images
@@ -106,8 +109,10 @@ def copy_score(
     SSIM sees what is smooth or averaged. Structure, the difference of an image smoothed by 0.7 and by 2 pixels of 136
     rows, is still there in a copy that a generator blurred; y is blurred by 2 such pixels before, so that it is the
     coarse structure that has to agree. Local features see what was cropped, inverted, windowed, painted over or copied
-    in part. m is 17, and falls to 8.5 for the inliers that bound a piece of y in another image: most keypoints between
-    them are inliers, too, and the fine structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
+    in part, and a contrast that is another one in each tissue: from 12 inliers on an SSIM below 0.45, which is less
+    than images of other patients have, counts for less, and from 17 on as 0.45. m is 17, and falls to 8.5 for the
+    inliers that bound a piece of y in another image: most keypoints between them are inliers, too, and the fine
+    structure there is that of y (correlation of 0.95 in bands of 0.6 to 4 pixels).
 
     Args:
         x: images ``(B, 1, H, W)`` or ``(B, 1, H, W, D)``, any range: those that may be copies.
@@ -149,6 +154,8 @@ def copy_score(
     lift = ((paid - low) / (high - low)).clamp(0, 1)
     ssim = 1 - (1 - aligned.ssim.cpu()) * background
     best = ssim + lift * (1 - _COARSE_SHARE * (1 - paid) - ssim).clamp(min=0)
+    few, many = _INLIERS_OF_COPY
+    best = best + ((inliers - few) / (many - few)).clamp(0, 1) * (_SSIM_OF_OTHERS - best).clamp(min=0)
     in_core = torch.tensor([len(match.core) if match else 0 for match in starts], dtype=torch.int64)
     piece = torch.tensor(
         [_piece(image, training, match) if match else 0.0 for image, training, match in zip(x, y, starts, strict=True)]

@@ -171,6 +171,23 @@ def test_a_blurred_copy_has_a_high_score_though_its_ssim_is_that_of_a_stranger(p
     assert (found.coarse_correlation <= 1).all()
 
 
+def test_a_contrast_that_no_map_brings_back_does_not_speak_against_many_inliers(phantoms):
+    head = phantoms[0]
+    inverted_inside = torch.where(head > 0.1, 1 - head, head)
+    found = best_match(inverted_inside, head)
+
+    def score_with(num_inliers: int) -> tuple[float, float]:
+        match = found._replace(num_inliers=num_inliers, core=found.core[:num_inliers], density=0.0)
+        scored = copy_score(inverted_inside[None], head[None], [match])
+        return float(scored.score), float(scored.ssim)
+
+    many, ssim = score_with(24)
+    assert ssim < 0
+    assert many == pytest.approx(float(fuse_scores(torch.tensor(0.45), torch.tensor(24))), abs=1e-4)
+    assert many > 0.86
+    assert score_with(12)[0] < 0.3
+
+
 def test_most_keypoints_between_the_inliers_of_a_piece_are_inliers_and_few_between_those_of_another_subject(phantoms):
     pasted = phantoms[5].clone()
     pasted[:, 30:80, 20:60] = phantoms[6, :, 30:80, 20:60]
