@@ -252,7 +252,10 @@ def test_volumes_have_thresholds_and_a_size_of_their_own() -> None:
         ({"volumes": "all"}, "--volumes: is 'all', wanted one of none, slices, whole, true"),
         ({"volumes": "slices", "detector": "ncc"}, "--volumes slices: .*slice_votes"),
         ({"volumes": "none"}, "--image_size: is .*give --volumes true"),
-        ({"volumes": "none", "image_size": (64, 64)}, r"training: got images of shape .* Option volumes takes volumes"),
+        (
+            {"volumes": "none", "image_size": (64, 64)},
+            "training: got images of shape .* Give volumes=.true. for",
+        ),
         ({"volumes": "none", "image_size": (64, 64), "detector": "deepssim_3d"}, "takes volumes alone"),
     ],
 )

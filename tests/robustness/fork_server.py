@@ -122,7 +122,7 @@ def _run(request: dict, report: int) -> None:
     from monai_deepssim.__main__ import main
 
     os.environ.update(request["environment"])
-    ranks._PATIENCE_SECONDS, ranks._HEARTBEAT_SECONDS = 4.0, 0.2
+    ranks._PATIENCE_SECONDS, ranks._HEARTBEAT_SECONDS = 8.0, 0.2
     folder, calls, status = request["folder"], [0], 70
     # A shell starts what runs in its background with this signal ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

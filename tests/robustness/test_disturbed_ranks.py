@@ -45,7 +45,7 @@ def test_a_rank_that_is_killed_at_any_time_costs_only_what_it_had_not_written(
     alone = make_folders(tmp_path / "alone")
     assert fork_server.run(AUDIT, alone).status == 0
     undisturbed = run_ranks(make_folders(tmp_path / "ranks"))
-    assert [outcome.status for outcome in undisturbed] == [0, 0]
+    assert [outcome.status for outcome in undisturbed] == [0, 0], undisturbed
     assert undisturbed[1].out == undisturbed[1].err == ""  # rank 0 speaks for all
     assert tables_of(tmp_path / "ranks") == tables_of(alone)
     assert (tmp_path / "ranks" / "out" / "exit_status").read_text() == "0\n"
