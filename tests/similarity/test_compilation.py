@@ -59,24 +59,34 @@ for size in ((20, 24), (16, 18, 17)):
     assert kernels_are_compiled(3)
 
 
-def test_the_first_process_that_aligns_lets_a_child_compile_each_kernel(tmp_path):
+def test_the_first_process_that_aligns_lets_children_compile_each_kernel_once(tmp_path):
     code = """
+import os
 import subprocess
+from threading import Lock
 import torch
-from monai_deepssim.similarity.kernels import ensure_compiled
-names = []
+from monai_deepssim.similarity.kernels import ensure_compiled, first_calls
+names, lock = [], Lock()
+for name in ("align_pair", "deform_pair", "scan_cells", "fill_ssim", "window_means", "sum_least_squares",
+             "volume_ssim", "warp_volume", "deform_volume"):
+    setattr(first_calls, f"_{name}", lambda name=name: names.append(name))
+os.cpu_count = lambda: 2
+children = []
 def run(command, env, **options):
     assert env["NUMBA_CACHE_DIR"]
-    names.append(command[-1].split("call(")[-1].strip(")'"))
+    children.append(command)
+    with lock:
+        exec(command[-1].split("room; ")[-1], {})
 subprocess.run = run
 for dims in (2, 3):
     ensure_compiled(dims)
-    print(*sorted(names))
+    print(len(children), *sorted(names))
     names.clear()
+    children.clear()
 """
     expected = [
-        "align_pair deform_pair fill_ssim scan_cells window_means",
-        "deform_volume fill_ssim sum_least_squares volume_ssim warp_volume window_means",
+        "2 align_pair deform_pair fill_ssim scan_cells window_means",
+        "2 deform_volume fill_ssim sum_least_squares volume_ssim warp_volume window_means",
     ]
     assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == expected
 

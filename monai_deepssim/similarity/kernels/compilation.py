@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -72,7 +73,7 @@ def compile_in_children(kernels: Sequence[Any]) -> None:
     A process that compiles a function calls, for each function inside, the code that was compiled for that one alone. A
     process that reads the cache calls the copy that was optimised together with its caller. The two round sums
     differently, which a search amplifies: to 0.002 in SSIM. So that all processes score alike, children compile, and
-    nobody else, one for each kernel and at most as many at a time as there are processors. They import numba and the
+    nobody else, as many as there are processors; each takes the next kernel when it is free. They import numba and the
     kernels alone. Where no cache can be written, or a child fails, this process compiles at its first call.
 
     Args:
@@ -84,17 +85,20 @@ def compile_in_children(kernels: Sequence[Any]) -> None:
         return
     if not all(kernel.stats.cache_path for kernel in kernels):
         return
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(_compile_in_child, missing))
+    names = [kernel.py_func.__name__ for kernel in missing]
+    num_children = min(len(names), os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as claims, ThreadPoolExecutor(num_children) as pool:
+        list(pool.map(lambda _: _compile_in_child(names, claims), range(num_children)))
 
 
-def _compile_in_child(kernel: Any) -> None:
-    name = kernel.py_func.__name__
+def _compile_in_child(names: Sequence[str], claims: str) -> None:
+    """Let a child compile those of the kernels that no other child has begun, which has made a folder of that name."""
     folder = str(Path(__file__).parents[1])
     # The room's own __init__ imports torch and MONAI, which takes longer than to compile most kernels.
     code = (
         f"import sys, types; sys.path[:] = {sys.path!r}; room = types.ModuleType('monai_deepssim.similarity'); "
         f"room.__path__ = [{folder!r}]; sys.modules[room.__name__] = room; "
-        f"from monai_deepssim.similarity.kernels.first_calls import call; call({name!r})"
+        "from monai_deepssim.similarity.kernels.first_calls import call_unclaimed; "
+        f"call_unclaimed({names!r}, {claims!r})"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, _IN_CHILD: "1"}, capture_output=True, check=False)

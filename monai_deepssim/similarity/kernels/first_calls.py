@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
 import numpy as np
 
 from monai_deepssim.similarity import kernels
 from monai_deepssim.similarity.kernels.changed_ssim import WINDOW, Reference
 
-__all__ = ["call"]
+__all__ = ["call_unclaimed"]
 
 _SIDE = 16
 _CHANGE = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
 
 
-def call(name: str) -> None:
-    """Call a kernel as the functions of the pixel side call it.
+def call_unclaimed(names: Sequence[str], claims: str) -> None:
+    """Call kernels as the functions of the pixel side call them, but for those that another process calls.
 
     Args:
-        name: of the kernel.
+        names: of the kernels.
+        claims: a folder, where each process makes one with the name of a kernel before it calls that.
     """
-    globals()[f"_{name}"]()
+    for name in names:
+        with suppress(FileExistsError):
+            os.mkdir(os.path.join(claims, name))
+            globals()[f"_{name}"]()
 
 
 def _image() -> np.ndarray:

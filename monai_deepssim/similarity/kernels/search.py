@@ -131,7 +131,7 @@ def _climb(reference, y, height, width, low, high, steps, change, best, work):  
     return best
 
 
-@inner_njit()
+@inner_njit(inline="always")
 def _match_flips(x_half, x, y, size, search, framed, halves, changes, correlations):  # pragma: no cover (compiled)
     """Search coarsely with each of the flips.
 
@@ -181,7 +181,7 @@ def _match_flips(x_half, x, y, size, search, framed, halves, changes, correlatio
     return highest
 
 
-@inner_njit()
+@inner_njit(inline="always")
 def _fit_flips(reference, x, y, size, search, framed, changes, scores, work):  # pragma: no cover (compiled)
     """Fit the coarse matches of the flips by least squares.
 
