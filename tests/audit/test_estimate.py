@@ -14,6 +14,7 @@ from monai_deepssim.audit.sources import Side
 from monai_deepssim.data import PhantomBrainDataset, list_in_memory
 from monai_deepssim.options import read_options
 from monai_deepssim.progress import Stages, quiet
+from monai_deepssim.ranks import Ranks, as_rank
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,16 @@ def test_ten_times_the_images_take_ten_times_as_long(sides, options, monkeypatch
     # of each synthetic image and of each training image are compared, of which 56 take a second.
     assert small == pytest.approx(20 / 8 + 30 / 8 + (100 + 100) / 56)
     assert estimate.estimate_seconds(sides, detector, replace(options, verify=False))[0] == pytest.approx(20 / 8)
+
+
+def test_four_ranks_share_what_one_would_do(sides, options, monkeypatch):
+    monkeypatch.setattr(estimate, "_SMALL_SET", 1)
+    monkeypatch.setattr(estimate.time, "perf_counter", count().__next__)
+    detector = load_detector(options)
+    alone = estimate.estimate_seconds(sides, detector, options, 560)
+    with as_rank(Ranks(rank=0, size=4)):
+        shared = estimate.estimate_seconds(sides, detector, options, 560)
+    assert shared == pytest.approx([seconds / 4 for seconds in alone])
 
 
 def test_what_the_controls_take_is_estimated_and_said_for_itself(sides, options, monkeypatch, capsys):
