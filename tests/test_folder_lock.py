@@ -23,12 +23,12 @@ from pathlib import Path
 from monai_deepssim.folder_lock import locked_folder
 with locked_folder(Path(sys.argv[1])):
     if sys.argv[2] == "with a child":  # like a process that reads images
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
+            print(os.getpid(), flush=True)  # by the child: what it does at the fork is done by then
             time.sleep(60)
             os._exit(0)
-        print(child, flush=True)
-    print("held", flush=True)
+    else:
+        print("held", flush=True)
     time.sleep(60)
 """
 
