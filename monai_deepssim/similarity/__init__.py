@@ -11,7 +11,7 @@ from monai_deepssim.similarity.aligned_ssim import (
 from monai_deepssim.similarity.alignment import Alignment
 from monai_deepssim.similarity.canonical_pose import Pose, canonicalize_pose, measure_pose, move_to_pose
 from monai_deepssim.similarity.compilation import compile_kernels, kernels_are_compiled
-from monai_deepssim.similarity.copy_score import COPY_SCORE_VERSION, CopyScore, copied_area, copy_score, fuse_scores
+from monai_deepssim.similarity.copy_score import COPY_SCORE_VERSION, CopyScore, copy_score, fuse_scores
 from monai_deepssim.similarity.local_features import (
     LOCAL_FEATURES_VERSION,
     VERSIONS,
@@ -22,6 +22,7 @@ from monai_deepssim.similarity.local_features import (
     fit_local_features,
     match_local_features,
 )
+from monai_deepssim.similarity.matched_region import copied_area
 from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
 from monai_deepssim.similarity.posed_ssim import coarse_structure, pose, posed_ssim, screen
 from monai_deepssim.similarity.second_source import extract_rest

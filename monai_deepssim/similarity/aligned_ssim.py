@@ -31,7 +31,15 @@ from monai_deepssim.similarity.threads import map_in_threads
 from monai_deepssim.similarity.volume_deformation import deform_aligned
 from monai_deepssim.similarity.volume_search import VolumeSearch, align_volume, plan_volume_search
 
-__all__ = ["ALIGNED_SSIM_VERSION", "DEFORMATION_COST", "MOST_GAINED", "AlignedSSIM", "aligned_ssim", "deform_onto"]
+__all__ = [
+    "ALIGNED_SSIM_VERSION",
+    "DEFORMATION_COST",
+    "MOST_GAINED",
+    "AlignedSSIM",
+    "align_by_match",
+    "aligned_ssim",
+    "deform_onto",
+]
 
 #: SSIM that a pixel of deformation costs in a verdict. Measured on phantoms of 136 x 112 pixels: at this price a
 #: deformed copy scores above a similar image that was deformed as much, and other subjects gain next to nothing
@@ -353,10 +361,7 @@ def _describe(
             gamma=gamma,
             deformation_pixels=deformation,
         )
-    exchange = np.array([[0.0, 1.0], [1.0, 0.0]])  # OpenCV counts columns first
-    linear, shift = exchange @ match.matrix[:, :2] @ exchange, exchange @ match.matrix[:, 2]
-    centre = (np.array(size) - 1) / 2
-    shift = linear @ centre + shift - centre
+    linear, shift = _read_rows_first(match, size)
     cosine, sine = np.cos(change[ROTATION]), np.sin(change[ROTATION])
     # What follows reads position p at rotation @ (p / zoom + shift).
     following = zoom * np.array([[cosine, sine], [-sine, cosine]])
@@ -367,3 +372,17 @@ def _describe(
         inverted=match.inverted,
         deformation_pixels=deformation,
     )
+
+
+def align_by_match(match: LocalMatch, size: Sequence[int]) -> Alignment:
+    """Describe the transform of a match alone, as a change of a training image of this size."""
+    linear, (down, right) = _read_rows_first(match, size)
+    return Alignment.from_matrix(linear, (float(down), float(right)), inverted=match.inverted)
+
+
+def _read_rows_first(match: LocalMatch, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The transform of a match about the centre: OpenCV counts columns first, and from the corner."""
+    exchange = np.array([[0.0, 1.0], [1.0, 0.0]])
+    linear, shift = exchange @ match.matrix[:, :2] @ exchange, exchange @ match.matrix[:, 2]
+    centre = (np.array(size) - 1) / 2
+    return linear, linear @ centre + shift - centre

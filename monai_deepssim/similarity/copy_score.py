@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, AlignedSSIM, aligned_ssim, deform_onto
+from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, AlignedSSIM, aligned_ssim
 from monai_deepssim.similarity.alignment import Alignment
-from monai_deepssim.similarity.batched import band_of, change_images, correlate_bands
-from monai_deepssim.similarity.hulls import hull_mask
+from monai_deepssim.similarity.batched import band_of, correlate_bands
 from monai_deepssim.similarity.local_features import LocalMatch
+from monai_deepssim.similarity.matched_region import keep_matches, piece_certainty
+from monai_deepssim.similarity.structure import REFERENCE_ROWS, change_onto, correlate, smooth, to_array
 from monai_deepssim.similarity.threads import map_in_threads
 
-__all__ = ["COPY_SCORE_VERSION", "CopyScore", "copied_area", "copy_score", "fuse_scores"]
+__all__ = ["COPY_SCORE_VERSION", "CopyScore", "copy_score", "fuse_scores"]
 
 #: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
-COPY_SCORE_VERSION = 4
+COPY_SCORE_VERSION = 5
 
 # Inliers at which the distance of SSIM from 1 is halved: more than most images of other patients reach.
 _HALVING_INLIERS, _STEEPNESS = 17.0, 4
@@ -30,17 +31,11 @@ _HALVING_INLIERS_OF_PIECE = 8.5
 # From where to where inliers go from chance to a sign of a copy, and the SSIM of other patients. Less than that, as
 # where the contrast of some tissues is reversed, then says nothing against one.
 _INLIERS_OF_COPY, _SSIM_OF_OTHERS = (12.0, 17.0), 0.45
-# Pixels (standard deviations) of the bands in which a piece is compared.
-_BANDS = ((0.6, 2.0), (1.0, 4.0))
-# From where to where the correlation in these bands, and the density of the inliers, go from chance to a piece. Images
-# of other patients that have both have few inliers.
-_CORRELATION_OF_PIECE, _DENSITY_OF_PIECE = (0.85, 0.95), (0.3, 0.6)
 # Standard deviations of the band in which coarse structure is compared, and the blur of the training image, in pixels
 # of an image of 136 rows.
 _COARSE_BAND, _BLUR = (0.7, 2.0), 2.0
 # What of its distance from 1 the correlation of coarse structure keeps in the score: 0.7 is as much as an SSIM of 0.86.
 _COARSE_SHARE = 0.47
-_ROWS = 136
 # From where to where the correlation of coarse structure goes from that of other patients to that of a copy. Images of
 # other patients, of brains, chests and phantoms, stay below 0.7; a generator's blurred copies have 0.74 and more.
 _COARSE_OF_COPY = (0.6, 0.7)
@@ -55,12 +50,6 @@ _HEAD_SMOOTHING, _HEAD_SHARE, _OUTLINE, _LEAST_INSIDE = 3.0, 0.1, 10.0, 0.01
 _USUAL_HEAD, _LEAST_HEAD = 0.45, 0.05
 # A match with fewer inliers is no start for an alignment.
 _LEAST_INLIERS = 8
-# The agreement map's window, in pixels (standard deviation), and the local correlation from which a place agrees.
-_WINDOW, _AGREES = 3.0, 0.6
-# Structure below this share of the image's own is none: there, two images agree by having nothing.
-_FLAT = 0.05
-# How far around its inliers a match speaks for the image, as a share of the longer side.
-_MATCHED_MARGIN = 0.08
 
 
 @dataclass(frozen=True)
@@ -95,11 +84,11 @@ def copy_score(
 ) -> CopyScore:
     """Score how much each ``x[i]`` is a copy of ``y[i]``.
 
-    With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one; where the head is less
-    than 0.45 of the frame, its distance from 1 is divided by the head's share and multiplied by 0.45, since background
-    is like background), r the correlation of
-    the coarse structure of the aligned pair, over the frame and within the head in equal parts, less the cost of its
-    deformation, and n the number of inliers (:class:`LocalMatch`), the score is
+    With S the aligned SSIM (:func:`aligned_ssim`, from the match's transform where there is one, and at that transform
+    where 17 inliers or more agree on what the search has left, as on a bright canvas; where the head is less than 0.45
+    of the frame, its distance from 1 is divided by the head's share and multiplied by 0.45, since background is like
+    background), r the correlation of the coarse structure of the aligned pair, over the frame and within the head in
+    equal parts, less the cost of its deformation, and n the number of inliers (:class:`LocalMatch`), the score is
 
         1 - (1 - max(S, 1 - 0.47 (1 - r))) / (1 + (n / m)⁴)
 
@@ -157,9 +146,7 @@ def copy_score(
     few, many = _INLIERS_OF_COPY
     best = best + ((inliers - few) / (many - few)).clamp(0, 1) * (_SSIM_OF_OTHERS - best).clamp(min=0)
     in_core = torch.tensor([len(match.core) if match else 0 for match in starts], dtype=torch.int64)
-    piece = torch.tensor(
-        [_piece(image, training, match) if match else 0.0 for image, training, match in zip(x, y, starts, strict=True)]
-    )
+    piece = torch.tensor([piece_certainty(x[i], y[i], match) if match else 0.0 for i, match in enumerate(starts)])
     score = torch.maximum(fuse_scores(best, inliers), fuse_scores(best, in_core, piece))
     return CopyScore(
         score.to(x.device), aligned.ssim, coarse.to(x.device), inliers.to(x.device), aligned.alignments, aligned.stopped
@@ -211,8 +198,8 @@ def _align(
     """Align pairs and correlate their coarse structure, which is NaN where the search was given up."""
     matches = starts if any(starts) else None
     aligned = aligned_ssim(x, y, deformation_cost=deformation_cost, matches=matches, least_ssim=least_ssim)
+    aligned = keep_matches(x, y, starts, aligned)
     ssim, stopped, alignments = aligned.ssim, aligned.stopped.cpu(), list(aligned.alignments)
-
     coarse = _correlate_all(queries, x, y, alignments)
     again = (stopped & (coarse > _COARSE_OF_COPY[0] - _MOST_GAINED)).nonzero().flatten()
     if len(again):
@@ -247,73 +234,9 @@ def fuse_scores(ssim: Tensor, inliers: Tensor, piece: Tensor | float = 0.0) -> T
     return 1 - (1 - ssim) / (1 + (inliers / halving) ** _STEEPNESS)
 
 
-def _piece(x: Tensor, y: Tensor, match: LocalMatch) -> float:
-    """How surely what lies between the inliers of a match is a piece of y, 0 to 1."""
-    by_density = float(np.interp(match.density, _DENSITY_OF_PIECE, (0, 1)))
-    if not by_density:
-        return 0.0
-    image, training = (_to_array(pixels[0]) for pixels in (x, y))
-    if match.inverted:
-        training = -training
-    moved = cv2.warpAffine(
-        training, match.matrix, image.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    hull = hull_mask(match.core, image.shape, 0.0)
-    correlations = []
-    for fine, coarse in _BANDS:
-        first, second = ((_smooth(pixels, fine) - _smooth(pixels, coarse))[hull] for pixels in (image, moved))
-        correlations.append(_correlation(first, second))
-    return by_density * float(np.interp(np.mean(correlations), _CORRELATION_OF_PIECE, (0, 1)))
-
-
-def copied_area(
-    x: Tensor, y: Tensor, alignment: Alignment, points: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Find where an image shows what an aligned training image shows.
-
-    A place agrees where the correlation of the two in a Gaussian window of 3 pixels, after smoothing by 1 pixel, is
-    above 0.6, of either sign where dark and bright are exchanged. In a volume these are pixels of an image of 136 rows.
-    With the points of a match, only what lies in their convex hull, or within 8 % of the side of it, counts.
-
-    Args:
-        x: image ``(1, H, W)`` or ``(1, H, W, D)`` that may be a copy.
-        y: training image of the same shape.
-        alignment: of y to x.
-        points: columns and rows in x of the keypoints that agree, ``(n, 2)``.
-
-    Returns:
-        Share of the structure of x that agrees, 0 to 1, and a mask ``(H, W)`` or ``(H, W, D)`` of where that is.
-
-    Example:
-        >>> image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> half = image.clone()
-        >>> half[:, :, 32:] = torch.rand(1, 64, 32)
-        >>> share, mask = copied_area(half, image, Alignment((), (0.0,), (0.0, 0.0), 1.0, 1.0))
-        >>> 0.4 < share < 0.6, bool(mask[:, :24].mean() > 0.95 > 0.2 > mask[:, 40:].mean())
-        (True, True)
-    """
-    # A volume has fewer voxels along an axis than an image has pixels.
-    pixels = max(x.shape) / _ROWS if x.ndim == 4 else 1.0
-    first, second = _to_array(x[0]), _to_array(_change(x[None], y[None], [alignment])[0, 0])
-    first, second = (_smooth(image, pixels) for image in (first, second))
-    window = _WINDOW * pixels
-    first_mean, second_mean = _smooth(first, window), _smooth(second, window)
-    first_variance = np.maximum(_smooth(first**2, window) - first_mean**2, 0)
-    second_variance = np.maximum(_smooth(second**2, window) - second_mean**2, 0)
-    covariance = _smooth(first * second, window) - first_mean * second_mean
-    structured = first_variance > (_FLAT**2) * max(float(first_variance.max()), 1e-12)
-    correlation = covariance / np.sqrt(np.maximum(first_variance * second_variance, 1e-16))
-    agrees = structured & (correlation > _AGREES)
-    if points is not None and len(points) >= 3:
-        agrees &= hull_mask(points, agrees.shape, _MATCHED_MARGIN)
-    if not structured.any():
-        return 0.0, agrees
-    return float(agrees.sum() / structured.sum()), agrees
-
-
 def _correlate_all(queries: Sequence[_Query], x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> Tensor:
     """Correlation of the coarse structure of each pair, ``(B,)`` on the CPU."""
-    changed = _change(x, y, alignments)
+    changed = change_onto(x, y, alignments)
     if changed.is_cuda and changed.ndim == 4:
         once = {id(query): query for query in queries}  # candidates of one image share its description
         order = {key: place for place, key in enumerate(once)}
@@ -324,7 +247,7 @@ def _correlate_all(queries: Sequence[_Query], x: Tensor, y: Tensor, alignments: 
         )
         band = band_of(changed[:, 0], *_coarse_band(changed.shape[2:], _BLUR))
         return correlate_bands(structure, band, inside).cpu()
-    arrays = _to_array(changed[:, 0])
+    arrays = to_array(changed[:, 0])
     return torch.tensor(map_in_threads(lambda i: _correlate_coarse(queries[i], arrays[i]), len(x)), dtype=torch.float32)
 
 
@@ -339,23 +262,23 @@ def _correlate_coarse(query: _Query, changed: np.ndarray) -> float:
 
 
 def _correlate_structure(query: _Query, structure: np.ndarray) -> float:
-    whole = _correlation(query.structure.ravel(), structure.ravel())
+    whole = correlate(query.structure.ravel(), structure.ravel())
     if not query.inside.any():
         return whole
     parts = (image[query.inside] - image[query.inside].mean() for image in (query.structure, structure))
-    return (whole + _correlation(*parts)) / 2
+    return (whole + correlate(*parts)) / 2
 
 
 def _find_head(image: np.ndarray) -> np.ndarray:
     """Where the smoothed image is above a share of its brightest."""
-    smooth = _smooth(image, _HEAD_SMOOTHING * max(image.shape) / _ROWS)
-    low = float(smooth.min())
-    return smooth - low > _HEAD_SHARE * (float(np.quantile(smooth, 0.98)) - low)
+    smoothed = smooth(image, _HEAD_SMOOTHING * max(image.shape) / REFERENCE_ROWS)
+    low = float(smoothed.min())
+    return smoothed - low > _HEAD_SHARE * (float(np.quantile(smoothed, 0.98)) - low)
 
 
 def _inside(head: np.ndarray) -> np.ndarray:
     """Where the head is without its outline; nowhere if that is too little to compare."""
-    steps = max(1, round(_OUTLINE * max(head.shape) / _ROWS))
+    steps = max(1, round(_OUTLINE * max(head.shape) / REFERENCE_ROWS))
     if head.ndim == 2:
         # What lies outside of the image takes nothing away.
         inside = cv2.erode(head.astype(np.uint8), np.ones((2 * steps + 1,) * 2, np.uint8)) > 0
@@ -366,38 +289,11 @@ def _inside(head: np.ndarray) -> np.ndarray:
 
 def _coarse_structure(image: np.ndarray, blur: float) -> np.ndarray:
     fine, coarse = _coarse_band(image.shape, blur)
-    return _smooth(image, fine) - _smooth(image, coarse)
+    return smooth(image, fine) - smooth(image, coarse)
 
 
 def _coarse_band(size: Sequence[int], blur: float) -> tuple[float, float]:
     """Standard deviations of the band of an image that is blurred before, in its pixels."""
-    pixels = max(size) / _ROWS
+    pixels = max(size) / REFERENCE_ROWS
     fine, coarse = (pixels * float(np.hypot(deviation, blur)) for deviation in _COARSE_BAND)
     return fine, coarse
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of two vectors about 0; 0 where one of them is 0."""
-    return float(first @ second) / max(float(np.sqrt((first @ first) * (second @ second))), 1e-12)
-
-
-def _change(x: Tensor, y: Tensor, alignments: Sequence[Alignment]) -> Tensor:
-    """Each y as it was found to fit its x, of its shape and where it is, float32."""
-    if y.is_cuda and y.ndim == 4:
-        changed = change_images(y, alignments)
-    else:
-        changed = torch.stack(map_in_threads(lambda i: alignments[i].apply(y[i]), len(y))) if len(y) else y
-    deformed = [i for i, alignment in enumerate(alignments) if alignment.deformation_pixels]
-    if deformed:
-        changed[deformed] = deform_onto(x[deformed], changed[deformed])
-    return changed
-
-
-def _to_array(pixels: Tensor) -> np.ndarray:
-    return pixels.cpu().numpy().astype(np.float32)
-
-
-def _smooth(image: np.ndarray, deviation: float) -> np.ndarray:
-    if image.ndim == 3:
-        return gaussian_filter(image, deviation, mode="reflect")
-    return cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)

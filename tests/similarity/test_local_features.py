@@ -118,6 +118,23 @@ def test_the_alignment_of_a_matched_pair_makes_what_was_scored(phantoms):
         aligned_ssim(turned[None], phantoms[3:4], matches=[None, None])
 
 
+def test_a_copy_on_a_bright_canvas_is_shown_where_its_keypoints_are(phantoms):
+    shown, moves = [], []
+    for image in phantoms[:4]:
+        matrix = np.array([[0.6, 0.0, 22.0], [0.0, 0.6, 40.0]])
+        canvas = torch.from_numpy(cv2.warpAffine(image[0].numpy(), matrix, (112, 136), borderValue=1.0))[None]
+        match = best_match(canvas[0].numpy(), image[0].numpy())
+        found = copy_score(canvas[None], image[None], [match])
+        assert found.score > 0.95
+        (alignment,) = found.alignments
+        shown.append(copied_area(canvas, image, alignment, match.points)[0])
+        moves.append((alignment.zoom, *alignment.shift_pixels))
+        assert found.ssim < 0.5  # a canvas that the training image has not
+    assert min(shown) > 0.2
+    # The image's centre goes to row 40 + 0.6 * 67.5 = 80.5 of the canvas, 13 below its centre.
+    np.testing.assert_allclose(moves, [(0.6, 13.0, -0.2)] * 4, atol=1.2)
+
+
 def test_a_stretch_is_applied_as_its_matrix_says(phantoms):
     linear = np.array([[1.08, 0.1], [-0.05, 0.95]])
     alignment = Alignment.from_matrix(linear, (3.0, -2.0))
