@@ -35,8 +35,9 @@ _VERSION = 1
 def draw_controls(items: Sequence[Item], num_controls: int) -> list[int]:
     """Draw the training images that are planted: of different patients as far as there are enough.
 
-    The draw goes by digests of names, so that it does not depend on the order of the images, and a larger draw holds
-    the smaller ones. Images of an unknown patient are the patient's whose file they are in.
+    The draw goes by digests of names within the source, so that it depends neither on the order of the images nor on
+    how the way to their folder was typed, and a larger draw holds the smaller ones. Images of an unknown patient are
+    the patient's whose file they are in.
 
     Args:
         items: the training images, as :func:`~monai_deepssim.data.list_images` lists them.
@@ -53,7 +54,7 @@ def draw_controls(items: Sequence[Item], num_controls: int) -> list[int]:
     positions_of = defaultdict(list)
     for position in sorted(range(len(items)), key=lambda position: _digest("image", items[position]["path"])):
         positions_of[_owner(items[position])].append(position)
-    owners = sorted(positions_of, key=lambda owner: _digest("patient", owner))
+    owners = sorted(positions_of, key=lambda owner: _digest("patient", _name_owner(items, positions_of[owner])))
     turns = max(map(len, positions_of.values()), default=0)
     drawn = [positions_of[owner][turn] for turn in range(turns) for owner in owners if turn < len(positions_of[owner])]
     return drawn[:num_controls]
@@ -208,6 +209,11 @@ def _find_partner(items: Sequence[Item], order: Sequence[int], position: int) ->
 
 def _owner(item: Item) -> str:
     return str(item["patient_id"] or file_of(item))
+
+
+def _name_owner(items: Sequence[Item], positions: Sequence[int]) -> str:
+    """The patient, or where it is unknown the first image of the file."""
+    return str(items[positions[0]]["patient_id"] or min(str(items[position]["path"]) for position in positions))
 
 
 def _digest(*names: str) -> str:

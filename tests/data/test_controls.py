@@ -74,6 +74,17 @@ def test_the_draw_goes_by_names_and_a_larger_one_holds_the_smaller():
     assert drawn_paths(items, 12) != [item["path"] for item in items[:12]]
 
 
+def test_the_same_controls_are_planted_however_the_folder_is_named(written, tmp_path, monkeypatch):
+    named = list_images(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    typed = list_images(Path(tmp_path.name))
+    assert [item["patient_id"] for item in typed] == [""] * 3
+    for control, other in zip(plant_controls(named, 2, COMPARED), plant_controls(typed, 2, COMPARED), strict=True):
+        assert control["image"].sources[0]["image"] != other["image"].sources[0]["image"]
+        assert control["sources"] == other["sources"]
+        assert control["image"].identity == other["image"].identity
+
+
 def test_every_change_is_planted_with_the_same_images_and_says_what_it_is(written):
     controls = plant_controls(written, 2, COMPARED)
     assert len(controls) == 2 * len(CONTROL_CHANGES)
