@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import monai_deepssim
+from monai_deepssim import progress
 from monai_deepssim.__main__ import main as run_program
 from monai_deepssim.audit import find_copies
 from monai_deepssim.audit.options import AuditOptions
@@ -59,6 +60,22 @@ def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
     assert "EXCEEDED" in told.out
     assert "Warning" not in told.err
     assert {"summary.json", "report.html", "matches.csv"} <= {path.name for path in Path("out").iterdir()}
+
+
+def test_every_bar_reaches_its_total_and_goes_no_further(folders, monkeypatch):
+    bars = []
+
+    class Watched(progress.tqdm):
+        def close(self):
+            if not self.disable:
+                bars.append((self.desc, self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(progress, "tqdm", Watched)
+    assert main(["audit", "training", "synthetic", "-o", "out", "--controls", "2"]) == 0
+    assert {"training images", "synthetic images", "control images"} <= {name for name, _, _ in bars}
+    assert any(name.startswith("verifying") for name, _, _ in bars)
+    assert [bar for bar in bars if bar[1] != bar[2]] == []
 
 
 def test_as_json_the_summary_alone_is_on_the_standard_output(folders, capfd):
