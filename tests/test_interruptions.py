@@ -20,19 +20,19 @@ def handler():
 def test_what_takes_too_long_is_cut_off_and_what_does_not_is_left_alone():
     with pytest.raises(TimeoutError), time_limit(0.05):
         time.sleep(5)
-    with time_limit(0.05):
+    with time_limit(1):
         pass
-    time.sleep(0.08)
+    time.sleep(1.1)
 
 
 def test_the_alarm_of_a_caller_goes_off_afterwards():
     rung = []
     signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 1)
     with time_limit(5):
         pass
     assert not rung
-    time.sleep(0.15)
+    time.sleep(1.1)
     assert rung
 
 
