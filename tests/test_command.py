@@ -20,9 +20,10 @@ from monai_deepssim.audit.options import AuditOptions
 from monai_deepssim.audit.training_options import EmbedderTrainingOptions
 from monai_deepssim.command import main
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import load_deepssim
 from monai_deepssim.options import option_fields, options_as_json, read_options
-from monai_deepssim.workflow import find_bundle
+from monai_deepssim.workflow import exit_status, find_bundle
 
 # What takes most of a second to import, and nothing that only says what there is waits for.
 LATE = {"torch", "monai", "pandas", "scipy", "numba", "nibabel", "PIL", "matplotlib"}
@@ -60,6 +61,17 @@ def test_an_audit_needs_two_folders_and_nothing_else(folders, capfd):
     assert "EXCEEDED" in told.out
     assert "Warning" not in told.err
     assert {"summary.json", "report.html", "matches.csv"} <= {path.name for path in Path("out").iterdir()}
+
+
+def test_a_status_that_cannot_be_recorded_is_told_where_all_else_was_well(folders, capfd, monkeypatch):
+    def fail(path, text):
+        raise UnusableInputError(f"{path}: cannot be written (No space left on device). Make room.")
+
+    monkeypatch.setattr(exit_status, "write_text", fail)
+    assert main(["deduplicate", "training", "-o", "out"]) == 2
+    assert "exit_status: cannot be written (No space left on device)" in capfd.readouterr().err
+    assert main(["audit", "training", "nowhere", "-o", "out"]) == 2
+    assert "nowhere" in capfd.readouterr().err.splitlines()[-1]  # why it ended, and not what came after
 
 
 def test_every_bar_reaches_its_total_and_goes_no_further(folders, monkeypatch):

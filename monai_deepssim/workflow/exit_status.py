@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,6 +54,9 @@ def recorded_status(folder: Path) -> Iterator[None]:
     Args:
         folder: where :data:`STATUS_FILE` is written, by rank 0.
 
+    Raises:
+        UnusableInputError: where the block ended well and its status cannot be written.
+
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
@@ -80,7 +83,8 @@ def recorded_status(folder: Path) -> Iterator[None]:
         status = interruption_in_words(error)[1]
         raise
     finally:
-        with suppress(UnusableInputError):  # which would hide why it ended
+        # A second error would hide why it ended; where all else was well it is the one to be told.
+        with suppress(UnusableInputError) if status else nullcontext():
             write_text(folder / STATUS_FILE, f"{status}\n")
 
 
