@@ -27,8 +27,11 @@ _MIN_LOG_SIZE, _MIN_CUT = np.log(1.12), 0.12
 _MIN_LOG_GAMMA, _MIN_SATURATED = 0.4, 0.08
 _MIN_BLUR_VARIANCE, _MIN_NOISE, _MIN_BACKGROUND = 0.8, 0.02, 0.06
 # What the alignment stage covers: head sizes within this ratio, a frame's edge that cuts less than this share (beyond
-# it more than a third of a round head is lost), blur up to this many pixels, noise up to this standard deviation.
+# it more than a third of a round head is lost), blur up to this many pixels, noise up to this standard deviation, and a
+# share of the head at one value: of dithered phantoms, with 0.62, copies are found, of black and white ones, with 0.8,
+# half of them are.
 _COVERED_SIZE_RATIO, _COVERED_CUT, _COVERED_BLUR_PIXELS, _COVERED_NOISE = 1.6, 0.9, 2.1, 0.08
+_COVERED_SATURATED = 0.7
 # Text: so many pixels that are bright in at least half of the images of one side, and in next to none of the other.
 _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
 
@@ -212,7 +215,7 @@ def _contrast(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
             f"The {'synthetic' if after > before else 'training'} images are windowed: {_percent(after)} of the head's "
             f"pixels are at the brightest value in the synthetic images, {_percent(before)} in the training images."
         )
-        return description, before, after, True
+        return description, before, after, max(before, after) <= _COVERED_SATURATED
     if not _differ(training.log_gamma, synthetic.log_gamma, _MIN_LOG_GAMMA):
         return None
     log_gammas = _medians(training.log_gamma, synthetic.log_gamma)

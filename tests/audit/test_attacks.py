@@ -22,6 +22,7 @@ from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.summary import summarize
 from monai_deepssim.calibration import leave_one_out_null
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report import file_sentences
 
 SCHEMA = json.loads(files("monai_deepssim.audit").joinpath("summary.schema.json").read_text())
@@ -131,6 +132,14 @@ def test_training_images_among_the_held_out_are_named_and_silence_no_copy(traini
     assert result.discoveries.null.num_groups == 10
     copies = result.matches[result.matches["label"] == "duplicate"]
     assert (copies["p_value"] == 1 / 11).all()
+
+
+def test_synthetic_images_among_the_held_out_are_refused(training, strangers):
+    """As strangers they gave p-values and a share of false alarms that were those of the synthetic set itself."""
+    synthetic = torch.cat([strangers[:16], add_noise(training[:8], 0.05)])
+    options = {"thresholds": [0.9999995, 0.9999999], "max_copy_fraction": 0.01, "controls": None}
+    with pytest.raises(UnusableInputError, match=r"24 of its 32 images are synthetic images .*holdout\[0\]"):
+        find_copies(training, synthetic, holdout=torch.cat([synthetic, strangers[16:]]), **options)
 
 
 def test_the_gate_of_a_filter_can_fail_by_what_it_did_not_leave_out(training, strangers):
