@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from monai_deepssim.audit.sources import Side
-from monai_deepssim.engines import EmbeddedImages, EmbeddingStore
+from monai_deepssim.engines import NOTICED, EmbeddedImages, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 
 __all__ = ["EmbeddedSide", "EmbedderIdentity", "Skipped", "Strangers"]
@@ -116,22 +116,15 @@ class EmbeddedSide:
         Raises:
             UnusableInputError: if they hold other images.
         """
-        converted, resampled, padded, clipped = (
-            np.flatnonzero(np.isin(self.images.indices[rows], noticed)).tolist()
-            for noticed in (self.images.converted, self.images.resampled, self.images.padded, self.images.clipped)
-        )
+        noticed: dict[str, Any] = {
+            name: np.flatnonzero(np.isin(self.images.indices[rows], getattr(self.images, name))).tolist()
+            for name in ("converted", *NOTICED)
+        }
         store = EmbeddingStore("", side.items, **{name: self.fingerprint[key] for name, key in _STORE_SETTINGS.items()})
         if store.contents != [self.usable_contents[row] for row in rows]:
             raise UnusableInputError(f"{side.source}: holds other images than those that were judged. Run again.")
         side = replace(side, items=store.hashed_items)
-        images = replace(
-            self.images.subset(rows),
-            indices=np.arange(len(rows)),
-            converted=converted,
-            resampled=resampled,
-            padded=padded,
-            clipped=clipped,
-        )
+        images = replace(self.images.subset(rows), indices=np.arange(len(rows)), **noticed)
         return EmbeddedSide(side, images, store.fingerprint, store.contents, False, store.file_hashes)
 
 

@@ -51,13 +51,15 @@ def embed_sides(
         The sides in the same order.
 
     Raises:
-        UnusableInputError: if the output folder holds an audit of something else, or no image of a side can be used.
+        UnusableInputError: if the output folder holds an audit of something else, no image of a side can be used, or
+            held-out images are synthetic ones.
     """
     with stages("fingerprints"):
         embedder_id = _embedder_id(detector, inferer)
         sides = [replace(side, items=share_hashing(side.items, f"--{side.name}_dir")) for side in sides]
         opened = [_count_once(side, _store(side, options, embedder_id), options) for side in sides]
         sides, stores = [side for side, _ in opened], [store for _, store in opened]
+        _check_held_out({side.name: store for side, store in zip(sides, stores, strict=True)})
         _open_stores(stores, options, [options.output_dir / name for name in result_files])
     embedded = []
     for side, store in zip(sides, stores, strict=True):
@@ -132,6 +134,23 @@ def _count_once(side: Side, store: EmbeddingStore, options: SearchOptions) -> tu
     hashed = replace(side, items=store.hashed_items)
     once = hashed.of_contents(store.contents)
     return (side, store) if once is hashed else (once, _store(once, options, store.embedder_id, store.file_hashes))
+
+
+def _check_held_out(stores: Mapping[str, EmbeddingStore]) -> None:
+    """Refuse held-out images that are synthetic ones: they are no strangers, and some may be copies."""
+    if "holdout" not in stores:
+        return
+    synthetic, holdout = set(stores["synthetic"].contents), stores["holdout"]
+    shared = [
+        item["path"]
+        for item, content in zip(holdout.items, holdout.contents, strict=True)
+        if content in synthetic and not content.startswith("unreadable")
+    ]
+    if shared:
+        raise UnusableInputError(
+            f"--holdout_dir: {len(shared)} of its {len(holdout.items)} images are synthetic images by their content, "
+            f"such as {shared[0]}. Held-out images are real and show how close strangers come: take these out."
+        )
 
 
 def _store(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
 from monai_deepssim.errors import UnusableInputError
-from monai_deepssim.metrics import SideComparison, compare_sides
+from monai_deepssim.metrics import SideComparison, compare_sides, name_reading_differences
 
 __all__ = ["check_sides"]
 
@@ -21,7 +22,7 @@ _MOST_VOLUMES = 50
 
 
 def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Sequence[int]) -> SideComparison:
-    """Compare up to 200 images of each side, or 50 volumes, at most three of a patient.
+    """Compare up to 200 images of each side, or 50 volumes, at most three of a patient, and how all of them were read.
 
     Args:
         training: the training side.
@@ -36,7 +37,20 @@ def check_sides(training: EmbeddedSide, synthetic: EmbeddedSide, image_size: Seq
     """
     (first, first_share), (second, second_share) = (_sample(part, image_size) for part in (training, synthetic))
     has_window = any(part.side.window or part.usable_items[0].get("window") for part in (training, synthetic))
-    return compare_sides(first, second, hounsfield_shares=(first_share, second_share), has_window=has_window)
+    compared = compare_sides(first, second, hounsfield_shares=(first_share, second_share), has_window=has_window)
+    totals = (len(training.usable_items), len(synthetic.usable_items))
+    in_part = name_reading_differences(_read_in_part(training), _read_in_part(synthetic), totals)
+    return replace(compared, differences=(*in_part, *compared.differences))
+
+
+def _read_in_part(part: EmbeddedSide) -> dict[str, tuple[int, int]]:
+    """How many of all images are compared in part only, and how many could be compared with such ones."""
+    num_sheets, num_slices = len(part.images.is_sheet), part.side.count_volumes()["num_middle_slices"]
+    return {
+        "sheets": (num_sheets, num_sheets),
+        "colours": (len(part.images.lost_in_grey), len(part.images.converted)),
+        "middle_slices": (num_slices, num_slices),
+    }
 
 
 def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, float]:

@@ -68,8 +68,9 @@ class ImageDataset(Dataset):
             ``unreadable`` (this time) or ``changed`` (since it was hashed). ``converted``: whether real colour was
             converted to grey. ``resampled``: whether its pixels were not square, or its voxels no cubes, and were made
             so. ``padded``: whether padding was replaced. ``clipped``: whether stray pixels were. ``hounsfield``:
-            whether its file is in Hounsfield units. ``original_size``: rows and columns of the slice in its file, or
-            the three sides of the volume, zeros where there is a problem.
+            whether its file is in Hounsfield units. ``lost_in_grey``: whether it is in colours that its luma does not
+            tell apart. ``is_sheet``: whether it shows several images. ``original_size``: rows and columns of the slice
+            in its file, or the three sides of the volume, zeros where there is a problem.
         """
         try:
             loaded, problem, kind = read_item(self.items[index]), "", ""
@@ -87,5 +88,7 @@ class ImageDataset(Dataset):
             "padded": loaded.padded,
             "clipped": loaded.clipped,
             "hounsfield": loaded.hounsfield,
+            "lost_in_grey": loaded.lost_in_grey,
+            "is_sheet": loaded.is_sheet,
             "original_size": loaded.original_size,
         }

@@ -108,7 +108,7 @@ def _as_image(entry: Any, path: str, axes: Sequence[str]) -> torch.Tensor:
         if isinstance(image, torch.Tensor):
             image = image.detach().cpu()
             image = image.float() if image.dtype == torch.bfloat16 else image  # which NumPy does not have
-        values = torch.as_tensor(np.asarray(image))
+        values = torch.as_tensor(np.ascontiguousarray(image))  # a flipped array has strides that tensors have not
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnusableInputError(f"{path}: got {type(image).__name__}, want an image {shape} ({error}).") from error
     if values.is_complex():

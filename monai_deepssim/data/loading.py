@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from monai_deepssim.data.contact_sheets import is_contact_sheet
 from monai_deepssim.data.contents import read_unchanged
 from monai_deepssim.data.cubic_voxels import make_cubes
 from monai_deepssim.data.derived_image import DerivedImage
-from monai_deepssim.data.grey import colour_to_grey
+from monai_deepssim.data.grey import colour_to_grey, is_lost_in_grey
 from monai_deepssim.data.intensities import CleanIntensities, clean_intensities, is_nearly_constant
 from monai_deepssim.data.items import file_of, files_of
 from monai_deepssim.data.readers import describe_file, format_names, reader_of
@@ -39,6 +40,8 @@ class LoadedImage:
         padded: whether padding was set to the lowest intensity of the rest.
         clipped: whether stray pixels, such as hot ones, were set to the nearest intensity of the rest.
         hounsfield: whether the file is in Hounsfield units.
+        lost_in_grey: whether it is in colours that its luma does not tell apart.
+        is_sheet: whether it shows several images in rows and columns.
     """
 
     image: torch.Tensor
@@ -48,6 +51,8 @@ class LoadedImage:
     padded: bool = False
     clipped: bool = False
     hounsfield: bool = False
+    lost_in_grey: bool = False
+    is_sheet: bool = False
 
 
 def load_slice(item: Mapping[str, Any]) -> torch.Tensor:
@@ -140,7 +145,7 @@ def read_image(item: Mapping[str, Any]) -> torch.Tensor:
 
 def read_item(item: Mapping[str, Any]) -> LoadedImage:
     """Load an image as :func:`read_image` does, and tell what was done to it."""
-    clean, converted, pixel_size_mm = read_intensities(item)
+    clean, converted, lost_in_grey, pixel_size_mm = read_intensities(item)
     _check_pixels(clean.pixels, item, clean.is_windowed)
     try:
         pixels = _with_equal_sides(clean.pixels, pixel_size_mm)
@@ -156,23 +161,26 @@ def read_item(item: Mapping[str, Any]) -> LoadedImage:
         padded=clean.is_padded,
         clipped=clean.is_clipped,
         hounsfield=clean.is_hounsfield,
+        lost_in_grey=lost_in_grey,
+        is_sheet=clean.pixels.ndim == 2 and is_contact_sheet(clean.pixels),
     )
 
 
-def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, tuple[float, ...] | None]:
+def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, bool, tuple[float, ...] | None]:
     """Read a slice or a volume in the units of its file.
 
     Args:
         item: as for :func:`read_image`.
 
     Returns:
-        Its intensities, with the window of the item applied; whether real colour was converted to grey; and the height
-        and width of a pixel, or the sides of a voxel, in millimetres, ``None`` where the file does not tell.
+        Its intensities, with the window of the item applied; whether real colour was converted to grey, and whether
+        its luma does not tell the colours apart; and the height and width of a pixel, or the sides of a voxel, in
+        millimetres, ``None`` where the file does not tell.
 
     Raises:
         UnusableInputError: the file is missing, empty, damaged or no image, or has no such slice.
     """
-    converted, in_header = False, None
+    converted, lost_in_grey, in_header = False, False, None
     pixel_size_mm: tuple[float, ...] | None = None
     if isinstance(item["image"], DerivedImage):
         pixels = item["image"].make(*map(read_image, item["image"].sources))[0].numpy()
@@ -183,11 +191,13 @@ def read_intensities(item: Mapping[str, Any]) -> tuple[CleanIntensities, bool, t
         if (pixels < 0).any():  # as the Hounsfield units of air are
             in_header = reader_of(Path(item["image"])).in_hounsfield_units(files_of(item))  # type: ignore[union-attr]
     if pixels.ndim == 3 and not item.get("volume"):
-        pixels, converted = colour_to_grey(pixels)
+        colours = pixels
+        pixels, converted = colour_to_grey(colours)
+        lost_in_grey = converted and is_lost_in_grey(colours)
     if item.get("volume"):
         pixel_size_mm = spacing_of(item) or pixel_size_mm
     clean = clean_intensities(pixels, window_ends(item.get("window", "")), in_header=in_header)
-    return clean, converted, pixel_size_mm
+    return clean, converted, lost_in_grey, pixel_size_mm
 
 
 def _with_equal_sides(pixels: np.ndarray, pixel_size_mm: tuple[float, ...] | None) -> np.ndarray:

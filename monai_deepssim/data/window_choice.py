@@ -98,7 +98,7 @@ def _look_at(items: Sequence[_Item], number: int) -> _Look:
     for position in np.random.default_rng(_SEED).permutation(len(items))[:number].tolist():
         item = items[position]
         try:
-            clean, _, _ = read_intensities({**item, "window": ""})
+            clean, *_ = read_intensities({**item, "window": ""})
         except UnusableInputError:  # is told when the images are read for good
             continue
         # Of a volume the middle axial slice.

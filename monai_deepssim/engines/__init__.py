@@ -1,7 +1,7 @@
 """Adapters that let MONAI's trainers, evaluators and inferers run our work."""
 
 from monai_deepssim.engines.autocast_inferer import AutocastInferer
-from monai_deepssim.engines.embedded_images import EmbeddedImages
+from monai_deepssim.engines.embedded_images import NOTICED, EmbeddedImages
 from monai_deepssim.engines.embedding import (
     create_embedding_evaluator,
     embed_images,
@@ -20,6 +20,7 @@ from monai_deepssim.engines.training_handlers import GradientClipping, NormFreez
 from monai_deepssim.engines.verification_store import VerificationStore, share_pairs
 
 __all__ = [
+    "NOTICED",
     "AutocastInferer",
     "EmbeddedImages",
     "EmbeddingStore",

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["EmbeddedImages"]
+__all__ = ["NOTICED", "EmbeddedImages"]
+
+#: What else is noticed about an image, by the names of :class:`~monai_deepssim.data.ImageDataset`.
+NOTICED = ("resampled", "padded", "clipped", "lost_in_grey", "is_sheet")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class EmbeddedImages:
         resampled: positions of images whose pixels were not square and were made so.
         padded: positions of images whose padding was replaced.
         clipped: positions of images whose stray pixels, such as hot ones, were replaced.
+        lost_in_grey: positions of images in colours that their luma does not tell apart.
+        is_sheet: positions of images that show several images in rows and columns.
     """
 
     embeddings: list[np.ndarray]
@@ -32,6 +37,8 @@ class EmbeddedImages:
     resampled: list[int] = field(default_factory=list)
     padded: list[int] = field(default_factory=list)
     clipped: list[int] = field(default_factory=list)
+    lost_in_grey: list[int] = field(default_factory=list)
+    is_sheet: list[int] = field(default_factory=list)
 
     def subset(self, rows: np.ndarray) -> EmbeddedImages:
         """Some of the images, in memory.

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_deepssim.data import CHANGED, ImageDataset
-from monai_deepssim.engines.embedded_images import EmbeddedImages
+from monai_deepssim.engines.embedded_images import NOTICED, EmbeddedImages
 from monai_deepssim.engines.embedding_store import SIZE_COLUMNS, EmbeddingStore
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.networks import prepare_for_inference
@@ -305,7 +305,7 @@ class _BatchCollector:
                 "problem_kind": batch["problem_kind"],
                 "converted": np.asarray(batch["converted"], dtype=bool),
                 **sides,
-                **{name: np.asarray(batch[name], dtype=bool) for name in ("resampled", "padded", "clipped")},
+                **{name: np.asarray(batch[name], dtype=bool) for name in NOTICED},
             }
         )
         has_direction = np.isfinite(embeddings).all(axis=1) & (embeddings != 0).any(axis=1)

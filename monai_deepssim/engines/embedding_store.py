@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from monai_deepssim.data import UNREADABLE, content_of, digest_of_images, files_of, hash_items
-from monai_deepssim.engines.embedded_images import EmbeddedImages
+from monai_deepssim.engines.embedded_images import NOTICED, EmbeddedImages
 from monai_deepssim.engines.embedding_shards import (
     EmbeddingShard,
     gather_shard,
@@ -36,8 +36,8 @@ SIZE_COLUMNS = ("rows", "columns", "slices")
 _FINGERPRINT_FILE = "fingerprint.json"
 # 2: pixels that are not square are made so. 3: images are padded with the median of their border, and posed by outline.
 # 4: notes have a row for each image. 5: all files have checksums; padding and stray pixels are replaced.
-# 6: images are found by what they hold, and not by their place in a list.
-_STORE_VERSION = 6
+# 6: images are found by what they hold, and not by their place in a list. 7: sheets and colours are noticed.
+_STORE_VERSION = 7
 _MANIFEST_FILE = "manifest.json"
 # Parts in which a rank embeds its share, at least.
 _PARTS_OF_RANK = 4
@@ -262,8 +262,7 @@ class EmbeddingStore:
                 left out.
             notes: ``n`` rows with ``problem``, why an image has no embedding, else empty, and ``problem_kind``;
                 ``converted``, whether its real colour was converted to grey; :data:`SIZE_COLUMNS` as in its file;
-                and ``resampled``, ``padded`` and ``clipped``, whether pixels were made square, padding or stray pixels
-                were replaced.
+                and those of :data:`~monai_deepssim.engines.embedded_images.NOTICED`.
 
         Raises:
             UnusableInputError: if the folder cannot be written.
@@ -314,7 +313,7 @@ class EmbeddingStore:
             raise ValueError(f"{self.directory}: {absent} are missing, want all shards.")
         shards = [self._shards[name] for name in names]
         size_columns = SIZE_COLUMNS[: len(self.image_size)]
-        columns = ("problem", "converted", *size_columns, "resampled", "padded", "clipped")
+        columns = ("problem", "converted", *size_columns, *NOTICED)
         empty = pd.DataFrame({name: [] for name in columns})
         notes = pd.concat([empty, *(shard.notes for shard in shards)], ignore_index=True)
         usable = notes["problem"] == ""
@@ -324,7 +323,7 @@ class EmbeddingStore:
             problems=notes.loc[~usable, "problem"].to_dict(),
             converted=np.flatnonzero(notes["converted"]).tolist(),
             sizes=notes.loc[usable, list(size_columns)].to_numpy(np.int64),
-            **{name: np.flatnonzero(notes[name]).tolist() for name in ("resampled", "padded", "clipped")},
+            **{name: np.flatnonzero(notes[name]).tolist() for name in NOTICED},
         )
 
     @cached_property

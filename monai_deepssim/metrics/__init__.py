@@ -38,7 +38,7 @@ from monai_deepssim.metrics.reconstruction_ssim import ReconstructionSSIMMetric,
 from monai_deepssim.metrics.retrieval import compute_retrieval_rank
 from monai_deepssim.metrics.set_scores import SUPPORTED_SET_SCORES, SetScoreMetric
 from monai_deepssim.metrics.side_comparison import MIN_COMPARED_IMAGES, SideComparison, compare_sides
-from monai_deepssim.metrics.side_differences import SIDE_DIFFERENCE_KINDS, SideDifference
+from monai_deepssim.metrics.side_differences import SIDE_DIFFERENCE_KINDS, SideDifference, name_reading_differences
 from monai_deepssim.metrics.ssim_matching import (
     SSIMMatchingMetric,
     compute_ssim_matching_errors,
@@ -108,6 +108,7 @@ __all__ = [
     "evaluate_pairs",
     "find_local_matches",
     "make_detector",
+    "name_reading_differences",
     "tabulate_candidates",
     "verify_candidates",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,7 +12,13 @@ from scipy.stats import mannwhitneyu
 from monai_deepssim.metrics.side_measures import SideMeasures
 from monai_deepssim.metrics.side_poses import POSE_NAMES, compare_poses
 
-__all__ = ["SIDE_DIFFERENCE_KINDS", "SideDifference", "name_differences", "name_hounsfield_difference"]
+__all__ = [
+    "SIDE_DIFFERENCE_KINDS",
+    "SideDifference",
+    "name_differences",
+    "name_hounsfield_difference",
+    "name_reading_differences",
+]
 
 # A measure differs when a random image of one side exceeds one of the other with this probability (0.5: no
 # difference), Mann and Whitney's test has this p-value, and the medians differ by the measure's own least amount.
@@ -21,8 +27,11 @@ _MIN_LOG_SIZE, _MIN_CUT = np.log(1.12), 0.12
 _MIN_LOG_GAMMA, _MIN_SATURATED = 0.4, 0.08
 _MIN_BLUR_VARIANCE, _MIN_NOISE, _MIN_BACKGROUND = 0.8, 0.02, 0.06
 # What the alignment stage covers: head sizes within this ratio, a frame's edge that cuts less than this share (beyond
-# it more than a third of a round head is lost), blur up to this many pixels, noise up to this standard deviation.
+# it more than a third of a round head is lost), blur up to this many pixels, noise up to this standard deviation, and a
+# share of the head at one value: of dithered phantoms, with 0.62, copies are found, of black and white ones, with 0.8,
+# half of them are.
 _COVERED_SIZE_RATIO, _COVERED_CUT, _COVERED_BLUR_PIXELS, _COVERED_NOISE = 1.6, 0.9, 2.1, 0.08
+_COVERED_SATURATED = 0.7
 # Text: so many pixels that are bright in at least half of the images of one side, and in next to none of the other.
 _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
 
@@ -30,6 +39,19 @@ _TEXT_PIXELS, _TEXT_PRESENT, _TEXT_ABSENT = 6, 0.5, 0.1
 # In the window of the pictures, grey levels of phantoms of CT differ by up to 0.07 of the range, where one side is
 # blurred, cropped or noisy, too; in no window by 0.03 to 0.29.
 _MAX_LEVEL_DISTANCE = 0.08
+
+# What an image may be that is compared in part only, and what to do.
+_READ_IN_PART = {
+    "sheets": (
+        "show several images in rows and columns, and each picture is compared as one",
+        "Save each image in a file of its own",
+    ),
+    "colours": ("are in colours that grey does not tell apart", "Save the intensities, without a colour map"),
+    "middle_slices": (
+        "are the middle slice of a volume or of a stack, of which nothing else was compared",
+        "Give --slices all, or save each slice that is meant in a file of its own",
+    ),
+}
 
 # Description, value of the training images, value of the synthetic images, and whether it is covered.
 _Found: TypeAlias = tuple[str, float, float, bool]
@@ -107,6 +129,39 @@ def name_hounsfield_difference(
     return (SideDifference("hounsfield", description, training_share, synthetic_share, False),)
 
 
+def name_reading_differences(
+    training: Mapping[str, tuple[int, int]], synthetic: Mapping[str, tuple[int, int]], totals: tuple[int, int]
+) -> tuple[SideDifference, ...]:
+    """Name it where some images of one side are compared in part only, and most of the other side are not like them.
+
+    One such image is enough: it may hold a copy that nobody could see.
+
+    Args:
+        training: by kind (``sheets``, ``colours``, ``middle_slices``) how many training images are compared in part,
+            and how many could be compared with such ones.
+        synthetic: the same of the synthetic images.
+        totals: number of training and of synthetic images.
+
+    Returns:
+        The differences.
+
+    Example:
+        >>> none = dict.fromkeys(("sheets", "colours", "middle_slices"), (0, 0))
+        >>> [found] = name_reading_differences(none, {**none, "sheets": (1, 1)}, (60, 5))
+        >>> found.description.partition(",")[0]
+        '1 of 5 synthetic images show several images in rows and columns'
+    """
+    sides = (("training", training, totals[0]), ("synthetic", synthetic, totals[1]))
+    found = []
+    for kind, (what, remedy) in _READ_IN_PART.items():
+        for (name, counts, total), (_, other, other_total) in (sides, sides[::-1]):
+            if counts[kind][0] and other[kind][1] < 0.5 * other_total:
+                description = f"{counts[kind][0]:,} of {total:,} {name} images {what}. {remedy}."
+                shares = (training[kind][0] / totals[0], synthetic[kind][0] / totals[1])
+                found.append(SideDifference(kind, description, *shares, False))
+    return tuple(found)
+
+
 def _differ(training: np.ndarray, synthetic: np.ndarray, least: float) -> bool:
     if abs(np.median(synthetic) - np.median(training)) < least:
         return False
@@ -160,7 +215,7 @@ def _contrast(training: SideMeasures, synthetic: SideMeasures) -> _Found | None:
             f"The {'synthetic' if after > before else 'training'} images are windowed: {_percent(after)} of the head's "
             f"pixels are at the brightest value in the synthetic images, {_percent(before)} in the training images."
         )
-        return description, before, after, True
+        return description, before, after, max(before, after) <= _COVERED_SATURATED
     if not _differ(training.log_gamma, synthetic.log_gamma, _MIN_LOG_GAMMA):
         return None
     log_gammas = _medians(training.log_gamma, synthetic.log_gamma)
@@ -276,4 +331,4 @@ _COMPARISONS: dict[str, Callable[[SideMeasures, SideMeasures], _Found | None]] =
 }
 
 #: What may differ between two sides, in the order in which differences are listed.
-SIDE_DIFFERENCE_KINDS = ("hounsfield", *_COMPARISONS)
+SIDE_DIFFERENCE_KINDS = (*_READ_IN_PART, "hounsfield", *_COMPARISONS)

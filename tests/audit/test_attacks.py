@@ -6,6 +6,7 @@ import os
 import shutil
 from importlib.resources import files
 
+import cv2
 import jsonschema
 import nibabel as nib
 import numpy as np
@@ -14,12 +15,14 @@ import pytest
 import torch
 from audit_files import write_dicom
 from PIL import Image
+from torchvision.utils import make_grid
 
 from monai_deepssim import find_copies, remove_copies, verify_release
 from monai_deepssim.audit.error_rates import add_error_rates
 from monai_deepssim.audit.summary import summarize
 from monai_deepssim.calibration import leave_one_out_null
 from monai_deepssim.data import PhantomBrainDataset
+from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.report import file_sentences
 
 SCHEMA = json.loads(files("monai_deepssim.audit").joinpath("summary.schema.json").read_text())
@@ -129,6 +132,14 @@ def test_training_images_among_the_held_out_are_named_and_silence_no_copy(traini
     assert result.discoveries.null.num_groups == 10
     copies = result.matches[result.matches["label"] == "duplicate"]
     assert (copies["p_value"] == 1 / 11).all()
+
+
+def test_synthetic_images_among_the_held_out_are_refused(training, strangers):
+    """As strangers they gave p-values and a share of false alarms that were those of the synthetic set itself."""
+    synthetic = torch.cat([strangers[:16], add_noise(training[:8], 0.05)])
+    options = {"thresholds": [0.9999995, 0.9999999], "max_copy_fraction": 0.01, "controls": None}
+    with pytest.raises(UnusableInputError, match=r"24 of its 32 images are synthetic images .*holdout\[0\]"):
+        find_copies(training, synthetic, holdout=torch.cat([synthetic, strangers[16:]]), **options)
 
 
 def test_the_gate_of_a_filter_can_fail_by_what_it_did_not_leave_out(training, strangers):
@@ -270,6 +281,58 @@ def test_what_was_not_read_leaves_the_gate_undecided_until_it_is_left_out_in_wor
     told = judge_folders(folders, ignore=name)
     assert told.gate.result == "passed", told.gate.reason
     assert "left out on purpose" in " ".join(file_sentences(summarize(told)))
+
+
+def show_copies_in_a_contact_sheet(folder, images) -> None:
+    Image.fromarray((make_grid(images[:9], nrow=3)[0] * 255).byte().numpy()).save(folder / "synthetic" / "samples.png")
+
+
+def show_a_copy_in_the_colours_of_a_rainbow(folder, images) -> None:
+    levels = (images[0, 0] * 255).byte().numpy()
+    cv2.imwrite(str(folder / "synthetic" / "jet.png"), cv2.applyColorMap(levels, cv2.COLORMAP_JET))
+
+
+def show_a_copy_in_one_channel_of_three(folder, images) -> None:
+    Image.fromarray((images[:3, 0].permute(1, 2, 0) * 255).byte().numpy()).save(folder / "synthetic" / "rgb.png")
+
+
+def stack_copies_in_a_file(folder, images) -> None:
+    nib.save(nib.Nifti1Image(images[:9, 0].numpy(), np.eye(4)), folder / "synthetic" / "samples.nii.gz")
+
+
+def stack_training_slices_in_a_volume(folder, images) -> None:
+    for number in range(16):
+        (folder / "training" / f"{number}.png").unlink()
+    nib.save(nib.Nifti1Image(images[:16, 0].permute(1, 2, 0).numpy(), np.eye(4)), folder / "training" / "scan.nii.gz")
+
+
+@pytest.mark.usefixtures("null_that_calls")
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (show_copies_in_a_contact_sheet, "sheets"),
+        (show_a_copy_in_the_colours_of_a_rainbow, "colours"),
+        (show_a_copy_in_one_channel_of_three, "colours"),
+        (stack_copies_in_a_file, "middle_slices"),
+        (stack_training_slices_in_a_volume, "middle_slices"),
+    ],
+)
+def test_what_was_compared_in_part_alone_leaves_the_gate_undecided(folders, training, change, kind):
+    clean(folders)
+    change(folders, training)
+    result = judge_folders(folders)
+    assert result.count("duplicate") == 0
+    assert "sides_differ" in codes(result)
+    assert result.gate.result == "undecided"
+    assert [difference.kind for difference in result.sides_differ.uncovered] == [kind]
+
+
+@pytest.mark.usefixtures("null_that_calls")
+def test_every_slice_of_a_stack_is_compared_on_request(folders, training):
+    stack_copies_in_a_file(folders, training.transpose(2, 3))
+    result = judge_folders(folders, slices="all", slice_axis=0)
+    assert "sides_differ" not in codes(result)
+    assert len(result.matches) == 10 + 9
 
 
 @pytest.mark.usefixtures("null_that_calls")

@@ -70,7 +70,7 @@ def test_nothing_is_printed_or_written_unless_asked(sides, tmp_path, monkeypatch
 
 
 FORMS = ["folder", "text", "paths", "data list", "array", "dataset", "list of dictionaries"]
-FORMS += ["list of tensors", "dataset of arrays", "bfloat16"]
+FORMS += ["list of tensors", "dataset of arrays", "bfloat16", "flipped array"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -88,6 +88,7 @@ def test_a_side_has_any_form_that_images_come_in(sides, tmp_path, form):
         "list of tensors": list(training),
         "dataset of arrays": Dataset(training.numpy()),
         "bfloat16": training.bfloat16(),
+        "flipped array": training.numpy()[..., ::-1],
     }[form]
     found = copies_of(find_copies(source, synthetic, controls=None))
     assert [re.search(r"(\d)(\]|\.png)$", path)[1] for path in found] == ["2", "3"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rank_threads import on_ranks
 
-from monai_deepssim.engines import EmbeddingStore
+from monai_deepssim.engines import NOTICED, EmbeddingStore
 from monai_deepssim.engines.stored_precision import in_stored_precision
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.search import NearestNeighbors
@@ -21,7 +21,7 @@ def store_of(folder, images, precision) -> EmbeddingStore:
 
 def write_part(store: EmbeddingStore, positions: np.ndarray, embeddings: np.ndarray) -> bytes:
     notes = pd.DataFrame({"problem": [""] * len(positions)})
-    for name in ("problem_kind", "converted", "rows", "columns", "resampled", "padded", "clipped"):
+    for name in ("problem_kind", "converted", "rows", "columns", *NOTICED):
         notes[name] = "" if name == "problem_kind" else 8 if name in ("rows", "columns") else False
     store.write(positions, embeddings[positions], notes)
     return b""

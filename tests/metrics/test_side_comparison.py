@@ -84,6 +84,7 @@ CHANGES: list[tuple[str, bool, Callable[[Tensor], Tensor]]] = [
     ("contrast", True, lambda images: ((images - 0.2) / 0.3).clamp(0, 1)),
     ("contrast", True, lambda images: images**0.5),
     ("contrast", True, lambda images: images**2),
+    ("contrast", False, lambda images: (images > 0.2).float()),
     ("field_of_view", True, lambda images: zoom(images, 0.75)),
     ("field_of_view", False, lambda images: zoom(images, 0.5)),
     ("field_of_view", True, lambda images: zoom(images, 1.25)),
