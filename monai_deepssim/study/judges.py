@@ -73,7 +73,7 @@ class Judges:
     """Scores samples against the training images of their generator.
 
     Thresholds are the same in all cells: one that moved with the size of the training set would draw a curve of its
-    own. That of aligned SSIM is an audit's; that of copy detection is found by Dar et al.'s rule, over the whole pool.
+    own. That of the copy score is an audit's; that of copy detection is found by Dar et al.'s rule, over the whole pool.
 
     A sample *looks real* when its statistics (:class:`~monai_deepssim.generators.ImageStatistics`) are no further
     from the pool's than those of held-out images, and its SSIM to the nearest image of the pool no lower. Both are
@@ -149,7 +149,7 @@ class Judges:
         }
 
     def _verified(self, images: Tensor, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Highest DeepSSIM; highest aligned SSIM of the shortlist, and whose it is."""
+        """Highest DeepSSIM; highest copy score of the shortlist, and whose it is."""
         enlarged = self._enlarge(images)
         self._deepssim.fit_representations(self._pool_embeddings[rows])
         embeddings = self._deepssim.represent_all(enlarged.split(_BATCH_SIZE))

@@ -18,7 +18,7 @@ from monai_deepssim.files import atomic_file, ensure_writable, write_text
 from monai_deepssim.generators import load_autoencoder
 from monai_deepssim.options import options_as_json
 from monai_deepssim.progress import say
-from monai_deepssim.similarity import ALIGNED_SSIM_VERSION
+from monai_deepssim.similarity import ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION
 from monai_deepssim.stores import ArrayStore
 from monai_deepssim.study.estimate import estimate_study
 from monai_deepssim.study.figures import draw_contact_sheet
@@ -29,7 +29,7 @@ from monai_deepssim.study.measures import find_direction, measure_cell, memorize
 from monai_deepssim.study.options import StudyOptions
 from monai_deepssim.study.trainings import StudyTrainings
 
-__all__ = ["StudyResult", "perform_study"]
+__all__ = ["StudyResult", "cell_key", "perform_study"]
 
 # Changed when a cell's arrays change their meaning, so that earlier ones are made again.
 _CELL_VERSION = 1
@@ -98,7 +98,7 @@ def perform_study(options: StudyOptions) -> StudyResult:
     identity = _refuse_another_study(options)
     images = prepare_images(options)
     store = ArrayStore(options.output_dir / "cells")
-    keys = {cell: _key(identity, options, trainings.num_steps(cell)) for cell in options.cells}
+    keys = {cell: cell_key(identity, options, trainings.num_steps(cell)) for cell in options.cells}
     names = {cell.file(replicate): cell for cell in options.cells for replicate in range(options.num_seeds)}
     known = {name: store.load(name, keys[cell]) for name, cell in names.items()}
     scores = {name: arrays for name, arrays in known.items() if arrays is not None}
@@ -189,9 +189,10 @@ def _measure(
     }
 
 
-def _key(identity: str, options: StudyOptions, num_steps: int) -> str:
+def cell_key(identity: str, options: StudyOptions, num_steps: int) -> str:
     """What a cell's scores were made of, beside the cell itself, which its file names."""
-    parts = [_CELL_VERSION, ALIGNED_SSIM_VERSION, identity, num_steps, options.num_samples, options.top_k]
+    versions = [_CELL_VERSION, ALIGNED_SSIM_VERSION, COPY_SCORE_VERSION]
+    parts = [*versions, identity, num_steps, options.num_samples, options.top_k]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -23,7 +23,7 @@ class MemorizationStudy(Workflow[StudyOptions, "StudyResult | None"]):
 
     The factors are the size of the training set, repetitions, augmentation, the width of the U-Net and epochs. Every
     training is that of the bundle ``brain_mri_ldm``; all share one autoencoder, which is trained first. Every cell's
-    samples are judged by DeepSSIM with verification by aligned SSIM and by contrastive copy detection. Writes
+    samples are judged by DeepSSIM verified on the pixels and by contrastive copy detection. Writes
     ``cells.csv``, ``table.md``, ``figures/``, ``report.html``, ``summary.json``, and ``cells/``, from which a study
     that was interrupted goes on.
 

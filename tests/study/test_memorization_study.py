@@ -24,6 +24,7 @@ from monai_deepssim.study.measures import (
     measure_cell,
     memorized_by_repetition,
 )
+from monai_deepssim.study.steps import cell_key
 
 BASE = Setting(training_images=32, repetitions="none", augmentation=False, width=32, epochs=100)
 CONTROLS = Controls(
@@ -178,6 +179,14 @@ def judged(tmp_path_factory):
         allow_torchscript=True,
     )
     return judges, study, folder
+
+
+@pytest.mark.parametrize("version", ["ALIGNED_SSIM_VERSION", "COPY_SCORE_VERSION"])
+def test_a_cell_of_another_score_is_not_taken_up(monkeypatch, version):
+    options = SimpleNamespace(num_samples=64, top_k=10)
+    before = cell_key("images", options, 100)
+    monkeypatch.setattr(f"monai_deepssim.study.steps.{version}", -1)
+    assert cell_key("images", options, 100) != before
 
 
 def test_copies_are_found_by_both_detectors_and_scored_by_aligned_ssim(judged):
