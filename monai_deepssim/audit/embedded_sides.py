@@ -137,14 +137,18 @@ def _count_once(side: Side, store: EmbeddingStore, options: SearchOptions) -> tu
 
 
 def _check_held_out(stores: Mapping[str, EmbeddingStore]) -> None:
-    """Refuse held-out images that are synthetic ones: they are no strangers, and some may be copies."""
+    """Refuse held-out images that are synthetic ones: they are no strangers, and some may be copies.
+
+    What is a training image besides is left out later, as contamination.
+    """
     if "holdout" not in stores:
         return
-    synthetic, holdout = set(stores["synthetic"].contents), stores["holdout"]
+    training, synthetic, holdout = (stores[name] for name in ("training", "synthetic", "holdout"))
+    only_synthetic = set(synthetic.contents) - set(training.contents)
     shared = [
         item["path"]
         for item, content in zip(holdout.items, holdout.contents, strict=True)
-        if content in synthetic and not content.startswith("unreadable")
+        if content in only_synthetic and not content.startswith("unreadable")
     ]
     if shared:
         raise UnusableInputError(

@@ -52,6 +52,7 @@ def copied_area(
         Share of the structure of x that agrees, 0 to 1, and a mask ``(H, W)`` or ``(H, W, D)`` of where that is.
 
     Example:
+        >>> import torch
         >>> image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
         >>> half = image.clone()
         >>> half[:, :, 32:] = torch.rand(1, 64, 32)

@@ -73,7 +73,7 @@ class Judges:
     """Scores samples against the training images of their generator.
 
     Thresholds are the same in all cells: one that moved with the size of the training set would draw a curve of its
-    own. That of the copy score is an audit's; that of copy detection is found by Dar et al.'s rule, over the whole pool.
+    own. The copy score has that of an audit; that of copy detection is found by Dar et al.'s rule, over the pool.
 
     A sample *looks real* when its statistics (:class:`~monai_deepssim.generators.ImageStatistics`) are no further
     from the pool's than those of held-out images, and its SSIM to the nearest image of the pool no lower. Both are
