@@ -156,7 +156,7 @@ def _not_judged(rules: GateRules, evidence: GateEvidence) -> Iterator[tuple[str,
     if evidence.sides_differ:
         yield (
             "sides_differ",
-            f"The sides do not fit, which can hide copies: {evidence.sides_differ.rstrip('.')}. Preprocess both alike.",
+            f"The sides do not fit, which can hide copies: {evidence.sides_differ.rstrip('.')}. Make both alike.",
         )
     if evidence.is_judged_by_its_chooser:
         remedy = "Leave --verify true: the detector, which then only proposes, judges the set, too."

@@ -332,7 +332,7 @@ def side_lines(comparison: Mapping[str, Any]) -> list[str]:
     lines = [f"Preprocessing: {compared} differ."]
     for difference in differences:
         if not difference["covered"]:
-            lines.append(f"  Warning: {difference['description']} Copies may be missed: preprocess both sides alike.")
+            lines.append(f"  Warning: {difference['description']} Copies may be missed until both sides are alike.")
     lines += [f"  {one['description']} The alignment covers this." for one in differences if one["covered"]]
     return lines
 
