@@ -91,8 +91,12 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
     """
     both = before.merge(after, on="synthetic_path", suffixes=("_before", "_after"), validate="1:1")
     gap = (both["score_before"] - both["score_after"]).abs()
+    is_copy = [both[f"label_{side}"] == "duplicate" for side in ("before", "after")]
     return {
         "images": len(both),
+        "copies": int(is_copy[0].sum()),
+        "copy_in_one": int((is_copy[0] != is_copy[1]).sum()),
+        "copies_of_another": int((is_copy[0] & (both["training_path_before"] != both["training_path_after"])).sum()),
         "only_in_one": len(before) + len(after) - 2 * len(both),
         "other_label": int((both["label_before"] != both["label_after"]).sum()),
         "other_source": int((both["training_path_before"] != both["training_path_after"]).sum()),

@@ -7,7 +7,8 @@ and the next run computes the others. Several ranks share the shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -210,7 +211,7 @@ def embed_images(
         store.write(missing[number], np.concatenate(collector.embeddings), notes)
         return b""
 
-    with bar:
+    with bar, closing(reader):
         current_ranks().share(len(missing), embed)
     store.complete()
     return store.load()
@@ -239,7 +240,9 @@ class _Reader:
     """Reads the batches of parts of a dataset.
 
     One rank takes all parts in their order, so that one loader reads them: processes start once, and read ahead beyond
-    the end of a part. Of several ranks nobody knows which part comes next, and each part has a loader.
+    the end of a part. Of several ranks nobody knows which part comes next, and each part has a loader. An engine leaves
+    a loader at its last batch, where its processes wait for more: they are told to end by :meth:`close`, since what is
+    left to the garbage collector waits 5 s for each.
 
     Args:
         dataset: what is read.
@@ -251,21 +254,28 @@ class _Reader:
     def __init__(self, dataset: Dataset, parts: Sequence[np.ndarray], batch_size: int, **arguments: Any) -> None:
         self._dataset, self._arguments = dataset, arguments
         self._batches = [np.split(part, range(batch_size, len(part), batch_size)) for part in parts]
-        self._read_ahead: Iterator[Any] | None = None
+        self._reading: Generator[Any, None, None] | None = None
 
     def batches(self, number: int) -> Iterable[Any]:
         """The batches of a part, an iterable with a length."""
-        if current_ranks().size > 1:
-            return self._loader(self._batches[number])
-        if self._read_ahead is None:
-            self._read_ahead = _iterate(self._loader(chain.from_iterable(self._batches[number:])))
-        return _Next(self._read_ahead, len(self._batches[number]))
+        is_alone = current_ranks().size == 1
+        if self._reading is None or not is_alone:
+            self.close()
+            parts = self._batches[number:] if is_alone else self._batches[number : number + 1]
+            self._reading = _iterate(self._loader(chain.from_iterable(parts)))
+        return _Next(self._reading, len(self._batches[number]))
+
+    def close(self) -> None:
+        """End the processes that read."""
+        if self._reading is not None:
+            self._reading.close()
+        self._reading = None
 
     def _loader(self, batches: Iterable[np.ndarray]) -> DataLoader:
         return DataLoader(self._dataset, batch_sampler=[batch.tolist() for batch in batches], **self._arguments)
 
 
-def _iterate(loader: DataLoader) -> Iterator[Any]:
+def _iterate(loader: DataLoader) -> Generator[Any, None, None]:
     """Iterate a loader whose processes start with the first batch."""
     yield from loader
 

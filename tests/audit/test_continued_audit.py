@@ -1,6 +1,7 @@
 """An audit that was interrupted is continued, and one of other images is not overwritten by mistake."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_a_run_interrupted_in_its_second_shard_does_not_compute_the_first_again(
     assert first.stat().st_mtime_ns == written
     assert continued.indices.tolist() == list(range(10))
     assert [len(shard) for shard in continued.embeddings] == [4, 4, 2]
+
+
+def test_processes_that_read_end_with_what_they_read_for(folders) -> None:
+    network = CountingNetwork()
+    embed_images(network, store(folders), batch_size=2, num_workers=2)
+    assert network.seen == 10
+    assert multiprocessing.active_children() == []
+    with pytest.raises(KeyboardInterrupt):
+        embed_images(CountingNetwork(fail_after=2), store(folders, "others"), batch_size=2, num_workers=2)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_continued_run_gives_what_an_uninterrupted_one_gives(folders) -> None:
