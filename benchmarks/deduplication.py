@@ -100,7 +100,6 @@ def main() -> None:
         print(row.format(**results[-1]))
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2))
-        print(f"written: {args.json}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,6 @@ def main() -> None:
         )
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2))
-        print(f"written: {args.json}")
 
 
 if __name__ == "__main__":

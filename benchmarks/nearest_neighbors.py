@@ -61,7 +61,6 @@ def main() -> None:
         settings = {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "device": args.device}
         settings["openblas_coretype"] = os.environ.get("OPENBLAS_CORETYPE")
         args.json.write_text(json.dumps({"settings": settings, "results": results}, indent=2))
-        print(f"written: {args.json}")
 
 
 def compare(
