@@ -39,10 +39,12 @@ def correlate(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def smooth(image: np.ndarray, deviation: float) -> np.ndarray:
+    """Blur an image or a volume by a Gaussian of this standard deviation in pixels, mirrored at its borders."""
     if image.ndim == 3:
         return gaussian_filter(image, deviation, mode="reflect")
     return cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
 
 
 def to_array(pixels: Tensor) -> np.ndarray:
+    """Copy a tensor of any device to a float32 array of the same shape."""
     return pixels.cpu().numpy().astype(np.float32)
