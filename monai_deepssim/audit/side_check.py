@@ -13,6 +13,7 @@ from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SideComparison, compare_sides, name_reading_differences
+from monai_deepssim.similarity import map_in_threads
 
 __all__ = ["check_sides"]
 
@@ -66,7 +67,8 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, floa
         if len(chosen) == (_MOST_IMAGES if len(image_size) == 2 else _MOST_VOLUMES):
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
-    items = [dataset[index] for index in sorted(chosen)]
+    chosen.sort()
+    items = map_in_threads(lambda place: dataset[chosen[place]], len(chosen))
     for problem in filter(None, (item["problem"] for item in items)):
         raise UnusableInputError(problem)
     share = sum(item["hounsfield"] for item in items) / max(len(items), 1)

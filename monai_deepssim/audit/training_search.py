@@ -133,7 +133,13 @@ class TrainingSearch:
             if self._local is not None:
                 rows = part["query"].unique()
                 matches = find_local_matches(
-                    queries, rows, self._images, self._local, exclude=exclude, description=description
+                    queries,
+                    rows,
+                    self._images,
+                    self._local,
+                    exclude=exclude,
+                    only_source=only_source,
+                    description=description,
                 )
             return verify_candidates(
                 part,
@@ -147,6 +153,10 @@ class TrainingSearch:
                 write=partial(store.write, matches=matches),
                 description=description,
             )
+
+        def only_source(row: int) -> int | None:
+            sources = side.usable_items[row].get("sources", ())  # of a control
+            return sources[0] if len(sources) == 1 else None
 
         description = f"{side.side.name} images"
         pairs = share_pairs(candidates, verify, description)

@@ -116,6 +116,7 @@ def find_local_matches(
     search: LocalFeatureSearch,
     *,
     exclude: Callable[[int], Collection[int]] = lambda _: (),
+    only_source: Callable[[int], int | None] = lambda _: None,
     description: str = "",
 ) -> Matches:
     """Find the training images that share local features with each image.
@@ -129,6 +130,8 @@ def find_local_matches(
         training: the training images.
         search: fitted to their features.
         exclude: for each row of the queries, the rows of training images that are not candidates.
+        only_source: for each row of the queries, the row of the one training image that it is known to be made of, or
+            ``None``. Where that one is found, no other is looked for.
         description: what the progress bar calls the queries; empty for no bar.
 
     Returns:
@@ -142,6 +145,8 @@ def find_local_matches(
             row = int(rows[place])
 
             def find_rest(source: int, found: LocalMatch) -> LocalFeatures | None:
+                if source == only_source(row):
+                    return None
                 return extract_rest(queries.image(row), training.image(source), found)
 
             matches = search.query(find_features(row), exclude(row), None if queries is training else find_rest)
@@ -304,12 +309,17 @@ def _compare(
     least = None if pairs["least_score"].isna().any() else torch.tensor(pairs["least_score"].to_numpy())
     scores = copy_score(x, y, found, deformation_cost=deformation_cost, least_score=least)
     areas = np.full(len(numbers), np.nan)
-    for place in (scores.score > _LEAST_SCORE_WITH_AREA).nonzero().flatten().tolist() if x.ndim == 4 else ():
+    measured = (scores.score > _LEAST_SCORE_WITH_AREA).nonzero().flatten().tolist() if x.ndim == 4 else []
+
+    def measure_area(number: int) -> float:
+        place = measured[number]
         match = found[place]
         is_whole = scores.coarse_correlation[place] > _WHOLE_CORRELATION
         says_where = match is not None and match.num_inliers >= _LEAST_INLIERS_WITH_AREA and not is_whole
         points = match.points if match is not None and says_where else None
-        areas[place], _ = copied_area(x[place], y[place], scores.alignments[place], points)
+        return copied_area(x[place], y[place], scores.alignments[place], points)[0]
+
+    areas[measured] = map_in_threads(measure_area, len(measured))
     bar.update(len(numbers))
     table = DataFrame(
         {

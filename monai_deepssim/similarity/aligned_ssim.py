@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from monai_deepssim.similarity.alignment import Alignment
-from monai_deepssim.similarity.alignment_inputs import as_volumes, check_pairs, count_levels, prepare_reference
+from monai_deepssim.similarity.alignment_inputs import (
+    as_volumes,
+    check_pairs,
+    count_levels,
+    number_images,
+    prepare_reference,
+)
 from monai_deepssim.similarity.batched import align_batch, deform_batch
 from monai_deepssim.similarity.bounds import fill_in_bounds
 from monai_deepssim.similarity.kernels import (
@@ -46,7 +52,7 @@ __all__ = [
 #: (``docs/design_decisions.md``). A warp of the same part of a head is twice as many pixels at twice the size.
 DEFORMATION_COST = 0.1
 #: Counted up when a pair's score in a verdict changes, so that stored scores are not mixed with others.
-ALIGNED_SSIM_VERSION = 3
+ALIGNED_SSIM_VERSION = 4
 
 #: SSIM that climbing and a deformation add to the least squares fit, at most. Among 438 changed copies of real slices
 #: 0.35 was the most, among 1,400 pairs of different images 0.1.
@@ -172,6 +178,8 @@ def aligned_ssim(
         return _align_batched(x, y, search, near, deformation_cost, matches)
     ensure_compiled(spatial_dims)
     x_volumes, y_volumes = as_volumes(x), as_volumes(y)
+    numbers, first = number_images(x.cpu().numpy())
+    references = map_in_threads(lambda number: prepare_reference(x[first[number]]), len(first))
     volume_search = plan_volume_search(x.shape[2:], *bounds)
 
     def align(i: int) -> tuple[float, Alignment]:
@@ -180,7 +188,7 @@ def aligned_ssim(
             # No change makes them more alike; the rule is that of pairwise_ssim.
             ssim = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
             return ssim, Alignment((), (0.0,) * (2 * spatial_dims - 3), (0.0,) * spatial_dims, 1.0, 1.0)
-        reference = prepare_reference(x[i])
+        reference = references[numbers[i]]
         if search is None:
             return _align_volume(reference, x_volumes[i], y_volumes[i], volume_search, deformation_cost)
         match = None if matches is None else matches[i]
@@ -191,7 +199,7 @@ def aligned_ssim(
         if stopped:
             return float("nan"), _describe(match, x.shape[2:], flips, change, 0.0)
         deformation = 0.0
-        if deformation_cost is not None:
+        if deformation_cost is not None and ssim < 1.0 - _NO_GAIN:
             after, pixels = deform_pair(reference, flat, size, flips, change, levels > 0, np.empty_like(flat))
             score = min(after, 1.0) - deformation_cost * pixels
             if score > ssim + _NO_GAIN:

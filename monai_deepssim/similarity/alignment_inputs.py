@@ -13,7 +13,7 @@ from monai_deepssim.similarity.kernels import Reference, window_means
 from monai_deepssim.similarity.pairwise_ssim import check_finite
 from monai_deepssim.similarity.standardize import standardize
 
-__all__ = ["as_volumes", "check_pairs", "count_levels", "prepare_reference"]
+__all__ = ["as_volumes", "check_pairs", "count_levels", "number_images", "prepare_reference"]
 
 _WIN_SIZE, _K1, _K2 = 7, 0.01, 0.03
 # A coarse image keeps at least so many pixels a side, or there is nothing left to align.
@@ -39,6 +39,20 @@ def prepare_reference(image: Tensor) -> Reference:
     inner = (-1,) if image.ndim == 3 else mean[0].shape
     constants = (_K1 * span) ** 2, (_K2 * span) ** 2
     return Reference(z.float().numpy().reshape(shape), mean.reshape(inner), variance.reshape(inner), *constants)
+
+
+def number_images(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number images so that equal ones which follow each other, as an image does for each of its candidates, are one.
+
+    Returns:
+        int64, the number of each image, and for each number the first image that has it.
+
+    Example:
+        >>> [part.tolist() for part in number_images(np.array([[7.0], [7.0], [5.0], [7.0]]))]
+        [[0, 0, 1, 2], [0, 2, 3]]
+    """
+    is_new = np.array([i == 0 or not np.array_equal(images[i], images[i - 1]) for i in range(len(images))], bool)
+    return is_new.cumsum() - 1, np.flatnonzero(is_new)
 
 
 def as_volumes(images: Tensor) -> np.ndarray:

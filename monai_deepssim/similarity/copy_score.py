@@ -13,6 +13,7 @@ from torch import Tensor
 
 from monai_deepssim.similarity.aligned_ssim import DEFORMATION_COST, AlignedSSIM, aligned_ssim
 from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.alignment_inputs import number_images
 from monai_deepssim.similarity.batched import band_of, correlate_bands
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.matched_region import keep_matches, piece_certainty
@@ -167,16 +168,15 @@ class _Query:
 def _describe_queries(x: Tensor) -> list[_Query]:
     """One description per image; candidates of one image follow each other, and share it."""
     pixels = x[:, 0].detach().cpu().float().numpy()
-    first = [i for i in range(len(pixels)) if i == 0 or not np.array_equal(pixels[i], pixels[i - 1])]
+    numbers, first = number_images(pixels)
 
-    def describe(place: int) -> _Query:
-        image = pixels[first[place]]
+    def describe(number: int) -> _Query:
+        image = pixels[first[number]]
         head = _find_head(image)
         return _Query(float(head.mean()), _inside(head), _coarse_structure(image, 0.0))
 
     described = map_in_threads(describe, len(first))
-    places = np.searchsorted(first, np.arange(len(pixels)), side="right") - 1
-    return [described[place] for place in places]
+    return [described[number] for number in numbers]
 
 
 def _least_ssim(least_score: Tensor | float | None, background: Tensor, inliers: Tensor) -> Tensor | None:

@@ -15,11 +15,11 @@ _ON_EDGE = 0.01
 
 def in_hull(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """Whether each point lies in the convex hull of others, ``(n,)``."""
-    hull = cv2.convexHull(corners.astype(np.float32))[:, 0]
-    edges = np.roll(hull, -1, axis=0) - hull
-    offsets = points[:, None] - hull
-    sides = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
-    return np.logical_or((sides >= -_ON_EDGE).all(axis=1), (sides <= _ON_EDGE).all(axis=1))
+    hull = cv2.convexHull(corners.astype(np.float32))
+    edges = np.concatenate([hull[1:], hull[:1]]) - hull
+    offsets = points - hull
+    sides = edges[..., 0] * offsets[..., 1] - edges[..., 1] * offsets[..., 0]
+    return (sides.min(axis=0) >= -_ON_EDGE) | (sides.max(axis=0) <= _ON_EDGE)
 
 
 def hull_mask(points: np.ndarray, shape: Sequence[int], margin_share: float) -> np.ndarray:

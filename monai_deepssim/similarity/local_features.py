@@ -154,7 +154,8 @@ def extract_local_features(image: Tensor | np.ndarray) -> LocalFeatures:
         keypoints, descriptors = (), None
     if descriptors is None or not len(keypoints):
         return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), max(rows, columns))
-    places = np.array([(*point.pt, point.size, point.angle, point.response) for point in keypoints], np.float32)
+    others = [(point.size, point.angle, point.response) for point in keypoints]
+    places = np.column_stack([cv2.KeyPoint.convert(keypoints), np.array(others, np.float32)])
     # All of it, so that the order does not depend on OpenCV's threads.
     order = np.lexsort((places[:, 3], places[:, 0], places[:, 1], -places[:, 4]))
     coarse = places[order, 2] > _COARSE_DIAMETER
@@ -258,20 +259,26 @@ def _find_core(inliers: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, 
     agree.
     """
 
-    def measure(points: np.ndarray) -> float:
-        return min(1.0, len(points) / max(1, int(in_hull(keypoints, points).sum())))
-
-    core, density = inliers, measure(inliers)
+    inside = keypoints[in_hull(keypoints, inliers)]
+    core, density = inliers, _density(inliers, inside)
     if not _LEAST_FOR_AFFINE <= len(inliers) <= _MOST_WITH_STRAYS:
         return core, density
     points = inliers
     for _ in range(len(inliers) // 4):
         rim = cv2.convexHull(points.astype(np.float32), returnPoints=False)[:, 0]
-        densities = [measure(np.delete(points, corner, axis=0)) for corner in rim]
-        points = np.delete(points, rim[int(np.argmax(densities))], axis=0)
-        if max(densities) * len(points) > density * len(core):
-            core, density = points, max(densities)
+        smaller = [np.delete(points, corner, axis=0) for corner in rim]
+        held = [inside[in_hull(inside, some)] for some in smaller]  # no more than before
+        densities = [_density(*pair) for pair in zip(smaller, held, strict=True)]
+        best = int(np.argmax(densities))
+        points, inside = smaller[best], held[best]
+        if densities[best] * len(points) > density * len(core):
+            core, density = points, densities[best]
     return core, density
+
+
+def _density(points: np.ndarray, inside: np.ndarray) -> float:
+    """Share of the keypoints in a hull that are of those that span it."""
+    return min(1.0, len(points) / max(1, len(inside)))
 
 
 def _fit_affine(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
+import cv2
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -24,6 +26,17 @@ def map_in_threads(function: Callable[[int], Result], count: int) -> list[Result
     threads = min(torch.get_num_threads(), count)
     if threads <= 1:
         return [function(number) for number in range(count)]
-    # Two of ours on one of the matrix products of NumPy would wait for each other.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, range(count)))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """No threads of NumPy's matrix products and of OpenCV, which would wait for those of ours."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,5 +1,6 @@
 """The detector in two stages."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,13 +9,16 @@ from monai_deepssim.metrics import (
     ComparedImages,
     NCCDetector,
     SSIMDetector,
+    find_local_matches,
     tabulate_candidates,
     verify_candidates,
 )
+from monai_deepssim.search import LocalFeatureSearch
 from monai_deepssim.similarity import (
     DEFORMATION_COST,
     aligned_ssim,
     copy_score,
+    extract_local_features,
     match_coarsely,
     pose,
     posed_ssim,
@@ -133,6 +137,20 @@ def test_local_features_find_what_the_first_stage_does_not_propose(phantoms):
         assert source in stages.kept[row]
     without = AlignedDetector(ByPosition(), top_k=2, num_screened=2, local_features=False).fit([phantoms])
     assert set(without(changed)[:, 1].tolist()) <= {0, 1}
+
+
+def test_where_the_only_source_of_an_image_is_found_no_second_one_is_looked_for(phantoms):
+    pasted = phantoms[3].clone()
+    pasted[..., :56] = phantoms[0][..., :56]
+    sides = [ComparedImages(images.__getitem__, lambda row, images=images: extract_local_features(images[row]))
+             for images in (pasted[None], phantoms)]  # fmt: skip
+    search = LocalFeatureSearch(num_candidates=1).fit([extract_local_features(image) for image in phantoms])
+    found = [
+        find_local_matches(sides[0], np.array([0]), sides[1], search, only_source=lambda _, known=known: known)[0]
+        for known in (None, 0, 3)
+    ]
+    assert set(found[0]) >= {0, 3}
+    assert sorted(len({0, 3} & set(matches)) for matches in found[1:]) == [1, 2]
 
 
 def test_a_pair_scores_the_same_in_a_search_and_by_itself(phantoms):

@@ -1,5 +1,7 @@
 """A copy that was deformed a little is deformed back, at a price that does not pay for a stranger."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,12 @@ def test_what_is_the_same_already_is_not_deformed(brains):
         found = aligned_ssim(x, brains[:2], deformation_cost=DEFORMATION_COST)
         assert found.ssim.min() > 0.999
         assert [str(alignment) for alignment in found.alignments] == ["unchanged"] * 2
+
+
+def test_where_there_is_nothing_to_gain_no_deformation_is_searched(brains, monkeypatch):
+    monkeypatch.setattr(sys.modules[aligned_ssim.__module__], "deform_pair", None)
+    found = aligned_ssim(brains.flip(2), brains, deformation_cost=0.0)
+    assert (found.ssim > 0.9999).all()
 
 
 def test_at_the_price_of_a_verdict_a_deformed_copy_gains_and_a_stranger_does_not(brains, warped):

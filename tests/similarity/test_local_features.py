@@ -17,6 +17,8 @@ from monai_deepssim.similarity import (
     fuse_scores,
     match_local_features,
 )
+from monai_deepssim.similarity.hulls import in_hull
+from monai_deepssim.similarity.local_features import _find_core
 from monai_deepssim.transforms import FitImageSize, Perturbation
 
 
@@ -238,6 +240,36 @@ def test_an_inlier_by_chance_far_from_a_piece_does_not_dilute_it(phantoms):
     assert match.points[:, 1].max() > 100
     assert match.core[:, 1].max() < 75
     assert match.density > 0.6
+
+
+def test_a_hull_holds_what_opencv_says_and_its_own_corners():
+    random = np.random.RandomState(0)
+    points, corners = ((random.rand(count, 2) * 100).astype(np.float32) for count in (500, 20))
+    hull = cv2.convexHull(corners)
+    np.testing.assert_array_equal(
+        in_hull(points, corners), [cv2.pointPolygonTest(hull, point.tolist(), False) >= 0 for point in points]
+    )
+    assert in_hull(corners, corners).all()
+
+
+def test_the_core_is_that_of_a_search_that_looks_at_all_keypoints_each_time():
+    random = np.random.RandomState(0)
+    keypoints = (random.rand(200, 2) * 100).astype(np.float32)
+    distance = np.hypot(*(keypoints - 50).T)
+    inliers = keypoints[(distance < 20) | (distance > 58)]
+
+    def density_of(points):
+        return len(points) / in_hull(keypoints, points).sum()
+
+    best, points = (inliers, density_of(inliers)), inliers
+    for _ in range(len(inliers) // 4):
+        rim = cv2.convexHull(points, returnPoints=False)[:, 0]
+        points = max((np.delete(points, corner, axis=0) for corner in rim), key=density_of)
+        best = max(best, (points, density_of(points)), key=lambda found: len(found[0]) * found[1])
+    core, density = _find_core(inliers, keypoints)
+    np.testing.assert_array_equal(core, best[0])
+    assert density == pytest.approx(best[1])
+    assert len(core) < len(inliers)
 
 
 def test_two_heads_of_one_outline_and_another_inside_are_less_alike_than_their_outline():

@@ -81,6 +81,8 @@ def _score_gamma(reference, height, width, gamma, table, raw, out):  # pragma: n
 def _climb(reference, y, height, width, low, high, steps, change, best, work):  # pragma: no cover (compiled)
     """Raise SSIM along one number of the change after the other: three trials and a parabola through them.
 
+    Ends where there is nothing left to gain.
+
     Args:
         reference: x as SSIM takes it.
         y: image with :data:`MARGIN` zeros on all sides.
@@ -101,6 +103,8 @@ def _climb(reference, y, height, width, low, high, steps, change, best, work):  
     trial, values, positions = np.empty(CHANGE_SIZE), np.empty(2), np.empty(6)
     fill_gamma_table(change[GAMMA], table)
     for k in range(CHANGE_SIZE):
+        if best >= 1.0 - _NOTHING:
+            break
         step = steps[k]
         here, centre_value = change[k], best
         for j in range(CHANGE_SIZE):
