@@ -140,7 +140,7 @@ class CellLists:
             float32 ``(n, count)``, cosines, the highest first, and int64 ``(n, count)``, numbers; -1 where there are no
             more with a cosine above 0.
         """
-        rows, inverse = queries.astype(np.float32), _inverse_lengths(queries)
+        rows, inverse = np.ascontiguousarray(queries, np.float32), _inverse_lengths(queries)
         cells, _ = nearest_cells(rows * inverse[:, None], self.centres, num_probed)
         order = np.argsort(cells.ravel(), kind="stable")
         values, places = np.zeros((len(rows), count), np.float32), np.full((len(rows), count), -1)

@@ -106,7 +106,7 @@ def aligned_ssim(
        together, with gain and offset, in the least squares sense.
     4. SSIM at full size ranks the flips; from the best, and the second best if it is close, SSIM is climbed along one
        number after the other, three trials and a parabola through them, first by 0.6 degrees, 0.3 pixels, 0.6 % and
-       0.06 in gamma, then by a third of that.
+       0.06 in gamma, then by a third of that. At 0.9999 there is nothing left to gain: the search ends, also without 6.
     5. If y as it is does as well, to 1e-4, it is left as it is.
     6. With a ``deformation_cost``, y is then deformed onto x: at half the size (at full size where a side is below 32
        pixels), eight steps of a dense, damped and smoothed optical flow (Lucas and Kanade 1981), whose displacements
