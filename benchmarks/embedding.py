@@ -9,8 +9,9 @@ all that it does (hashes of files, checks of the pixels, shards on disk). Both r
 
 Two networks: the one published with DeepSSIM (ConvNeXt-Base, 88 million parameters; weights drawn at random, with a
 layer scale of 0.1 in place of the 1e-6 at which no block would count), and the one that ships. A second table has the
-networks alone, also in bfloat16. On a `--device` both ways move each batch there; `--workers` are the processes that
-read for ours, beside none and the two of the published way.
+networks alone, also in bfloat16, and with linear layers in eight bits (torch's dynamic quantisation). On a `--device`
+both ways move each batch there; `--workers` are the processes that read for ours, beside none and the two of the
+published way.
 
 Differences are those of the cosines of all pairs of images from the published way's.
 """
@@ -158,6 +159,9 @@ def compare_networks(network: nn.Module, program: nn.Module, images: Tensor) -> 
             return prepared(batch)
 
     ways = {"TorchScript, float32": script, "ours, float32": prepared, "ours, bfloat16": in_bfloat16}
+    if device == "cpu":
+        by_channel = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+        ways["ours, linear layers in int8"] = torch.ao.quantization.quantize_dynamic(prepared, by_channel)
     results = {}
     with torch.inference_mode():
         expected = script(images.expand(-1, channels, -1, -1)).cpu()
