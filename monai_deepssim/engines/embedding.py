@@ -8,7 +8,6 @@ and the next run computes the others. Several ranks share the shards.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -277,16 +276,8 @@ class _Reader:
 
 
 def _iterate(loader: DataLoader) -> Generator[Any, None, None]:
-    """Iterate a loader whose processes start with the first batch; one without any reads a batch ahead in a thread."""
-    if loader.num_workers:
-        yield from loader
-        return
-    batches = iter(loader)
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(next, batches, None)
-        while (batch := ahead.result()) is not None:
-            ahead = pool.submit(next, batches, None)
-            yield batch
+    """Iterate a loader whose processes start with the first batch."""
+    yield from loader
 
 
 @dataclass(frozen=True)

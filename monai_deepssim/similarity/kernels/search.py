@@ -120,13 +120,15 @@ def _climb(reference, y, height, width, low, high, steps, change, best, work):  
                     break
                 way = min(max(0.5 * (values[0] - values[1]) / curvature, -2.0), 2.0)
             trial[k] = min(max(here + way * step, low[k]), high[k])
-            if k == GAMMA:
-                fill_gamma_table(trial[k], table)
-            else:
-                map_positions(trial, 1.0, height, width, positions)
-                interpolate(y, height, width, positions, raw)
-            total, squares = apply_gamma(raw, height * width, table, out)
-            value = mean_ssim(z, mean, variance, c1, c2, height, width, out, total, squares)
+            value = centre_value
+            if trial[k] != here:  # which it is at a bound
+                if k == GAMMA:
+                    fill_gamma_table(trial[k], table)
+                else:
+                    map_positions(trial, 1.0, height, width, positions)
+                    interpolate(y, height, width, positions, raw)
+                total, squares = apply_gamma(raw, height * width, table, out)
+                value = mean_ssim(z, mean, variance, c1, c2, height, width, out, total, squares)
             if side < 2:
                 values[side] = value
             if value > best:
