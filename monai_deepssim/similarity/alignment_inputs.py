@@ -27,9 +27,8 @@ def count_levels(size: Sequence[int]) -> int:
 
 def prepare_reference(image: Tensor) -> Reference:
     """What others are compared with, of an image ``(1, H, W)``, flat then, or of a volume ``(1, H, W, D)``."""
-    standardized = standardize(image.cpu()[None])
-    span = float(standardized.amax() - standardized.amin())
     z = standardize(image.cpu()[None].double())
+    span = float(z.amax() - z.amin())
     z = (z[0] if z.ndim == 4 else z[0, 0]).contiguous()
     win_planes = 1 if image.ndim == 3 else _WIN_SIZE
     valid = [z.shape[0] - win_planes + 1, *(side - _WIN_SIZE + 1 for side in z.shape[1:])]
