@@ -13,7 +13,6 @@ from monai_deepssim.audit.embedded_side import EmbeddedSide
 from monai_deepssim.data import ImageDataset, file_of
 from monai_deepssim.errors import UnusableInputError
 from monai_deepssim.metrics import SideComparison, compare_sides, name_reading_differences
-from monai_deepssim.similarity import map_in_threads
 
 __all__ = ["check_sides"]
 
@@ -67,8 +66,7 @@ def _sample(part: EmbeddedSide, image_size: Sequence[int]) -> tuple[Tensor, floa
         if len(chosen) == (_MOST_IMAGES if len(image_size) == 2 else _MOST_VOLUMES):
             break
     dataset = ImageDataset(part.side.items, image_size=image_size)
-    chosen.sort()
-    items = map_in_threads(lambda place: dataset[chosen[place]], len(chosen))
+    items = [dataset[index] for index in sorted(chosen)]
     for problem in filter(None, (item["problem"] for item in items)):
         raise UnusableInputError(problem)
     share = sum(item["hounsfield"] for item in items) / max(len(items), 1)

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from monai_deepssim.similarity import map_in_threads
-
 __all__ = ["SideMeasures", "measure_side"]
 
 # Corner blocks of this share of the rows and columns hold background in nearly every image, even where the head is cut.
@@ -86,7 +84,7 @@ def measure_side(images: np.ndarray) -> SideMeasures:
         >>> measures.inverted.tolist(), measures.background.tolist()
         ([0.0, 1.0], [0.0, 0.0])
     """
-    measured = map_in_threads(lambda row: _measure_image(np.asarray(images[row], dtype=np.float64)), len(images))
+    measured = [_measure_image(np.asarray(image, dtype=np.float64)) for image in images]
     return SideMeasures(**{name: np.stack([image[name] for image in measured]) for name in measured[0]})
 
 
