@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -60,6 +61,8 @@ MOST_GAINED = 0.4
 
 # Around the transform of a match: largest angle, shift and zoom that the search adds, and the gammas that it tries.
 _ROTATION_DEGREES, _SHIFT_PIXELS, _ZOOM, _GAMMA = 4.0, 3.0, 0.05, (0.4, 2.5)
+# What was prepared of an image is kept for its other candidates, which follow it: so many, for as many threads.
+_REFERENCES_KEPT = 128
 # In SSIM: a deformation has to be worth this much.
 _NO_GAIN = 1e-4
 
@@ -179,7 +182,7 @@ def aligned_ssim(
     ensure_compiled(spatial_dims)
     x_volumes, y_volumes = as_volumes(x), as_volumes(y)
     numbers, first = number_images(x.cpu().numpy())
-    references = map_in_threads(lambda number: prepare_reference(x[first[number]]), len(first))
+    prepare = lru_cache(maxsize=_REFERENCES_KEPT)(lambda number: prepare_reference(x[first[number]]))
     volume_search = plan_volume_search(x.shape[2:], *bounds)
 
     def align(i: int) -> tuple[float, Alignment]:
@@ -188,7 +191,7 @@ def aligned_ssim(
             # No change makes them more alike; the rule is that of pairwise_ssim.
             ssim = float(all(constant) and x[i].flatten()[0] == y[i].flatten()[0])
             return ssim, Alignment((), (0.0,) * (2 * spatial_dims - 3), (0.0,) * spatial_dims, 1.0, 1.0)
-        reference = references[numbers[i]]
+        reference = prepare(numbers[i])
         if search is None:
             return _align_volume(reference, x_volumes[i], y_volumes[i], volume_search, deformation_cost)
         match = None if matches is None else matches[i]
