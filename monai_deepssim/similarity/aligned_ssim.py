@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,11 +20,10 @@ from monai_deepssim.similarity.alignment_inputs import (
 )
 from monai_deepssim.similarity.batched import align_batch, deform_batch
 from monai_deepssim.similarity.bounds import fill_in_bounds
+from monai_deepssim.similarity.found_changes import describe_change, transform_by_match
 from monai_deepssim.similarity.kernels import (
     CHANGE_SIZE,
     GAMMA,
-    ROTATION,
-    SHIFT_ROWS,
     ZOOM,
     Reference,
     Search,
@@ -43,7 +41,6 @@ __all__ = [
     "DEFORMATION_COST",
     "MOST_GAINED",
     "AlignedSSIM",
-    "align_by_match",
     "aligned_ssim",
     "deform_onto",
 ]
@@ -195,19 +192,19 @@ def aligned_ssim(
         if search is None:
             return _align_volume(reference, x_volumes[i], y_volumes[i], volume_search, deformation_cost)
         match = None if matches is None else matches[i]
-        start = y_volumes[i] if match is None else _transform(y_volumes[i], match)
+        start = y_volumes[i] if match is None else transform_by_match(y_volumes[i], match)
         image, flat, change = x_volumes[i].reshape(-1), start.reshape(-1), np.zeros(CHANGE_SIZE)
         plan = search if match is None else near
         ssim, flips, stopped = align_pair(reference, image, flat, size, plan, least[i], change)
         if stopped:
-            return float("nan"), _describe(match, x.shape[2:], flips, change, 0.0)
+            return float("nan"), describe_change(match, x.shape[2:], flips, change, 0.0)
         deformation = 0.0
         if deformation_cost is not None and ssim < 1.0 - _NO_GAIN:
             after, pixels = deform_pair(reference, flat, size, flips, change, levels > 0, np.empty_like(flat))
             score = min(after, 1.0) - deformation_cost * pixels
             if score > ssim + _NO_GAIN:
                 ssim, deformation = score, pixels
-        return ssim, _describe(match, x.shape[2:], flips, change, deformation)
+        return ssim, describe_change(match, x.shape[2:], flips, change, deformation)
 
     aligned = map_in_threads(align, len(x))
     ssim = torch.tensor([score for score, _ in aligned], dtype=torch.float32, device=x.device)
@@ -284,7 +281,7 @@ def _align_batched(
     return AlignedSSIM(
         found.ssim,
         [
-            _describe(match, x.shape[2:], int(flips), change, float(pixels))
+            describe_change(match, x.shape[2:], int(flips), change, float(pixels))
             for match, flips, change, pixels in zip(
                 matches or [None] * len(x), found.flips, found.change, found.deformation_pixels, strict=True
             )
@@ -349,51 +346,3 @@ def _plan_search(
         levels=levels,
         flip_bits=np.array([0, 2, 4, 6]),
     )
-
-
-def _transform(y: np.ndarray, match: LocalMatch) -> np.ndarray:
-    """One plane in [0, 1] as the match shows it, zeros from outside."""
-    size = (y.shape[2], y.shape[1])
-    moved = cv2.warpAffine(y[0], match.matrix, size, flags=cv2.INTER_LINEAR)
-    return np.clip(1 - moved if match.inverted else moved, 0, 1)[None]
-
-
-def _describe(
-    match: LocalMatch | None, size: Sequence[int], flips: int, change: np.ndarray, deformation: float
-) -> Alignment:
-    """What the search found as a change of y: flips and change, and before them the transform of the match, if any."""
-    zoom, gamma = float(change[ZOOM]), float(change[GAMMA])
-    if match is None:
-        return Alignment(
-            flips=tuple(axis for axis in range(2) if flips >> (axis + 1) & 1),  # the first bit is that of planes
-            rotation_degrees=(float(np.rad2deg(change[ROTATION])),),
-            shift_pixels=tuple((-zoom * change[SHIFT_ROWS:ZOOM]).tolist()),
-            zoom=zoom,
-            gamma=gamma,
-            deformation_pixels=deformation,
-        )
-    linear, shift = _read_rows_first(match, size)
-    cosine, sine = np.cos(change[ROTATION]), np.sin(change[ROTATION])
-    # What follows reads position p at rotation @ (p / zoom + shift).
-    following = zoom * np.array([[cosine, sine], [-sine, cosine]])
-    return Alignment.from_matrix(
-        following @ linear,
-        tuple((following @ shift - zoom * change[SHIFT_ROWS:ZOOM]).tolist()),
-        gamma=gamma,
-        inverted=match.inverted,
-        deformation_pixels=deformation,
-    )
-
-
-def align_by_match(match: LocalMatch, size: Sequence[int]) -> Alignment:
-    """Describe the transform of a match alone, as a change of a training image of this size."""
-    linear, (down, right) = _read_rows_first(match, size)
-    return Alignment.from_matrix(linear, (float(down), float(right)), inverted=match.inverted)
-
-
-def _read_rows_first(match: LocalMatch, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The transform of a match about the centre: OpenCV counts columns first, and from the corner."""
-    exchange = np.array([[0.0, 1.0], [1.0, 0.0]])
-    linear, shift = exchange @ match.matrix[:, :2] @ exchange, exchange @ match.matrix[:, 2]
-    centre = (np.array(size) - 1) / 2
-    return linear, linear @ centre + shift - centre

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from monai_deepssim.similarity.aligned_ssim import AlignedSSIM, align_by_match
+from monai_deepssim.similarity.aligned_ssim import AlignedSSIM
 from monai_deepssim.similarity.alignment import Alignment
+from monai_deepssim.similarity.found_changes import align_by_match
 from monai_deepssim.similarity.hulls import hull_mask
 from monai_deepssim.similarity.local_features import LocalMatch
 from monai_deepssim.similarity.pairwise_ssim import pairwise_ssim
